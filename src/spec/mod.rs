@@ -1,0 +1,235 @@
+//! The spec: what an experiment file says, as closed types.
+//!
+//! Nothing is resolved here: paths are as written, no file is opened but the
+//! spec itself, no default depends on the machine. [`crate::plan`] makes it real.
+//! Every field that can alter a number is here or in the run's provenance.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The spec version that this program writes and reads. Bumped whenever the
+/// meaning of a field changes so that a number may move.
+pub const VERSION: u32 = 1;
+
+/// One experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Version of the spec format; this program reads version 1.
+    pub version: u32,
+    /// Name of the experiment and of its folder under `runs/`: lower-case letters, digits and hyphens.
+    pub name: String,
+    /// What kind of experiment this is.
+    pub kind: ExperimentKind,
+    /// One sentence: which question the experiment asks.
+    pub question: String,
+    /// Where the method is described, e.g. `arXiv 2401.12181 §4.1, Fig. 2`.
+    pub source: String,
+    /// The models compared.
+    pub models: Models,
+    /// The text that the models read.
+    pub corpus: Corpus,
+    /// How neurons are compared.
+    #[serde(default)]
+    pub correlation: Correlation,
+    /// How a neuron's own statistics are taken.
+    #[serde(default)]
+    pub statistics: Statistics,
+    /// Preprocessing of the weights before weight statistics.
+    #[serde(default)]
+    pub weights: WeightOptions,
+    /// How the work is cut. Changes speed and memory, and numbers only within rounding.
+    #[serde(default)]
+    pub batch: Batch,
+}
+
+/// The kinds of experiment that this program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExperimentKind {
+    /// Correlate every neuron of a reference model with every neuron of its partners.
+    Universality,
+}
+
+/// A reference model and the models it is compared with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// Name of the model whose neurons are judged; one of `family`.
+    pub reference: String,
+    /// All models, the reference among them; at least two.
+    pub family: Vec<Model>,
+}
+
+/// One model on disk, in Hugging Face form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Short name used in tables, unique in the family.
+    pub name: String,
+    /// Folder with `config.json`, `model.safetensors` and `tokenizer.json`, relative to the spec.
+    pub path: PathBuf,
+}
+
+/// The text and how it becomes rows of tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Corpus {
+    /// JSON lines of `{"id", "domain", "text"}`, relative to the spec.
+    pub path: PathBuf,
+    /// Longest row in tokens, beginning-of-sequence included; at most the models' own context.
+    pub context: usize,
+    /// How samples become rows.
+    #[serde(default)]
+    pub tokenisation: Tokenisation,
+    /// Which positions take no part in any statistic (paper A.2).
+    #[serde(default = "default_exclusions")]
+    pub exclude: Vec<Exclusion>,
+    /// Use only the first so many samples; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// How samples become rows of tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tokenisation {
+    /// Each sample starts a row with the beginning-of-sequence token; a sample
+    /// longer than the context continues in further rows, each with its own.
+    #[default]
+    PerDoc,
+}
+
+/// A class of positions left out of every statistic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Exclusion {
+    /// Filler at the end of short rows.
+    Padding,
+    /// The beginning-of-sequence token.
+    Bos,
+    /// The token that is exactly one line feed.
+    Newline,
+}
+
+fn default_exclusions() -> Vec<Exclusion> {
+    vec![Exclusion::Padding, Exclusion::Bos, Exclusion::Newline]
+}
+
+/// How neurons are compared (paper eq. 2 and 3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Correlation {
+    /// What a chance match would look like.
+    pub baseline: Baseline,
+    /// A neuron is universal where its excess correlation is above this, strictly.
+    #[schemars(range(min = -1.0, max = 1.0))]
+    pub threshold: f64,
+    /// Further thresholds to report the share at.
+    pub also_report: Vec<f64>,
+}
+
+impl Default for Correlation {
+    fn default() -> Self {
+        Self { baseline: Baseline::default(), threshold: 0.5, also_report: vec![0.3, 0.4] }
+    }
+}
+
+/// The chance level that correlations are compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Baseline {
+    /// Which kind of chance.
+    pub kind: BaselineKind,
+    /// How many independent draws; their mean enters the table, their spread the extra table.
+    #[schemars(range(min = 1, max = 1000))]
+    pub draws: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for Baseline {
+    fn default() -> Self {
+        Self { kind: BaselineKind::Rotation, draws: 3, seed: 2024 }
+    }
+}
+
+/// Kinds of chance level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BaselineKind {
+    /// Each layer's neurons replaced by random unit-norm combinations of them (the paper's).
+    Rotation,
+    /// The partner's tokens put in random order.
+    Permutation,
+    /// The partner's activations replaced by GELU of standard normal noise.
+    Gaussian,
+}
+
+/// How a neuron's own statistics are taken (`mean`, `var`, `skew`, `kurt`, `sparsity`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Statistics {
+    /// Exact moments, or moments of the published 257-bin histogram.
+    pub moments: MomentKind,
+    /// What the column `sparsity` counts.
+    pub sparsity: SparsityKind,
+}
+
+/// How moments of pre-activations are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentKind {
+    /// From every value, in one pass.
+    #[default]
+    Exact,
+    /// From a histogram with edges linspace(-10, 15, 256) and two open bins, each
+    /// bin standing for its centre: how the published tables were made.
+    Binned,
+}
+
+/// What the column `sparsity` counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SparsityKind {
+    /// Share of tokens with pre-activation above zero: the paper's activation frequency.
+    #[default]
+    AboveZero,
+    /// The published column, which counts the bin (-0.098, 0] too.
+    PublishedBin,
+}
+
+/// Preprocessing of the weights before weight and vocabulary statistics (paper A.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WeightOptions {
+    /// Fold each LayerNorm's gain and bias into the linear layer that reads it.
+    pub fold_ln: bool,
+    /// Mean-centre the weights that write to the residual stream, over d_model.
+    pub center_writing: bool,
+    /// Mean-centre the unembedding, over the vocabulary.
+    pub center_unembed: bool,
+}
+
+impl Default for WeightOptions {
+    fn default() -> Self {
+        Self { fold_ln: true, center_writing: true, center_unembed: true }
+    }
+}
+
+/// How the work is cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batch {
+    /// Rows that go through a model together.
+    #[schemars(range(min = 1, max = 65536))]
+    pub rows: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { rows: 16 }
+    }
+}
