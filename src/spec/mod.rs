@@ -223,13 +223,13 @@ impl Default for WeightOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batch {
-    /// Rows that go through a model together.
-    #[schemars(range(min = 1, max = 65536))]
-    pub rows: usize,
+    /// Most tokens that go through a model together; a batch holds whole rows, at least one.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub tokens: usize,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { rows: 16 }
+        Self { tokens: 2048 }
     }
 }
