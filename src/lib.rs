@@ -6,7 +6,19 @@
 //! stats → table → report.
 #![warn(missing_docs)]
 
+pub mod backend;
+pub mod corpus;
+pub mod correlation;
 pub mod error;
+pub mod findings;
+pub mod model;
+pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod run;
 pub mod spec;
+pub mod stats;
+pub mod store;
+pub mod table;
 
 pub use error::{Error, Result};

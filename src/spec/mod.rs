@@ -4,6 +4,12 @@
 //! spec itself, no default depends on the machine. [`crate::plan`] makes it real.
 //! Every field that can alter a number is here or in the run's provenance.
 
+mod check;
+pub mod load;
+pub mod position;
+pub mod schema;
+mod suggest;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -84,7 +90,8 @@ pub struct Corpus {
     /// How samples become rows.
     #[serde(default)]
     pub tokenisation: Tokenisation,
-    /// Which positions take no part in any statistic (paper A.2).
+    /// Which tokens take no part in any statistic (paper A.2). Padding never does:
+    /// rows are as long as their text.
     #[serde(default = "default_exclusions")]
     pub exclude: Vec<Exclusion>,
     /// Use only the first so many samples; all of them when absent.
@@ -102,12 +109,10 @@ pub enum Tokenisation {
     PerDoc,
 }
 
-/// A class of positions left out of every statistic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A class of tokens left out of every statistic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Exclusion {
-    /// Filler at the end of short rows.
-    Padding,
     /// The beginning-of-sequence token.
     Bos,
     /// The token that is exactly one line feed.
@@ -115,7 +120,7 @@ pub enum Exclusion {
 }
 
 fn default_exclusions() -> Vec<Exclusion> {
-    vec![Exclusion::Padding, Exclusion::Bos, Exclusion::Newline]
+    vec![Exclusion::Bos, Exclusion::Newline]
 }
 
 /// How neurons are compared (paper eq. 2 and 3).

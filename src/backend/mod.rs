@@ -1,0 +1,7 @@
+//! What the machine gives us: matrix products and mapped files.
+//!
+//! The only room with `unsafe`. Everything it exports is safe: shapes are
+//! checked before a pointer is formed.
+
+pub mod map;
+pub mod matmul;

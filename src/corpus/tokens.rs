@@ -1,0 +1,190 @@
+//! From samples to rows of token ids, and which of them count.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use super::Sample;
+use crate::error::{Error, Kind, Result};
+use crate::spec::Exclusion;
+
+/// One row: what a model reads at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Index of the sample that the row comes from.
+    pub sample: usize,
+    /// Token ids, beginning-of-sequence first.
+    pub ids: Vec<u32>,
+}
+
+/// All rows of a corpus, and which positions take part in statistics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The rows, in the order of the samples.
+    pub rows: Vec<Row>,
+    /// Longest row allowed.
+    pub context: usize,
+    bos: Option<u32>,
+    newline: Option<u32>,
+}
+
+/// How many positions there are and how many are left out, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct TokenCount {
+    /// Rows of tokens.
+    pub rows: usize,
+    /// Positions that enter every statistic.
+    pub used: usize,
+    /// Beginning-of-sequence tokens left out.
+    pub bos: usize,
+    /// Newline tokens left out.
+    pub newline: usize,
+    /// Positions that rows of full context would have beyond their text. They
+    /// are never computed, so they never enter a statistic.
+    pub padding: usize,
+}
+
+impl Tokens {
+    /// Whether a token takes part in statistics.
+    pub fn counts(&self, id: u32) -> bool {
+        Some(id) != self.bos && Some(id) != self.newline
+    }
+
+    /// Counts positions by what happens to them.
+    pub fn count(&self) -> TokenCount {
+        let ids = || self.rows.iter().flat_map(|row| &row.ids);
+        let equal = |id: Option<u32>| ids().filter(|&&t| Some(t) == id).count();
+        let total = ids().count();
+        let (bos, newline) = (equal(self.bos), equal(self.newline));
+        TokenCount {
+            rows: self.rows.len(),
+            used: total - bos - newline,
+            bos,
+            newline,
+            padding: self.rows.len() * self.context - total,
+        }
+    }
+
+    /// The rows cut into batches of at most `tokens` tokens, at least one row each.
+    pub fn batches(&self, tokens: usize) -> Vec<&[Row]> {
+        let mut batches = Vec::new();
+        let (mut start, mut size) = (0, 0);
+        for (i, row) in self.rows.iter().enumerate() {
+            if size + row.ids.len() > tokens && i > start {
+                batches.push(&self.rows[start..i]);
+                (start, size) = (i, 0);
+            }
+            size += row.ids.len();
+        }
+        if start < self.rows.len() {
+            batches.push(&self.rows[start..]);
+        }
+        batches
+    }
+}
+
+/// Loads a tokenizer and checks that it is the models'.
+///
+/// # Errors
+/// If the file is missing or malformed, or its vocabulary has another size than
+/// `d_vocab`.
+pub fn load_tokenizer(path: &Path, d_vocab: usize) -> Result<Tokenizer> {
+    let error = |problem: String, remedy| Error::new(Kind::Corpus, path.display(), problem, remedy);
+    if let Err(e) = std::fs::metadata(path) {
+        return Err(Error::io(Kind::Corpus, path, "read the tokenizer", &e));
+    }
+    let tokenizer = Tokenizer::from_file(path).map_err(|e| {
+        error(e.to_string(), "give a tokenizer.json as the tokenizers library writes it")
+    })?;
+    let size = tokenizer.get_vocab_size(true);
+    if size != d_vocab {
+        return Err(error(
+            format!("the vocabulary has {size} tokens, the model expects {d_vocab}"),
+            "use the tokenizer that the model was trained with",
+        ));
+    }
+    Ok(tokenizer)
+}
+
+/// Cuts each sample into rows of at most `context` tokens, each of which begins
+/// with `bos`.
+///
+/// # Errors
+/// If a text cannot be tokenised, or no position would enter the statistics.
+pub fn tokenize(
+    samples: &[Sample],
+    tokenizer: &Tokenizer,
+    bos: u32,
+    context: usize,
+    exclude: &[Exclusion],
+) -> Result<Tokens> {
+    let mut rows = Vec::new();
+    for (sample, Sample { id, text, .. }) in samples.iter().enumerate() {
+        let encoding = tokenizer.encode(text.as_str(), false).map_err(|e| {
+            let subject = format!("sample `{id}`");
+            Error::new(Kind::Corpus, subject, e, "remove the sample or correct its text")
+        })?;
+        for part in encoding.get_ids().chunks(context - 1) {
+            let ids = std::iter::once(bos).chain(part.iter().copied()).collect();
+            rows.push(Row { sample, ids });
+        }
+    }
+    let left_out = |what, id| exclude.contains(&what).then_some(id).flatten();
+    let tokens = Tokens {
+        rows,
+        context,
+        bos: left_out(Exclusion::Bos, Some(bos)),
+        newline: left_out(Exclusion::Newline, newline_id(tokenizer)),
+    };
+    match tokens.count().used {
+        0 => Err(Error::new(
+            Kind::Corpus,
+            "the corpus",
+            "every position is excluded, expected at least one that counts",
+            "add text, or shorten `corpus.exclude`",
+        )),
+        _ => Ok(tokens),
+    }
+}
+
+/// The token that is exactly one line feed, if the vocabulary has one.
+fn newline_id(tokenizer: &Tokenizer) -> Option<u32> {
+    let encoding = tokenizer.encode("\n", false).ok()?;
+    match encoding.get_ids() {
+        [id] => Some(*id),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(lengths: &[usize]) -> Tokens {
+        let row = |(sample, &len): (usize, &usize)| Row { sample, ids: vec![5; len] };
+        Tokens {
+            rows: lengths.iter().enumerate().map(row).collect(),
+            context: 8,
+            bos: Some(9),
+            newline: None,
+        }
+    }
+
+    #[test]
+    fn batches_hold_whole_rows_in_order() {
+        let tokens = tokens(&[3, 3, 8, 1, 1]);
+        let sizes = |limit| tokens.batches(limit).iter().map(|b| b.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(6), [2, 1, 2]);
+        assert_eq!(sizes(1), [1, 1, 1, 1, 1], "a batch holds at least one row");
+        assert_eq!(sizes(100), [5]);
+    }
+
+    #[test]
+    fn every_position_is_counted_once() {
+        let mut tokens = tokens(&[3, 8]);
+        tokens.rows[0].ids = vec![9, 7, 5];
+        tokens.newline = Some(7);
+        let count = tokens.count();
+        assert_eq!((count.used, count.bos, count.newline, count.padding), (9, 1, 1, 5));
+    }
+}

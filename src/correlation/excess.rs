@@ -1,0 +1,121 @@
+//! From pairs to the columns of the neuron table (paper eq. 3).
+
+use super::correlator::Pair;
+use super::sums::Layout;
+
+/// A value's largest, mean and smallest over partner models.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// Over partners.
+    pub max: f64,
+    /// Over partners.
+    pub mean: f64,
+    /// Over partners.
+    pub min: f64,
+}
+
+impl Spread {
+    /// # Panics
+    /// If there is no value.
+    pub fn of(values: &[f64]) -> Self {
+        assert!(!values.is_empty(), "a spread needs at least one partner");
+        Self {
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            mean: values.iter().sum::<f64>() / values.len() as f64,
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+        }
+    }
+}
+
+/// What the comparison says of one neuron of the reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Agreement {
+    /// Best correlation with any neuron of a partner: `max_corr, mean_corr, min_corr`.
+    pub corr: Spread,
+    /// The same with chance neurons, each partner's a mean over draws:
+    /// `max_baseline, mean_baseline, min_baseline`.
+    pub baseline: Spread,
+    /// Standard deviation of `mean_baseline` over draws; 0 for a single draw.
+    pub baseline_sd: f64,
+}
+
+impl Agreement {
+    /// `excess_corr`: mean best correlation minus mean chance level.
+    pub fn excess(&self) -> f64 {
+        self.corr.mean - self.baseline.mean
+    }
+}
+
+/// Agreement of every reference neuron; None where it has no correlation with
+/// some partner, because it, or that whole partner, never varies.
+pub fn agreements(pairs: &[Pair]) -> Vec<Option<Agreement>> {
+    let neurons = pairs.first().map_or(0, |pair| pair.best.len());
+    (0..neurons).map(|i| agreement(pairs, i)).collect()
+}
+
+fn agreement(pairs: &[Pair], i: usize) -> Option<Agreement> {
+    let corr: Vec<f64> = pairs.iter().map(|p| Some(p.best[i]?.rho)).collect::<Option<_>>()?;
+    let draws = pairs[0].baseline.len();
+    let level = |p: &Pair| p.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws as f64;
+    let levels: Vec<f64> = pairs.iter().map(level).collect();
+    let of_draw =
+        |d: usize| pairs.iter().map(|p| p.baseline[d][i]).sum::<f64>() / pairs.len() as f64;
+    let by_draw: Vec<f64> = (0..draws).map(of_draw).collect();
+    levels.iter().all(|l| l.is_finite()).then(|| Agreement {
+        corr: Spread::of(&corr),
+        baseline: Spread::of(&levels),
+        baseline_sd: standard_deviation(&by_draw),
+    })
+}
+
+/// Population standard deviation.
+fn standard_deviation(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
+}
+
+/// Depth specialisation (Fig. 2c): `[layer of the reference][layer of the
+/// partner]`, the share of the neurons of the first whose best match lies in
+/// the second, averaged over partners. All partners must have equal layouts.
+pub fn depth_matrix(pairs: &[Pair], reference: Layout, partner: Layout) -> Vec<Vec<f64>> {
+    let mut share = vec![vec![0.0; partner.n_layers]; reference.n_layers];
+    let weight = 1.0 / (pairs.len() * reference.d_mlp) as f64;
+    for pair in pairs {
+        for (i, best) in pair.best.iter().enumerate() {
+            if let Some(best) = best {
+                share[reference.layer(i)][partner.layer(best.neuron)] += weight;
+            }
+        }
+    }
+    share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::best::Best;
+    use super::*;
+
+    fn pair(rho: f64, neuron: usize, baseline: &[f64]) -> Pair {
+        let best = vec![Some(Best { rho, neuron }), None];
+        Pair { best, baseline: baseline.iter().map(|&b| vec![b, f64::NAN]).collect() }
+    }
+
+    #[test]
+    fn excess_is_mean_best_match_minus_mean_chance() {
+        let pairs = [pair(0.875, 0, &[0.25, 0.125]), pair(0.625, 1, &[0.125, 0.25])];
+        let agreements = agreements(&pairs);
+        let agreement = agreements[0].expect("a live neuron");
+        assert_eq!(agreement.corr, Spread { max: 0.875, mean: 0.75, min: 0.625 });
+        assert_eq!(agreement.baseline, Spread { max: 0.1875, mean: 0.1875, min: 0.1875 });
+        assert_eq!((agreement.excess(), agreement.baseline_sd), (0.5625, 0.0));
+        assert_eq!(agreements[1], None, "a neuron without correlation has no excess");
+    }
+
+    #[test]
+    fn depth_counts_where_best_matches_lie() {
+        let layout = Layout { n_layers: 2, d_mlp: 1 };
+        let pairs = [pair(0.5, 0, &[0.0]), pair(0.5, 1, &[0.0])];
+        assert_eq!(depth_matrix(&pairs, layout, layout), [vec![0.5, 0.5], vec![0.0, 0.0]]);
+    }
+}

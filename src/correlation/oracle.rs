@@ -1,0 +1,26 @@
+//! The f64 twins: correlation and baseline as the definitions say, slow and
+//! obvious. Tests compare the fast code with these.
+
+/// Pearson's ρ of two series; NaN where one of them never varies.
+pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
+    let n = x.len() as f64;
+    let (mean_x, mean_y) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+    let cov: f64 = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let square = |v: &[f64], mean: f64| -> f64 { v.iter().map(|v| (v - mean).powi(2)).sum() };
+    cov / (square(x, mean_x) * square(y, mean_y)).sqrt()
+}
+
+/// Neuron `i` of activations `[tokens, n_neurons]` as a series over tokens.
+pub fn series(activations: &[f32], n_neurons: usize, i: usize) -> Vec<f64> {
+    activations.iter().skip(i).step_by(n_neurons).map(|&v| f64::from(v)).collect()
+}
+
+/// R V for one layer, token by token: `v` holds one series per neuron, `r` is
+/// `[d, d]` row-major.
+pub fn rotate(r: &[f32], v: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let combine = |row: &[f32]| -> Vec<f64> {
+        let at = |t: usize| row.iter().zip(v).map(|(&r, v)| f64::from(r) * v[t]).sum();
+        (0..v[0].len()).map(at).collect()
+    };
+    r.chunks_exact(v.len()).map(combine).collect()
+}

@@ -1,0 +1,117 @@
+//! Random numbers that depend on their address alone: seed, purpose, stream,
+//! position. Any part can be drawn again anywhere, on any number of threads.
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rayon::prelude::*;
+
+/// What random numbers are for, so that two uses of one seed share none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Rows of a rotation.
+    Rotation = 0,
+    /// Orders of tokens.
+    Permutation = 1,
+    /// Activations of a model that does not exist.
+    Gaussian = 2,
+}
+
+/// Address of one stream of random numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// The seed in the spec.
+    pub seed: u64,
+    /// What the numbers are for.
+    pub purpose: Purpose,
+    /// Which of the streams for this purpose.
+    pub id: u64,
+}
+
+/// Values drawn by one task; even, since normals come in pairs.
+const VALUES_PER_TASK: usize = 1 << 14;
+
+impl Stream {
+    /// ChaCha20 with key `seed (8 bytes, little-endian), purpose, 0…` and the
+    /// stream id as nonce.
+    fn generator(self) -> ChaCha20Rng {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8] = self.purpose as u8;
+        let mut rng = ChaCha20Rng::from_seed(key);
+        rng.set_stream(self.id);
+        rng
+    }
+
+    /// Fills `out` with standard normal numbers by the Box–Muller transform:
+    /// two 53-bit uniforms make the pair `r cos 2πu`, `r sin 2πu`.
+    pub fn normals(self, out: &mut [f32]) {
+        out.par_chunks_mut(VALUES_PER_TASK).enumerate().for_each(|(i, values)| {
+            let mut rng = self.generator();
+            // Each normal stands for one u64, that is two 32-bit words of the stream.
+            rng.set_word_pos((i * VALUES_PER_TASK * 2) as u128);
+            for pair in values.chunks_mut(2) {
+                let normals = normal_pair(rng.next_u64(), rng.next_u64());
+                pair.copy_from_slice(&normals[..pair.len()]);
+            }
+        });
+    }
+
+    /// A random order of `0..len` (Fisher–Yates).
+    pub fn permutation(self, len: usize) -> Vec<usize> {
+        let mut rng = self.generator();
+        let mut order: Vec<usize> = (0..len).collect();
+        for last in (1..len).rev() {
+            let scaled = u128::from(rng.next_u64()) * (last as u128 + 1);
+            order.swap(last, (scaled >> 64) as usize);
+        }
+        order
+    }
+}
+
+fn normal_pair(first: u64, second: u64) -> [f32; 2] {
+    const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
+    // The first uniform lies in (0, 1], so its logarithm is finite.
+    let radius = (-2.0 * (((first >> 11) + 1) as f64 * UNIT).ln()).sqrt();
+    let (sin, cos) = (std::f64::consts::TAU * (second >> 11) as f64 * UNIT).sin_cos();
+    [(radius * cos) as f32, (radius * sin) as f32]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(id: u64) -> Stream {
+        Stream { seed: 7, purpose: Purpose::Rotation, id }
+    }
+
+    #[test]
+    fn normals_have_mean_zero_and_variance_one() {
+        let mut values = vec![0.0; 200_001];
+        stream(3).normals(&mut values);
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let var = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+        // Five standard errors.
+        assert!(mean.abs() < 5.0 / n.sqrt() && (var - 1.0).abs() < 5.0 * (2.0 / n).sqrt());
+    }
+
+    #[test]
+    fn a_value_depends_on_its_address_alone() {
+        let (mut short, mut long) = (vec![0.0; 10], vec![0.0; 3 * VALUES_PER_TASK]);
+        stream(1).normals(&mut short);
+        stream(1).normals(&mut long);
+        assert_eq!(short, long[..10]);
+        let mut other = vec![0.0; 10];
+        stream(2).normals(&mut other);
+        assert_ne!(short, other);
+    }
+
+    #[test]
+    fn permutations_hold_every_index_once() {
+        let mut order = stream(5).permutation(1000);
+        assert_ne!(order, (0..1000).collect::<Vec<_>>());
+        order.sort_unstable();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    }
+}

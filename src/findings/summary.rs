@@ -1,0 +1,239 @@
+//! The headline figures of a run, and the published ones beside them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Extra;
+use crate::corpus::tokens::TokenCount;
+use crate::correlation::Pair;
+use crate::correlation::excess::depth_matrix;
+use crate::plan::Plan;
+use crate::stats::percentile::{median, ranks_within};
+use crate::table::{Column, Table};
+
+/// `summary.json`: the headline figures of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Version of this file's structure.
+    pub schema: u32,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Name of the reference model.
+    pub reference: String,
+    /// Names of its partners.
+    pub partners: Vec<String>,
+    /// Positions used and left out.
+    pub tokens: TokenCount,
+    /// Neurons of the reference.
+    pub neurons: usize,
+    /// Those whose activation never varies.
+    pub dead: Vec<String>,
+    /// Those with a NaN or infinite activation.
+    pub non_finite: Vec<String>,
+    /// Universal neurons at the threshold and at those reported beside it.
+    pub shares: Vec<Share>,
+    /// Universal neurons of each layer, at the threshold.
+    pub by_layer: Vec<Share>,
+    /// The ten neurons of largest excess.
+    pub top: Vec<Top>,
+    /// Within-layer percentiles of eight properties.
+    pub signatures: Vec<Signature>,
+    /// `[layer][partner layer]`: where best matches lie, averaged over partners.
+    pub depth: Vec<Vec<f64>>,
+    /// Mean excess of each layer.
+    pub mean_excess_by_layer: Vec<f64>,
+    /// Seconds; absent in comparisons, since no two runs agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timing: Option<Timing>,
+}
+
+/// How many neurons lie above a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// `excess_corr` above this, strictly.
+    pub threshold: f64,
+    /// Neurons above it.
+    pub universal: usize,
+    /// Neurons counted.
+    pub of: usize,
+    /// The share in percent.
+    pub percent: f64,
+}
+
+impl Share {
+    fn above(threshold: f64, excess: &[f64]) -> Self {
+        let universal = excess.iter().filter(|&&e| e > threshold).count();
+        let percent = 100.0 * universal as f64 / excess.len() as f64;
+        Self { threshold, universal, of: excess.len(), percent }
+    }
+}
+
+/// A neuron of large excess and its partners.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Top {
+    /// The neuron.
+    pub neuron: String,
+    /// Its excess correlation.
+    pub excess_corr: f64,
+    /// Best match in each partner, `a L0.N1 (0.9)`.
+    pub partners: Vec<String>,
+}
+
+/// Median within-layer percentile of a property, over universal and other neurons.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Signature {
+    /// What the paper calls it.
+    pub property: String,
+    /// Column of the table.
+    pub column: String,
+    /// Here, over universal neurons; null where there are none.
+    pub universal: Option<f64>,
+    /// Here, over the others.
+    pub others: Option<f64>,
+    /// The published counterpart.
+    pub published: Published,
+}
+
+/// What was published of a signature.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Published {
+    /// Median over universal neurons.
+    pub universal: f64,
+    /// Median over the others.
+    pub others: f64,
+    /// "high" or "low", as the paper says.
+    pub direction: String,
+}
+
+/// One entry of `expected/signatures.yaml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishedSignature {
+    column: String,
+    property: String,
+    universal: f64,
+    others: f64,
+    paper: String,
+}
+
+/// How long the parts of a run took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Timing {
+    /// Loading weights.
+    pub load_s: f64,
+    /// Forward passes and sums over all tokens.
+    pub tokens_s: f64,
+    /// Matches, baselines and statistics from the sums.
+    pub finish_s: f64,
+}
+
+/// Neurons listed at the top.
+const TOP: usize = 10;
+
+impl Summary {
+    /// Draws the headline from the table and the pairs.
+    pub(super) fn draw(plan: &Plan, table: &Table, extra: &[Extra], pairs: &[Pair]) -> Self {
+        let excess = table.column(Column::ExcessCorr);
+        let threshold = plan.spec.correlation.threshold;
+        let thresholds =
+            std::iter::once(threshold).chain(plan.spec.correlation.also_report.clone());
+        let layout = plan.reference().layout();
+        let partners: Vec<String> = plan.partners().map(|i| plan.models[i].name.clone()).collect();
+        let partner_layout = plan.partners().next().map_or(layout, |i| plan.models[i].layout());
+        let named = |test: &dyn Fn(&Extra) -> bool| {
+            let marked = table.ids.iter().zip(extra).filter(|(_, e)| test(e));
+            marked.map(|(id, _)| id.to_string()).collect()
+        };
+        Self {
+            schema: 1,
+            experiment: plan.spec.name.clone(),
+            reference: plan.spec.models.reference.clone(),
+            tokens: plan.tokens.count(),
+            neurons: table.ids.len(),
+            dead: named(&|e| e.dead),
+            non_finite: named(&|e| e.non_finite),
+            shares: thresholds.map(|t| Share::above(t, excess)).collect(),
+            by_layer: excess.chunks(layout.d_mlp).map(|e| Share::above(threshold, e)).collect(),
+            top: top(table, extra, &partners),
+            signatures: signatures(table, threshold),
+            depth: depth_matrix(pairs, layout, partner_layout),
+            mean_excess_by_layer: excess.chunks(layout.d_mlp).map(mean).collect(),
+            partners,
+            timing: None,
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn top(table: &Table, extra: &[Extra], partners: &[String]) -> Vec<Top> {
+    let excess = table.column(Column::ExcessCorr);
+    let mut order: Vec<usize> = (0..excess.len()).collect();
+    order.sort_by(|&a, &b| excess[b].total_cmp(&excess[a]));
+    let describe = |&i: &usize| {
+        let matches = extra[i].matches.iter().zip(partners);
+        let named = matches.filter_map(|(m, name)| Some((m.as_ref()?, name)));
+        Top {
+            neuron: table.ids[i].to_string(),
+            excess_corr: excess[i],
+            partners: named.map(|(m, name)| format!("{name} {} ({:.2})", m.id, m.rho)).collect(),
+        }
+    };
+    order.iter().take(TOP).map(describe).collect()
+}
+
+fn signatures(table: &Table, threshold: f64) -> Vec<Signature> {
+    let layers = table.layers();
+    let universal: Vec<bool> =
+        table.column(Column::ExcessCorr).iter().map(|&e| e > threshold).collect();
+    let one = |published: PublishedSignature| {
+        let column = Column::ALL.iter().find(|c| c.name() == published.column)?;
+        let ranks = ranks_within(&layers, table.column(*column));
+        let over = |which: bool| {
+            let chosen = ranks.iter().zip(&universal).filter(move |(_, u)| **u == which);
+            median(chosen.map(|(rank, _)| *rank))
+        };
+        Some(Signature {
+            property: published.property,
+            column: published.column,
+            universal: over(true),
+            others: over(false),
+            published: Published {
+                universal: published.universal,
+                others: published.others,
+                direction: published.paper,
+            },
+        })
+    };
+    published_signatures().into_iter().filter_map(one).collect()
+}
+
+fn published_signatures() -> Vec<PublishedSignature> {
+    // A test parses the embedded file, so the default is never taken.
+    serde_yaml::from_str(include_str!("../../expected/signatures.yaml")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_published_signature_is_about_a_column() {
+        let published = published_signatures();
+        assert_eq!(published.len(), 8);
+        for signature in published {
+            assert!(
+                Column::ALL.iter().any(|c| c.name() == signature.column),
+                "{}",
+                signature.column
+            );
+        }
+    }
+
+    #[test]
+    fn a_share_counts_strictly_above() {
+        let share = Share::above(0.5, &[0.5, 0.51, 0.2, 0.9]);
+        assert_eq!((share.universal, share.of, share.percent), (2, 4, 50.0));
+    }
+}

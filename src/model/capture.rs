@@ -1,0 +1,65 @@
+//! Hooks that copy the activations of chosen tokens into buffers of the caller.
+
+use super::hooks::{HookPoint, Hooks, Site};
+
+/// Activations of one site over all layers: `[tokens, n_neurons]` row-major,
+/// neurons of layer 0 first.
+#[derive(Debug, Default, Clone)]
+pub struct Activations {
+    /// Neurons per token, over all layers.
+    pub n_neurons: usize,
+    /// The values.
+    pub values: Vec<f32>,
+}
+
+impl Activations {
+    /// An empty buffer for so many neurons.
+    pub fn new(n_neurons: usize) -> Self {
+        Self { n_neurons, values: Vec::new() }
+    }
+
+    /// Tokens held.
+    pub fn tokens(&self) -> usize {
+        self.values.len() / self.n_neurons
+    }
+
+    /// Removes the first `tokens` tokens.
+    pub fn discard(&mut self, tokens: usize) {
+        self.values.drain(..tokens * self.n_neurons);
+    }
+}
+
+/// Appends the activations of the tokens marked in `keep` to one buffer per site.
+pub struct Capture<'a> {
+    keep: &'a [bool],
+    targets: Vec<(Site, &'a mut Activations, usize)>,
+}
+
+impl<'a> Capture<'a> {
+    /// Captures a batch whose tokens are those of `keep`, in order.
+    pub fn new(keep: &'a [bool], targets: Vec<(Site, &'a mut Activations)>) -> Self {
+        let kept = keep.iter().filter(|&&k| k).count();
+        let make_room = |(site, buffer): (Site, &'a mut Activations)| {
+            let start = buffer.values.len();
+            buffer.values.resize(start + kept * buffer.n_neurons, 0.0);
+            (site, buffer, start)
+        };
+        Self { keep, targets: targets.into_iter().map(make_room).collect() }
+    }
+}
+
+impl Hooks for Capture<'_> {
+    fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
+        for (site, buffer, start) in &mut self.targets {
+            if *site != point.site {
+                continue;
+            }
+            let kept = values.chunks_exact(width).zip(self.keep).filter(|(_, keep)| **keep);
+            let room = buffer.values[*start..].chunks_exact_mut(buffer.n_neurons);
+            let columns = point.layer * width..(point.layer + 1) * width;
+            for ((row, _), out) in kept.zip(room) {
+                out[columns.clone()].copy_from_slice(row);
+            }
+        }
+    }
+}

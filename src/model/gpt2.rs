@@ -1,0 +1,169 @@
+//! The forward pass of GPT-2: pre-LN decoder, learned positions, causal
+//! attention, MLP with `gelu_new`, tied unembedding. f32 throughout.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::Config;
+use super::hooks::{HookPoint, Hooks, Site};
+use super::ops::{causal_softmax, gelu_new, layer_norm};
+use super::weights::{Block, Linear, Norm, Weights};
+use crate::backend::matmul::{View, matmul, matmul_all_cores};
+use crate::error::Result;
+
+/// Values handled by one task of an elementwise loop.
+const VALUES_PER_TASK: usize = 1 << 15;
+
+/// A GPT-2 ready to run.
+#[derive(Debug, Clone)]
+pub struct Gpt2 {
+    /// Shape and options.
+    pub config: Config,
+    /// Weights in f32.
+    pub weights: Weights,
+}
+
+impl Gpt2 {
+    /// Loads `config.json` and `model.safetensors` from a folder in Hugging Face form.
+    ///
+    /// # Errors
+    /// If either file is missing, malformed, or does not fit the other.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let config = Config::load(&folder.join("config.json"))?;
+        let weights = Weights::load(&folder.join("model.safetensors"), &config)?;
+        Ok(Self { config, weights })
+    }
+
+    /// Runs rows of token ids through all blocks and returns the residual stream
+    /// after the last one, `[tokens, d_model]`, where tokens are those of all
+    /// rows, one row after the other. Rows may differ in length and need no
+    /// padding; no row sees another.
+    ///
+    /// # Panics
+    /// If a row is longer than the context or an id lies outside the vocabulary.
+    pub fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Vec<f32> {
+        let mut resid = self.embed(rows);
+        let lengths: Vec<usize> = rows.iter().map(|r| r.len()).collect();
+        for (layer, block) in self.weights.blocks.iter().enumerate() {
+            let d = self.config.d_model;
+            let mut at = |site, values: &mut [f32], width| {
+                hooks.at(HookPoint { layer, site }, values, width);
+            };
+            at(Site::ResidPre, &mut resid, d);
+            self.attention(block, layer, &lengths, &mut resid);
+            self.mlp(block, &mut resid, &mut at);
+            at(Site::ResidPost, &mut resid, d);
+        }
+        resid
+    }
+
+    /// Logits `[tokens, d_vocab]` of a final residual stream `[tokens, d_model]`.
+    pub fn logits(&self, resid: &[f32]) -> Vec<f32> {
+        let (d, vocab) = (self.config.d_model, self.config.d_vocab);
+        let tokens = resid.len() / d;
+        let normed = self.normed(resid, &self.weights.ln_final);
+        let mut logits = match &self.weights.unembed {
+            Some(unembed) => unembed.bias.repeat(tokens),
+            None => vec![0.0; tokens * vocab],
+        };
+        let w_u = View::new(self.weights.unembedding(), vocab, d);
+        matmul_all_cores(View::new(&normed, tokens, d), w_u.t(), 1.0, &mut logits);
+        logits
+    }
+
+    fn embed(&self, rows: &[&[u32]]) -> Vec<f32> {
+        let d = self.config.d_model;
+        let row_of = |table: &[f32], i: usize| -> Vec<f32> { table[i * d..(i + 1) * d].to_vec() };
+        let one = |(pos, &id): (usize, &u32)| {
+            let mut x = row_of(&self.weights.embed, id as usize);
+            let p = &self.weights.pos_embed[pos * d..(pos + 1) * d];
+            x.iter_mut().zip(p).for_each(|(x, p)| *x += p);
+            x
+        };
+        rows.iter().flat_map(|row| row.iter().enumerate().flat_map(one)).collect()
+    }
+
+    fn normed(&self, x: &[f32], norm: &Norm) -> Vec<f32> {
+        let d = self.config.d_model;
+        let rows = (VALUES_PER_TASK / d).max(1) * d;
+        let mut out = vec![0.0; x.len()];
+        out.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(out, x)| {
+            layer_norm(x, &norm.gain, &norm.bias, self.config.layer_norm_eps, out);
+        });
+        out
+    }
+
+    /// `resid += Attn(LN1(resid))`, each row on its own.
+    fn attention(&self, block: &Block, layer: usize, lengths: &[usize], resid: &mut [f32]) {
+        let d = self.config.d_model;
+        let qkv = linear(&self.normed(resid, &block.ln_1), &block.qkv, d);
+        let scale = self.config.attention_scale(layer);
+        let mut mixed = vec![0.0; resid.len()];
+        let out = split_rows(&mut mixed, lengths, d);
+        let starts = lengths.iter().scan(0, |next, len| {
+            *next += len;
+            Some(*next - len)
+        });
+        out.into_par_iter().zip(starts.collect::<Vec<_>>()).for_each(|(out, start)| {
+            self.attend(&qkv[start * 3 * d..], scale, out);
+        });
+        add_linear(&mixed, &block.attn_out, d, resid);
+    }
+
+    /// Attention within one row: `qkv` begins with its `[len, 3 d_model]`, `out` is `[len, d_model]`.
+    fn attend(&self, qkv: &[f32], scale: f32, out: &mut [f32]) {
+        let (d, d_head) = (self.config.d_model, self.config.d_head());
+        let len = out.len() / d;
+        let mut scores = vec![0.0; len * len];
+        for head in 0..self.config.n_heads {
+            let part =
+                |which: usize| View::strided(&qkv[which * d + head * d_head..], len, d_head, 3 * d);
+            matmul(part(0), part(1).t(), 0.0, &mut scores, len);
+            scores.iter_mut().for_each(|s| *s *= scale);
+            causal_softmax(&mut scores, len);
+            matmul(View::new(&scores, len, len), part(2), 0.0, &mut out[head * d_head..], d);
+        }
+    }
+
+    /// `resid += MLP(LN2(resid))`, showing pre- and post-activations to the hooks.
+    fn mlp(&self, block: &Block, resid: &mut [f32], at: &mut dyn FnMut(Site, &mut [f32], usize)) {
+        let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
+        let mut neurons = linear(&self.normed(resid, &block.ln_2), &block.mlp_in, d);
+        at(Site::MlpPre, &mut neurons, d_mlp);
+        neurons
+            .par_chunks_mut(VALUES_PER_TASK)
+            .for_each(|values| values.iter_mut().for_each(|v| *v = gelu_new(*v)));
+        at(Site::MlpPost, &mut neurons, d_mlp);
+        add_linear(&neurons, &block.mlp_out, d_mlp, resid);
+    }
+}
+
+/// `x W + b` for x `[tokens, d_in]`.
+fn linear(x: &[f32], layer: &Linear, d_in: usize) -> Vec<f32> {
+    let tokens = x.len() / d_in;
+    let mut out = layer.bias.repeat(tokens);
+    let w = View::new(&layer.weight, d_in, layer.bias.len());
+    matmul_all_cores(View::new(x, tokens, d_in), w, 1.0, &mut out);
+    out
+}
+
+/// `out += x W + b` for x `[tokens, d_in]`.
+fn add_linear(x: &[f32], layer: &Linear, d_in: usize, out: &mut [f32]) {
+    let y = linear(x, layer, d_in);
+    out.iter_mut().zip(&y).for_each(|(o, y)| *o += y);
+}
+
+fn split_rows<'a>(
+    mut values: &'a mut [f32],
+    lengths: &[usize],
+    width: usize,
+) -> Vec<&'a mut [f32]> {
+    let mut rows = Vec::with_capacity(lengths.len());
+    for len in lengths {
+        let (row, rest) = values.split_at_mut(len * width);
+        rows.push(row);
+        values = rest;
+    }
+    rows
+}

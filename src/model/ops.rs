@@ -1,0 +1,123 @@
+//! The elementwise parts of a transformer: LayerNorm, GELU, softmax.
+
+/// e^x in f32 within 2 units in the last place, written so that the compiler
+/// can vectorise loops over it (the standard library's is a call per value).
+#[inline]
+pub fn exp(x: f32) -> f32 {
+    // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts: the first has few enough digits that n · LN2_HI is exact.
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 88.0);
+    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = (x - n * LN2_HI) - n * LN2_LO;
+    // Taylor series; |r| ≤ ln 2 / 2, so the first term left out is below 6e-9.
+    let p = 1.0 / 5040.0;
+    let p = p * r + 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = (p * r + 1.0) * r + 1.0;
+    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+/// GELU in its tanh form, `gelu_new`: `x/2 (1 + tanh u)` with
+/// `u = √(2/π) (x + 0.044715 x³)`, here as `x / (1 + e^(−2u))`, which loses no
+/// digits for large negative x.
+#[inline]
+pub fn gelu_new(x: f32) -> f32 {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    let u = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
+    x / (1.0 + exp(-2.0 * u))
+}
+
+/// Sum in eight interleaved parts: fixed order, and fast.
+fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+    let mut parts = [0.0_f32; 8];
+    for (i, v) in values.enumerate() {
+        parts[i % 8] += v;
+    }
+    parts.iter().sum()
+}
+
+/// LayerNorm of each row: `(x − mean) / √(var + eps) · gain + bias`, two passes.
+/// `x` and `out` are `[tokens, d_model]`, gain and bias `[d_model]`.
+pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let d = gain.len();
+    for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+        let mean = sum(row.iter().copied()) / d as f32;
+        let var = sum(row.iter().map(|v| (v - mean) * (v - mean))) / d as f32;
+        let scale = 1.0 / (var + eps).sqrt();
+        for (((o, v), g), b) in out.iter_mut().zip(row).zip(gain).zip(bias) {
+            *o = (v - mean) * scale * g + b;
+        }
+    }
+}
+
+/// Causal softmax of a square matrix of scores `[len, len]`, in place: row i
+/// attends to columns 0..=i, and the rest becomes 0.
+pub fn causal_softmax(scores: &mut [f32], len: usize) {
+    for (i, row) in scores.chunks_exact_mut(len).enumerate() {
+        let (seen, hidden) = row.split_at_mut(i + 1);
+        let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        seen.iter_mut().for_each(|s| *s = exp(*s - max));
+        let total = 1.0 / sum(seen.iter().copied());
+        seen.iter_mut().for_each(|s| *s *= total);
+        hidden.fill(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn exp_is_within_two_ulp(x in -86.0f32..87.0) {
+            let want = f64::from(x).exp();
+            prop_assert!((f64::from(exp(x)) - want).abs() <= 2.4e-7 * want);
+        }
+
+        #[test]
+        fn gelu_is_its_definition(x in -12.0f32..12.0) {
+            let v = f64::from(x);
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3));
+            let want = 0.5 * v * (1.0 + u.tanh());
+            prop_assert!((f64::from(gelu_new(x)) - want).abs() <= 4e-7 * (1.0 + v.abs()));
+        }
+
+        #[test]
+        fn layer_norm_is_its_definition(row in prop::collection::vec(-50.0f32..50.0, 2..40)) {
+            let d = row.len();
+            let (gain, bias) = (vec![1.5; d], vec![-0.25; d]);
+            let mut out = vec![f32::NAN; d];
+            layer_norm(&row, &gain, &bias, 1e-5, &mut out);
+            let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d as f64;
+            let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d as f64;
+            for (got, &v) in out.iter().zip(&row) {
+                let want = (f64::from(v) - mean) / (var + 1e-5).sqrt() * 1.5 - 0.25;
+                prop_assert!((f64::from(*got) - want).abs() <= 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_inputs_stay_finite() {
+        assert!(gelu_new(-1e4).abs() < 1e-30);
+        assert_eq!(gelu_new(1e4), 1e4);
+        assert!(exp(-1e9) < 1e-37);
+    }
+
+    #[test]
+    fn softmax_sees_no_future() {
+        let mut scores = vec![0.0, 9.0, 9.0, 1.0, 1.0, 9.0, 2.0, 2.0, 2.0];
+        causal_softmax(&mut scores, 3);
+        assert_relative_eq!(scores[..3], [1.0, 0.0, 0.0]);
+        assert_relative_eq!(scores[3..6], [0.5, 0.5, 0.0]);
+        assert_relative_eq!(scores[6..], [1.0 / 3.0; 3], epsilon = 1e-6);
+    }
+}

@@ -1,0 +1,199 @@
+//! The plan: a spec made real. Paths are resolved, files are digested, the
+//! corpus is tokenised, and everything that can be found wrong before the
+//! first forward pass has been.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::corpus::{Sample, Tokens, samples, tokens};
+use crate::correlation::{CHUNK, Layout};
+use crate::error::{Error, Kind, Result};
+use crate::model::Config;
+use crate::spec::load::Loaded;
+use crate::spec::{BaselineKind, Spec};
+use crate::store::{digest, digest_file};
+
+/// A spec with everything it refers to found and checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// The spec as loaded.
+    pub spec: Spec,
+    /// Where it was loaded from.
+    pub spec_path: PathBuf,
+    /// SHA-256 of the spec, its base included.
+    pub spec_digest: String,
+    /// The family, in the order of the spec.
+    pub models: Vec<PlannedModel>,
+    /// Index of the reference in the family.
+    pub reference: usize,
+    /// SHA-256 of the corpus file.
+    pub corpus_digest: String,
+    /// The samples used.
+    pub samples: Vec<Sample>,
+    /// Their tokens.
+    pub tokens: Tokens,
+}
+
+/// A model whose config was read and whose files are there.
+#[derive(Debug, Clone)]
+pub struct PlannedModel {
+    /// Its name in the spec.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its shape.
+    pub config: Config,
+    /// SHA-256 of `model.safetensors`.
+    pub weights_digest: String,
+}
+
+impl PlannedModel {
+    /// How its neurons are arranged.
+    pub fn layout(&self) -> Layout {
+        Layout { n_layers: self.config.n_layers, d_mlp: self.config.d_mlp() }
+    }
+}
+
+impl Plan {
+    /// Resolves a spec.
+    ///
+    /// # Errors
+    /// If a model, tokenizer or corpus is missing or malformed, or they do not
+    /// fit each other: another vocabulary, a context longer than the models'.
+    pub fn make(loaded: Loaded) -> Result<Self> {
+        let Loaded { spec, path, digest: spec_digest } = loaded;
+        let models = spec.models.family.iter();
+        let models: Vec<_> = models.map(|m| plan_model(&m.name, &m.path)).collect::<Result<_>>()?;
+        let reference = position(&spec)?;
+        check_context(&spec, &path, &models)?;
+        check_one_vocabulary(&models)?;
+        let corpus = spec.corpus.path.clone();
+        let samples = samples::read(&corpus, spec.corpus.limit)?;
+        let tokens = tokenize(&spec, &models[reference], &samples)?;
+        Ok(Self {
+            corpus_digest: digest_file(Kind::Corpus, &corpus)?,
+            spec,
+            spec_path: path,
+            spec_digest,
+            models,
+            reference,
+            samples,
+            tokens,
+        })
+    }
+
+    /// The reference model.
+    pub fn reference(&self) -> &PlannedModel {
+        &self.models[self.reference]
+    }
+
+    /// Indices of the partners in the family, in its order.
+    pub fn partners(&self) -> impl Iterator<Item = usize> + Clone {
+        (0..self.models.len()).filter(|&i| i != self.reference)
+    }
+
+    /// SHA-256 of all token ids, row by row.
+    pub fn tokens_digest(&self) -> String {
+        let ids =
+            self.tokens.rows.iter().flat_map(|row| row.ids.iter().flat_map(|id| id.to_le_bytes()));
+        digest(&ids.collect::<Vec<u8>>())
+    }
+
+    /// Bytes that the sums and activations of the run take, the weights aside.
+    pub fn bytes(&self) -> usize {
+        let n = |model: &PlannedModel| model.layout().n_neurons();
+        let reference = n(self.reference());
+        let surrogates = match self.spec.correlation.baseline.kind {
+            BaselineKind::Rotation => 0,
+            _ => self.spec.correlation.baseline.draws,
+        };
+        let sums = |i: usize| {
+            let Layout { n_layers, d_mlp } = self.models[i].layout();
+            8 * ((1 + surrogates) * reference * n(&self.models[i]) + n_layers * d_mlp * d_mlp)
+        };
+        let tokens = CHUNK + self.spec.batch.tokens.max(self.tokens.context);
+        let activations = 4 * tokens * (reference + self.models.iter().map(n).sum::<usize>());
+        activations + self.partners().map(sums).sum::<usize>()
+    }
+}
+
+fn position(spec: &Spec) -> Result<usize> {
+    let wanted = &spec.models.reference;
+    spec.models.family.iter().position(|m| m.name == *wanted).ok_or_else(|| {
+        let problem = format!("`{wanted}` is not among `models.family`");
+        Error::new(Kind::Spec, "models.reference", problem, "name one of the family")
+    })
+}
+
+fn plan_model(name: &str, folder: &Path) -> Result<PlannedModel> {
+    if !folder.is_dir() {
+        return Err(Error::new(
+            Kind::Model,
+            folder.display(),
+            format_args!("the folder of model `{name}` does not exist"),
+            "correct `models.family[].path`; relative paths start at the experiment file",
+        ));
+    }
+    let config = Config::load(&folder.join("config.json"))?;
+    let weights_digest = digest_file(Kind::Model, &folder.join("model.safetensors"))?;
+    Ok(PlannedModel {
+        name: name.to_string(),
+        folder: folder.to_path_buf(),
+        config,
+        weights_digest,
+    })
+}
+
+fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()> {
+    let context = spec.corpus.context;
+    match models.iter().find(|m| m.config.n_ctx < context) {
+        None => Ok(()),
+        Some(model) => Err(Error::new(
+            Kind::Spec,
+            path.display(),
+            format_args!(
+                "`corpus.context` is {context}, model `{}` reads at most {}",
+                model.name, model.config.n_ctx
+            ),
+            "lower `corpus.context`",
+        )),
+    }
+}
+
+/// Neurons can be compared over the same tokens only if every model gives the
+/// same ids the same meaning.
+fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
+    let vocabulary = |model: &PlannedModel| -> Result<HashMap<String, u32>> {
+        let path = model.folder.join("tokenizer.json");
+        Ok(tokens::load_tokenizer(&path, model.config.d_vocab)?.get_vocab(true))
+    };
+    let first = vocabulary(&models[0])?;
+    for model in &models[1..] {
+        if vocabulary(model)? != first || model.config.bos_token_id != models[0].config.bos_token_id
+        {
+            return Err(Error::new(
+                Kind::Model,
+                model.folder.display(),
+                format_args!(
+                    "model `{}` has another vocabulary than `{}`",
+                    model.name, models[0].name
+                ),
+                "compare models that were trained with one tokenizer",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn tokenize(spec: &Spec, model: &PlannedModel, samples: &[Sample]) -> Result<Tokens> {
+    let path = model.folder.join("tokenizer.json");
+    let tokenizer = tokens::load_tokenizer(&path, model.config.d_vocab)?;
+    let corpus = &spec.corpus;
+    tokens::tokenize(
+        samples,
+        &tokenizer,
+        model.config.bos_token_id,
+        corpus.context,
+        &corpus.exclude,
+    )
+}

@@ -1,0 +1,123 @@
+//! The files of a run directory.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::correlation::CHUNK;
+use crate::error::Result;
+use crate::findings::{Extra, Findings};
+use crate::plan::Plan;
+use crate::spec::Spec;
+use crate::store::{MARK, RunDirectory};
+use crate::table::NeuronId;
+
+/// Writes all files of a run to `target`, which appears whole or not at all.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn write(plan: &Plan, findings: &Findings, directory: RunDirectory) -> Result<PathBuf> {
+    directory.write("neurons.csv", |out| findings.table.write_csv(out))?;
+    directory.write("neurons-extra.csv", |out| write_extra(plan, findings, out))?;
+    directory.write_json("summary.json", &findings.summary)?;
+    directory.write_json(MARK, &Provenance::of(plan))?;
+    directory.commit()
+}
+
+fn write_extra(plan: &Plan, findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    let fixed = [
+        "layer",
+        "neuron",
+        "baseline_sd",
+        "published_sparsity",
+        "note_sparsity",
+        "dead",
+        "non_finite",
+    ];
+    let per_partner = plan.partners().flat_map(|i| {
+        let name = &plan.models[i].name;
+        ["best", "corr", "baseline"].map(|what| format!("{what}_{name}"))
+    });
+    csv.write_record(fixed.map(String::from).into_iter().chain(per_partner))?;
+    for (id, extra) in findings.table.ids.iter().zip(&findings.extra) {
+        csv.write_record(extra_record(*id, extra))?;
+    }
+    csv.flush()
+}
+
+fn extra_record(id: NeuronId, extra: &Extra) -> Vec<String> {
+    let mut record = vec![
+        id.layer.to_string(),
+        id.neuron.to_string(),
+        extra.baseline_sd.to_string(),
+        extra.published_sparsity.to_string(),
+        extra.note_sparsity.to_string(),
+        extra.dead.to_string(),
+        extra.non_finite.to_string(),
+    ];
+    record.extend(extra.matches.iter().flat_map(|m| match m {
+        Some(m) => [m.id.to_string(), m.rho.to_string(), m.baseline.to_string()],
+        None => ["", "0", "0"].map(String::from),
+    }));
+    record
+}
+
+/// `provenance.json`: what the numbers depend on.
+#[derive(Debug, Serialize)]
+struct Provenance<'a> {
+    program: &'static str,
+    version: &'static str,
+    /// Commit of the repository that the spec lies in, if it lies in one.
+    commit: Option<String>,
+    spec: &'a Spec,
+    spec_path: &'a Path,
+    spec_sha256: &'a str,
+    models: Vec<ModelProvenance<'a>>,
+    corpus_sha256: &'a str,
+    tokens_sha256: String,
+    tokens_per_chunk: usize,
+    device: String,
+    threads: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelProvenance<'a> {
+    name: &'a str,
+    folder: &'a Path,
+    weights_sha256: &'a str,
+}
+
+impl<'a> Provenance<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let model = |m: &'a crate::plan::PlannedModel| ModelProvenance {
+            name: &m.name,
+            folder: &m.folder,
+            weights_sha256: &m.weights_digest,
+        };
+        Self {
+            program: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: commit_of(&plan.spec_path),
+            spec: &plan.spec,
+            spec_path: &plan.spec_path,
+            spec_sha256: &plan.spec_digest,
+            models: plan.models.iter().map(model).collect(),
+            corpus_sha256: &plan.corpus_digest,
+            tokens_sha256: plan.tokens_digest(),
+            tokens_per_chunk: CHUNK,
+            device: format!("cpu ({})", std::env::consts::ARCH),
+            threads: rayon::current_num_threads(),
+        }
+    }
+}
+
+fn commit_of(spec: &Path) -> Option<String> {
+    let folder = spec.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let output =
+        Command::new("git").arg("-C").arg(folder).args(["rev-parse", "HEAD"]).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| commit.trim().to_string())
+}

@@ -1,0 +1,4 @@
+//! What a run leaves behind: files, and a summary on the terminal.
+
+pub mod files;
+pub mod terminal;

@@ -1,0 +1,98 @@
+//! The summary of a run, in plain text that fits a screen.
+
+use std::fmt::{self, Write};
+
+use crate::findings::{Share, Signature, Summary};
+
+/// The summary as text.
+pub fn summary(summary: &Summary) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut text, summary);
+    text
+}
+
+fn write(out: &mut String, s: &Summary) -> fmt::Result {
+    let t = &s.tokens;
+    writeln!(out, "{}: model {} against {}", s.experiment, s.reference, s.partners.join(", "))?;
+    writeln!(
+        out,
+        "tokens    {} used in {} rows; left out: {} BOS, {} newline, {} padding",
+        t.used, t.rows, t.bos, t.newline, t.padding
+    )?;
+    writeln!(out, "neurons   {}{}", s.neurons, flagged(s))?;
+    writeln!(out)?;
+    write_shares(out, s)?;
+    write_top(out, s)?;
+    write_signatures(out, &s.signatures)?;
+    if let Some(timing) = &s.timing {
+        let all = timing.load_s + timing.tokens_s + timing.finish_s;
+        let rate = t.used as f64 / timing.tokens_s;
+        writeln!(out, "\n{all:.1} s in all; {rate:.0} tokens/s through all models and sums")?;
+    }
+    Ok(())
+}
+
+fn flagged(s: &Summary) -> String {
+    let part = |names: &[String], what: &str| match names {
+        [] => String::new(),
+        [few @ ..] if few.len() <= 5 => format!("; {} {what}: {}", few.len(), few.join(" ")),
+        many => format!("; {} {what}, flagged in neurons-extra.csv", many.len()),
+    };
+    part(&s.dead, "never vary") + &part(&s.non_finite, "not finite")
+}
+
+fn write_shares(out: &mut String, s: &Summary) -> fmt::Result {
+    let describe = |share: &Share| {
+        format!(
+            "{:.2} % above {} ({} of {})",
+            share.percent, share.threshold, share.universal, share.of
+        )
+    };
+    let shares: Vec<String> = s.shares.iter().map(describe).collect();
+    writeln!(out, "universal neurons, by excess correlation")?;
+    writeln!(out, "  {}", shares.join(" · "))?;
+    let layers = s.by_layer.iter().enumerate();
+    let layers: Vec<String> = layers
+        .map(|(l, share)| format!("L{l} {:.2} % ({})", share.percent, share.universal))
+        .collect();
+    writeln!(out, "  by layer: {}", layers.join(" · "))
+}
+
+fn write_top(out: &mut String, s: &Summary) -> fmt::Result {
+    writeln!(out, "\nlargest excess, with best partners (ρ)")?;
+    for top in &s.top {
+        writeln!(out, "  {:<9} {:.3}  {}", top.neuron, top.excess_corr, top.partners.join("  "))?;
+    }
+    Ok(())
+}
+
+fn write_signatures(out: &mut String, signatures: &[Signature]) -> fmt::Result {
+    writeln!(
+        out,
+        "\nwithin-layer percentile, median      here                paper (GPT-2 small a)"
+    )?;
+    writeln!(
+        out,
+        "  {:<22} {:>11} {:>9} {:>11} {:>9}",
+        "", "universal", "others", "universal", "others"
+    )?;
+    for s in signatures {
+        let p = &s.published;
+        writeln!(
+            out,
+            "  {:<22} {:>11} {:>9} {:>11.1} {:>9.1}  {}",
+            s.property,
+            percentile(s.universal),
+            percentile(s.others),
+            p.universal,
+            p.others,
+            p.direction
+        )?;
+    }
+    Ok(())
+}
+
+fn percentile(value: Option<f64>) -> String {
+    value.map_or("none".into(), |v| format!("{v:.1}"))
+}

@@ -1,0 +1,122 @@
+//! What types cannot say: ranges, uniqueness, and references within a spec.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use super::{Spec, VERSION};
+
+/// Key path, problem, remedy.
+type Finding = (String, String, &'static str);
+
+/// Checks a spec that is well formed.
+///
+/// # Errors
+/// The first thing wrong, with its key path.
+pub fn check(spec: &Spec) -> Result<(), Finding> {
+    check_header(spec)?;
+    check_models(spec)?;
+    check_corpus(spec)?;
+    check_correlation(spec)?;
+    within("batch.tokens", spec.batch.tokens, 1, 1 << 24)
+}
+
+fn finding(key: impl Into<String>, problem: String, remedy: &'static str) -> Result<(), Finding> {
+    Err((key.into(), problem, remedy))
+}
+
+fn within(key: &str, value: usize, min: usize, max: usize) -> Result<(), Finding> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    finding(
+        key,
+        format!("{value} is out of range, expected {min} to {max}"),
+        "choose a value within the range",
+    )
+}
+
+fn check_header(spec: &Spec) -> Result<(), Finding> {
+    if spec.version != VERSION {
+        let problem = format!("this program reads version {VERSION}, not {}", spec.version);
+        return finding("version", problem, "compare the file with one of those in experiments/");
+    }
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if spec.name.is_empty() || spec.name.len() > 100 || !spec.name.chars().all(plain) {
+        let problem = format!("`{}` is no name for a folder", spec.name);
+        return finding("name", problem, "use lower-case letters, digits and hyphens");
+    }
+    for (key, text) in [("question", &spec.question), ("source", &spec.source)] {
+        if text.trim().is_empty() {
+            return finding(
+                key,
+                "is empty".into(),
+                "say it in one sentence; it is shown with the results",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_models(spec: &Spec) -> Result<(), Finding> {
+    let family = &spec.models.family;
+    if !(2..=256).contains(&family.len()) {
+        let problem = format!("{} models, expected 2 to 256", family.len());
+        return finding("models.family", problem, "list the reference and its partners");
+    }
+    if let Some(i) = first_repeated(family.iter().map(|m| &m.name)) {
+        let problem = format!("the name `{}` is used twice", family[i].name);
+        return finding(
+            format!("models.family[{i}].name"),
+            problem,
+            "give every model a name of its own",
+        );
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if let Some(i) = family.iter().position(|m| m.name.is_empty() || !m.name.chars().all(plain)) {
+        let problem = format!("`{}` is no name for a column", family[i].name);
+        return finding(
+            format!("models.family[{i}].name"),
+            problem,
+            "use letters, digits, `-`, `_` and `.`",
+        );
+    }
+    if !family.iter().any(|m| m.name == spec.models.reference) {
+        let problem = format!("`{}` is not among `models.family`", spec.models.reference);
+        return finding("models.reference", problem, "name one of the family");
+    }
+    Ok(())
+}
+
+fn check_corpus(spec: &Spec) -> Result<(), Finding> {
+    within("corpus.context", spec.corpus.context, 2, 1 << 20)?;
+    if let Some(limit) = spec.corpus.limit {
+        within("corpus.limit", limit, 1, usize::MAX)?;
+    }
+    match first_repeated(spec.corpus.exclude.iter()) {
+        Some(i) => {
+            finding(format!("corpus.exclude[{i}]"), "is listed twice".into(), "list it once")
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_correlation(spec: &Spec) -> Result<(), Finding> {
+    let c = &spec.correlation;
+    within("correlation.baseline.draws", c.baseline.draws, 1, 1000)?;
+    let thresholds = std::iter::once(("correlation.threshold".to_string(), c.threshold));
+    let also = c.also_report.iter().enumerate();
+    let also = also.map(|(i, t)| (format!("correlation.also_report[{i}]"), *t));
+    for (key, threshold) in thresholds.chain(also) {
+        if !(-1.0..=1.0).contains(&threshold) {
+            let problem = format!("{threshold} is out of range, expected -1 to 1");
+            return finding(key, problem, "the paper's threshold is 0.5");
+        }
+    }
+    Ok(())
+}
+
+/// Index of the first item that equals an earlier one.
+fn first_repeated<T: Hash + Eq>(mut items: impl Iterator<Item = T>) -> Option<usize> {
+    let mut seen = HashSet::new();
+    items.position(|item| !seen.insert(item))
+}

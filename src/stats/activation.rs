@@ -1,0 +1,189 @@
+//! Statistics of pre-activations over tokens (method: paper §4.2 and its tables).
+
+use rayon::prelude::*;
+
+use super::moments::{Moments, PowerSums};
+use crate::spec::{MomentKind, SparsityKind};
+
+/// Edges of the published histogram: linspace(−10, 15, 256).
+pub const EDGES: usize = 256;
+const LOWEST: f64 = -10.0;
+const BIN: f64 = 25.0 / 255.0;
+
+/// The published column `sparsity` counts pre-activations above this edge: one
+/// bin below zero, since the edge nearest zero lies at +1.6e-7.
+const PUBLISHED_EDGE: f64 = LOWEST + 101.0 * BIN;
+
+/// The replication note's sparsity counts post-activations below this.
+const NOTE_THRESHOLD: f32 = 0.01;
+
+/// Sums over tokens for every neuron of one model.
+#[derive(Debug, Clone)]
+pub struct ActivationSums {
+    n: u64,
+    neurons: Vec<NeuronSums>,
+    /// `[n_neurons][EDGES + 1]` counts, where binned moments are asked for.
+    histogram: Option<Vec<[u32; EDGES + 1]>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct NeuronSums {
+    powers: PowerSums,
+    above_zero: u64,
+    above_published_edge: u64,
+    below_note_threshold: u64,
+}
+
+/// What is known of one neuron's activation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ActivationStatistics {
+    /// Moments of the pre-activation.
+    pub moments: Moments,
+    /// Share of tokens with pre-activation above zero, or the published variant.
+    pub sparsity: f64,
+    /// Share of tokens with post-activation below 0.01: the replication note's sparsity.
+    pub note_sparsity: f64,
+}
+
+/// Neurons handled by one task.
+const NEURONS: usize = 256;
+
+impl ActivationSums {
+    /// No tokens yet.
+    pub fn new(n_neurons: usize, moments: MomentKind) -> Self {
+        let binned = moments == MomentKind::Binned;
+        Self {
+            n: 0,
+            neurons: vec![NeuronSums::default(); n_neurons],
+            histogram: binned.then(|| vec![[0; EDGES + 1]; n_neurons]),
+        }
+    }
+
+    /// Adds pre- and post-activations of the same tokens, each `[tokens, n_neurons]`.
+    pub fn absorb(&mut self, pre: &[f32], post: &[f32]) {
+        let width = self.neurons.len();
+        if self.n == 0 {
+            self.start_around(pre);
+        }
+        self.n += (pre.len() / width) as u64;
+        self.neurons.par_chunks_mut(NEURONS).enumerate().for_each(|(block, neurons)| {
+            for (pre, post) in pre.chunks_exact(width).zip(post.chunks_exact(width)) {
+                let columns = block * NEURONS..block * NEURONS + neurons.len();
+                let values = pre[columns.clone()].iter().zip(&post[columns]);
+                neurons.iter_mut().zip(values).for_each(|(n, (&pre, &post))| n.add(pre, post));
+            }
+        });
+        if let Some(histogram) = &mut self.histogram {
+            histogram.par_iter_mut().enumerate().for_each(|(i, bins)| {
+                pre.iter().skip(i).step_by(width).for_each(|&v| bins[bin(v.into())] += 1);
+            });
+        }
+    }
+
+    /// Shifts each neuron's sums by its mean over the first tokens, so that a
+    /// large mean costs no digits.
+    fn start_around(&mut self, pre: &[f32]) {
+        let width = self.neurons.len();
+        let tokens = pre.len() / width;
+        self.neurons.par_iter_mut().enumerate().for_each(|(i, neuron)| {
+            let sum: f64 = pre.iter().skip(i).step_by(width).map(|&v| f64::from(v)).sum();
+            neuron.powers = PowerSums::around(sum / tokens as f64);
+        });
+    }
+
+    /// Statistics of a neuron over all tokens added.
+    pub fn statistics(&self, neuron: usize, sparsity: SparsityKind) -> ActivationStatistics {
+        let sums = &self.neurons[neuron];
+        let share = |count: u64| count as f64 / self.n as f64;
+        ActivationStatistics {
+            moments: match &self.histogram {
+                None => sums.powers.moments(),
+                Some(histogram) => binned_moments(&histogram[neuron]),
+            },
+            sparsity: share(match sparsity {
+                SparsityKind::AboveZero => sums.above_zero,
+                SparsityKind::PublishedBin => sums.above_published_edge,
+            }),
+            note_sparsity: share(sums.below_note_threshold),
+        }
+    }
+}
+
+impl NeuronSums {
+    #[inline]
+    fn add(&mut self, pre: f32, post: f32) {
+        self.powers.add(pre.into());
+        self.above_zero += u64::from(pre > 0.0);
+        self.above_published_edge += u64::from(f64::from(pre) > PUBLISHED_EDGE);
+        self.below_note_threshold += u64::from(post < NOTE_THRESHOLD);
+    }
+}
+
+/// Bin of the published histogram: the number of edges below the value, so bin
+/// i covers (edge i−1, edge i], and bins 0 and 256 are open.
+fn bin(value: f64) -> usize {
+    let below = ((value - LOWEST) / BIN).ceil();
+    below.clamp(0.0, EDGES as f64) as usize
+}
+
+/// Moments where each bin stands for its centre, the open ones for the centre
+/// of a bin of the same width.
+fn binned_moments(bins: &[u32; EDGES + 1]) -> Moments {
+    let mut sums = PowerSums::default();
+    for (i, &count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {
+        sums.add_repeated(LOWEST + (i as f64 - 0.5) * BIN, count.into());
+    }
+    sums.moments()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bins_are_closed_on_the_right() {
+        assert_eq!((bin(-11.0), bin(-10.0), bin(-9.999)), (0, 0, 1));
+        assert_eq!((bin(15.0), bin(15.001), bin(f64::INFINITY)), (255, 256, 256));
+    }
+
+    proptest! {
+        #[test]
+        fn order_and_cut_of_tokens_do_not_matter(mut x in prop::collection::vec(-4.0f32..4.0, 2..50), cut in 1usize..50) {
+            let all = |x: &[f32], cut: usize| {
+                let mut sums = ActivationSums::new(1, MomentKind::Exact);
+                x.chunks(cut).for_each(|part| sums.absorb(part, part));
+                sums.statistics(0, SparsityKind::AboveZero)
+            };
+            let whole = all(&x, x.len());
+            let parts = all(&x, cut);
+            x.reverse();
+            for other in [parts, all(&x, 3)] {
+                prop_assert!((whole.moments.mean - other.moments.mean).abs() < 1e-9);
+                prop_assert!((whole.moments.var - other.moments.var).abs() < 1e-9);
+                prop_assert_eq!(whole.sparsity, other.sparsity);
+            }
+        }
+
+        #[test]
+        fn binned_moments_are_within_half_a_bin(x in prop::collection::vec(-9.0f32..14.0, 5..50)) {
+            let moments = |kind| {
+                let mut sums = ActivationSums::new(1, kind);
+                sums.absorb(&x, &x);
+                sums.statistics(0, SparsityKind::AboveZero).moments
+            };
+            let (exact, binned) = (moments(MomentKind::Exact), moments(MomentKind::Binned));
+            prop_assert!((exact.mean - binned.mean).abs() <= BIN / 2.0 + 1e-9);
+        }
+    }
+
+    #[test]
+    fn the_published_column_counts_one_bin_more() {
+        let x = [-0.0979_f32, -0.0981, 0.5, -3.0];
+        let mut sums = ActivationSums::new(1, MomentKind::Exact);
+        sums.absorb(&x, &x);
+        assert_eq!(sums.statistics(0, SparsityKind::AboveZero).sparsity, 0.25);
+        assert_eq!(sums.statistics(0, SparsityKind::PublishedBin).sparsity, 0.5);
+        assert_eq!(sums.statistics(0, SparsityKind::AboveZero).note_sparsity, 0.75);
+    }
+}

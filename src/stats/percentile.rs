@@ -1,0 +1,95 @@
+//! Where a value stands among others, and what sets universal neurons apart
+//! (paper §4.2, Fig. 3).
+
+/// Percentile rank of every value among all of them, 0–100: the mean of its
+/// share of values below and its share of values not above, so ties are
+/// averaged as in `scipy.stats.percentileofscore(kind="rank")`. NaN ranks NaN
+/// and is not among the others.
+pub fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let rank = |&value: &f64| {
+        let below = sorted.partition_point(|&v| v < value);
+        let not_above = sorted.partition_point(|&v| v <= value);
+        // The middle of the places 1…n that the ties take.
+        let middle = (below + not_above + 1) as f64 / 2.0;
+        if value.is_nan() { f64::NAN } else { 100.0 * middle / sorted.len() as f64 }
+    };
+    values.iter().map(rank).collect()
+}
+
+/// Percentile ranks within each layer; `layers` names the layer of each value.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn ranks_within(layers: &[usize], values: &[f64]) -> Vec<f64> {
+    assert_eq!(layers.len(), values.len());
+    let mut result = vec![f64::NAN; values.len()];
+    let deepest = layers.iter().copied().max().map_or(0, |l| l + 1);
+    for layer in 0..deepest {
+        let members: Vec<usize> = (0..values.len()).filter(|&i| layers[i] == layer).collect();
+        let own: Vec<f64> = members.iter().map(|&i| values[i]).collect();
+        for (&i, rank) in members.iter().zip(ranks(&own)) {
+            result[i] = rank;
+        }
+    }
+    result
+}
+
+/// Median, NaN left out; the mean of the two middle values where their number
+/// is even. None where there is none.
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[middle]),
+        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// SciPy's definition: (#below + #not above + [value is present]) · 50 / n.
+    fn twin(values: &[f64], value: f64) -> f64 {
+        let count = |test: &dyn Fn(f64) -> bool| values.iter().filter(|&&v| test(v)).count();
+        let (below, not_above) = (count(&|v| v < value), count(&|v| v <= value));
+        (below + not_above + usize::from(not_above > below)) as f64 * 50.0 / values.len() as f64
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_match_their_definition(values in prop::collection::vec((-4i8..4).prop_map(f64::from), 1..40)) {
+            for (&value, rank) in values.iter().zip(ranks(&values)) {
+                prop_assert!((rank - twin(&values, value)).abs() < 1e-12);
+            }
+        }
+
+        #[test]
+        fn layers_rank_their_own(values in prop::collection::vec(-4.0f64..4.0, 2..40)) {
+            let layers: Vec<usize> = (0..values.len()).map(|i| i % 2).collect();
+            let within = ranks_within(&layers, &values);
+            let evens: Vec<f64> = values.iter().copied().step_by(2).collect();
+            let got: Vec<f64> = within.iter().copied().step_by(2).collect();
+            prop_assert_eq!(got, ranks(&evens));
+        }
+    }
+
+    #[test]
+    fn a_single_neuron_ranks_hundred_and_nan_ranks_nowhere() {
+        assert_eq!(ranks(&[3.5]), [100.0]);
+        let ranked = ranks(&[1.0, f64::NAN, 2.0]);
+        assert!(ranked[0] == 50.0 && ranked[1].is_nan() && ranked[2] == 100.0);
+    }
+
+    #[test]
+    fn medians_of_odd_even_and_none() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, f64::NAN, 3.0].into_iter()), Some(2.5));
+        assert_eq!(median(std::iter::empty()), None);
+    }
+}

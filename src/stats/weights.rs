@@ -1,0 +1,95 @@
+//! Statistics of a neuron's weights and of its direct effect on the vocabulary,
+//! on preprocessed weights (paper A.1).
+
+use rayon::prelude::*;
+
+use super::moments::Moments;
+use crate::backend::matmul::{View, matmul};
+use crate::model::Config;
+use crate::model::weights::{Block, Weights};
+
+/// What is known of one neuron's weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightStatistics {
+    /// ‖w_in‖
+    pub w_in_norm: f64,
+    /// b_in
+    pub input_bias: f64,
+    /// ‖w_out‖
+    pub w_out_norm: f64,
+    /// cos(w_in, w_out); 0 where either is zero.
+    pub in_out_sim: f64,
+    /// Moments over the vocabulary of cos(W_U\[:, t\], w_out).
+    pub vocab: Moments,
+}
+
+impl WeightStatistics {
+    /// ‖w_in‖² + ‖w_out‖²
+    pub fn l2_penalty(&self) -> f64 {
+        self.w_in_norm.powi(2) + self.w_out_norm.powi(2)
+    }
+}
+
+/// Statistics of all neurons, layer by layer.
+pub fn weight_statistics(weights: &Weights, config: &Config) -> Vec<WeightStatistics> {
+    let unembed = unit_rows(weights.unembedding(), config.d_model);
+    weights.blocks.iter().flat_map(|block| layer_statistics(block, config, &unembed)).collect()
+}
+
+/// Neurons handled by one task: their products with the vocabulary are held at once.
+const NEURONS: usize = 64;
+
+fn layer_statistics(block: &Block, config: &Config, unembed: &[f32]) -> Vec<WeightStatistics> {
+    let (d, d_mlp) = (config.d_model, config.d_mlp());
+    let w_in = transposed(&block.mlp_in.weight, d, d_mlp);
+    let w_out = &block.mlp_out.weight;
+    let vocab = vocab_moments(&unit_rows(w_out, d), unembed, d);
+    let neuron = |j: usize| {
+        let (w_in, w_out) = (&w_in[j * d..(j + 1) * d], &w_out[j * d..(j + 1) * d]);
+        let (w_in_norm, w_out_norm) = (dot(w_in, w_in).sqrt(), dot(w_out, w_out).sqrt());
+        WeightStatistics {
+            w_in_norm,
+            input_bias: block.mlp_in.bias[j].into(),
+            w_out_norm,
+            in_out_sim: ratio(dot(w_in, w_out), w_in_norm * w_out_norm),
+            vocab: vocab[j],
+        }
+    };
+    (0..d_mlp).map(neuron).collect()
+}
+
+/// Moments over the rows of `unembed` of their products with each row of
+/// `w_out`; all rows have unit norm and width d.
+fn vocab_moments(w_out: &[f32], unembed: &[f32], d: usize) -> Vec<Moments> {
+    let d_vocab = unembed.len() / d;
+    let of_block = |block: &[f32]| {
+        let mut cosines = vec![0.0; block.len() / d * d_vocab];
+        let (block, unembed) =
+            (View::new(block, block.len() / d, d), View::new(unembed, d_vocab, d));
+        matmul(block, unembed.t(), 0.0, &mut cosines, d_vocab);
+        let moments = |row: &[f32]| Moments::of(row.iter().map(|&c| f64::from(c)));
+        cosines.chunks_exact(d_vocab).map(moments).collect::<Vec<_>>()
+    };
+    w_out.par_chunks(NEURONS * d).flat_map(of_block).collect()
+}
+
+/// Each row of width d divided by its norm; a zero row stays zero.
+fn unit_rows(matrix: &[f32], d: usize) -> Vec<f32> {
+    let unit = |row: &[f32]| {
+        let norm = dot(row, row).sqrt();
+        row.iter().map(|&v| ratio(v.into(), norm) as f32).collect::<Vec<_>>()
+    };
+    matrix.chunks_exact(d).flat_map(unit).collect()
+}
+
+fn transposed(matrix: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..rows * cols).map(|e| matrix[e % rows * cols + e / rows]).collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
