@@ -33,6 +33,25 @@ torch.backends.cuda.matmul.allow_tf32 = True
 torch.set_float32_matmul_precision("high")
 
 
+class Dropout:
+    """Dropout whose masks are windows of one pool of random bits, drawn anew now
+    and then: on a CPU, drawing every mask takes longer than all products."""
+
+    POOL, USES = 1 << 25, 2000
+
+    def __init__(self, share):
+        self.keep, self.uses = 1 - share, 0
+
+    def __call__(self, x):
+        if self.keep == 1:
+            return x
+        if self.uses % self.USES == 0:
+            self.pool = (torch.rand(self.POOL, device=x.device) < self.keep).to(torch.bfloat16) / self.keep
+        self.uses += 1
+        start = int(torch.randint(self.POOL - x.numel(), ()))
+        return x * self.pool[start:start + x.numel()].view_as(x)
+
+
 class Family(torch.nn.Module):
     """GPT-2s side by side. Parameters are named as Hugging Face names them,
     with `/` for `.`, and have one more leading axis than there: the seed."""
@@ -68,12 +87,12 @@ class Family(torch.nn.Module):
             linear(f"{h}.mlp.c_proj", inner, d, std=0.02 / math.sqrt(2 * layers))
         norm("ln_f")
 
-    def forward(self, ids, dropout=0.0, keep=None):
+    def forward(self, ids, drop=lambda x: x, keep=None):
         """Final normalised residual [seeds, tokens, d_model] for ids [seeds,
-        rows, length]; post-activations of each layer are appended to `keep`."""
+        rows, length]; post-activations of each layer are appended to `keep`.
+        `drop` is applied to what enters the residual stream."""
         seeds, rows, length = ids.shape
         p, d, heads = self.p, self.shape["n_embd"], self.shape["n_head"]
-        drop = lambda x: F.dropout(x, dropout, self.training)
         vocabulary = p["wte/weight"].shape[1]
         offsets = torch.arange(seeds, device=ids.device)[:, None, None] * vocabulary
         x = F.embedding(ids + offsets, p["wte/weight"].flatten(0, 1))
@@ -86,8 +105,7 @@ class Family(torch.nn.Module):
             q, k, v = qkv.reshape(seeds * rows, length, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
             # As in the Stanford models, scores are divided by layer + 1 too.
             scale = 1 / (math.sqrt(d // heads) * (layer + 1))
-            mixed = F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=scale, dropout_p=dropout if self.training else 0.0)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
             mixed = mixed.transpose(1, 2).reshape(seeds, rows * length, d)
             x = x + drop(linear(mixed, f"{h}/attn/c_proj"))
             post = F.gelu(linear(norm(x, f"{h}/ln_2"), f"{h}/mlp/c_fc"), approximate="tanh")
@@ -96,12 +114,11 @@ class Family(torch.nn.Module):
             x = x + drop(linear(post, f"{h}/mlp/c_proj"))
         return norm(x, "ln_f")
 
-    def losses(self, rows, dropout=0.0):
+    def losses(self, rows, drop=lambda x: x):
         """Mean next-token loss of each seed over rows [seeds, rows, length]."""
-        x = self(rows, dropout).reshape(*rows.shape, -1)[:, :, :-1].flatten(1, 2)
-        logits = torch.bmm(x, self.p["wte/weight"].transpose(1, 2))
-        targets = rows[:, :, 1:].flatten(1)
-        return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(1)
+        x = self(rows, drop).reshape(*rows.shape, -1)[:, :, :-1].flatten(1, 2)
+        one = lambda x, embed, targets: F.cross_entropy(x @ embed.T, targets.flatten())
+        return torch.stack([one(*seed) for seed in zip(x, self.p["wte/weight"], rows[:, :, 1:])])
 
 
 class Rows:
@@ -163,11 +180,9 @@ def save(state, path):
 
 
 @torch.no_grad()
-def validation_losses(family, held_out, batches=40, size=16):
-    family.eval()
+def validation_losses(family, held_out, batches=10, size=16):
     parts = [family.losses(held_out.rows[None, i * size:(i + 1) * size].long().expand(len(family.seeds), -1, -1))
              for i in range(min(batches, len(held_out.rows) // size))]
-    family.train()
     return torch.stack(parts).mean(0).tolist()
 
 
@@ -185,12 +200,13 @@ def train(recipe, work):
         family.load_state_dict(state["family"])
         optimizer.load_state_dict(state["optimizer"])
         step, curve, before = state["step"], state["curve"], state["seconds"]
-    losses = torch.compile(family.losses) if t.get("compile") else family.losses
-    start = time.time()
+    drop, start = Dropout(t["dropout"]), time.time()
     while step < steps:
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps, t)
-        loss = losses(rows.batch(seeds, step, t["batch_rows"]), t["dropout"])
+        # Products in the named precision; parameters, sums and the loss stay in f32.
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=t["precision"] == "bfloat16"):
+            loss = family.losses(rows.batch(seeds, step, t["batch_rows"]), drop)
         optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()
         clip_each(family, t["clip"])
@@ -215,7 +231,6 @@ def describe_device():
 @torch.no_grad()
 def activations(family, rows, end, newline):
     """Post-activations [seeds, tokens, neurons] of the tokens that count."""
-    family.eval()
     parts = []
     for batch in rows.split(32):
         keep = []
@@ -273,7 +288,7 @@ def export(recipe, work, out):
                   "bos_token_id": end, "eos_token_id": end, "activation_function": "gelu_new",
                   "layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": True,
                   "reorder_and_upcast_attn": True, "tie_word_embeddings": True, "torch_dtype": "float16",
-                  "embd_pdrop": t["dropout"], "attn_pdrop": t["dropout"], "resid_pdrop": t["dropout"], **model}
+                  "embd_pdrop": t["dropout"], "attn_pdrop": 0.0, "resid_pdrop": t["dropout"], **model}
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
         shutil.copy(work / "tokenizer.json", folder / "tokenizer.json")
         pick = lambda point: {"step": point["step"], **{k: round(point[k][i], 4) for k in ("train", "validation")}}
