@@ -1,18 +1,92 @@
-use universal_neurons::*;
-fn main() {
-    let p = std::env::args().nth(1).unwrap();
-    let go = || -> Result<()> {
-        let plan = plan::Plan::make(spec::Spec::load(p.as_ref())?)?;
-        let dir = store::RunDirectory::begin(
-            std::path::Path::new("runs").join(&plan.spec.name).as_ref(),
-        )?;
-        let f = run::run(&plan, &progress::Progress::on_stderr(), &Default::default())?;
-        print!("{}", report::terminal::summary(&f.summary));
-        report::files::write(&plan, &f, dir)?;
-        Ok(())
+//! Parses the command line, dispatches, and turns the outcome into an exit code.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use universal_neurons::cli::{Cli, Command, RunOptions};
+use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::plan::Plan;
+use universal_neurons::progress::Progress;
+use universal_neurons::spec::{Spec, schema::schema};
+use universal_neurons::store::RunDirectory;
+use universal_neurons::{report, run};
+
+/// What is wrong with the request or the machine, as opposed to a claim that fails.
+const COULD_NOT_RUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command() {
+        Command::Run { spec, options } => run_experiment(&spec, &options),
+        Command::Validate { specs } => validate(&specs),
+        Command::Schema => {
+            show(&format!("{:#}\n", schema()));
+            Ok(())
+        }
     };
-    if let Err(e) = go() {
-        eprintln!("error: {e}");
-        std::process::exit(2)
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(COULD_NOT_RUN)
+        }
     }
+}
+
+fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    use_threads(options.threads)?;
+    let plan = Plan::make(Spec::load(spec)?)?;
+    let default = || Path::new("runs").join(&plan.spec.name);
+    // Opened first, so that a folder that cannot be written costs no run.
+    let directory = RunDirectory::begin(&options.out.clone().unwrap_or_else(default))?;
+    let progress = if options.quiet { Progress::Quiet } else { Progress::on_stderr() };
+    let findings = run::run(&plan, &progress, &stop)?;
+    let folder = report::files::write(&plan, &findings, directory)?;
+    show(&report::terminal::summary(&findings.summary));
+    show(&format!("tables in {}\n", folder.display()));
+    Ok(())
+}
+
+/// Checks every file before it fails, so that one call shows all mistakes.
+fn validate(specs: &[PathBuf]) -> Result<()> {
+    let mut errors: Vec<Error> = specs.iter().filter_map(|s| validate_one(s).err()).collect();
+    let last = errors.pop();
+    errors.iter().for_each(|error| eprintln!("error: {error}"));
+    last.map_or(Ok(()), Err)
+}
+
+fn validate_one(spec: &Path) -> Result<()> {
+    let plan = Plan::make(Spec::load(spec)?)?;
+    let models: Vec<&str> = plan.models.iter().map(|m| m.name.as_str()).collect();
+    let (tokens, rows) = (plan.tokens.count().used, plan.tokens.rows.len());
+    let found = format!("models {}, {tokens} tokens in {rows} rows", models.join(", "));
+    show(&format!("{}: valid; {found}\n", spec.display()));
+    Ok(())
+}
+
+/// An interrupt lets the current batch end; the run then stops and leaves nothing behind.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).map_err(|e| {
+        Error::new(Kind::Interrupted, "signals", e, "check that the system allows signal handlers")
+    })?;
+    Ok(stop)
+}
+
+fn use_threads(threads: Option<u16>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+    pool.build_global().map_err(|e| {
+        Error::new(Kind::Spec, format_args!("--threads {threads}"), e, "ask for fewer threads")
+    })
+}
+
+/// Prints results. A reader that has gone away (`| head`) is no failure.
+fn show(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

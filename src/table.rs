@@ -95,7 +95,8 @@ impl Table {
     }
 
     /// Writes the table as CSV, numbers in the shortest form that reads back
-    /// to the same bits.
+    /// to the same bits. A value that does not exist (the correlation of a
+    /// neuron that never varies, say) is an empty cell.
     ///
     /// # Errors
     /// Those of the writer.
@@ -104,7 +105,7 @@ impl Table {
         let names = Column::ALL.iter().map(|c| c.name());
         csv.write_record(["layer", "neuron"].into_iter().chain(names))?;
         for (row, id) in self.ids.iter().enumerate() {
-            let values = self.columns.iter().map(|c| c[row].to_string());
+            let values = self.columns.iter().map(|c| cell(c[row]));
             let ids = [id.layer.to_string(), id.neuron.to_string()];
             csv.write_record(ids.into_iter().chain(values))?;
         }
@@ -112,8 +113,13 @@ impl Table {
     }
 }
 
-/// The columns of one neuron, in the order of [`Column::ALL`]. A neuron without
-/// correlation has zeros there; `neurons-extra.csv` flags it.
+/// A number in a table; an empty cell where there is none.
+pub fn cell(value: f64) -> String {
+    if value.is_finite() { value.to_string() } else { String::new() }
+}
+
+/// The columns of one neuron, in the order of [`Column::ALL`]; NaN where it has
+/// no correlation, and `neurons-extra.csv` says why.
 pub fn published_row(
     agreement: Option<&Agreement>,
     activation: &ActivationStatistics,
@@ -121,7 +127,7 @@ pub fn published_row(
 ) -> [f64; Column::ALL.len()] {
     let [corr, baseline] = match agreement {
         Some(a) => [a.corr, a.baseline].map(|s| [s.max, s.mean, s.min]),
-        None => [[0.0; 3]; 2],
+        None => [[f64::NAN; 3]; 2],
     };
     let ActivationStatistics { moments: pre, sparsity, .. } = activation;
     let vocab = weights.vocab;
@@ -146,7 +152,7 @@ pub fn published_row(
         vocab.skew,
         vocab.kurt,
         *sparsity,
-        agreement.map_or(0.0, Agreement::excess),
+        agreement.map_or(f64::NAN, Agreement::excess),
     ]
 }
 

@@ -284,6 +284,7 @@ def export(recipe, work, out):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {k.removeprefix("p.").replace("/", "."): v[i].half().contiguous() for k, v in state["family"].items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "model.safetensors").chmod(0o644)  # safetensors makes files private
         config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": end + 1,
                   "bos_token_id": end, "eos_token_id": end, "activation_function": "gelu_new",
                   "layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": True,

@@ -77,11 +77,12 @@ fn standard_deviation(values: &[f64]) -> f64 {
 
 /// Depth specialisation (Fig. 2c): `[layer of the reference][layer of the
 /// partner]`, the share of the neurons of the first whose best match lies in
-/// the second, averaged over partners. All partners must have equal layouts.
-pub fn depth_matrix(pairs: &[Pair], reference: Layout, partner: Layout) -> Vec<Vec<f64>> {
-    let mut share = vec![vec![0.0; partner.n_layers]; reference.n_layers];
+/// the second, averaged over partners, whose layouts are given in their order.
+pub fn depth_matrix(pairs: &[Pair], reference: Layout, partners: &[Layout]) -> Vec<Vec<f64>> {
+    let deepest = partners.iter().map(|p| p.n_layers).max().unwrap_or(0);
+    let mut share = vec![vec![0.0; deepest]; reference.n_layers];
     let weight = 1.0 / (pairs.len() * reference.d_mlp) as f64;
-    for pair in pairs {
+    for (pair, partner) in pairs.iter().zip(partners) {
         for (i, best) in pair.best.iter().enumerate() {
             if let Some(best) = best {
                 share[reference.layer(i)][partner.layer(best.neuron)] += weight;
@@ -116,6 +117,7 @@ mod tests {
     fn depth_counts_where_best_matches_lie() {
         let layout = Layout { n_layers: 2, d_mlp: 1 };
         let pairs = [pair(0.5, 0, &[0.0]), pair(0.5, 1, &[0.0])];
-        assert_eq!(depth_matrix(&pairs, layout, layout), [vec![0.5, 0.5], vec![0.0, 0.0]]);
+        let shares = depth_matrix(&pairs, layout, &[layout, layout]);
+        assert_eq!(shares, [vec![0.5, 0.5], vec![0.0, 0.0]]);
     }
 }

@@ -11,6 +11,8 @@ pub mod oracle;
 mod random;
 mod rotation;
 mod sums;
+#[cfg(test)]
+mod tests;
 
 pub use best::Best;
 pub use correlator::{Correlator, Pair, Partner};

@@ -97,6 +97,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_those_of_an_independent_implementation() {
+        let text = include_str!("../../expected/golden/random.json");
+        let golden: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let values = |key: &serde_json::Value| -> Vec<f64> {
+            let list = key.as_array().expect("a list");
+            list.iter().map(|v| v.as_f64().expect("a number")).collect()
+        };
+        let id = golden["stream"].as_u64().expect("a number");
+        let mut got = vec![0.0; 40];
+        Stream { seed: 2024, purpose: Purpose::Rotation, id }.normals(&mut got);
+        let rotation = &golden["rotation"];
+        let at = |key: &str| rotation[key].as_u64().expect("a number") as usize;
+        let stream = super::super::rotation::stream(2024, at("draw"), at("partner"), at("layer"));
+        got.extend(super::super::rotation::rotation(stream, at("d")));
+        let want = [values(&golden["normals"]), values(&rotation["rows"])].concat();
+        assert_eq!(got.len(), want.len());
+        // Other libraries round logarithm and cosine otherwise, by an f32 ulp at most.
+        assert!(got.iter().zip(&want).all(|(g, w)| (f64::from(*g) - w).abs() < 1e-6));
+    }
+
+    #[test]
     fn a_value_depends_on_its_address_alone() {
         let (mut short, mut long) = (vec![0.0; 10], vec![0.0; 3 * VALUES_PER_TASK]);
         stream(1).normals(&mut short);

@@ -121,7 +121,7 @@ fn draw_extra(
     let published = activations.statistics(i, SparsityKind::PublishedBin);
     Extra {
         matches: plan.partners().zip(pairs).map(one).collect(),
-        baseline_sd: agreement.map_or(0.0, |a| a.baseline_sd),
+        baseline_sd: agreement.map_or(f64::NAN, |a| a.baseline_sd),
         note_sparsity: published.note_sparsity,
         published_sparsity: published.sparsity,
         dead: !non_finite && own.inverse_spread(i).is_none(),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Extra;
 use crate::corpus::tokens::TokenCount;
-use crate::correlation::Pair;
 use crate::correlation::excess::depth_matrix;
+use crate::correlation::{Layout, Pair};
 use crate::plan::Plan;
 use crate::stats::percentile::{median, ranks_within};
 use crate::table::{Column, Table};
@@ -138,7 +138,7 @@ impl Summary {
             std::iter::once(threshold).chain(plan.spec.correlation.also_report.clone());
         let layout = plan.reference().layout();
         let partners: Vec<String> = plan.partners().map(|i| plan.models[i].name.clone()).collect();
-        let partner_layout = plan.partners().next().map_or(layout, |i| plan.models[i].layout());
+        let layouts: Vec<Layout> = plan.partners().map(|i| plan.models[i].layout()).collect();
         let named = |test: &dyn Fn(&Extra) -> bool| {
             let marked = table.ids.iter().zip(extra).filter(|(_, e)| test(e));
             marked.map(|(id, _)| id.to_string()).collect()
@@ -155,7 +155,7 @@ impl Summary {
             by_layer: excess.chunks(layout.d_mlp).map(|e| Share::above(threshold, e)).collect(),
             top: top(table, extra, &partners),
             signatures: signatures(table, threshold),
-            depth: depth_matrix(pairs, layout, partner_layout),
+            depth: depth_matrix(pairs, layout, &layouts),
             mean_excess_by_layer: excess.chunks(layout.d_mlp).map(mean).collect(),
             partners,
             timing: None,
@@ -163,13 +163,16 @@ impl Summary {
     }
 }
 
+/// Mean over the neurons that have a value.
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    let (n, sum) =
+        values.iter().filter(|v| !v.is_nan()).fold((0.0, 0.0), |(n, sum), v| (n + 1.0, sum + v));
+    sum / n
 }
 
 fn top(table: &Table, extra: &[Extra], partners: &[String]) -> Vec<Top> {
     let excess = table.column(Column::ExcessCorr);
-    let mut order: Vec<usize> = (0..excess.len()).collect();
+    let mut order: Vec<usize> = (0..excess.len()).filter(|&i| !excess[i].is_nan()).collect();
     order.sort_by(|&a, &b| excess[b].total_cmp(&excess[a]));
     let describe = |&i: &usize| {
         let matches = extra[i].matches.iter().zip(partners);

@@ -12,7 +12,7 @@ use crate::findings::{Extra, Findings};
 use crate::plan::Plan;
 use crate::spec::Spec;
 use crate::store::{MARK, RunDirectory};
-use crate::table::NeuronId;
+use crate::table::{NeuronId, cell};
 
 /// Writes all files of a run to `target`, which appears whole or not at all.
 ///
@@ -52,15 +52,15 @@ fn extra_record(id: NeuronId, extra: &Extra) -> Vec<String> {
     let mut record = vec![
         id.layer.to_string(),
         id.neuron.to_string(),
-        extra.baseline_sd.to_string(),
-        extra.published_sparsity.to_string(),
-        extra.note_sparsity.to_string(),
+        cell(extra.baseline_sd),
+        cell(extra.published_sparsity),
+        cell(extra.note_sparsity),
         extra.dead.to_string(),
         extra.non_finite.to_string(),
     ];
     record.extend(extra.matches.iter().flat_map(|m| match m {
         Some(m) => [m.id.to_string(), m.rho.to_string(), m.baseline.to_string()],
-        None => ["", "0", "0"].map(String::from),
+        None => [""; 3].map(String::from),
     }));
     record
 }

@@ -136,7 +136,15 @@ impl Fault {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    let io = |e: std::io::Error| Error::io(Kind::Spec, path, "read the experiment file", &e);
+    let io = |e: std::io::Error| {
+        let error = Error::io(Kind::Spec, path, "read the experiment file", &e);
+        let remedy =
+            "give the path of an experiment file; those of the project are in experiments/";
+        match e.kind() {
+            std::io::ErrorKind::NotFound => Error { remedy: remedy.into(), ..error },
+            _ => error,
+        }
+    };
     let size = fs::metadata(path).map_err(io)?.len();
     if size > MAX_BYTES {
         let problem = format!("is {size} bytes long, expected at most {MAX_BYTES}");

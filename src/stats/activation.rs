@@ -129,9 +129,12 @@ fn bin(value: f64) -> usize {
 /// Moments where each bin stands for its centre, the open ones for the centre
 /// of a bin of the same width.
 fn binned_moments(bins: &[u32; EDGES + 1]) -> Moments {
-    let mut sums = PowerSums::default();
-    for (i, &count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {
-        sums.add_repeated(LOWEST + (i as f64 - 0.5) * BIN, count.into());
+    let centre = |bin: usize| LOWEST + (bin as f64 - 0.5) * BIN;
+    // Around a bin that holds values, so that values in one bin have variance 0.
+    let first = bins.iter().position(|&count| count > 0).unwrap_or(0);
+    let mut sums = PowerSums::around(centre(first));
+    for (i, &count) in bins.iter().enumerate() {
+        sums.add_repeated(centre(i), count.into());
     }
     sums.moments()
 }

@@ -1,0 +1,69 @@
+//! The command line, as types. What each command does is in `main.rs`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What is run when no experiment is named.
+const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
+
+/// Are the same neurons found again in a model trained from another seed?
+///
+/// Without a command, runs the experiment on the bundled models.
+///
+/// Exit codes: 0 where all claims that ran hold, 1 where one fails, 2 where
+/// something could not run.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run`, for use without a command.
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an experiment and write its tables.
+    Run {
+        /// The experiment file.
+        #[arg(default_value = DEFAULT_SPEC)]
+        spec: PathBuf,
+        /// How to run it.
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Check experiment files, and everything they refer to, without running them.
+    Validate {
+        /// The experiment files.
+        #[arg(required = true)]
+        specs: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of an experiment file, for editors.
+    Schema,
+}
+
+/// How to run an experiment; nothing here can change a number.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunOptions {
+    /// Folder for the results [default: runs/NAME, NAME as in the experiment].
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Threads to use [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Show no progress.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Cli {
+    /// The command, `run` on the bundled models where none is given.
+    pub fn command(self) -> Command {
+        let run = Command::Run { spec: DEFAULT_SPEC.into(), options: self.run };
+        self.command.unwrap_or(run)
+    }
+}

@@ -1,0 +1,259 @@
+//! The program as a user meets it: exit codes, errors, and what lies on disk afterwards.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::support::{path, program, run, stderr};
+
+/// A folder with two tiny models, a corpus and a spec, as a user would have.
+struct Bench(tempfile::TempDir);
+
+const SPEC: &str = "
+version: 1
+name: bench
+kind: universality
+question: Does it run?
+source: none
+models:
+  reference: a
+  family: [{ name: a, path: a }, { name: b, path: b }]
+corpus: { path: corpus.jsonl, context: 12 }
+correlation: { baseline: { draws: 1 } }
+";
+
+const CORPUS: &str = r#"{"id": "one", "domain": "x", "text": "the quick brown fox, jumps"}
+{"id": "two", "domain": "y", "text": "over. the lazy dog!\nand off it goes"}
+"#;
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self(tempfile::tempdir().expect("folder"));
+        for (name, source) in [("a", "tiny"), ("b", "tiny-prefixed")] {
+            std::fs::create_dir(bench.path().join(name)).expect("folder");
+            for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+                let from = path("expected/golden").join(source).join(file);
+                std::fs::copy(from, bench.path().join(name).join(file)).expect("copy");
+            }
+        }
+        bench.write("spec.yaml", SPEC);
+        bench.write("corpus.jsonl", CORPUS);
+        bench
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path().join(name), content).expect("write");
+    }
+
+    fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path().join(name)).expect("read");
+        assert!(text.contains(from), "{name} holds no {from}");
+        self.write(name, text.replace(from, to));
+    }
+
+    /// Runs the spec, which must be refused with a message that holds all `parts`.
+    fn refuses(&self, parts: &[&str]) {
+        let output = run(self.path(), &["run", "spec.yaml"]);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        for part in parts.iter().chain(&["error: ", "\n  help: "]) {
+            assert!(error.contains(part), "no `{part}` in: {error}");
+        }
+        self.assert_nothing_written();
+    }
+
+    fn assert_nothing_written(&self) {
+        let runs = std::fs::read_dir(self.path().join("runs"));
+        let left = runs.map_or(0, Iterator::count);
+        assert_eq!(left, 0, "something is left in runs/");
+    }
+}
+
+#[test]
+fn a_run_writes_its_four_files_and_exits_0() {
+    let bench = Bench::new();
+    let output = run(bench.path(), &["run", "spec.yaml", "--quiet"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "", "--quiet shows no progress");
+    let folder = bench.path().join("runs/bench");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("folder")
+        .map(|e| e.expect("entry").file_name().into_string().expect("name"))
+        .collect();
+    files.sort();
+    assert_eq!(files, ["neurons-extra.csv", "neurons.csv", "provenance.json", "summary.json"]);
+    let rows = |name| std::fs::read_to_string(folder.join(name)).expect("table").lines().count();
+    assert_eq!(
+        (rows("neurons.csv"), rows("neurons-extra.csv")),
+        (81, 81),
+        "a header and 80 neurons"
+    );
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("model a against b") && text.contains("by layer"), "{text}");
+}
+
+#[test]
+fn a_run_replaces_an_earlier_one_and_nothing_else() {
+    let bench = Bench::new();
+    for _ in 0..2 {
+        assert!(run(bench.path(), &["run", "spec.yaml", "--out", "kept"]).status.success());
+    }
+    bench.write("a/thesis.tex", "years of work");
+    let output = run(bench.path(), &["run", "spec.yaml", "--out", "a"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(bench.path().join("a/thesis.tex").exists(), "a folder of the user was replaced");
+}
+
+#[test]
+fn validate_and_schema_tell_without_running() {
+    let bench = Bench::new();
+    let output = run(bench.path(), &["validate", "spec.yaml"]);
+    assert!(output.status.success() && output.stdout.starts_with(b"spec.yaml: valid"));
+    bench.assert_nothing_written();
+    let schema = run(bench.path(), &["schema"]).stdout;
+    let schema: serde_json::Value = serde_json::from_slice(&schema).expect("JSON");
+    assert!(schema["properties"]["include"].is_object());
+}
+
+#[test]
+fn unknown_options_and_missing_specs_exit_2() {
+    let bench = Bench::new();
+    for arguments in [&["--frobnicate"][..], &["validate"], &["run", "--threads", "0"]] {
+        assert_eq!(run(bench.path(), arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    let output = run(bench.path(), &[]);
+    assert_eq!(output.status.code(), Some(2), "no bundled experiment in this folder");
+    assert!(stderr(&output).contains("experiments/desk-universality.yaml"));
+}
+
+#[test]
+fn a_missing_model_is_named() {
+    let bench = Bench::new();
+    std::fs::remove_dir_all(bench.path().join("b")).expect("remove");
+    bench.refuses(&["model `b` does not exist", "models.family"]);
+}
+
+#[test]
+fn missing_files_of_a_model_are_named() {
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let bench = Bench::new();
+        std::fs::remove_file(bench.path().join("b").join(file)).expect("remove");
+        bench.refuses(&[&format!("b/{file}")]);
+    }
+}
+
+#[test]
+fn a_truncated_weight_file_is_refused() {
+    let bench = Bench::new();
+    let whole = std::fs::read(bench.path().join("b/model.safetensors")).expect("read");
+    for length in [0, 7, 400, whole.len() - 1] {
+        bench.write("b/model.safetensors", &whole[..length]);
+        bench.refuses(&["b/model.safetensors", "whole safetensors file"]);
+    }
+}
+
+#[test]
+fn a_tensor_of_another_shape_is_named() {
+    let bench = Bench::new();
+    bench.edit("b/config.json", "\"n_inner\": 40", "\"n_inner\": 48");
+    bench.refuses(&["h.0.mlp.c_fc.weight", "[16, 40]", "[16, 48]"]);
+}
+
+#[test]
+fn a_missing_and_an_extra_tensor_are_named() {
+    let bench = Bench::new();
+    bench.edit("b/config.json", "\"n_layer\": 2", "\"n_layer\": 3");
+    bench.refuses(&["transformer.h.2.ln_1.weight", "missing"]);
+    bench.edit("b/config.json", "\"n_layer\": 3", "\"n_layer\": 1");
+    bench.refuses(&["transformer.h.1.", "not part of this model"]);
+}
+
+#[test]
+fn a_tokenizer_of_another_size_is_refused() {
+    let bench = Bench::new();
+    bench.edit("a/tokenizer.json", "\"!\": 30", "\"!\": 30, \"?\": 32");
+    bench.refuses(&["a/tokenizer.json", "33 tokens", "32"]);
+}
+
+#[test]
+fn models_of_two_vocabularies_are_refused() {
+    let bench = Bench::new();
+    bench.edit("b/tokenizer.json", "\"!\": 30", "\"?\": 30");
+    bench.refuses(&["model `b` has another vocabulary than `a`"]);
+}
+
+#[test]
+fn a_damaged_corpus_is_refused_with_its_line() {
+    let bench = Bench::new();
+    bench.write("corpus.jsonl", "");
+    bench.refuses(&["corpus.jsonl", "no sample"]);
+    bench.write("corpus.jsonl", [CORPUS.as_bytes(), b"{\"id\": \"\xff\"}\n"].concat());
+    bench.refuses(&["corpus.jsonl:3", "UTF-8"]);
+    let long =
+        format!("{{\"id\": \"l\", \"domain\": \"x\", \"text\": \"{}\"}}", "a".repeat(2 << 20));
+    bench.write("corpus.jsonl", long);
+    bench.refuses(&["corpus.jsonl:1", "bytes long"]);
+}
+
+#[test]
+fn a_context_beyond_the_models_is_refused() {
+    let bench = Bench::new();
+    bench.edit("spec.yaml", "context: 12", "context: 13");
+    bench.refuses(&["`corpus.context` is 13", "at most 12"]);
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_counted_and_named() {
+    let bench = Bench::new();
+    let mut bytes = std::fs::read(bench.path().join("a/model.safetensors")).expect("read");
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let index: serde_json::Value = serde_json::from_slice(&bytes[8..header]).expect("JSON");
+    let offset = &index["h.1.mlp.c_fc.bias"]["data_offsets"][0];
+    let start = header + offset.as_u64().expect("offset") as usize + 4 * 5;
+    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    bench.write("a/model.safetensors", bytes);
+    let output = run(bench.path(), &["run", "spec.yaml"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text =
+        std::fs::read_to_string(bench.path().join("runs/bench/summary.json")).expect("summary");
+    let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(summary["non_finite"], serde_json::json!(["L1.N5"]));
+    let table =
+        std::fs::read_to_string(bench.path().join("runs/bench/neurons.csv")).expect("table");
+    assert!(!table.contains("NaN") && table.contains("\n1,5,,,,,,,"), "{table}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_before_the_run() {
+    let bench = Bench::new();
+    bench.write("file", "not a folder");
+    let output = run(bench.path(), &["run", "spec.yaml", "--out", "file/out"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = stderr(&output);
+    assert!(error.contains("file") && !error.contains("reading tokens"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("folder");
+    let spec = path("experiments/desk-universality.yaml");
+    let out = folder.path().join("runs/interrupted");
+    let arguments = ["run", spec.to_str().expect("path"), "--out", out.to_str().expect("path")];
+    let mut child =
+        program(folder.path(), &arguments).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut lines =
+        BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("reading tokens")), "the run never read tokens");
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+    assert_eq!(child.wait().expect("ends").code(), Some(2));
+    assert!(lines.any(|line| line.contains("interrupted")), "no word of the interrupt");
+    let left = std::fs::read_dir(folder.path().join("runs")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "something is left behind");
+}

@@ -1,0 +1,130 @@
+//! The main job on the bundled seeds: the whole run against recorded numbers,
+//! against an independent recomputation, and against itself.
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde_json::Value;
+use universal_neurons::findings::Findings;
+use universal_neurons::plan::Plan;
+use universal_neurons::progress::Progress;
+use universal_neurons::run::run;
+use universal_neurons::spec::{BaselineKind, Spec};
+use universal_neurons::table::Column;
+
+use crate::support::{
+    Tolerance, assert_close, assert_snapshot, differences, expected, path, structure,
+};
+
+/// Another SIMD width rounds f32 sums otherwise; measured 1e-6 at most. Counts
+/// and names must agree exactly, but for a neuron within that of a threshold.
+const OTHER_MACHINE: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-4 };
+/// Promised for correlations against an f64 recomputation in PyTorch.
+const CORRELATION: Tolerance = Tolerance::absolute(1e-3);
+/// Promised for every other column. The absolute part is for shares and moments
+/// that are themselves next to zero.
+const STATISTIC: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-4 };
+
+fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
+    let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+    change(&mut loaded.spec);
+    Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn findings(plan: &Plan) -> Findings {
+    run(plan, &Progress::Quiet, &false.into()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The default run, made once for all tests.
+fn desk() -> &'static Findings {
+    static DESK: OnceLock<Findings> = OnceLock::new();
+    DESK.get_or_init(|| findings(&plan(|_| ())))
+}
+
+#[test]
+fn the_default_run_finds_what_was_recorded() {
+    let mut summary = desk().summary.clone();
+    summary.timing = None;
+    let got = serde_json::to_value(summary).expect("JSON");
+    assert_snapshot("desk-summary-structure", &structure(&got));
+    let want: Value = expected("desk-universality.json");
+    let differences = differences(&got, &want, OTHER_MACHINE);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[derive(Deserialize)]
+struct Recomputed {
+    tokens: usize,
+    neurons: Vec<RecomputedNeuron>,
+}
+
+#[derive(Deserialize)]
+struct RecomputedNeuron {
+    layer: usize,
+    neuron: usize,
+    /// Best partner in each model, counted over all layers.
+    partners: Vec<usize>,
+    /// In the order of the published columns.
+    values: Vec<f64>,
+}
+
+#[test]
+fn fifty_neurons_agree_with_an_independent_recomputation() {
+    let want: Recomputed = expected("golden/desk-neurons.json");
+    let findings = desk();
+    assert_eq!(findings.summary.tokens.used, want.tokens);
+    assert_eq!(want.neurons.len(), 50);
+    for neuron in &want.neurons {
+        let is_it = |id: &universal_neurons::table::NeuronId| {
+            (id.layer, id.neuron) == (neuron.layer, neuron.neuron)
+        };
+        let row = findings.table.ids.iter().position(is_it).expect("the neuron is in the table");
+        for (&column, &want) in Column::ALL.iter().zip(&neuron.values) {
+            let name = column.name();
+            let correlation = name.ends_with("_corr") || name.ends_with("_baseline");
+            let tolerance = if correlation { CORRELATION } else { STATISTIC };
+            let what = format!("{} {name}", findings.table.ids[row]);
+            assert_close(&what, [findings.table.column(column)[row]], &[want], tolerance);
+        }
+        let d_mlp = findings.table.ids.len() / findings.summary.depth.len();
+        let matches = findings.extra[row].matches.iter().flatten();
+        let got: Vec<usize> = matches.map(|m| m.id.layer * d_mlp + m.id.neuron).collect();
+        assert_eq!(got, neuron.partners, "{}", findings.table.ids[row]);
+    }
+}
+
+/// A run on few samples, as exact bits of every column.
+fn bits(threads: usize, change: impl FnOnce(&mut Spec)) -> Vec<Vec<u64>> {
+    let plan = plan(|spec| {
+        spec.corpus.limit = Some(15);
+        spec.models.family.truncate(2);
+        change(spec);
+    });
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let table = pool.install(|| findings(&plan)).table;
+    let column = |c: &Column| table.column(*c).iter().map(|v| v.to_bits()).collect();
+    Column::ALL.iter().map(column).collect()
+}
+
+#[test]
+fn thread_count_and_batch_size_change_no_bit() {
+    let once = bits(1, |_| ());
+    assert!(once == bits(3, |_| ()), "another thread count gives other bits");
+    assert!(once == bits(2, |spec| spec.batch.tokens = 300), "another batch size gives other bits");
+}
+
+#[test]
+fn every_baseline_kind_runs_and_lies_below_the_match() {
+    for kind in [BaselineKind::Permutation, BaselineKind::Gaussian] {
+        let plan = plan(|spec| {
+            spec.corpus.limit = Some(15);
+            spec.models.family.truncate(2);
+            spec.correlation.baseline.kind = kind;
+            spec.correlation.baseline.draws = 1;
+        });
+        let table = findings(&plan).table;
+        let mean = |c| table.column(c).iter().sum::<f64>() / table.ids.len() as f64;
+        let (corr, chance) = (mean(Column::MeanCorr), mean(Column::MeanBaseline));
+        assert!(0.0 < chance && chance < corr, "{kind:?}: {chance} is not below {corr}");
+    }
+}
