@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::claims::Tier;
+
 /// What is run when no experiment is named.
-const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
+pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
 
 /// Are the same neurons found again in a model trained from another seed?
 ///
@@ -42,6 +44,11 @@ pub enum Command {
         #[arg(required = true)]
         specs: Vec<PathBuf>,
     },
+    /// Judge the claims of the papers on the evidence that is here.
+    ///
+    /// The bundled models are run; the authors' tables are looked for in the
+    /// folder that UNIVERSAL_NEURONS_DATA names.
+    Verify(VerifyOptions),
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
 }
@@ -55,6 +62,26 @@ pub struct RunOptions {
     /// Threads to use [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Show no progress.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Which claims to judge, and where to write the ledger beside the terminal.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VerifyOptions {
+    /// Judge on this tier of evidence alone.
+    #[arg(long)]
+    pub tier: Option<Tier>,
+    /// Write the ledger as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the ledger as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the ledger as a Markdown table.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,

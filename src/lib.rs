@@ -7,7 +7,9 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod claims;
 pub mod cli;
+pub mod compare;
 pub mod corpus;
 pub mod correlation;
 pub mod error;

@@ -7,28 +7,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
-use universal_neurons::cli::{Cli, Command, RunOptions};
+use universal_neurons::claims::evidence::{DATA, DeskRun};
+use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
+use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::spec::{Spec, schema::schema};
-use universal_neurons::store::RunDirectory;
+use universal_neurons::store::{RunDirectory, write_whole};
 use universal_neurons::{report, run};
 
+/// A claim that ran does not hold.
+const CLAIM_FAILS: u8 = 1;
 /// What is wrong with the request or the machine, as opposed to a claim that fails.
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
-        Command::Run { spec, options } => run_experiment(&spec, &options),
-        Command::Validate { specs } => validate(&specs),
+        Command::Run { spec, options } => run_experiment(&spec, &options).map(|()| 0),
+        Command::Validate { specs } => validate(&specs).map(|()| 0),
+        Command::Verify(options) => verify(&options),
         Command::Schema => {
             show(&format!("{:#}\n", schema()));
-            Ok(())
+            Ok(0)
         }
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(COULD_NOT_RUN)
@@ -66,6 +71,31 @@ fn validate_one(spec: &Path) -> Result<()> {
     let found = format!("models {}, {tokens} tokens in {rows} rows", models.join(", "));
     show(&format!("{}: valid; {found}\n", spec.display()));
     Ok(())
+}
+
+fn verify(options: &VerifyOptions) -> Result<u8> {
+    let stop = stop_on_interrupt()?;
+    let data = std::env::var_os(DATA).map(PathBuf::from);
+    let desk = Path::new(DEFAULT_SPEC).exists().then(|| desk_run(options.quiet, stop));
+    let ledger = Ledger::judge(&registry()?, options.tier, &Evidences::new(data, desk)?)?;
+    for (path, content) in [
+        (&options.json, format!("{:#}\n", serde_json::json!(ledger))),
+        (&options.junit, report::ledger::junit(&ledger)),
+        (&options.markdown, report::ledger::markdown(&ledger)),
+    ] {
+        path.as_ref().map_or(Ok(()), |path| write_whole(path, &content))?;
+    }
+    show(&report::ledger::text(&ledger));
+    Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
+}
+
+/// Runs the bundled models when a claim first asks for them.
+fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
+    Box::new(move |shape| {
+        let plan = Plan::make(Spec::load(DEFAULT_SPEC.as_ref())?)?;
+        let progress = if quiet { Progress::Quiet } else { Progress::on_stderr() };
+        Ok(Evidence::of_findings(&run::run(&plan, &progress, &stop)?, shape))
+    })
 }
 
 /// An interrupt lets the current batch end; the run then stops and leaves nothing behind.

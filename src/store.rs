@@ -93,6 +93,21 @@ impl RunDirectory {
     }
 }
 
+/// Writes a single file, which appears whole or not at all.
+///
+/// # Errors
+/// If its folder cannot be written.
+pub fn write_whole(path: &Path, content: &str) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(content.as_bytes())?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().map_err(|e: std::io::Error| Error::io(Kind::Store, path, "write the file", &e))
+}
+
 fn refuse_foreign(target: &Path) -> Result<()> {
     let foreign = match std::fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some() && !target.join(MARK).exists(),

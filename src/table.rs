@@ -25,8 +25,8 @@ impl fmt::Display for NeuronId {
 macro_rules! columns {
     ($($variant:ident $name:literal $doc:literal,)*) => {
         /// A numeric column of the published neuron tables.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Column { $(#[doc = $doc] $variant,)* }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+        pub enum Column { $(#[doc = $doc] #[serde(rename = $name)] $variant,)* }
 
         impl Column {
             /// All columns, in the published order, after `layer` and `neuron`.

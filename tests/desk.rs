@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde_json::Value;
+use universal_neurons::compare::Tolerance;
 use universal_neurons::findings::Findings;
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
@@ -12,9 +13,7 @@ use universal_neurons::run::run;
 use universal_neurons::spec::{BaselineKind, Spec};
 use universal_neurons::table::Column;
 
-use crate::support::{
-    Tolerance, assert_close, assert_snapshot, differences, expected, path, structure,
-};
+use crate::support::{assert_close, assert_snapshot, differences, expected, path, structure};
 
 /// Another SIMD width rounds f32 sums otherwise; measured 1e-6 at most. Counts
 /// and names must agree exactly, but for a neuron within that of a threshold.

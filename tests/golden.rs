@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use universal_neurons::compare::Tolerance;
 use universal_neurons::correlation::oracle::pearson;
 use universal_neurons::model::capture::{Activations, Capture};
 use universal_neurons::model::fold::preprocess;
@@ -12,7 +13,7 @@ use universal_neurons::stats::percentile::{median, ranks};
 use universal_neurons::stats::weights::weight_statistics;
 use universal_neurons::stats::{ActivationSums, Moments};
 
-use crate::support::{Tolerance, assert_close, expected, path};
+use crate::support::{assert_close, expected, path};
 
 /// f32 forward passes that add in another order: the bound the project promises.
 const FORWARD: Tolerance = Tolerance::absolute(1e-4);

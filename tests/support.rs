@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use universal_neurons::compare::{Tolerance, largest_difference};
 
 /// A path in the repository.
 pub fn path(relative: &str) -> PathBuf {
@@ -17,24 +18,6 @@ pub fn expected<T: DeserializeOwned>(relative: &str) -> T {
     let path = path("expected").join(relative);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-/// How far a value may be from the expected one, and why that far.
-#[derive(Clone, Copy)]
-pub struct Tolerance {
-    pub absolute: f64,
-    pub relative: f64,
-}
-
-impl Tolerance {
-    pub const fn absolute(absolute: f64) -> Self {
-        Self { absolute, relative: 0.0 }
-    }
-
-    /// Whether a value is close enough; never for NaN.
-    pub fn holds(self, got: f64, want: f64) -> bool {
-        (got - want).abs() <= self.absolute.max(self.relative * want.abs())
-    }
 }
 
 /// Compares two series value by value.
@@ -49,8 +32,8 @@ pub fn assert_close(
 ) {
     let got: Vec<f64> = got.into_iter().collect();
     assert_eq!(got.len(), want.len(), "{what}: another number of values");
-    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        assert!(tolerance.holds(got, want), "{what}[{i}]: got {got}, expected {want}");
+    if let Some(worst) = largest_difference(&got, want, tolerance) {
+        assert!(worst.within(), "{what}{worst}");
     }
 }
 
@@ -75,10 +58,9 @@ fn collect_differences(at: &str, got: &Value, want: &Value, t: Tolerance, found:
             }
         }
         (Value::Number(g), Value::Number(w)) => {
-            let (g, w) = (g.as_f64().unwrap_or(f64::NAN), w.as_f64().unwrap_or(f64::NAN));
-            if !t.holds(g, w) {
-                found.push(format!("{at}: got {g}, expected {w}"));
-            }
+            let value = |v: &serde_json::Number| v.as_f64().unwrap_or(f64::NAN);
+            let off = largest_difference(&[value(g)], &[value(w)], t).filter(|d| !d.within());
+            found.extend(off.map(|d| format!("{at}{d}")));
         }
         _ if got == want => {}
         _ => found.push(format!("{at}: got {got}, expected {want}")),

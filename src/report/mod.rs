@@ -1,4 +1,5 @@
 //! What a run leaves behind: files, and a summary on the terminal.
 
 pub mod files;
+pub mod ledger;
 pub mod terminal;

@@ -182,7 +182,7 @@ fn deserialize(merged: Value, sources: &[Source]) -> Result<Spec> {
     serde_path_to_error::deserialize(merged).map_err(|e| {
         let path = e.path().to_string();
         let key = if path == "." { "" } else { path.as_str() };
-        let message = e.inner().to_string();
+        let message = super::suggest::plain(&e.inner().to_string());
         let remedy = super::suggest::remedy(&message);
         owner(sources, key).error(key, message, remedy)
     })

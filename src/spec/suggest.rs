@@ -19,6 +19,19 @@ pub fn remedy(message: &str) -> String {
     }
 }
 
+/// A deserialiser's message without the names of Rust types.
+pub fn plain(message: &str) -> String {
+    let types = [
+        ("expected usize", "expected a whole number"),
+        ("expected u32", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected struct", "expected the keys of"),
+        ("a sequence", "a list"),
+    ];
+    types.iter().fold(message.to_string(), |text, (from, to)| text.replace(from, to))
+}
+
 /// The valid word that a misspelt one most likely stands for.
 fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
     let distance = |key: &&&str| strsim::damerau_levenshtein(word, key);

@@ -1,0 +1,193 @@
+//! What a claim is, and the claims that the project knows.
+
+use serde::Deserialize;
+
+use super::measure::Measure;
+use crate::error::{Error, Kind, Result};
+
+/// Where evidence comes from. Tiers are never mixed in one judgement.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// The five small models that the project ships.
+    Desk,
+    /// The authors' tables of universal neurons.
+    Published,
+    /// The authors' tables of all neurons.
+    Population,
+    /// A run of this program on the original models.
+    Weights,
+}
+
+impl Tier {
+    /// The name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Desk => "desk",
+            Self::Published => "published",
+            Self::Population => "population",
+            Self::Weights => "weights",
+        }
+    }
+}
+
+/// One figure or statement of a source.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Unique name, `topic.detail`.
+    pub id: String,
+    /// The claim in one sentence.
+    pub statement: String,
+    /// Section, figure or table of the source.
+    pub at: String,
+    /// What is measured.
+    pub measure: Measure,
+    /// How it is judged, on which evidence.
+    pub judged: Vec<Judgement>,
+    /// Name of the source; filled in from the file's head.
+    #[serde(skip)]
+    pub source: String,
+}
+
+/// How a claim is judged on one kind of evidence. Exactly one comparison is given.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judgement {
+    /// On which kind of evidence.
+    pub tier: Tier,
+    /// About which models, in the order that the measure expects.
+    pub models: Vec<String>,
+    /// The figure, or several, within `within`.
+    pub equals: Option<Figures>,
+    /// The largest absolute difference from `equals`.
+    pub within: Option<f64>,
+    /// Lowest and highest value allowed.
+    pub between: Option<[f64; 2]>,
+    /// The value is above this, strictly.
+    pub above: Option<f64>,
+    /// The value is below this, strictly.
+    pub below: Option<f64>,
+    /// How the values go on from each to the next.
+    pub trend: Option<Trend>,
+    /// Why this comparison, and why this tolerance.
+    pub because: String,
+    /// The source contradicts itself here: the figure is expected to be missed.
+    #[serde(default)]
+    pub contradicted: bool,
+    /// The claim fails on this evidence, as a finding; says what was found.
+    pub finding: Option<String>,
+}
+
+/// One figure or a list of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Figures {
+    /// One.
+    One(f64),
+    /// Several, compared one by one.
+    Many(Vec<f64>),
+}
+
+impl Figures {
+    /// As a list.
+    pub fn list(&self) -> &[f64] {
+        match self {
+            Self::One(figure) => std::slice::from_ref(figure),
+            Self::Many(figures) => figures,
+        }
+    }
+}
+
+/// How a list of values goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trend {
+    /// None is below the one before, and the last is above the first.
+    Rising,
+    /// None is above the one before, and the last is below the first.
+    Falling,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    source: String,
+    claims: Vec<Claim>,
+}
+
+/// The claims files, one per source, embedded so that the program carries them.
+const FILES: [(&str, &str); 3] = [
+    ("expected/claims/paper.yaml", include_str!("../../expected/claims/paper.yaml")),
+    ("expected/claims/note.yaml", include_str!("../../expected/claims/note.yaml")),
+    ("expected/claims/paper-2.yaml", include_str!("../../expected/claims/paper-2.yaml")),
+];
+
+/// All claims, source by source.
+///
+/// # Errors
+/// If a claims file is malformed.
+pub fn registry() -> Result<Vec<Claim>> {
+    let claims = FILES.iter().map(|(path, text)| parse(path, text)).collect::<Result<Vec<_>>>()?;
+    Ok(claims.concat())
+}
+
+/// Reads a claims file.
+///
+/// # Errors
+/// If it is malformed: an unknown or missing key, a value of the wrong type, an
+/// id used twice, a judgement with no or several comparisons.
+pub fn parse(path: &str, text: &str) -> Result<Vec<Claim>> {
+    let error = |subject: String, problem: String| {
+        Error::new(Kind::Evidence, subject, problem, "correct the claims file")
+    };
+    let at_file = |problem: String| error(path.to_string(), problem);
+    if text.contains('\r') {
+        return Err(at_file("has Windows line endings, expected line feeds alone".into()));
+    }
+    let document = serde_yaml::Deserializer::from_str(text);
+    let File { source, mut claims } =
+        serde_path_to_error::deserialize(document).map_err(|e| at_file(e.to_string()))?;
+    for (i, claim) in claims.iter().enumerate() {
+        if let Some(problem) = problem_with(claim, &claims[..i]) {
+            return Err(error(format!("{path}: claim `{}`", claim.id), problem));
+        }
+    }
+    claims.iter_mut().for_each(|claim| claim.source.clone_from(&source));
+    Ok(claims)
+}
+
+fn problem_with(claim: &Claim, before: &[Claim]) -> Option<String> {
+    if before.iter().any(|other| other.id == claim.id) {
+        return Some("the id is used twice".into());
+    }
+    if [&claim.id, &claim.statement, &claim.at].iter().any(|text| text.trim().is_empty()) {
+        return Some("id, statement and `at` must not be empty".into());
+    }
+    if claim.judged.is_empty() {
+        return Some("is judged on no evidence".into());
+    }
+    claim.judged.iter().find_map(problem_with_judgement)
+}
+
+fn problem_with_judgement(j: &Judgement) -> Option<String> {
+    let given = [
+        j.equals.is_some(),
+        j.between.is_some(),
+        j.above.is_some(),
+        j.below.is_some(),
+        j.trend.is_some(),
+    ];
+    if given.iter().filter(|&&g| g).count() != 1 {
+        return Some("give exactly one of equals, between, above, below, trend".into());
+    }
+    if j.equals.is_some() != j.within.is_some() || j.within.is_some_and(|w| !(w > 0.0)) {
+        return Some("`equals` needs a positive `within`, and nothing else has one".into());
+    }
+    if j.because.trim().is_empty() || j.models.is_empty() {
+        return Some("`because` and `models` must not be empty".into());
+    }
+    None
+}

@@ -1,0 +1,267 @@
+//! What claims are judged on: tables of neurons, found by tier and model.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::Deserialize;
+
+use super::claim::Tier;
+use super::sheet::Sheet;
+use crate::error::{Error, Kind, Result};
+use crate::findings::Findings;
+use crate::table::{Column, NeuronId, Table};
+
+/// The environment variable that names the folder with the authors' files.
+pub const DATA: &str = "UNIVERSAL_NEURONS_DATA";
+
+/// How many neurons a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Neurons per layer.
+    pub d_mlp: usize,
+}
+
+impl Shape {
+    /// Neurons in all.
+    pub fn n_neurons(self) -> usize {
+        self.n_layers * self.d_mlp
+    }
+}
+
+/// Evidence of one tier about one model.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// How many neurons the model has.
+    pub shape: Shape,
+    /// Rows of neurons.
+    pub table: Table,
+    /// Whether the table holds all neurons, or the universal ones alone.
+    pub whole: bool,
+    /// Neurons of which some value is missing.
+    pub incomplete: Vec<NeuronId>,
+    /// `[layer][partner layer]` of best matches, where known.
+    pub depth: Option<Vec<Vec<f64>>>,
+    /// The older table of the authors, where there is one.
+    pub older: Option<Sheet>,
+    /// The table of neurons of small kurtosis, where there is one.
+    pub subgaussian: Option<Sheet>,
+}
+
+impl Evidence {
+    fn new(shape: Shape, table: Table, whole: bool) -> Self {
+        let complete = |row: usize| Column::ALL.iter().all(|c| table.column(*c)[row].is_finite());
+        let rows = (0..table.ids.len()).filter(|&row| !complete(row));
+        let incomplete = rows.map(|row| table.ids[row]).collect();
+        Self { shape, table, whole, incomplete, depth: None, older: None, subgaussian: None }
+    }
+
+    /// Evidence of a run that has just ended.
+    pub fn of_findings(findings: &Findings, shape: Shape) -> Self {
+        let depth = Some(findings.summary.depth.clone());
+        Self { depth, ..Self::new(shape, findings.table.clone(), true) }
+    }
+
+    /// Evidence of a run's folder.
+    ///
+    /// # Errors
+    /// If its tables are damaged.
+    pub fn of_run(folder: &Path, shape: Shape) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Summary {
+            depth: Vec<Vec<f64>>,
+        }
+        let sheet = Sheet::read(&folder.join("neurons.csv"), &published_columns(), shape)?;
+        let path = folder.join("summary.json");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::io(Kind::Evidence, &path, "read the summary", &e))?;
+        let summary: Summary = serde_json::from_str(&text).map_err(|e| {
+            Error::new(Kind::Evidence, path.display(), e, "run the experiment again")
+        })?;
+        Ok(Self { depth: Some(summary.depth), ..Self::new(shape, sheet.into_table(), true) })
+    }
+}
+
+/// Header of the universal tables and of `neurons.csv`.
+fn published_columns() -> Vec<&'static str> {
+    let numeric = Column::ALL.iter().map(|c| c.name());
+    ["layer", "neuron"].into_iter().chain(numeric).collect()
+}
+
+/// Header of the population tables: the same without `excess_corr`.
+fn population_columns() -> Vec<&'static str> {
+    published_columns().into_iter().filter(|c| *c != Column::ExcessCorr.name()).collect()
+}
+
+/// Header of the older table of small a.
+const OLDER: [&str; 20] = [
+    "layer",
+    "neuron",
+    "max_corr",
+    "min_corr",
+    "max_baseline",
+    "min_baseline",
+    "excess_corr",
+    "input_weight_norm",
+    "input_bias",
+    "output_weight_norm",
+    "in_out_sim",
+    "weight_norm_penalty",
+    "mean",
+    "var",
+    "skew",
+    "kurt",
+    "vocab_mean",
+    "vocab_var",
+    "vocab_skew",
+    "vocab_kurt",
+];
+
+/// Runs the experiment on the bundled models.
+pub type DeskRun = Box<dyn Fn(Shape) -> Result<Evidence> + Send + Sync>;
+
+/// Evidence, or why there is none.
+pub type Found = Result<Arc<Evidence>, String>;
+
+/// Finds evidence and keeps what it has found.
+pub struct Evidences {
+    data: Option<PathBuf>,
+    desk: Option<DeskRun>,
+    shapes: HashMap<String, Shape>,
+    found: Mutex<HashMap<(Tier, String), Found>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelEntry {
+    name: String,
+    n_layers: usize,
+    d_mlp: usize,
+}
+
+impl Evidences {
+    /// Evidence from a folder of the authors' files and from a run of the desk
+    /// models, each of which may be missing.
+    ///
+    /// # Errors
+    /// If the folder does not exist.
+    pub fn new(data: Option<PathBuf>, desk: Option<DeskRun>) -> Result<Self> {
+        if let Some(folder) = data.as_ref().filter(|folder| !folder.is_dir()) {
+            let problem = format!("is not a folder; {DATA} names it");
+            let remedy = "name the folder with the authors' tables, or unset the variable";
+            return Err(Error::new(Kind::Evidence, folder.display(), problem, remedy));
+        }
+        let entries: Vec<ModelEntry> =
+            serde_yaml::from_str(include_str!("../../expected/models.yaml"))
+                .map_err(|e| Error::new(Kind::Evidence, "expected/models.yaml", e, "correct it"))?;
+        let shape = |e: ModelEntry| (e.name, Shape { n_layers: e.n_layers, d_mlp: e.d_mlp });
+        let shapes = entries.into_iter().map(shape).collect();
+        Ok(Self { data, desk, shapes, found: Mutex::default() })
+    }
+
+    /// Shape of a model that claims may be about.
+    pub fn shape(&self, model: &str) -> Option<Shape> {
+        self.shapes.get(model).copied()
+    }
+
+    /// Why there is no evidence, found without reading any; None if there is some.
+    pub fn missing(&self, tier: Tier, model: &str) -> Option<String> {
+        let here = match tier {
+            Tier::Desk => self.desk.is_some(),
+            _ => self.place(tier, model).is_some(),
+        };
+        if here {
+            return None;
+        }
+        Some(match (tier, &self.data) {
+            (Tier::Desk, _) => "the bundled models are not here: run this in a checkout".into(),
+            (Tier::Weights, _) => {
+                format!("no run of the original model: put its folder at ${DATA}/runs/{model}")
+            }
+            (_, None) => format!(
+                "the authors' tables are not here: `universal-neurons fetch tables`, then set {DATA}"
+            ),
+            (_, Some(_)) => format!("no {} table of {model} in ${DATA}", tier.name()),
+        })
+    }
+
+    /// The evidence of a tier about a model, or why there is none.
+    ///
+    /// # Errors
+    /// If there is evidence, but damaged.
+    pub fn find(&self, tier: Tier, model: &str) -> Result<Found> {
+        // Held while evidence is made, so that it is made once.
+        let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (tier, model.to_string());
+        if let Some(known) = found.get(&key) {
+            return Ok(known.clone());
+        }
+        let made = self.make(tier, model)?.map(Arc::new);
+        found.insert(key, made.clone());
+        Ok(made)
+    }
+
+    fn make(&self, tier: Tier, model: &str) -> Result<Result<Evidence, String>> {
+        let Some(shape) = self.shape(model) else {
+            return Ok(Err(format!("expected/models.yaml does not know {model}")));
+        };
+        if let Some(reason) = self.missing(tier, model) {
+            return Ok(Err(reason));
+        }
+        let place = self.place(tier, model).unwrap_or_default();
+        let read = |columns: &[&str], whole| {
+            let table = Sheet::read(&place, columns, shape)?.into_table();
+            Ok(Evidence::new(shape, table, whole))
+        };
+        Ok(Ok(match tier {
+            Tier::Desk => match &self.desk {
+                Some(run) => run(shape)?,
+                None => return Ok(Err("the bundled models are not here".into())),
+            },
+            Tier::Weights => Evidence::of_run(&place, shape)?,
+            Tier::Population => read(&population_columns(), true)?,
+            Tier::Published => Evidence {
+                older: self.side_table(model, "high_excess_correlation", shape)?,
+                subgaussian: self.side_table(model, "sub_gaussian_activation_kurtosis", shape)?,
+                ..read(&published_columns(), false)?
+            },
+        }))
+    }
+
+    fn side_table(&self, model: &str, name: &str, shape: Shape) -> Result<Option<Sheet>> {
+        let Some(path) = self.existing(&table_paths(model, name)) else { return Ok(None) };
+        let older = [&OLDER[..], &["sparsity"]].concat();
+        let columns = if name.starts_with("high") { older } else { population_columns() };
+        Sheet::read(&path, &columns, shape).map(Some)
+    }
+
+    /// The file or folder that holds the evidence, if it exists.
+    fn place(&self, tier: Tier, model: &str) -> Option<PathBuf> {
+        self.existing(&match tier {
+            Tier::Desk => return None,
+            Tier::Published => table_paths(model, "universal"),
+            Tier::Population => vec![
+                format!("{model}.neuron_dfs.csv"),
+                format!("dataframes/neuron_dfs/{model}.csv"),
+                format!("neuron_dfs/{model}.csv"),
+            ],
+            Tier::Weights => vec![format!("runs/{model}")],
+        })
+    }
+
+    fn existing(&self, candidates: &[String]) -> Option<PathBuf> {
+        let data = self.data.as_ref()?;
+        candidates.iter().map(|name| data.join(name)).find(|path| path.exists())
+    }
+}
+
+/// A table of interpretable neurons: flat, or under its upstream path.
+fn table_paths(model: &str, table: &str) -> Vec<String> {
+    vec![
+        format!("{model}.{table}.csv"),
+        format!("dataframes/interpretable_neurons/{model}/{table}.csv"),
+        format!("interpretable_neurons/{model}/{table}.csv"),
+    ]
+}

@@ -1,0 +1,136 @@
+//! Whether values are what a claim says. Closed on NaN: what is not a number
+//! never holds.
+
+use std::fmt::Write;
+
+use super::claim::{Judgement, Trend};
+use crate::compare::{Tolerance, largest_difference};
+
+/// What comparing found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Whether the comparison holds.
+    pub holds: bool,
+    /// Share of the tolerance used, where there is one.
+    pub tolerance_used: Option<f64>,
+}
+
+/// Compares values with what a judgement expects.
+pub fn judge(judgement: &Judgement, values: &[f64]) -> Outcome {
+    let plain = |holds| Outcome { holds, tolerance_used: None };
+    if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
+        return plain(false);
+    }
+    if let (Some(figures), Some(within)) = (&judgement.equals, judgement.within) {
+        return equals(figures.list(), within, values);
+    }
+    let all = |test: &dyn Fn(f64) -> bool| plain(values.iter().all(|&v| test(v)));
+    if let Some([low, high]) = judgement.between {
+        return all(&|v| (low..=high).contains(&v));
+    }
+    if let Some(bound) = judgement.above {
+        return all(&|v| v > bound);
+    }
+    if let Some(bound) = judgement.below {
+        return all(&|v| v < bound);
+    }
+    plain(judgement.trend.is_some_and(|trend| follows(trend, values)))
+}
+
+fn equals(figures: &[f64], within: f64, values: &[f64]) -> Outcome {
+    if figures.len() != values.len() {
+        return Outcome { holds: false, tolerance_used: None };
+    }
+    let worst = largest_difference(values, figures, Tolerance::absolute(within));
+    Outcome { holds: worst.is_some_and(|d| d.within()), tolerance_used: worst.map(|d| d.share) }
+}
+
+fn follows(trend: Trend, values: &[f64]) -> bool {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else { return false };
+    match trend {
+        Trend::Rising => values.is_sorted() && last > first,
+        Trend::Falling => values.is_sorted_by(|a, b| a >= b) && last < first,
+    }
+}
+
+/// What a judgement expects, in a few words.
+pub fn expectation(judgement: &Judgement) -> String {
+    if let (Some(figures), Some(within)) = (&judgement.equals, judgement.within) {
+        return format!("{} ± {}", list(figures.list()), short(within));
+    }
+    if let Some([low, high]) = judgement.between {
+        return format!("{low} to {high}");
+    }
+    let bounds = [("above", judgement.above), ("below", judgement.below)];
+    if let Some((word, Some(bound))) = bounds.iter().find(|(_, bound)| bound.is_some()) {
+        return format!("{word} {}", short(*bound));
+    }
+    match judgement.trend {
+        Some(Trend::Rising) => "rising".into(),
+        _ => "falling".into(),
+    }
+}
+
+/// Values with four digits after the point at most, as a list where there are several.
+pub fn list(values: &[f64]) -> String {
+    let mut text = String::new();
+    for (i, value) in values.iter().enumerate() {
+        let separator = if i == 0 { "" } else { " " };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{separator}{}", short(*value));
+    }
+    text
+}
+
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judgement(comparison: &str) -> Judgement {
+        let text = format!("{{tier: desk, models: [m], because: test, {comparison}}}");
+        serde_yaml::from_str(&text).expect(comparison)
+    }
+
+    fn holds(comparison: &str, values: &[f64]) -> bool {
+        judge(&judgement(comparison), values).holds
+    }
+
+    #[test]
+    fn each_comparison_holds_where_it_says() {
+        assert!(
+            holds("equals: 2, within: 0.5", &[2.5]) && !holds("equals: 2, within: 0.5", &[2.6])
+        );
+        assert!(holds("equals: [1, 2], within: 0.1", &[1.0, 2.0]));
+        assert!(!holds("equals: [1, 2], within: 0.1", &[1.0]), "another number of values");
+        assert!(holds("between: [1, 2]", &[1.0]) && !holds("between: [1, 2]", &[2.1]));
+        assert!(holds("above: 0.5", &[0.6]) && !holds("above: 0.5", &[0.5]), "strictly above");
+        assert!(holds("below: 0.5", &[0.4]) && !holds("below: 0.5", &[0.5]), "strictly below");
+        assert!(holds("trend: rising", &[1.0, 1.0, 2.0]) && !holds("trend: rising", &[1.0, 1.0]));
+        assert!(holds("trend: falling", &[2.0, 1.0]) && !holds("trend: falling", &[2.0, 3.0, 1.0]));
+    }
+
+    #[test]
+    fn nothing_holds_of_what_is_no_number() {
+        for comparison in
+            ["equals: 1, within: 9", "between: [-9, 9]", "above: -9", "below: 9", "trend: rising"]
+        {
+            for bad in [&[f64::NAN][..], &[f64::INFINITY], &[0.0, f64::NAN], &[]] {
+                assert!(!holds(comparison, bad), "{comparison} {bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_share_of_the_tolerance_is_told() {
+        let outcome = judge(&judgement("equals: 2, within: 0.5"), &[1.75]);
+        assert_eq!(outcome, Outcome { holds: true, tolerance_used: Some(0.5) });
+    }
+}

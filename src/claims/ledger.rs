@@ -1,0 +1,168 @@
+//! The ledger: every claim with its verdict, or the reason why it has none.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::claim::{Claim, Judgement, Tier};
+use super::evidence::{Evidence, Evidences};
+use super::judge::{expectation, judge, list};
+use crate::error::Result;
+
+/// What became of a claim on one kind of evidence.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict", content = "reason")]
+pub enum Verdict {
+    /// The evidence is what the claim says.
+    Holds,
+    /// The source contradicts itself, and the evidence confirms that it does.
+    Contradicted,
+    /// The evidence is not what the claim says.
+    Fails,
+    /// There is nothing to judge it on, for this reason.
+    NotRun(String),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holds => f.write_str("holds"),
+            Self::Contradicted => f.write_str("contradicted"),
+            Self::Fails => f.write_str("fails"),
+            Self::NotRun(reason) => write!(f, "not run: {reason}"),
+        }
+    }
+}
+
+/// A claim judged on one kind of evidence.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entry {
+    /// Id of the claim.
+    pub id: String,
+    /// The claim in one sentence.
+    pub claim: String,
+    /// Source and place in it.
+    pub source: String,
+    /// Name of the tier.
+    pub tier: &'static str,
+    /// Models that the evidence is about.
+    pub models: Vec<String>,
+    /// What the claim expects.
+    pub expected: String,
+    /// What was measured; empty where nothing was.
+    pub measured: Vec<f64>,
+    /// Share of the tolerance used, where there is one.
+    pub tolerance_used: Option<f64>,
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What was found, where failing is a finding that was recorded.
+    pub finding: Option<String>,
+}
+
+impl Entry {
+    /// Judges a claim.
+    ///
+    /// # Errors
+    /// If its evidence is damaged.
+    pub fn judge(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Result<Self> {
+        let taken = match claim.measure.awaits() {
+            Some(reason) => Err(reason.to_string()),
+            None => gather(judgement, evidences)?.and_then(|found| claim.measure.take(&found)),
+        };
+        let (measured, tolerance_used, verdict) = match taken {
+            Err(reason) => (Vec::new(), None, Verdict::NotRun(reason)),
+            Ok(values) => {
+                let outcome = judge(judgement, &values);
+                let verdict = match (outcome.holds, judgement.contradicted) {
+                    (true, false) => Verdict::Holds,
+                    (false, true) => Verdict::Contradicted,
+                    // A contradiction that the evidence does not show is a failure too.
+                    (false, false) | (true, true) => Verdict::Fails,
+                };
+                (values, outcome.tolerance_used, verdict)
+            }
+        };
+        Ok(Self {
+            id: claim.id.clone(),
+            claim: claim.statement.clone(),
+            source: format!("{}, {}", claim.source, claim.at),
+            tier: judgement.tier.name(),
+            models: judgement.models.clone(),
+            expected: expectation(judgement),
+            measured,
+            tolerance_used,
+            verdict,
+            finding: judgement.finding.clone(),
+        })
+    }
+
+    /// Whether the verdict is the one recorded: a failure exactly where failing
+    /// is a recorded finding. None where the claim was not run.
+    pub fn as_recorded(&self) -> Option<bool> {
+        match self.verdict {
+            Verdict::NotRun(_) => None,
+            Verdict::Fails => Some(self.finding.is_some()),
+            Verdict::Holds | Verdict::Contradicted => Some(self.finding.is_none()),
+        }
+    }
+
+    /// Measured values in a few words.
+    pub fn measured_text(&self) -> String {
+        list(&self.measured)
+    }
+}
+
+fn gather(
+    judgement: &Judgement,
+    evidences: &Evidences,
+) -> Result<std::result::Result<Vec<Arc<Evidence>>, String>> {
+    let mut all = Vec::new();
+    for model in &judgement.models {
+        match evidences.find(judgement.tier, model)? {
+            Ok(evidence) => all.push(evidence),
+            Err(reason) => return Ok(Err(reason)),
+        }
+    }
+    Ok(Ok(all))
+}
+
+/// All entries, in the order of the claims.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ledger {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+impl Ledger {
+    /// Judges claims on all evidence, or on one tier.
+    ///
+    /// # Errors
+    /// If some evidence is damaged.
+    pub fn judge(claims: &[Claim], tier: Option<Tier>, evidences: &Evidences) -> Result<Self> {
+        let pairs = claims.iter().flat_map(|c| c.judged.iter().map(move |j| (c, j)));
+        let wanted = pairs.filter(|(_, j)| tier.is_none_or(|t| t == j.tier));
+        let entries = wanted.map(|(c, j)| Entry::judge(c, j, evidences)).collect::<Result<_>>()?;
+        Ok(Self { entries })
+    }
+
+    /// Whether a claim that ran fails.
+    pub fn fails(&self) -> bool {
+        self.entries.iter().any(|e| e.verdict == Verdict::Fails)
+    }
+
+    /// How many entries have each verdict: holds, contradicted, fails, not run.
+    pub fn counts(&self) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for entry in &self.entries {
+            counts[match entry.verdict {
+                Verdict::Holds => 0,
+                Verdict::Contradicted => 1,
+                Verdict::Fails => 2,
+                Verdict::NotRun(_) => 3,
+            }] += 1;
+        }
+        counts
+    }
+}

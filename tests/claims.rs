@@ -1,0 +1,136 @@
+//! One test per claim and kind of evidence, named `claim/ID [tier]`. What cannot
+//! be judged here is ignored, with its reason.
+//!
+//! The desk models are run once and kept under the target folder, so that a
+//! runner which starts a process per test (cargo nextest) runs them once too.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use universal_neurons::claims::evidence::{DATA, DeskRun};
+use universal_neurons::claims::{
+    Claim, Entry, Evidence, Evidences, Judgement, Ledger, Tier, registry,
+};
+use universal_neurons::compare::{Tolerance, largest_difference};
+use universal_neurons::error::{Kind, Result};
+use universal_neurons::report::ledger::markdown;
+use universal_neurons::store::digest_file;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_universal-neurons");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const BEGIN: &str = "<!-- ledger: written by `universal-neurons verify --markdown` -->\n";
+const END: &str = "<!-- end of ledger -->";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let claims = registry().unwrap_or_else(|e| panic!("{e}"));
+    let data = std::env::var_os(DATA).map(PathBuf::from);
+    let desk: DeskRun = Box::new(|shape| Evidence::of_run(&desk_folder()?, shape));
+    let evidences = Evidences::new(data, Some(desk)).unwrap_or_else(|e| panic!("{e}"));
+    let evidences = Arc::new(evidences);
+    let mut reasons = Vec::new();
+    let mut trials = Vec::new();
+    for claim in &claims {
+        for judgement in &claim.judged {
+            let reason = reason_to_ignore(claim, judgement, &evidences);
+            trials.push(trial(claim, judgement, &evidences).with_ignored_flag(reason.is_some()));
+            reasons.extend(reason.map(|r| format!("{}: {r}", test_name(claim, judgement))));
+        }
+    }
+    trials.push(Trial::test("the ledger in the README is current", move || {
+        readme_is_current(&claims, &evidences)
+    }));
+    if !arguments.list {
+        reasons.iter().for_each(|reason| eprintln!("not run: {reason}"));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// `claim/ID [tier]`, with the models where the tier judges several.
+fn test_name(claim: &Claim, judgement: &Judgement) -> String {
+    let same_tier = claim.judged.iter().filter(|j| j.tier == judgement.tier).count();
+    let models =
+        if same_tier > 1 { format!(" {}", judgement.models.join(" ")) } else { String::new() };
+    format!("claim/{} [{}{models}]", claim.id, judgement.tier.name())
+}
+
+fn reason_to_ignore(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Option<String> {
+    let missing = |model: &String| evidences.missing(judgement.tier, model);
+    claim.measure.awaits().map(String::from).or_else(|| judgement.models.iter().find_map(missing))
+}
+
+fn trial(claim: &Claim, judgement: &Judgement, evidences: &Arc<Evidences>) -> Trial {
+    let (claim, judgement, evidences) = (claim.clone(), judgement.clone(), Arc::clone(evidences));
+    Trial::test(test_name(&claim, &judgement), move || {
+        let entry = Entry::judge(&claim, &judgement, &evidences).map_err(|e| e.to_string())?;
+        match entry.as_recorded() {
+            Some(true) => Ok(()),
+            Some(false) => Err(unexpected(&entry)),
+            None => Err(format!("{}, though its evidence is here", entry.verdict).into()),
+        }
+    })
+}
+
+fn unexpected(entry: &Entry) -> Failed {
+    let recorded =
+        entry.finding.as_ref().map_or(String::new(), |f| format!("; recorded as failing: {f}"));
+    let (expected, measured) = (&entry.expected, entry.measured_text());
+    format!("{}: expected {expected}, measured {measured}{recorded}", entry.verdict).into()
+}
+
+/// The README shows the desk tier, which everyone has.
+fn readme_is_current(claims: &[Claim], evidences: &Evidences) -> std::result::Result<(), Failed> {
+    let ledger = Ledger::judge(claims, Some(Tier::Desk), evidences);
+    let current = markdown(&ledger.map_err(|e| e.to_string())?);
+    let path = Path::new(ROOT).join("README.md");
+    let readme = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
+    let shown = readme.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END));
+    let (shown, _) = shown.ok_or("README.md has no section for the ledger")?;
+    if same_but_for_rounding(shown, &current) {
+        return Ok(());
+    }
+    Err(format!("the ledger in README.md is out of date, expected:\n{current}").into())
+}
+
+/// Word by word, numbers within the last digit shown: another machine's SIMD
+/// width may round them to the neighbouring one.
+fn same_but_for_rounding(a: &str, b: &str) -> bool {
+    let last_digit = Tolerance { absolute: 1.01e-4, relative: 0.0 };
+    let same = |(a, b): (&str, &str)| match (a.parse(), b.parse()) {
+        (Ok(a), Ok(b)) => largest_difference(&[a], &[b], last_digit).is_some_and(|d| d.within()),
+        _ => a == b,
+    };
+    let (a, b): (Vec<_>, Vec<_>) = (a.split_whitespace().collect(), b.split_whitespace().collect());
+    a.len() == b.len() && a.into_iter().zip(b).all(same)
+}
+
+/// A folder with a run of the desk models by exactly this program, made if need be.
+fn desk_folder() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let program = digest_file(Kind::Store, Path::new(PROGRAM))?;
+    let folder = root.join(format!("desk-{}", &program[..16]));
+    let lock = File::create(root.join("desk.lock")).expect("the target folder is writable");
+    lock.lock().expect("the lock can be taken");
+    if !folder.join("provenance.json").exists() || is_older_than_experiments(&folder) {
+        let out = folder.to_str().expect("UTF-8");
+        let mut command = Command::new(PROGRAM);
+        let status = command.current_dir(ROOT).args(["run", "--quiet", "--out", out]).output();
+        let output = status.expect("the program starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(folder)
+}
+
+/// Whether a model, the corpus or the spec was changed after the run.
+fn is_older_than_experiments(folder: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|m| m.modified());
+    let Ok(run) = modified(&folder.join("provenance.json")) else { return true };
+    let experiments = Path::new(ROOT).join("experiments");
+    let weights = ["a", "b", "c", "d", "e"]
+        .map(|m| experiments.join("desk").join(m).join("model.safetensors"));
+    let others = ["desk-universality.yaml", "desk/corpus.jsonl"].map(|f| experiments.join(f));
+    weights.iter().chain(&others).any(|path| modified(path).map_or(true, |time| time > run))
+}
