@@ -49,8 +49,31 @@ pub enum Command {
     /// The bundled models are run; the authors' tables are looked for in the
     /// folder that UNIVERSAL_NEURONS_DATA names.
     Verify(VerifyOptions),
+    /// Fetch evidence from its public home.
+    Fetch {
+        /// What to fetch.
+        #[command(subcommand)]
+        what: Fetch,
+    },
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
+}
+
+/// What can be fetched.
+#[derive(Debug, Subcommand)]
+pub enum Fetch {
+    /// The authors' tables of neurons, at the pinned commit, checked byte for byte.
+    ///
+    /// An interrupted fetch goes on where it stopped. Proxies are taken from
+    /// HTTPS_PROXY and ALL_PROXY.
+    Tables {
+        /// Folder to put them into; name it in UNIVERSAL_NEURONS_DATA afterwards.
+        #[arg(long, value_name = "FOLDER", default_value = "published")]
+        to: PathBuf,
+        /// Address of a mirror, in place of the authors' repository.
+        #[arg(long, value_name = "URL")]
+        base: Option<String>,
+    },
 }
 
 /// How to run an experiment; nothing here can change a number.

@@ -14,6 +14,7 @@ pub mod corpus;
 pub mod correlation;
 pub mod error;
 pub mod findings;
+pub mod hub;
 pub mod model;
 pub mod plan;
 pub mod progress;

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use universal_neurons::claims::evidence::{DATA, DeskRun};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
-use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, RunOptions, VerifyOptions};
+use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::spec::{Spec, schema::schema};
 use universal_neurons::store::{RunDirectory, write_whole};
-use universal_neurons::{report, run};
+use universal_neurons::{hub, report, run};
 
 /// A claim that ran does not hold.
 const CLAIM_FAILS: u8 = 1;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Run { spec, options } => run_experiment(&spec, &options).map(|()| 0),
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
+        Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
         Command::Schema => {
             show(&format!("{:#}\n", schema()));
             Ok(0)
@@ -96,6 +97,17 @@ fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
         let progress = if quiet { Progress::Quiet } else { Progress::on_stderr() };
         Ok(Evidence::of_findings(&run::run(&plan, &progress, &stop)?, shape))
     })
+}
+
+fn fetch(to: &Path, base: Option<String>) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    let manifest = hub::manifest()?;
+    let manifest = hub::Manifest { base: base.unwrap_or(manifest.base), ..manifest };
+    let fetched =
+        hub::fetch(&manifest, to, hub::Patience::default(), &Progress::on_stderr(), &stop)?;
+    let (all, folder) = (manifest.files.len(), to.display());
+    show(&format!("{fetched} of {all} tables fetched, the others were here: {DATA}={folder}\n"));
+    Ok(())
 }
 
 /// An interrupt lets the current batch end; the run then stops and leaves nothing behind.

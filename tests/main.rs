@@ -2,6 +2,8 @@
 
 mod cli;
 mod desk;
+mod fetch;
 mod golden;
+mod ledger;
 mod specs;
 mod support;

@@ -169,6 +169,35 @@ def golden_random():
                                        "rows": rotation(2024, 1, 4, 2, 5).ravel().tolist()}})
 
 
+def population(layers=12, d_mlp=3072):
+    """A table of a model's shape, from a formula that the tests repeat: column c
+    of row r is a hash of both as a fraction of 2^32; mean_baseline is a third of it."""
+    columns = ["mean_corr", "mean_baseline", "skew", "kurt", "input_bias", "l2_penalty", "sparsity", "vocab_kurt",
+               "in_out_sim", "mean"]
+    rows = np.arange(layers * d_mlp, dtype=np.uint64)
+    table = {}
+    for c, name in enumerate(columns):
+        h = (rows * np.uint64(7919) + np.uint64(104729 * c + 12345)) * np.uint64(2654435761) % np.uint64(1 << 32)
+        table[name] = h.astype(np.float64) / 2.0 ** 32
+    table["mean_baseline"] /= 3
+    # Ties, and properties that go with the excess.
+    table["kurt"] = np.floor(table["kurt"] * 50)
+    table["skew"] = table["skew"] + table["mean_corr"]
+    return table, rows // np.uint64(d_mlp)
+
+
+def golden_population():
+    """Medians of within-layer percentiles over universal and other neurons, by SciPy."""
+    table, layer = population()
+    universal = table["mean_corr"] - table["mean_baseline"] > 0.5
+    medians = {}
+    for name in ["skew", "kurt", "input_bias", "l2_penalty", "sparsity", "vocab_kurt", "in_out_sim", "mean"]:
+        ranks = np.concatenate([scipy.stats.percentileofscore(v, v, kind="rank")
+                                for v in (table[name][layer == l] for l in range(12))])
+        medians[name] = [float(np.median(ranks[universal])), float(np.median(ranks[~universal]))]
+    write("population.json", {"universal": int(universal.sum()), "medians": medians})
+
+
 @torch.no_grad()
 def golden_desk(text, tokens=24, columns=12):
     """Desk seed a on the first tokens of one sample: some neurons of each layer, the last logits."""
@@ -192,6 +221,7 @@ def main():
             golden_folded(model)
     golden_statistics()
     golden_random()
+    golden_population()
     golden_desk(json.loads((DESK / "corpus.jsonl").read_text().splitlines()[0])["text"])
 
 

@@ -183,11 +183,84 @@ fn problem_with_judgement(j: &Judgement) -> Option<String> {
     if given.iter().filter(|&&g| g).count() != 1 {
         return Some("give exactly one of equals, between, above, below, trend".into());
     }
-    if j.equals.is_some() != j.within.is_some() || j.within.is_some_and(|w| !(w > 0.0)) {
+    if j.equals.is_some() != j.within.is_some() || j.within.is_some_and(|w| w.is_nan() || w <= 0.0)
+    {
         return Some("`equals` needs a positive `within`, and nothing else has one".into());
     }
     if j.because.trim().is_empty() || j.models.is_empty() {
         return Some("`because` and `models` must not be empty".into());
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use clap::ValueEnum;
+
+    use super::super::measure::Quantity;
+    use super::*;
+
+    /// The ids that the project set out to encode.
+    const REQUIRED: &str = "prevalence.small-a prevalence.medium-a prevalence.pythia \
+        prevalence.medium-a-text prevalence.range prevalence.outlier prevalence.early \
+        agreement.all agreement.universal top.small-a depth.small-a baseline.gap table.identity \
+        table.older signature.skew signature.kurt signature.input-bias signature.l2-penalty \
+        signature.sparsity signature.vocab-kurt signature.in-out-sim signature.mean \
+        family.unigram family.alphabet family.previous-token family.position family.syntax \
+        family.context family.subgaussian role.prediction role.suppression-late \
+        role.suppression-fires role.entropy-pair role.entropy-norm role.entropy-effect \
+        role.entropy-small role.bos-norm role.deactivation mystery.cosine mystery.bound \
+        mystery.duplicates note.same-model note.split-half note.perturbed note.l0n2436 \
+        dynamics.growth dynamics.range dynamics.late-layers dynamics.persistence \
+        ablation.universal ablation.first-layer";
+
+    #[test]
+    fn every_claim_is_there_once_with_a_source() {
+        let claims = registry().expect("well formed");
+        let ids: HashSet<&str> = claims.iter().map(|c| c.id.as_str()).collect();
+        assert_eq!(ids.len(), claims.len(), "an id is used in two files");
+        let missing: Vec<_> = REQUIRED.split_whitespace().filter(|id| !ids.contains(id)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(claims.iter().all(|c| !c.source.is_empty()));
+    }
+
+    #[test]
+    fn every_quantity_is_used() {
+        let claims = registry().expect("well formed");
+        let used: HashSet<Quantity> = claims.iter().map(|c| c.measure.name).collect();
+        let unused: Vec<_> =
+            Quantity::value_variants().iter().filter(|q| !used.contains(q)).collect();
+        assert!(unused.is_empty(), "{unused:?}");
+    }
+
+    #[test]
+    fn malformed_claims_are_refused() {
+        let claim = |judgement: &str| {
+            format!(
+                "source: s\nclaims:\n- id: a\n  statement: b\n  at: c\n  measure: {{ name: universal-share }}\n  judged:\n  - {judgement}\n"
+            )
+        };
+        let good = claim("{ tier: desk, models: [m], above: 1, because: d }");
+        assert_eq!(parse("f", &good).expect("good").len(), 1);
+        let twice = format!("{good}{}", good.split_once("claims:\n").expect("claims").1);
+        for (text, problem) in [
+            (twice, "used twice"),
+            (good.replace('\n', "\r\n"), "line endings"),
+            (good.replace("above", "abvoe"), "unknown field"),
+            (good.replace("universal-share", "universal-shear"), "unknown variant"),
+            (good.replace("  at: c\n", ""), "missing field `at`"),
+            (claim("{ tier: desk, models: [m], because: d }"), "exactly one"),
+            (claim("{ tier: desk, models: [m], above: 1, below: 2, because: d }"), "exactly one"),
+            (claim("{ tier: desk, models: [m], equals: 1, because: d }"), "positive `within`"),
+            (claim("{ tier: desk, models: [m], equals: 1, within: 0, because: d }"), "positive"),
+            (claim("{ tier: desk, models: [m], equals: 1, within: .nan, because: d }"), "positive"),
+            (claim("{ tier: desk, models: [m], above: 1, because: \" \" }"), "must not be empty"),
+            (claim("{ tier: desk, models: [], above: 1, because: d }"), "must not be empty"),
+        ] {
+            let error = parse("f", &text).expect_err(problem);
+            assert!(error.problem.contains(problem), "{error}");
+        }
+    }
 }

@@ -119,6 +119,9 @@ const OLDER: [&str; 20] = [
     "vocab_kurt",
 ];
 
+/// Neurons with missing values that are named; the others are counted.
+const NAMED: usize = 20;
+
 /// Runs the experiment on the bundled models.
 pub type DeskRun = Box<dyn Fn(Shape) -> Result<Evidence> + Send + Sync>;
 
@@ -201,6 +204,26 @@ impl Evidences {
         let made = self.make(tier, model)?.map(Arc::new);
         found.insert(key, made.clone());
         Ok(made)
+    }
+
+    /// What is missing in the evidence found so far: neurons, counted and named.
+    pub fn incomplete(&self) -> Vec<String> {
+        let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let line = |((tier, model), found): (&(Tier, String), &Found)| {
+            let missing = &found.as_ref().ok()?.incomplete;
+            let names: Vec<String> = missing.iter().take(NAMED).map(NeuronId::to_string).collect();
+            let more = if missing.len() > NAMED { " …" } else { "" };
+            let (n, names) = (missing.len(), names.join(" "));
+            let neurons = if n == 1 { "neuron" } else { "neurons" };
+            let line = format!(
+                "{} {model}: {n} {neurons} with missing values: {names}{more}",
+                tier.name()
+            );
+            (n > 0).then_some(line)
+        };
+        let mut lines: Vec<String> = found.iter().filter_map(line).collect();
+        lines.sort();
+        lines
     }
 
     fn make(&self, tier: Tier, model: &str) -> Result<Result<Evidence, String>> {

@@ -133,6 +133,8 @@ fn gather(
 pub struct Ledger {
     /// The entries.
     pub entries: Vec<Entry>,
+    /// Evidence with neurons of which a value is missing, one line each.
+    pub incomplete: Vec<String>,
 }
 
 impl Ledger {
@@ -144,7 +146,7 @@ impl Ledger {
         let pairs = claims.iter().flat_map(|c| c.judged.iter().map(move |j| (c, j)));
         let wanted = pairs.filter(|(_, j)| tier.is_none_or(|t| t == j.tier));
         let entries = wanted.map(|(c, j)| Entry::judge(c, j, evidences)).collect::<Result<_>>()?;
-        Ok(Self { entries })
+        Ok(Self { entries, incomplete: evidences.incomplete() })
     }
 
     /// Whether a claim that ran fails.

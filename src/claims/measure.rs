@@ -40,7 +40,7 @@ pub enum Set {
 }
 
 /// Quantities that claims are about. Shares are in percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
     /// Share of all neurons that are universal.

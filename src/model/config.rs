@@ -156,7 +156,7 @@ impl Config {
         {
             return Err((format!("field `{field}` is {size}, expected 1 to {max}"), REMEDY));
         }
-        if self.d_model % self.n_heads != 0 {
+        if !self.d_model.is_multiple_of(self.n_heads) {
             let problem =
                 format!("`n_embd` {} is no multiple of `n_head` {}", self.d_model, self.n_heads);
             return Err((problem, REMEDY));

@@ -25,6 +25,7 @@ pub fn text(ledger: &Ledger) -> String {
             ),
         };
     }
+    ledger.incomplete.iter().for_each(|line| out += &format!("{line}\n"));
     out + &summary(ledger) + "\n"
 }
 

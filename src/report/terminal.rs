@@ -36,7 +36,7 @@ fn write(out: &mut String, s: &Summary) -> fmt::Result {
 fn flagged(s: &Summary) -> String {
     let part = |names: &[String], what: &str| match names {
         [] => String::new(),
-        [few @ ..] if few.len() <= 5 => format!("; {} {what}: {}", few.len(), few.join(" ")),
+        few if few.len() <= 5 => format!("; {} {what}: {}", few.len(), few.join(" ")),
         many => format!("; {} {what}, flagged in neurons-extra.csv", many.len()),
     };
     part(&s.dead, "never vary") + &part(&s.non_finite, "not finite")

@@ -1,0 +1,194 @@
+//! Evidence as users bring it: whole, partial and damaged tables.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Deserialize;
+use universal_neurons::claims::claim::parse;
+use universal_neurons::claims::ledger::Verdict;
+use universal_neurons::claims::{Evidences, Ledger};
+use universal_neurons::compare::Tolerance;
+use universal_neurons::report::ledger::{junit, text};
+use universal_neurons::table::Column;
+
+use crate::support::{assert_close, expected, program, stderr};
+
+const MODEL: &str = "stanford-gpt2-small-a";
+
+/// Column `c` of row `r` of the generated population (`make_golden.py`, `population`).
+fn hash(r: u64, c: u64) -> f64 {
+    let mixed = (r * 7919 + 104_729 * c + 12_345).wrapping_mul(2_654_435_761) % (1 << 32);
+    mixed as f64 / 2f64.powi(32)
+}
+
+/// A population table of 12 layers of 3,072 neurons, as the authors' are.
+fn population() -> String {
+    let columns = Column::ALL.iter().filter(|c| **c != Column::ExcessCorr);
+    let names: Vec<&str> = columns.map(|c| c.name()).collect();
+    let mut csv = format!("layer,neuron,{}\n", names.join(","));
+    for r in 0..12 * 3072 {
+        let value = |name: &str| match name {
+            "mean_corr" => hash(r, 0),
+            "mean_baseline" => hash(r, 1) / 3.0,
+            "skew" => hash(r, 2) + hash(r, 0),
+            "kurt" => (hash(r, 3) * 50.0).floor(),
+            "input_bias" => hash(r, 4),
+            "l2_penalty" => hash(r, 5),
+            "sparsity" => hash(r, 6),
+            "vocab_kurt" => hash(r, 7),
+            "in_out_sim" => hash(r, 8),
+            "mean" => hash(r, 9),
+            _ => 0.5,
+        };
+        write!(csv, "{},{}", r / 3072, r % 3072).expect("memory");
+        names.iter().for_each(|name| write!(csv, ",{}", value(name)).expect("memory"));
+        csv.push('\n');
+    }
+    csv
+}
+
+fn folder_with(name: &str, content: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join(name);
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("folder");
+    std::fs::write(path, content).expect("write");
+    folder
+}
+
+fn judge(folder: &Path, claims: &str) -> Ledger {
+    let claims = format!("source: s\nclaims:\n{claims}");
+    let evidences = Evidences::new(Some(folder.into()), None).expect("a folder");
+    Ledger::judge(&parse("test", &claims).expect("well formed"), None, &evidences)
+        .unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    universal: f64,
+    /// By column: over universal neurons, over the others.
+    medians: BTreeMap<String, [f64; 2]>,
+}
+
+#[test]
+fn percentiles_of_a_population_agree_with_scipy() {
+    let golden: Golden = expected("golden/population.json");
+    let folder = folder_with(&format!("dataframes/neuron_dfs/{MODEL}.csv"), &population());
+    let claim = |id: &str, measure: &str| {
+        format!(
+            "- {{ id: {id}, statement: s, at: a, measure: {{ {measure} }}, judged: [{{ tier: population, models: [{MODEL}], above: 0, because: b }}] }}\n"
+        )
+    };
+    let mut claims = claim("count", "name: universal-count");
+    let mut want = vec![golden.universal];
+    for (column, medians) in &golden.medians {
+        for (of, median) in ["universal", "others"].iter().zip(medians) {
+            let measure = format!("name: percentile-median, column: {column}, of: {of}");
+            claims += &claim(&format!("{column}.{of}"), &measure);
+            want.push(*median);
+        }
+    }
+    let ledger = judge(folder.path(), &claims);
+    let got = ledger.entries.iter().map(|e| e.measured[0]);
+    assert_close("medians", got, &want, Tolerance::absolute(1e-9));
+}
+
+#[test]
+fn neurons_with_missing_values_are_counted_and_named() {
+    let table = population().replacen("\n3,7,", "\n3,7,NaN,", 1);
+    let cut = table.find("\n3,7,NaN,").expect("the row") + "\n3,7,NaN,".len();
+    let rest = &table[cut..];
+    let table = format!("{}{}", &table[..cut], &rest[rest.find(',').expect("a cell") + 1..]);
+    let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &table);
+    let claim = format!(
+        "- {{ id: a, statement: s, at: a, measure: {{ name: universal-share }}, judged: [{{ tier: population, models: [{MODEL}], above: 0, because: b }}] }}\n"
+    );
+    let ledger = judge(folder.path(), &claim);
+    assert_eq!(
+        ledger.incomplete,
+        [format!("population {MODEL}: 1 neuron with missing values: L3.N7")]
+    );
+    assert!(text(&ledger).contains("L3.N7"));
+}
+
+#[test]
+fn a_contradiction_is_confirmed_and_a_failure_is_a_failure() {
+    let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &population());
+    let claim = |id: &str, comparison: &str| {
+        format!(
+            "- {{ id: {id}, statement: s, at: a, measure: {{ name: universal-count }}, judged: [{{ tier: population, models: [{MODEL}], {comparison}, because: b }}] }}\n"
+        )
+    };
+    let count = expected::<Golden>("golden/population.json").universal;
+    let claims = [
+        claim("holds", &format!("equals: {count}, within: 0.5")),
+        claim("wrong", "equals: 1, within: 0.5"),
+        claim("contradicted", "equals: 1, within: 0.5, contradicted: true"),
+        claim("not-contradicted", &format!("equals: {count}, within: 0.5, contradicted: true")),
+    ];
+    let ledger = judge(folder.path(), &claims.concat());
+    let verdicts: Vec<&Verdict> = ledger.entries.iter().map(|e| &e.verdict).collect();
+    use Verdict::{Contradicted, Fails, Holds};
+    assert_eq!(verdicts, [&Holds, &Fails, &Contradicted, &Fails]);
+    assert!(ledger.fails());
+    assert!(junit(&ledger).contains("tests=\"4\" failures=\"2\" skipped=\"0\""));
+}
+
+/// Runs `verify` on the published tier with this universal table.
+fn verify(table: &str) -> std::process::Output {
+    let folder = folder_with(&format!("{MODEL}.universal.csv"), table);
+    let arguments = ["verify", "--tier", "published", "--json", "ledger.json"];
+    let mut command = program(folder.path(), &arguments);
+    let output = command.env("UNIVERSAL_NEURONS_DATA", folder.path()).output().expect("runs");
+    let written = folder.path().join("ledger.json").exists();
+    assert_eq!(written, output.status.code() != Some(2), "a ledger of half-read evidence");
+    output
+}
+
+fn universal_table(rows: &[&str]) -> String {
+    let names: Vec<&str> = Column::ALL.iter().map(|c| c.name()).collect();
+    let values = vec!["0.5"; names.len()].join(",");
+    let row = |id: &&str| format!("{id},{values}\n");
+    format!("layer,neuron,{}\n{}", names.join(","), rows.iter().map(row).collect::<String>())
+}
+
+#[test]
+fn damaged_tables_are_refused_with_exit_code_2() {
+    let good = universal_table(&["0,1", "0,2"]);
+    for (table, parts) in [
+        (good.replace("max_corr", "maximum"), &["universal.csv:1", "unknown column `maximum`"]),
+        (good.replace("0,2,0.5", "0,2,many"), &["universal.csv:3", "expected a number"]),
+        (universal_table(&["0,1", "0,1"]), &["universal.csv:3", "comes twice"]),
+        (universal_table(&["12,1"]), &["universal.csv:2", "not in a model of 12 layers"]),
+        (good.replace('\n', "\r\n"), &["universal.csv", "line endings"]),
+        (good[..good.len() - 9].to_string(), &["universal.csv:3", "cells, expected"]),
+    ] {
+        let output = verify(&table);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+#[test]
+fn a_table_that_is_not_the_authors_makes_claims_fail_with_exit_code_1() {
+    let output = verify(&universal_table(&["0,1", "0,2"]));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.contains("fails         prevalence.small-a [published"), "{text}");
+}
+
+#[test]
+fn without_evidence_nothing_is_run_and_the_reason_is_given() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut command = program(folder.path(), &["verify"]);
+    let output = command.env_remove("UNIVERSAL_NEURONS_DATA").output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        text.contains("fetch tables") && text.contains("0 hold, 0 contradicted, 0 fail"),
+        "{text}"
+    );
+    let output = command.env("UNIVERSAL_NEURONS_DATA", "/no/such/folder").output().expect("runs");
+    assert_eq!(output.status.code(), Some(2));
+}
