@@ -85,6 +85,12 @@ pub struct RunOptions {
     /// Threads to use [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Keep the sums every so many seconds and on an interrupt, in FOLDER.checkpoint.
+    #[arg(long, value_name = "SECONDS")]
+    pub checkpoint: Option<u64>,
+    /// Go on from the checkpoint of an interrupted run.
+    #[arg(long)]
+    pub resume: bool,
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,

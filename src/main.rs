@@ -5,20 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
+use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::claims::evidence::{DATA, DeskRun};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
+use universal_neurons::run::Control;
 use universal_neurons::spec::{Spec, schema::schema};
 use universal_neurons::store::{RunDirectory, write_whole};
 use universal_neurons::{hub, report, run};
 
 /// A claim that ran does not hold.
 const CLAIM_FAILS: u8 = 1;
+/// Seconds between the checkpoints of a resumed run.
+const CHECKPOINT_SECONDS: u64 = 300;
 /// What is wrong with the request or the machine, as opposed to a claim that fails.
 const COULD_NOT_RUN: u8 = 2;
 
@@ -47,14 +52,31 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     use_threads(options.threads)?;
     let plan = Plan::make(Spec::load(spec)?)?;
     let default = || Path::new("runs").join(&plan.spec.name);
+    let out = options.out.clone().unwrap_or_else(default);
     // Opened first, so that a folder that cannot be written costs no run.
-    let directory = RunDirectory::begin(&options.out.clone().unwrap_or_else(default))?;
-    let progress = if options.quiet { Progress::Quiet } else { Progress::on_stderr() };
-    let findings = run::run(&plan, &progress, &stop)?;
+    let directory = RunDirectory::begin(&out)?;
+    let mut control = Control {
+        progress: progress(options.quiet),
+        stop,
+        checkpoints: checkpoints(&plan, &out, options),
+        resume: options.resume,
+    };
+    let findings = run::run(&plan, &mut control)?;
     let folder = report::files::write(&plan, &findings, directory)?;
     show(&report::terminal::summary(&findings.summary));
     show(&format!("tables in {}\n", folder.display()));
     Ok(())
+}
+
+fn progress(quiet: bool) -> Progress {
+    if quiet { Progress::Quiet } else { Progress::on_stderr() }
+}
+
+fn checkpoints(plan: &Plan, out: &Path, options: &RunOptions) -> Option<Checkpoints> {
+    // A run that goes on keeps its sums too, now and then.
+    let resumed = options.resume.then_some(CHECKPOINT_SECONDS);
+    let every = Duration::from_secs(options.checkpoint.or(resumed)?);
+    Some(Checkpoints::new(out.with_added_extension("checkpoint"), every, plan.identity()))
 }
 
 /// Checks every file before it fails, so that one call shows all mistakes.
@@ -94,8 +116,9 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
 fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
     Box::new(move |shape| {
         let plan = Plan::make(Spec::load(DEFAULT_SPEC.as_ref())?)?;
-        let progress = if quiet { Progress::Quiet } else { Progress::on_stderr() };
-        Ok(Evidence::of_findings(&run::run(&plan, &progress, &stop)?, shape))
+        let stop = Arc::clone(&stop);
+        let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
+        Ok(Evidence::of_findings(&run::run(&plan, &mut control)?, shape))
     })
 }
 

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::backend::kernel::Kernel;
 use crate::corpus::{Sample, Tokens, samples, tokens};
 use crate::correlation::{CHUNK, Layout};
 use crate::error::{Error, Kind, Result};
@@ -97,6 +98,15 @@ impl Plan {
         let ids =
             self.tokens.rows.iter().flat_map(|row| row.ids.iter().flat_map(|id| id.to_le_bytes()));
         digest(&ids.collect::<Vec<u8>>())
+    }
+
+    /// SHA-256 of all that the sums of the run depend on, bit by bit.
+    pub fn identity(&self) -> String {
+        let models = self.models.iter().map(|m| m.weights_digest.as_str());
+        let parts = [&self.spec_digest, &self.corpus_digest, &self.tokens_digest()];
+        let instructions = Kernel::best().name;
+        let parts = parts.into_iter().map(String::as_str).chain(models).chain([instructions]);
+        digest(parts.collect::<Vec<_>>().join(" ").as_bytes())
     }
 
     /// Bytes that the sums and activations of the run take, the weights aside.

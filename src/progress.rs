@@ -10,8 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Where progress is shown.
+#[derive(Default)]
 pub enum Progress {
     /// Nowhere.
+    #[default]
     Quiet,
     /// A bar that redraws itself.
     Bar(RefCell<ProgressBar>),

@@ -1,8 +1,10 @@
 //! The pipeline: models read tokens, sums are kept, findings are drawn.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::checkpoint::{Checkpoints, Part, State, Visit};
 use crate::corpus::Row;
 use crate::correlation::{CHUNK, Correlator, Pair, Partner};
 use crate::error::{Error, Kind, Result};
@@ -15,27 +17,77 @@ use crate::progress::Progress;
 use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
 
+/// How a run is watched, stopped and gone on with; nothing here changes a number.
+#[derive(Default)]
+pub struct Control {
+    /// Where progress is shown.
+    pub progress: Progress,
+    /// Set to stop the run after the current batch.
+    pub stop: Arc<AtomicBool>,
+    /// Where sums are kept, if they are.
+    pub checkpoints: Option<Checkpoints>,
+    /// Whether to go on from the checkpoint.
+    pub resume: bool,
+}
+
 /// Runs a plan.
 ///
 /// # Errors
-/// If a model cannot be loaded, no neuron can be correlated, or `stop` was set.
-pub fn run(plan: &Plan, progress: &Progress, stop: &AtomicBool) -> Result<Findings> {
+/// If a model cannot be loaded, no neuron can be correlated, a checkpoint cannot
+/// be written or read, or the run was stopped.
+pub fn run(plan: &Plan, control: &mut Control) -> Result<Findings> {
     let start = Instant::now();
-    progress.stage("loading models", plan.models.len() as u64);
-    let models = load_models(plan, progress)?;
+    control.progress.stage("loading models", plan.models.len() as u64);
+    let models = load_models(plan, &control.progress)?;
     let loaded = start.elapsed();
     let mut sums = Sums::new(plan);
-    progress.stage("reading tokens", plan.tokens.count().used as u64);
-    for batch in plan.tokens.batches(plan.spec.batch.tokens) {
-        interruptible(stop)?;
-        progress.advance(sums.read(plan, &models, batch));
+    read_all(plan, &models, &mut sums, control)?;
+    let read = start.elapsed();
+    control.progress.stage("matching neurons", 1);
+    let findings = sums.finish(plan, &models[plan.reference], &control.stop)?;
+    control.progress.finish();
+    control.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
+    Ok(findings.timed(timing(loaded, read, start.elapsed())))
+}
+
+/// Runs all models over all tokens, from the checkpoint if there is one to go on from.
+fn read_all(plan: &Plan, models: &[Gpt2], sums: &mut Sums, control: &mut Control) -> Result<()> {
+    let batches = plan.tokens.batches(plan.spec.batch.tokens);
+    let done = match &control.checkpoints {
+        Some(checkpoints) if control.resume => checkpoints.read(sums)?,
+        _ => 0,
+    };
+    control.progress.stage("reading tokens", plan.tokens.count().used as u64);
+    batches[..done].iter().for_each(|b| control.progress.advance(plan.tokens.used_in(b)));
+    for (i, batch) in batches.iter().enumerate().skip(done) {
+        if control.stop.load(Ordering::Relaxed) {
+            return Err(stopped(control.checkpoints.as_mut(), sums, i));
+        }
+        sums.read(plan, models, batch);
+        control.progress.advance(plan.tokens.used_in(batch));
+        if let Some(checkpoints) = &mut control.checkpoints {
+            checkpoints.write_if_due(sums, i + 1)?;
+        }
     }
     sums.absorb_rest();
-    let read = start.elapsed();
-    progress.stage("matching neurons", 1);
-    let findings = sums.finish(plan, &models[plan.reference], stop)?;
-    progress.finish();
-    Ok(findings.timed(timing(loaded, read, start.elapsed())))
+    Ok(())
+}
+
+/// What is said of a run that was stopped, after its sums are kept if they are to be.
+fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut Sums, batches: usize) -> Error {
+    let said =
+        |problem: &str, remedy: &str| Error::new(Kind::Interrupted, "the run", problem, remedy);
+    let Some(checkpoints) = checkpoints else {
+        let remedy = "start it again; with --checkpoint, an interrupted run can go on";
+        return said("interrupted before the end; nothing was written", remedy);
+    };
+    match checkpoints.write(sums, batches) {
+        Ok(()) => {
+            let problem = format!("interrupted; its sums are in {}", checkpoints.path().display());
+            said(&problem, "go on with --resume")
+        }
+        Err(error) => error,
+    }
 }
 
 fn timing(loaded: Duration, read: Duration, all: Duration) -> Timing {
@@ -49,7 +101,7 @@ fn timing(loaded: Duration, read: Duration, all: Duration) -> Timing {
 fn interruptible(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         let problem = "interrupted before the end; nothing was written";
-        return Err(Error::new(Kind::Interrupted, "the run", problem, "start it again when ready"));
+        return Err(Error::new(Kind::Interrupted, "the run", problem, "start it again"));
     }
     Ok(())
 }
@@ -87,8 +139,8 @@ impl Sums {
         }
     }
 
-    /// Runs every model once over a batch; returns how many tokens count.
-    fn read(&mut self, plan: &Plan, models: &[Gpt2], batch: &[Row]) -> u64 {
+    /// Runs every model once over a batch.
+    fn read(&mut self, plan: &Plan, models: &[Gpt2], batch: &[Row]) {
         let rows: Vec<&[u32]> = batch.iter().map(|row| row.ids.as_slice()).collect();
         let keep: Vec<bool> =
             rows.iter().flat_map(|row| row.iter().map(|&id| plan.tokens.counts(id))).collect();
@@ -102,7 +154,6 @@ impl Sums {
         while self.pre.tokens() >= CHUNK {
             self.absorb(CHUNK);
         }
-        keep.iter().filter(|&&k| k).count() as u64
     }
 
     fn absorb_rest(&mut self) {
@@ -129,5 +180,16 @@ impl Sums {
         let pairs: Vec<Pair> = self.correlator.finish();
         interruptible(stop)?;
         Findings::draw(plan, &pairs, &own, &self.statistics, &weights)
+    }
+}
+
+impl State for Sums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        let waiting = self.post.iter_mut().chain([&mut self.pre]);
+        for activations in waiting {
+            visit(Part::Values(&mut activations.values))?;
+        }
+        self.statistics.parts(visit)?;
+        self.correlator.parts(visit)
     }
 }

@@ -257,3 +257,39 @@ fn an_interrupt_leaves_nothing_behind() {
     let left = std::fs::read_dir(folder.path().join("runs")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "something is left behind");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().expect("folder");
+    let experiments = path("experiments");
+    let desk = experiments.display();
+    let spec = format!(
+        "include: {desk}/desk-universality.yaml\nname: killed\n\
+         models: {{ family: [{{ name: a, path: {desk}/desk/a }}, {{ name: b, path: {desk}/desk/b }}] }}\n\
+         corpus: {{ limit: 30 }}\nbatch: {{ tokens: 500 }}\n"
+    );
+    std::fs::write(folder.path().join("spec.yaml"), spec).expect("write");
+    let table = |out: &str| std::fs::read(folder.path().join(out).join("neurons.csv"));
+    let arguments = ["run", "spec.yaml", "--quiet", "--out"];
+    assert!(run(folder.path(), &[&arguments[..], &["whole"]].concat()).status.success());
+
+    let killed = [&arguments[..], &["killed", "--checkpoint", "0"]].concat();
+    let mut child = program(folder.path(), &killed).spawn().expect("starts");
+    let checkpoint = folder.path().join("killed.checkpoint");
+    while !checkpoint.exists() {
+        assert!(child.try_wait().expect("runs").is_none(), "it ended without a checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(table("killed").is_err(), "a killed run left a table");
+
+    let resumed = [&arguments[..], &["killed", "--resume"]].concat();
+    let output = run(folder.path(), &resumed);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(table("killed").expect("a table"), table("whole").expect("a table"));
+    assert!(!checkpoint.exists(), "the checkpoint of a run that ended is left");
+    let output = run(folder.path(), &resumed);
+    assert_eq!(output.status.code(), Some(2), "there is nothing to go on from");
+}

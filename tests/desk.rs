@@ -8,8 +8,7 @@ use serde_json::Value;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::findings::Findings;
 use universal_neurons::plan::Plan;
-use universal_neurons::progress::Progress;
-use universal_neurons::run::run;
+use universal_neurons::run::{Control, run};
 use universal_neurons::spec::{BaselineKind, Spec};
 use universal_neurons::table::Column;
 
@@ -31,7 +30,7 @@ fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
 }
 
 fn findings(plan: &Plan) -> Findings {
-    run(plan, &Progress::Quiet, &false.into()).unwrap_or_else(|e| panic!("{e}"))
+    run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The default run, made once for all tests.

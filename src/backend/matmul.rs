@@ -1,14 +1,17 @@
 //! Matrix products in f32 over strided views.
 //!
-//! The sum over the inner dimension is taken in an order that depends on the
-//! inner dimension alone, so cutting the rows of the result over threads, or
-//! putting other rows beside them, changes no bit of any element.
+//! Both operands are packed into panels, and each tile of the result is one pass
+//! over the whole inner dimension with its sums in registers. An element's bits
+//! therefore depend on its row and its column alone: not on threads, not on what
+//! stands beside it.
 
 use rayon::prelude::*;
 
-/// Rows of the result that one task computes: small enough to spread over the
-/// cores, large enough that packing the right-hand side again costs little.
-const ROWS_PER_TASK: usize = 128;
+use super::kernel::{Kernel, MAX_TILE};
+
+/// Rows of the result that one task computes: a multiple of every kernel's rows,
+/// small enough to spread over the cores and to stay in the second-level cache.
+const ROWS_PER_TASK: usize = 96;
 
 /// A read-only f32 matrix inside a slice.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +64,108 @@ fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
     rows == 0 || cols == 0 || (stride >= cols && (rows - 1) * stride + cols <= len)
 }
 
+/// The rows of a view in panels of a kernel's width, `[panel][k][width]`, the
+/// last one filled up with zeros.
+struct Packed {
+    width: usize,
+    k: usize,
+    rows: usize,
+    data: Vec<f32>,
+}
+
+impl Packed {
+    fn new(view: View, width: usize) -> Self {
+        let mut packed = Self::empty(view, width);
+        let panels = packed.data.chunks_exact_mut((width * view.cols).max(1));
+        panels.enumerate().for_each(|(i, panel)| pack_panel(view, i * width, width, panel));
+        packed
+    }
+
+    fn on_all_cores(view: View, width: usize) -> Self {
+        let mut packed = Self::empty(view, width);
+        let panels = packed.data.par_chunks_exact_mut((width * view.cols).max(1));
+        panels.enumerate().for_each(|(i, panel)| pack_panel(view, i * width, width, panel));
+        packed
+    }
+
+    fn empty(view: View, width: usize) -> Self {
+        let View { rows, cols: k, .. } = view;
+        Self { width, k, rows, data: vec![0.0; rows.div_ceil(width) * width * k] }
+    }
+
+    /// First row and content of each panel.
+    fn panels(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let size = self.width * self.k;
+        let panel = move |i: usize| (i * self.width, &self.data[i * size..(i + 1) * size]);
+        (0..self.rows.div_ceil(self.width)).map(panel)
+    }
+}
+
+fn pack_panel(view: View, start: usize, width: usize, panel: &mut [f32]) {
+    let rows = width.min(view.rows - start);
+    let data = &view.data[start * view.row_stride..];
+    if view.row_stride == 1 {
+        for (k, out) in panel.chunks_exact_mut(width).enumerate() {
+            out[..rows].copy_from_slice(&data[k * view.col_stride..][..rows]);
+        }
+        return;
+    }
+    for i in 0..rows {
+        let row = &data[i * view.row_stride..];
+        for (k, out) in panel.chunks_exact_mut(width).enumerate() {
+            out[i] = row[k * view.col_stride];
+        }
+    }
+}
+
+/// A part of the result: its place, its size, and its rows `stride` apart.
+struct Tile<'a> {
+    row: usize,
+    col: usize,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    values: &'a [f32],
+}
+
+impl Tile<'_> {
+    /// Shows each row of the tile together with its part of `out`, whose rows are `stride` apart.
+    fn zip_rows<T>(&self, out: &mut [T], stride: usize, each: impl Fn(&mut [T], &[f32])) {
+        for i in 0..self.rows {
+            let start = (self.row + i) * stride + self.col;
+            let values = &self.values[i * self.stride..][..self.cols];
+            each(&mut out[start..start + self.cols], values);
+        }
+    }
+}
+
+/// Computes `a b` tile by tile up to column `cols`; `b` holds the columns as rows.
+fn for_each_tile(kernel: Kernel, a: &Packed, b: &Packed, cols: usize, mut emit: impl FnMut(Tile)) {
+    let mut values = [0.0; MAX_TILE];
+    for (col, b_panel) in b.panels().take_while(|(col, _)| *col < cols) {
+        for (row, a_panel) in a.panels() {
+            kernel.tile(a.k, a_panel, b_panel, &mut values);
+            emit(Tile {
+                row,
+                col,
+                rows: kernel.mr.min(a.rows - row),
+                cols: kernel.nr.min(cols - col),
+                stride: kernel.nr,
+                values: &values,
+            });
+        }
+    }
+}
+
+fn store(tile: &Tile, beta: f32, out: &mut [f32], stride: usize) {
+    tile.zip_rows(out, stride, |out, values| {
+        for (o, &v) in out.iter_mut().zip(values) {
+            // With beta 0 the old content is not read: it may be NaN.
+            *o = if beta == 0.0 { v } else { beta * *o + v };
+        }
+    });
+}
+
 /// `out ← beta · out + a · b` on the calling thread; `out` is row-major with
 /// rows `stride` apart. With `beta` 0 the old content is not read.
 ///
@@ -69,29 +174,9 @@ fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
 pub fn matmul(a: View, b: View, beta: f32, out: &mut [f32], stride: usize) {
     assert_eq!(a.cols, b.rows, "inner dimensions differ");
     assert!(fits(out.len(), a.rows, b.cols, stride), "output is too short");
-    if a.rows == 0 || b.cols == 0 {
-        return;
-    }
-    // SAFETY: the views were checked against their slices when they were made,
-    // `out` just above, and `out` is a unique borrow, so it overlaps neither.
-    unsafe {
-        matrixmultiply::sgemm(
-            a.rows,
-            a.cols,
-            b.cols,
-            1.0,
-            a.data.as_ptr(),
-            a.row_stride as isize,
-            a.col_stride as isize,
-            b.data.as_ptr(),
-            b.row_stride as isize,
-            b.col_stride as isize,
-            beta,
-            out.as_mut_ptr(),
-            stride as isize,
-            1,
-        );
-    }
+    let kernel = Kernel::best();
+    let (a, b) = (Packed::new(a, kernel.mr), Packed::new(b.t(), kernel.nr));
+    for_each_tile(kernel, &a, &b, b.rows, |tile| store(&tile, beta, out, stride));
 }
 
 /// As [`matmul`] without gaps between the rows of `out`, on all cores.
@@ -99,14 +184,9 @@ pub fn matmul(a: View, b: View, beta: f32, out: &mut [f32], stride: usize) {
 /// # Panics
 /// If the inner dimensions differ or `out` is not exactly `a.rows × b.cols` long.
 pub fn matmul_all_cores(a: View, b: View, beta: f32, out: &mut [f32]) {
+    assert_eq!(a.cols, b.rows, "inner dimensions differ");
     assert_eq!(out.len(), a.rows * b.cols, "output has another shape");
-    if b.cols == 0 {
-        return;
-    }
-    out.par_chunks_mut(ROWS_PER_TASK * b.cols).enumerate().for_each(|(i, block)| {
-        let rows = a.rows(i * ROWS_PER_TASK, block.len() / b.cols);
-        matmul(rows, b, beta, block, b.cols);
-    });
+    by_blocks(a, b, out, |_| b.cols, |tile, out| store(tile, beta, out, b.cols));
 }
 
 /// `sums ← sums + xᵀ y` with x `tokens × p` and y `tokens × q` in f32 and the
@@ -118,9 +198,8 @@ pub fn matmul_all_cores(a: View, b: View, beta: f32, out: &mut [f32]) {
 /// # Panics
 /// If the shapes disagree.
 pub fn add_products(x: View, y: View, sums: &mut [f64]) {
-    let q = y.cols;
-    assert_eq!(sums.len(), x.cols * q, "sums have another shape");
-    add_tiles(x, y, sums, |_| q);
+    assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
+    by_blocks(x.t(), y, sums, |_| y.cols, |tile, sums| add(tile, sums, y.cols));
 }
 
 /// As [`add_products`] of v with itself, filling only the tiles that reach the
@@ -129,29 +208,35 @@ pub fn add_products(x: View, y: View, sums: &mut [f64]) {
 /// # Panics
 /// If the sums are not `v.cols × v.cols`.
 pub fn add_symmetric_products(v: View, sums: &mut [f64]) {
-    let q = v.cols;
-    assert_eq!(sums.len(), q * q, "sums have another shape");
-    add_tiles(v, v, sums, |end_row| end_row);
+    assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
+    by_blocks(v.t(), v, sums, |end_row| end_row, |tile, sums| add(tile, sums, v.cols));
 }
 
-/// Adds `xᵀ y` tile by tile, a tile being some rows of the result up to the
-/// column that `columns` gives for the row after its last.
-fn add_tiles(x: View, y: View, sums: &mut [f64], columns: impl Fn(usize) -> usize + Sync) {
-    if y.cols == 0 {
+fn add(tile: &Tile, sums: &mut [f64], stride: usize) {
+    tile.zip_rows(sums, stride, |sums, values| {
+        sums.iter_mut().zip(values).for_each(|(s, &v)| *s += f64::from(v));
+    });
+}
+
+/// Computes `a b` on all cores by blocks of rows of `out`, each up to the column
+/// that `columns` gives for the row after its last.
+fn by_blocks<T: Send>(
+    a: View,
+    b: View,
+    out: &mut [T],
+    columns: impl Fn(usize) -> usize + Sync,
+    each: impl Fn(&Tile, &mut [T]) + Sync,
+) {
+    if b.cols == 0 {
         return;
     }
-    let q = y.cols;
-    let add_tile = |tile: &mut Vec<f32>, (i, block): (usize, &mut [f64])| {
-        let (start, rows) = (i * ROWS_PER_TASK, block.len() / q);
-        let cols = columns(start + rows);
-        tile.resize(rows * cols, 0.0);
-        let y = View { cols, ..y };
-        matmul(x.t().rows(start, rows), y, 0.0, tile, cols);
-        for (sums, products) in block.chunks_exact_mut(q).zip(tile.chunks_exact(cols)) {
-            sums.iter_mut().zip(products).for_each(|(s, &p)| *s += f64::from(p));
-        }
-    };
-    sums.par_chunks_mut(ROWS_PER_TASK * q).enumerate().for_each_init(Vec::new, add_tile);
+    let kernel = Kernel::best();
+    let b = Packed::on_all_cores(b.t(), kernel.nr);
+    out.par_chunks_mut(ROWS_PER_TASK * b.rows).enumerate().for_each(|(i, block)| {
+        let (start, rows) = (i * ROWS_PER_TASK, block.len() / b.rows);
+        let a = Packed::new(a.rows(start, rows), kernel.mr);
+        for_each_tile(kernel, &a, &b, columns(start + rows), |tile| each(&tile, block));
+    });
 }
 
 #[cfg(test)]

@@ -3,5 +3,6 @@
 //! The only room with `unsafe`. Everything it exports is safe: shapes are
 //! checked before a pointer is formed.
 
+pub mod kernel;
 pub mod map;
 pub mod matmul;

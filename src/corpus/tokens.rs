@@ -65,6 +65,11 @@ impl Tokens {
         }
     }
 
+    /// Positions of some rows that take part in statistics.
+    pub fn used_in(&self, rows: &[Row]) -> u64 {
+        rows.iter().flat_map(|row| &row.ids).filter(|&&id| self.counts(id)).count() as u64
+    }
+
     /// The rows cut into batches of at most `tokens` tokens, at least one row each.
     pub fn batches(&self, tokens: usize) -> Vec<&[Row]> {
         let mut batches = Vec::new();

@@ -5,6 +5,7 @@ use super::best::{Best, best_matches, to_correlations};
 use super::random::{Purpose, Stream};
 use super::rotation::{Rotator, stream};
 use super::sums::{CrossSums, GramSums, Layout, NeuronSums};
+use crate::checkpoint::{State, Visit};
 use crate::model::gelu_new;
 use crate::spec::{Baseline, BaselineKind};
 
@@ -103,6 +104,27 @@ impl Correlator {
     pub fn finish(self) -> Vec<Pair> {
         let Self { baseline, x, partners } = self;
         partners.into_iter().map(|sums| sums.finish(&baseline, &x)).collect()
+    }
+}
+
+impl State for Correlator {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.x.parts(visit)?;
+        self.partners.iter_mut().try_for_each(|partner| partner.parts(visit))
+    }
+}
+
+impl State for PartnerSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.y.parts(visit)?;
+        self.cross.parts(visit)?;
+        match &mut self.chance {
+            Chance::Rotation(gram) => gram.parts(visit),
+            Chance::Surrogates(surrogates) => surrogates.iter_mut().try_for_each(|s| {
+                s.y.parts(visit)?;
+                s.cross.parts(visit)
+            }),
+        }
     }
 }
 

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 
 use super::random::{Purpose, Stream};
 use super::sums::{CrossSums, GramSums, Layout, NeuronSums};
-use crate::backend::matmul::{View, matmul, matmul_all_cores};
+use crate::backend::matmul::{View, matmul_all_cores};
 
-/// Reference neurons that one task correlates with a rotated layer.
-const ROWS_PER_TASK: usize = 128;
+/// Reference neurons whose correlations with a rotated layer are held at once.
+const ROWS_AT_ONCE: usize = 4096;
 
 /// A rotation `[d, d]`: Gaussian, each row divided by its norm.
 pub fn rotation(stream: Stream, d: usize) -> Vec<f32> {
@@ -81,18 +81,18 @@ impl Rotator {
     fn best_in_layer(&self, layer: usize, r: &[f32], best: &mut [f64]) {
         let (d, width) = (self.layout.d_mlp, self.layout.n_neurons());
         let inverse = inverse_spreads(r, &self.grams[layer]);
-        let r = View::new(r, d, d);
-        best.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(i, best)| {
-            let start = i * ROWS_PER_TASK * width + layer * d;
+        let mut rotated = vec![0.0; self.rows.min(ROWS_AT_ONCE) * d];
+        for (i, best) in best.chunks_mut(ROWS_AT_ONCE).enumerate() {
+            let start = i * ROWS_AT_ONCE * width + layer * d;
             let x = View::strided(&self.scaled[start..], best.len(), d, width);
-            let mut rotated = vec![0.0; best.len() * d];
-            matmul(x, r.t(), 0.0, &mut rotated, d);
-            for (best, row) in best.iter_mut().zip(rotated.chunks_exact(d)) {
+            let rotated = &mut rotated[..best.len() * d];
+            matmul_all_cores(x, View::new(r, d, d).t(), 0.0, rotated);
+            best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
                 let rho = row.iter().zip(&inverse).map(|(c, s)| f64::from(*c) * s);
                 // `max` returns the other operand where one is NaN.
                 *best = rho.fold(*best, f64::max);
-            }
-        });
+            });
+        }
     }
 }
 

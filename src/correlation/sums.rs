@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use crate::backend::matmul::{View, add_products, add_symmetric_products};
+use crate::checkpoint::{Part, State, Visit};
 
 /// How the neurons of a model are arranged: `n_layers` layers of `d_mlp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,15 @@ impl NeuronSums {
     }
 }
 
+impl State for NeuronSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        visit(Part::Count(&mut self.n))?;
+        visit(Part::Values(&mut self.pilot))?;
+        visit(Part::Numbers(&mut self.sum))?;
+        visit(Part::Numbers(&mut self.sum_sq))
+    }
+}
+
 /// Columns that one task adds up.
 const COLUMNS: usize = 256;
 
@@ -125,6 +135,12 @@ impl CrossSums {
     }
 }
 
+impl State for CrossSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        visit(Part::Numbers(&mut self.values))
+    }
+}
+
 /// Σ v_j v_k over tokens within each layer of one model; only `k ≤ j`, and
 /// whatever else falls into the same tile, is filled.
 #[derive(Debug, Clone)]
@@ -154,5 +170,11 @@ impl GramSums {
     /// Σ v_j v_k of a layer, for any two of its neurons.
     pub fn get(&self, layer: usize, j: usize, k: usize) -> f64 {
         self.layers[layer][j.max(k) * self.layout.d_mlp + j.min(k)]
+    }
+}
+
+impl State for GramSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.layers.iter_mut().try_for_each(|layer| visit(Part::Numbers(layer)))
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::backend::kernel::Kernel;
 use crate::correlation::CHUNK;
 use crate::error::Result;
 use crate::findings::{Extra, Findings};
@@ -108,7 +109,7 @@ impl<'a> Provenance<'a> {
             corpus_sha256: &plan.corpus_digest,
             tokens_sha256: plan.tokens_digest(),
             tokens_per_chunk: CHUNK,
-            device: format!("cpu ({})", std::env::consts::ARCH),
+            device: format!("cpu ({}, {})", std::env::consts::ARCH, Kernel::best().name),
             threads: rayon::current_num_threads(),
         }
     }

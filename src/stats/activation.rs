@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::moments::{Moments, PowerSums};
+use crate::checkpoint::{Part, State, Visit};
 use crate::spec::{MomentKind, SparsityKind};
 
 /// Edges of the published histogram: linspace(−10, 15, 256).
@@ -106,6 +107,24 @@ impl ActivationSums {
             }),
             note_sparsity: share(sums.below_note_threshold),
         }
+    }
+}
+
+impl State for ActivationSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        visit(Part::Count(&mut self.n))?;
+        self.neurons.iter_mut().try_for_each(|neuron| neuron.parts(visit))?;
+        let bins = self.histogram.iter_mut().flatten();
+        bins.map(|bins| visit(Part::Counts(bins))).collect()
+    }
+}
+
+impl State for NeuronSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.powers.parts(visit)?;
+        visit(Part::Count(&mut self.above_zero))?;
+        visit(Part::Count(&mut self.above_published_edge))?;
+        visit(Part::Count(&mut self.below_note_threshold))
     }
 }
 

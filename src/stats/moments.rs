@@ -1,5 +1,7 @@
 //! Mean, variance, skewness and kurtosis, from power sums.
 
+use crate::checkpoint::{Part, State, Visit};
+
 /// The first four moments. `var` divides by n; `kurt` is the plain fourth
 /// standardised moment, 3 for a Gaussian. `skew` and `kurt` are 0 where the
 /// variance is 0.
@@ -76,6 +78,15 @@ impl PowerSums {
             skew: standardised(third, 1.5),
             kurt: standardised(fourth, 2.0),
         }
+    }
+}
+
+impl State for PowerSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        let [n, shift] = [&mut self.n, &mut self.shift].map(std::slice::from_mut);
+        visit(Part::Numbers(n))?;
+        visit(Part::Numbers(shift))?;
+        visit(Part::Numbers(&mut self.sums))
     }
 }
 

@@ -37,7 +37,7 @@ pub fn weight_statistics(weights: &Weights, config: &Config) -> Vec<WeightStatis
 }
 
 /// Neurons handled by one task: their products with the vocabulary are held at once.
-const NEURONS: usize = 64;
+const NEURONS: usize = 256;
 
 fn layer_statistics(block: &Block, config: &Config, unembed: &[f32]) -> Vec<WeightStatistics> {
     let (d, d_mlp) = (config.d_model, config.d_mlp());

@@ -1,0 +1,76 @@
+//! How fast the sums are, against this machine's own arithmetic.
+//!
+//! `cargo bench` measures; `benches/peer/products.py` measures PyTorch on the
+//! same shapes, for the ratios in `benches/results/`.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use universal_neurons::backend::matmul::{View, add_products, matmul_all_cores};
+use universal_neurons::correlation::{CHUNK, Correlator, Layout, Partner};
+use universal_neurons::spec::Baseline;
+
+/// Values in -1…1 that no multiply can take a short cut on.
+fn noise(len: usize) -> Vec<f32> {
+    let value = |i: usize| (i as u32).wrapping_mul(2_654_435_761) as f32 / 2_147_483_648.0 - 1.0;
+    (0..len).map(value).collect()
+}
+
+/// Floating-point operations of a product, for rates in operations per second.
+fn operations(rows: usize, inner: usize, cols: usize) -> Throughput {
+    Throughput::Elements(2 * (rows * inner * cols) as u64)
+}
+
+fn products(c: &mut Criterion) {
+    let mut group = c.benchmark_group("products");
+    for n in [1024, 3072] {
+        let (x, y) = (noise(CHUNK * n), noise(CHUNK * n));
+        group.throughput(operations(n, CHUNK, n));
+        let mut sums = vec![0.0; n * n];
+        group.bench_function(BenchmarkId::new("f64 sums of xᵀy over 1,024 tokens", n), |b| {
+            b.iter(|| add_products(View::new(&x, CHUNK, n), View::new(&y, CHUNK, n), black_box(&mut sums)));
+        });
+    }
+    // The two large products of a GPT-2 small block, on 4,096 tokens.
+    for (inner, cols) in [(768, 3072), (3072, 768)] {
+        let (x, w) = (noise(4096 * inner), noise(inner * cols));
+        let mut out = vec![0.0; 4096 * cols];
+        group.throughput(operations(4096, inner, cols));
+        let name = format!("4096 × {inner} × {cols}");
+        group.bench_function(BenchmarkId::new("linear layer", name), |b| {
+            b.iter(|| matmul_all_cores(View::new(&x, 4096, inner), View::new(&w, inner, cols), 0.0, black_box(&mut out)));
+        });
+    }
+    group.finish();
+}
+
+/// A pair of models of 768 neurons a layer, from tokens to chance levels: how
+/// cost grows with layers (the square) and tokens (in proportion).
+fn pair(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pair with rotation baseline");
+    group.sample_size(10);
+    for n_layers in [1, 2, 4] {
+        for tokens in [CHUNK, 4 * CHUNK] {
+            let layout = Layout { n_layers, d_mlp: 768 };
+            let n = layout.n_neurons();
+            let (x, y) = (noise(CHUNK * n), noise(CHUNK * n + 1).split_off(1));
+            group.throughput(operations(n, tokens, n));
+            group.bench_function(BenchmarkId::new(format!("{n_layers} layers"), tokens), |b| {
+                b.iter(|| {
+                    let baseline = Baseline { draws: 1, ..Baseline::default() };
+                    let partner = Partner { index: 1, layout };
+                    let mut correlator = Correlator::new(layout, &[partner], &baseline);
+                    for _ in 0..tokens / CHUNK {
+                        let (mut x, mut y) = (x.clone(), y.clone());
+                        correlator.absorb(&mut x, &mut [&mut y]);
+                    }
+                    black_box(correlator.finish())
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, products, pair);
+criterion_main!(benches);
