@@ -28,7 +28,9 @@ fn products(c: &mut Criterion) {
         group.throughput(operations(n, CHUNK, n));
         let mut sums = vec![0.0; n * n];
         group.bench_function(BenchmarkId::new("f64 sums of xᵀy over 1,024 tokens", n), |b| {
-            b.iter(|| add_products(View::new(&x, CHUNK, n), View::new(&y, CHUNK, n), black_box(&mut sums)));
+            b.iter(|| {
+                add_products(View::new(&x, CHUNK, n), View::new(&y, CHUNK, n), black_box(&mut sums))
+            });
         });
     }
     // The two large products of a GPT-2 small block, on 4,096 tokens.
@@ -38,7 +40,14 @@ fn products(c: &mut Criterion) {
         group.throughput(operations(4096, inner, cols));
         let name = format!("4096 × {inner} × {cols}");
         group.bench_function(BenchmarkId::new("linear layer", name), |b| {
-            b.iter(|| matmul_all_cores(View::new(&x, 4096, inner), View::new(&w, inner, cols), 0.0, black_box(&mut out)));
+            b.iter(|| {
+                matmul_all_cores(
+                    View::new(&x, 4096, inner),
+                    View::new(&w, inner, cols),
+                    0.0,
+                    black_box(&mut out),
+                )
+            });
         });
     }
     group.finish();

@@ -85,6 +85,9 @@ pub struct RunOptions {
     /// Threads to use [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Tell what the run would cost, and do not run.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Keep the sums every so many seconds and on an interrupt, in FOLDER.checkpoint.
     #[arg(long, value_name = "SECONDS")]
     pub checkpoint: Option<u64>,

@@ -14,6 +14,7 @@ pub mod compare;
 pub mod corpus;
 pub mod correlation;
 pub mod error;
+pub mod estimate;
 pub mod findings;
 pub mod hub;
 pub mod model;

@@ -13,6 +13,7 @@ use universal_neurons::claims::evidence::{DATA, DeskRun};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::estimate::Estimate;
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::run::Control;
@@ -51,6 +52,10 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let stop = stop_on_interrupt()?;
     use_threads(options.threads)?;
     let plan = Plan::make(Spec::load(spec)?)?;
+    if options.dry_run {
+        show(&Estimate::of(&plan).to_string());
+        return Ok(());
+    }
     let default = || Path::new("runs").join(&plan.spec.name);
     let out = options.out.clone().unwrap_or_else(default);
     // Opened first, so that a folder that cannot be written costs no run.

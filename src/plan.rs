@@ -71,7 +71,7 @@ impl Plan {
         let corpus = spec.corpus.path.clone();
         let samples = samples::read(&corpus, spec.corpus.limit)?;
         let tokens = tokenize(&spec, &models[reference], &samples)?;
-        Ok(Self {
+        let plan = Self {
             corpus_digest: digest_file(Kind::Corpus, &corpus)?,
             spec,
             spec_path: path,
@@ -80,7 +80,22 @@ impl Plan {
             reference,
             samples,
             tokens,
-        })
+        };
+        plan.check_memory()?;
+        Ok(plan)
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        let gib = self.bytes() as f64 / f64::from(1 << 30);
+        match self.spec.batch.memory_gib {
+            Some(limit) if gib > limit => Err(Error::new(
+                Kind::Spec,
+                self.spec_path.display(),
+                format_args!("`batch.memory_gib` is {limit}, the run needs {gib:.2}"),
+                "raise the limit, compare fewer models, or use the rotation baseline",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The reference model.
@@ -109,7 +124,7 @@ impl Plan {
         digest(parts.collect::<Vec<_>>().join(" ").as_bytes())
     }
 
-    /// Bytes that the sums and activations of the run take, the weights aside.
+    /// Bytes that weights, sums and activations of the run take.
     pub fn bytes(&self) -> usize {
         let n = |model: &PlannedModel| model.layout().n_neurons();
         let reference = n(self.reference());
@@ -123,7 +138,12 @@ impl Plan {
         };
         let tokens = CHUNK + self.spec.batch.tokens.max(self.tokens.context);
         let activations = 4 * tokens * (reference + self.models.iter().map(n).sum::<usize>());
-        activations + self.partners().map(sums).sum::<usize>()
+        let weights = |m: &PlannedModel| {
+            let config = &m.config;
+            4 * (config.block_weights() + (config.d_vocab + config.n_ctx) * config.d_model)
+        };
+        let weights: usize = self.models.iter().map(weights).sum();
+        weights + activations + self.partners().map(sums).sum::<usize>()
     }
 }
 

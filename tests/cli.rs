@@ -131,6 +131,25 @@ fn unknown_options_and_missing_specs_exit_2() {
 }
 
 #[test]
+fn a_dry_run_tells_the_cost_and_writes_nothing() {
+    let bench = Bench::new();
+    let output = run(bench.path(), &["run", "spec.yaml", "--dry-run"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        output.status.success() && text.contains("operations") && text.contains("GiB"),
+        "{text}"
+    );
+    bench.assert_nothing_written();
+}
+
+#[test]
+fn a_run_over_its_memory_budget_is_refused() {
+    let bench = Bench::new();
+    bench.edit("spec.yaml", "corpus:", "batch: { memory_gib: 0.0001 }\ncorpus:");
+    bench.refuses(&["`batch.memory_gib` is 0.0001", "needs"]);
+}
+
+#[test]
 fn a_missing_model_is_named() {
     let bench = Bench::new();
     std::fs::remove_dir_all(bench.path().join("b")).expect("remove");

@@ -407,8 +407,9 @@ impl View<'_> {
 
     fn prediction_onset(&self) -> Taken {
         let counts = self.by_layer(&self.prediction());
-        let first = counts.iter().position(|&c| c > 0.0).ok_or("no universal neuron has it")?;
-        Ok(vec![first as f64 / counts.len() as f64])
+        let first = counts.iter().position(|&c| c > 0.0);
+        // Without any there is no onset, and nothing holds of NaN.
+        Ok(vec![first.map_or(f64::NAN, |layer| layer as f64 / counts.len() as f64)])
     }
 
     fn suppression_late_gap(&self) -> Taken {

@@ -181,6 +181,11 @@ impl Config {
         self.d_model / self.n_heads
     }
 
+    /// Weights of all blocks, biases aside: two operations each per token.
+    pub fn block_weights(&self) -> usize {
+        self.n_layers * self.d_model * (4 * self.d_model + 2 * self.d_mlp())
+    }
+
     /// What attention scores of a layer are multiplied by: `1/√d_head`, and
     /// `1/(layer + 1)` where the config asks for it.
     pub fn attention_scale(&self, layer: usize) -> f32 {

@@ -17,7 +17,14 @@ pub fn check(spec: &Spec) -> Result<(), Finding> {
     check_models(spec)?;
     check_corpus(spec)?;
     check_correlation(spec)?;
-    within("batch.tokens", spec.batch.tokens, 1, 1 << 24)
+    within("batch.tokens", spec.batch.tokens, 1, 1 << 24)?;
+    match spec.batch.memory_gib {
+        Some(gib) if !(gib.is_finite() && gib > 0.0) => {
+            let problem = format!("{gib} is out of range, expected a number above 0");
+            finding("batch.memory_gib", problem, "leave it out for no limit")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn finding(key: impl Into<String>, problem: String, remedy: &'static str) -> Result<(), Finding> {

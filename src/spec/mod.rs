@@ -225,16 +225,20 @@ impl Default for WeightOptions {
 }
 
 /// How the work is cut.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batch {
     /// Most tokens that go through a model together; a batch holds whole rows, at least one.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub tokens: usize,
+    /// Most memory that the run may take, in GiB; a run that needs more is refused
+    /// before it starts. No limit when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_gib: Option<f64>,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { tokens: 2048 }
+        Self { tokens: 2048, memory_gib: None }
     }
 }

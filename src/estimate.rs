@@ -1,0 +1,102 @@
+//! What a run will cost, before it is run: operations counted, time from a
+//! short calibration on this machine.
+
+use std::fmt;
+use std::time::Instant;
+
+use crate::backend::matmul::{View, add_products};
+use crate::plan::{Plan, PlannedModel};
+use crate::spec::BaselineKind;
+
+/// Cost of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Tokens that enter statistics.
+    pub tokens: usize,
+    /// Floating-point operations of all forward passes.
+    pub forward: f64,
+    /// Floating-point operations of all sums over tokens.
+    pub sums: f64,
+    /// Floating-point operations after the last token: rotations.
+    pub finish: f64,
+    /// Bytes of weights, sums and activations.
+    pub bytes: usize,
+    /// Operations per second of this machine's products.
+    pub rate: f64,
+}
+
+impl Estimate {
+    /// Counts the operations of a plan and measures this machine for a moment.
+    pub fn of(plan: &Plan) -> Self {
+        let tokens = plan.tokens.count().used as f64;
+        let read: usize = plan.tokens.rows.iter().map(|row| row.ids.len()).sum();
+        let n = |m: &PlannedModel| m.layout().n_neurons() as f64;
+        let reference = n(plan.reference());
+        let baseline = &plan.spec.correlation.baseline;
+        let draws = baseline.draws as f64;
+        let (mut sums, mut finish) = (0.0, 0.0);
+        for partner in plan.partners().map(|i| &plan.models[i]) {
+            let (pair, d_mlp) = (2.0 * reference * n(partner), partner.layout().d_mlp as f64);
+            match baseline.kind {
+                BaselineKind::Rotation => {
+                    // Of a symmetric product, half is computed.
+                    sums += tokens * (pair + n(partner) * d_mlp);
+                    finish += draws * 2.0 * n(partner) * d_mlp * (reference + d_mlp);
+                }
+                _ => sums += tokens * pair * (1.0 + draws),
+            }
+        }
+        let forward =
+            plan.models.iter().map(|m| 2.0 * m.config.block_weights() as f64).sum::<f64>();
+        Self {
+            tokens: tokens as usize,
+            forward: forward * read as f64,
+            sums,
+            finish,
+            bytes: plan.bytes(),
+            rate: calibrate(),
+        }
+    }
+
+    /// Seconds, if all operations ran at the rate measured.
+    pub fn seconds(&self) -> f64 {
+        (self.forward + self.sums + self.finish) / self.rate
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tera = |operations: f64| operations / 1e12;
+        writeln!(f, "tokens      {} in statistics", self.tokens)?;
+        writeln!(
+            f,
+            "operations  {:.3} T: forward passes {:.3}, sums {:.3}, rotations {:.3}",
+            tera(self.forward + self.sums + self.finish),
+            tera(self.forward),
+            tera(self.sums),
+            tera(self.finish)
+        )?;
+        writeln!(f, "memory      {:.2} GiB", self.bytes as f64 / f64::from(1 << 30))?;
+        writeln!(
+            f,
+            "time        at least {:.0} s, at the {:.0} GFLOP/s that this machine's products reach",
+            self.seconds().ceil(),
+            self.rate / 1e9
+        )
+    }
+}
+
+/// Operations per second of the sums' own product, on all cores; the best of a
+/// few, since whatever else the machine does can only slow it.
+fn calibrate() -> f64 {
+    const N: usize = 1024;
+    let x: Vec<f32> = (0..N * N).map(|i| (i % 977) as f32 / 977.0 - 0.5).collect();
+    let mut sums = vec![0.0; N * N];
+    let mut once = || {
+        let start = Instant::now();
+        add_products(View::new(&x, N, N), View::new(&x, N, N), &mut sums);
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);
+    2.0 * (N * N * N) as f64 / best
+}
