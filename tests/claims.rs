@@ -99,9 +99,11 @@ fn readme_is_current(claims: &[Claim], evidences: &Evidences) -> std::result::Re
 /// width may round them to the neighbouring one.
 fn same_but_for_rounding(a: &str, b: &str) -> bool {
     let last_digit = Tolerance { absolute: 1.01e-4, relative: 0.0 };
+    let near = |a, b| largest_difference(&[a], &[b], last_digit).is_some_and(|d| d.within());
     let same = |(a, b): (&str, &str)| match (a.parse(), b.parse()) {
-        (Ok(a), Ok(b)) => largest_difference(&[a], &[b], last_digit).is_some_and(|d| d.within()),
-        _ => a == b,
+        _ if a == b => true,
+        (Ok(a), Ok(b)) => near(a, b),
+        _ => false,
     };
     let (a, b): (Vec<_>, Vec<_>) = (a.split_whitespace().collect(), b.split_whitespace().collect());
     a.len() == b.len() && a.into_iter().zip(b).all(same)

@@ -157,14 +157,14 @@ mod tests {
                 let (a, b) = (packed(k, kernel.mr, seed), packed(k, kernel.nr, !seed));
                 let mut tile = [f32::NAN; MAX_TILE];
                 kernel.tile(k, &a, &b, &mut tile);
-                for e in 0..kernel.mr * kernel.nr {
+                for (e, got) in tile[..kernel.mr * kernel.nr].iter().enumerate() {
                     let (i, j) = (e / kernel.nr, e % kernel.nr);
                     let product = |l: usize| (a[l * kernel.mr + i], b[l * kernel.nr + j]);
                     let chain = (0..k).map(product).fold(0.0_f32, |sum, (a, b)| a.mul_add(b, sum));
                     if kernel.name == "portable" && !cfg!(target_arch = "aarch64") {
-                        prop_assert!((tile[e] - chain).abs() <= 1e-5, "{}", kernel.name);
+                        prop_assert!((got - chain).abs() <= 1e-5, "{}", kernel.name);
                     } else {
-                        prop_assert_eq!(tile[e].to_bits(), chain.to_bits(), "{}", kernel.name);
+                        prop_assert_eq!(got.to_bits(), chain.to_bits(), "{}", kernel.name);
                     }
                 }
             }

@@ -114,8 +114,7 @@ impl State for ActivationSums {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         visit(Part::Count(&mut self.n))?;
         self.neurons.iter_mut().try_for_each(|neuron| neuron.parts(visit))?;
-        let bins = self.histogram.iter_mut().flatten();
-        bins.map(|bins| visit(Part::Counts(bins))).collect()
+        self.histogram.iter_mut().flatten().try_for_each(|bins| visit(Part::Counts(bins)))
     }
 }
 
