@@ -2,8 +2,14 @@
 //! another seed?
 //!
 //! Data runs one way, and each module is one room that knows only the rooms
-//! before it: [`spec`] → [`plan`](crate) → corpus → model → correlation and
-//! stats → table → report.
+//! before it:
+//!
+//! [`spec`] says what an experiment is, [`plan`] makes it real, [`corpus`] gives
+//! tokens, [`model`] activations, [`correlation`] and [`stats`] sums over them,
+//! [`table`] and [`findings`] what follows, [`claims`] judges it, and [`report`]
+//! shows it. [`run`] is the pipeline; [`backend`] holds the arithmetic and all
+//! `unsafe`; [`store`] and [`checkpoint`] write files that are whole or not there;
+//! [`hub`] alone opens a socket.
 #![warn(missing_docs)]
 
 pub mod backend;

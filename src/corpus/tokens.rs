@@ -191,5 +191,7 @@ mod tests {
         tokens.newline = Some(7);
         let count = tokens.count();
         assert_eq!((count.used, count.bos, count.newline, count.padding), (9, 1, 1, 5));
+        assert_eq!(tokens.used_in(&tokens.rows), 9, "the two ways to count agree");
+        assert!(!tokens.counts(9) && !tokens.counts(7) && tokens.counts(5));
     }
 }
