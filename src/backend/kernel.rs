@@ -1,7 +1,7 @@
 //! The innermost loop: a tile of products with its sums in registers.
 //!
-//! `a` is packed `[k][MR]` and `b` `[k][NR]`; the tile is
-//! `Σ_k a[k][i] · b[k][j]`, row-major `[MR][NR]`. Every element is one chain of
+//! `a` is packed `[k][MR]` and `b` `[k][NR]`; the tile, row-major `[MR][NR]`, grows by
+//! `Σ_k a[k][i] · b[k][j]`. Every element is one chain of
 //! fused multiply-adds in the order of k, so AVX-512, AVX2 and NEON give the
 //! same bits; only a processor without fused multiply-add rounds otherwise.
 
@@ -46,7 +46,7 @@ impl Kernel {
         kernels
     }
 
-    /// Computes a tile from `k` packed rows of `a` and `b`.
+    /// Adds the products of `k` packed rows of `a` and `b` to a tile.
     ///
     /// # Panics
     /// If a slice is too short.
@@ -63,7 +63,8 @@ unsafe fn portable(k: usize, a: *const f32, b: *const f32, tile: *mut f32) {
     const MR: usize = 4;
     const NR: usize = 8;
     let fused = cfg!(target_arch = "aarch64");
-    let mut sums = [[0.0_f32; NR]; MR];
+    // SAFETY: the caller gives a whole tile.
+    let mut sums = unsafe { tile.cast::<[[f32; NR]; MR]>().read() };
     for step in 0..k {
         // SAFETY: the caller gives `k` packed rows of each.
         let (a, b) = unsafe {
@@ -90,6 +91,12 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     pub unsafe fn avx512(k: usize, a: *const f32, b: *const f32, tile: *mut f32) {
         let mut sums = [[_mm512_setzero_ps(); 2]; 12];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller gives a whole tile.
+            *sums = unsafe {
+                [_mm512_loadu_ps(tile.add(i * 32)), _mm512_loadu_ps(tile.add(i * 32 + 16))]
+            };
+        }
         for step in 0..k {
             // SAFETY: the caller gives `k` packed rows of each.
             unsafe {
@@ -115,6 +122,12 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn avx2(k: usize, a: *const f32, b: *const f32, tile: *mut f32) {
         let mut sums = [[_mm256_setzero_ps(); 2]; 6];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller gives a whole tile.
+            *sums = unsafe {
+                [_mm256_loadu_ps(tile.add(i * 16)), _mm256_loadu_ps(tile.add(i * 16 + 8))]
+            };
+        }
         for step in 0..k {
             // SAFETY: the caller gives `k` packed rows of each.
             unsafe {
@@ -155,8 +168,12 @@ mod tests {
         fn tiles_are_chains_of_fused_products(k in 0usize..70, seed: u32) {
             for kernel in Kernel::available() {
                 let (a, b) = (packed(k, kernel.mr, seed), packed(k, kernel.nr, !seed));
-                let mut tile = [f32::NAN; MAX_TILE];
-                kernel.tile(k, &a, &b, &mut tile);
+                let mut tile = [0.0; MAX_TILE];
+                // In two parts, since a tile may grow in parts.
+                let half = k / 2;
+                kernel.tile(half, &a, &b, &mut tile);
+                let (a_rest, b_rest) = (&a[half * kernel.mr..], &b[half * kernel.nr..]);
+                kernel.tile(k - half, a_rest, b_rest, &mut tile);
                 for (e, got) in tile[..kernel.mr * kernel.nr].iter().enumerate() {
                     let (i, j) = (e / kernel.nr, e % kernel.nr);
                     let product = |l: usize| (a[l * kernel.mr + i], b[l * kernel.nr + j]);

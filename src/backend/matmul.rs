@@ -1,12 +1,13 @@
 //! Matrix products in f32 over strided views.
 //!
-//! Both operands are packed into panels, and each tile of the result is one pass
-//! over the whole inner dimension with its sums in registers. An element's bits
-//! therefore depend on its row and its column alone: not on threads, not on what
-//! stands beside it.
+//! Both operands are packed into panels, and each element of the result is one
+//! chain of products in the order of the inner dimension. Its bits therefore
+//! depend on its row and its column alone: not on threads, not on what stands
+//! beside it.
 
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::kernel::{Kernel, MAX_TILE};
 
 /// Rows of the result that one task computes: a multiple of every kernel's rows,
@@ -64,13 +65,17 @@ fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
     rows == 0 || cols == 0 || (stride >= cols && (rows - 1) * stride + cols <= len)
 }
 
+/// Steps of the inner dimension that are taken for all rows of a task before the
+/// next ones: a panel of columns of this depth stays in the first-level cache.
+const INNER: usize = 192;
+
 /// The rows of a view in panels of a kernel's width, `[panel][k][width]`, the
 /// last one filled up with zeros.
 struct Packed {
     width: usize,
     k: usize,
     rows: usize,
-    data: Vec<f32>,
+    data: Aligned,
 }
 
 impl Packed {
@@ -90,7 +95,7 @@ impl Packed {
 
     fn empty(view: View, width: usize) -> Self {
         let View { rows, cols: k, .. } = view;
-        Self { width, k, rows, data: vec![0.0; rows.div_ceil(width) * width * k] }
+        Self { width, k, rows, data: Aligned::zeros(rows.div_ceil(width) * width * k) }
     }
 
     /// First row and content of each panel.
@@ -141,17 +146,24 @@ impl Tile<'_> {
 
 /// Computes `a b` tile by tile up to column `cols`; `b` holds the columns as rows.
 fn for_each_tile(kernel: Kernel, a: &Packed, b: &Packed, cols: usize, mut emit: impl FnMut(Tile)) {
-    let mut values = [0.0; MAX_TILE];
+    let mut tiles = vec![[0.0; MAX_TILE]; a.rows.div_ceil(kernel.mr)];
     for (col, b_panel) in b.panels().take_while(|(col, _)| *col < cols) {
-        for (row, a_panel) in a.panels() {
-            kernel.tile(a.k, a_panel, b_panel, &mut values);
+        tiles.iter_mut().for_each(|tile| tile.fill(0.0));
+        for start in (0..a.k).step_by(INNER) {
+            let k = INNER.min(a.k - start);
+            for ((_, a_panel), tile) in a.panels().zip(&mut tiles) {
+                let (a, b) = (&a_panel[start * kernel.mr..], &b_panel[start * kernel.nr..]);
+                kernel.tile(k, a, b, tile);
+            }
+        }
+        for ((row, _), values) in a.panels().zip(&tiles) {
             emit(Tile {
                 row,
                 col,
                 rows: kernel.mr.min(a.rows - row),
                 cols: kernel.nr.min(cols - col),
                 stride: kernel.nr,
-                values: &values,
+                values,
             });
         }
     }

@@ -3,6 +3,7 @@
 //! The only room with `unsafe`. Everything it exports is safe: shapes are
 //! checked before a pointer is formed.
 
+mod aligned;
 pub mod kernel;
 pub mod map;
 pub mod matmul;
