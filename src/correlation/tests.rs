@@ -133,6 +133,27 @@ fn a_model_matches_itself_neuron_by_neuron() {
 }
 
 #[test]
+fn the_best_pair_is_the_same_from_either_side() {
+    let tokens = CHUNK + 77;
+    let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
+    let best_pair = |from: Layout, a: &[f32], to: Layout, b: &[f32]| {
+        let partner = Partner { index: 1, layout: to };
+        let mut correlator = Correlator::new(from, &[partner], &baseline(BaselineKind::Rotation));
+        let (na, nb) = (from.n_neurons(), to.n_neurons());
+        for (a, b) in a.chunks(CHUNK * na).zip(b.chunks(CHUNK * nb)) {
+            correlator.absorb(&mut a.to_vec(), &mut [&mut b.to_vec()]);
+        }
+        let best = correlator.finish().remove(0).best;
+        let pairs = best.iter().enumerate().filter_map(|(i, b)| b.map(|b| (i, b.neuron, b.rho)));
+        pairs.max_by(|a, b| a.2.total_cmp(&b.2)).expect("a live pair")
+    };
+    let (i, j, rho) = best_pair(X, &x, Y, &y);
+    let (j_back, i_back, rho_back) = best_pair(Y, &y, X, &x);
+    assert_eq!((i, j), (i_back, j_back));
+    assert!((rho - rho_back).abs() < TOLERANCE, "{rho} {rho_back}");
+}
+
+#[test]
 fn neurons_that_never_vary_or_are_not_finite_have_no_correlation() {
     let tokens = CHUNK + 50;
     let (mut x, mut y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
