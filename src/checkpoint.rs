@@ -4,7 +4,7 @@
 //! sums, and a SHA-256 of all before it. It appears whole or not at all.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::store::write_whole;
 
 /// A part of a state, shown to whoever writes or reads it.
 pub enum Part<'a> {
@@ -91,8 +92,7 @@ impl Checkpoints {
             identity: self.identity.clone(),
             batches,
         };
-        write_file(&self.path, &head, state)
-            .map_err(|e| Error::io(Kind::Store, &self.path, "write the checkpoint", &e))?;
+        write_whole(&self.path, |out| write_parts(out, &head, state))?;
         self.last = Instant::now();
         Ok(())
     }
@@ -164,10 +164,8 @@ impl<S: Read> Hashed<S> {
     }
 }
 
-fn write_file(path: &Path, head: &Head, state: &mut dyn State) -> std::io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder)?;
-    let mut out = Hashed::new(BufWriter::with_capacity(1 << 20, file));
+fn write_parts(out: &mut dyn Write, head: &Head, state: &mut dyn State) -> std::io::Result<()> {
+    let mut out = Hashed::new(out);
     out.put(serde_json::to_string(head)?.as_bytes())?;
     out.put(b"\n")?;
     state.parts(&mut |part| match part {
@@ -179,12 +177,7 @@ fn write_file(path: &Path, head: &Head, state: &mut dyn State) -> std::io::Resul
             values.iter().try_for_each(|v| out.put(&v.to_le_bytes()))
         }
     })?;
-    let digest = out.digest.finalize();
-    out.stream.write_all(&digest)?;
-    let file = out.stream.into_inner()?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    out.stream.write_all(&out.digest.finalize())
 }
 
 fn read_head(file: &mut Hashed<impl Read>) -> std::io::Result<Head> {

@@ -2,7 +2,6 @@
 //! this program opens a socket.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use ureq::http::StatusCode;
 
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
+use crate::store::{folder_of, hex};
 
 /// Which files of which commit.
 #[derive(Debug, Clone, Deserialize)]
@@ -121,8 +121,7 @@ impl Download<'_> {
         if target.exists() && blob_id(target).map_err(store)? == self.file.blob {
             return Ok(false);
         }
-        let folder = target.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(store)?;
+        std::fs::create_dir_all(folder_of(target)).map_err(store)?;
         let partial = partial_name(target);
         self.until_whole(&partial).map_err(|problem| self.error(&problem))?;
         if let Err(problem) = self.check(&partial).map_err(store)? {
@@ -183,8 +182,8 @@ impl Download<'_> {
         };
         let expected = response.body().content_length();
         let mut out = open(partial, fresh).map_err(|e| Miss::Final(e.to_string()))?;
-        let received =
-            copy(&mut response.body_mut().as_reader(), &mut out).map_err(|e| passing(&e))?;
+        let received = std::io::copy(&mut response.body_mut().as_reader(), &mut out)
+            .map_err(|e| passing(&e))?;
         match expected {
             Some(expected) if received < expected => {
                 Err(passing(&format!("{received} of {expected} bytes came")))
@@ -224,20 +223,6 @@ fn open(partial: &Path, fresh: bool) -> std::io::Result<File> {
     if fresh { File::create(partial) } else { OpenOptions::new().append(true).open(partial) }
 }
 
-/// Copies what comes; what came before an error stays written.
-fn copy(from: &mut impl Read, to: &mut File) -> std::io::Result<u64> {
-    let mut buffer = vec![0; 1 << 16];
-    let mut total = 0;
-    loop {
-        let n = from.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(total);
-        }
-        to.write_all(&buffer[..n])?;
-        total += n as u64;
-    }
-}
-
 fn partial_name(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(".partial");
@@ -254,5 +239,5 @@ fn blob_id(path: &Path) -> std::io::Result<String> {
     let mut hasher = Sha1::new();
     hasher.update(format!("blob {}\0", content.len()));
     hasher.update(&content);
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }

@@ -111,7 +111,8 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
         (&options.junit, report::ledger::junit(&ledger)),
         (&options.markdown, report::ledger::markdown(&ledger)),
     ] {
-        path.as_ref().map_or(Ok(()), |path| write_whole(path, &content))?;
+        path.as_ref()
+            .map_or(Ok(()), |path| write_whole(path, |out| out.write_all(content.as_bytes())))?;
     }
     show(&report::ledger::text(&ledger));
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })

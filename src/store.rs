@@ -27,8 +27,7 @@ impl RunDirectory {
     /// not writable.
     pub fn begin(target: &Path) -> Result<Self> {
         refuse_foreign(target)?;
-        let parent =
-            target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = folder_of(target);
         let io = |doing, e: &std::io::Error| Error::io(Kind::Store, parent, doing, e);
         std::fs::create_dir_all(parent).map_err(|e| io("create the folder for runs", &e))?;
         let parts = tempfile::Builder::new()
@@ -96,16 +95,26 @@ impl RunDirectory {
 /// Writes a single file, which appears whole or not at all.
 ///
 /// # Errors
-/// If its folder cannot be written.
-pub fn write_whole(path: &Path, content: &str) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// If its folder cannot be written, or `content` fails.
+pub fn write_whole(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(content.as_bytes())?;
+        let file = tempfile::NamedTempFile::new_in(folder_of(path))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        content(&mut file)?;
+        let file = file.into_inner()?;
+        file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     };
     write().map_err(|e: std::io::Error| Error::io(Kind::Store, path, "write the file", &e))
+}
+
+/// The folder that a path lies in, `.` where it names none.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn refuse_foreign(target: &Path) -> Result<()> {
@@ -124,8 +133,7 @@ fn refuse_foreign(target: &Path) -> Result<()> {
 /// Temporary folders are private; a finished run follows the parent folder.
 #[cfg(unix)]
 fn readable_by_others(target: &Path) -> std::io::Result<()> {
-    let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::set_permissions(target, std::fs::metadata(parent)?.permissions())
+    std::fs::set_permissions(target, std::fs::metadata(folder_of(target))?.permissions())
 }
 
 #[cfg(not(unix))]
@@ -151,7 +159,8 @@ pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

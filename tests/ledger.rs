@@ -56,6 +56,13 @@ fn folder_with(name: &str, content: &str) -> tempfile::TempDir {
     folder
 }
 
+/// A claim about the population table, in YAML.
+fn claim(id: &str, measure: &str, comparison: &str) -> String {
+    format!(
+        "- {{ id: {id}, statement: s, at: a, measure: {{ {measure} }}, judged: [{{ tier: population, models: [{MODEL}], {comparison}, because: b }}] }}\n"
+    )
+}
+
 fn judge(folder: &Path, claims: &str) -> Ledger {
     let claims = format!("source: s\nclaims:\n{claims}");
     let evidences = Evidences::new(Some(folder.into()), None).expect("a folder");
@@ -74,17 +81,12 @@ struct Golden {
 fn percentiles_of_a_population_agree_with_scipy() {
     let golden: Golden = expected("golden/population.json");
     let folder = folder_with(&format!("dataframes/neuron_dfs/{MODEL}.csv"), &population());
-    let claim = |id: &str, measure: &str| {
-        format!(
-            "- {{ id: {id}, statement: s, at: a, measure: {{ {measure} }}, judged: [{{ tier: population, models: [{MODEL}], above: 0, because: b }}] }}\n"
-        )
-    };
-    let mut claims = claim("count", "name: universal-count");
+    let mut claims = claim("count", "name: universal-count", "above: 0");
     let mut want = vec![golden.universal];
     for (column, medians) in &golden.medians {
         for (of, median) in ["universal", "others"].iter().zip(medians) {
             let measure = format!("name: percentile-median, column: {column}, of: {of}");
-            claims += &claim(&format!("{column}.{of}"), &measure);
+            claims += &claim(&format!("{column}.{of}"), &measure, "above: 0");
             want.push(*median);
         }
     }
@@ -100,10 +102,7 @@ fn neurons_with_missing_values_are_counted_and_named() {
     let rest = &table[cut..];
     let table = format!("{}{}", &table[..cut], &rest[rest.find(',').expect("a cell") + 1..]);
     let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &table);
-    let claim = format!(
-        "- {{ id: a, statement: s, at: a, measure: {{ name: universal-share }}, judged: [{{ tier: population, models: [{MODEL}], above: 0, because: b }}] }}\n"
-    );
-    let ledger = judge(folder.path(), &claim);
+    let ledger = judge(folder.path(), &claim("a", "name: universal-share", "above: 0"));
     assert_eq!(
         ledger.incomplete,
         [format!("population {MODEL}: 1 neuron with missing values: L3.N7")]
@@ -114,11 +113,7 @@ fn neurons_with_missing_values_are_counted_and_named() {
 #[test]
 fn a_contradiction_is_confirmed_and_a_failure_is_a_failure() {
     let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &population());
-    let claim = |id: &str, comparison: &str| {
-        format!(
-            "- {{ id: {id}, statement: s, at: a, measure: {{ name: universal-count }}, judged: [{{ tier: population, models: [{MODEL}], {comparison}, because: b }}] }}\n"
-        )
-    };
+    let claim = |id, comparison: &str| claim(id, "name: universal-count", comparison);
     let count = expected::<Golden>("golden/population.json").universal;
     let claims = [
         claim("holds", &format!("equals: {count}, within: 0.5")),

@@ -1,9 +1,9 @@
 //! The innermost loop: a tile of products with its sums in registers.
 //!
-//! `a` is packed `[k][MR]` and `b` `[k][NR]`; the tile, row-major `[MR][NR]`, grows by
-//! `Σ_k a[k][i] · b[k][j]`. Every element is one chain of
-//! fused multiply-adds in the order of k, so AVX-512, AVX2 and NEON give the
-//! same bits; only a processor without fused multiply-add rounds otherwise.
+//! `a` is packed `[k][MR]` and `b` `[k][NR]`; the tile, row-major `[MR][NR]`,
+//! grows by `Σ_k a[k][i] · b[k][j]`. Every element is one chain of fused
+//! multiply-adds in the order of k, so AVX-512, AVX2 and NEON give the same bits;
+//! only a processor without fused multiply-add rounds otherwise.
 
 use std::sync::OnceLock;
 

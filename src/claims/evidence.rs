@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::claim::Tier;
 use super::sheet::Sheet;
+use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Findings;
 use crate::table::{Column, NeuronId, Table};
@@ -15,27 +16,11 @@ use crate::table::{Column, NeuronId, Table};
 /// The environment variable that names the folder with the authors' files.
 pub const DATA: &str = "UNIVERSAL_NEURONS_DATA";
 
-/// How many neurons a model has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Number of layers.
-    pub n_layers: usize,
-    /// Neurons per layer.
-    pub d_mlp: usize,
-}
-
-impl Shape {
-    /// Neurons in all.
-    pub fn n_neurons(self) -> usize {
-        self.n_layers * self.d_mlp
-    }
-}
-
 /// Evidence of one tier about one model.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// How many neurons the model has.
-    pub shape: Shape,
+    pub shape: Layout,
     /// Rows of neurons.
     pub table: Table,
     /// Whether the table holds all neurons, or the universal ones alone.
@@ -51,7 +36,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    fn new(shape: Shape, table: Table, whole: bool) -> Self {
+    fn new(shape: Layout, table: Table, whole: bool) -> Self {
         let complete = |row: usize| Column::ALL.iter().all(|c| table.column(*c)[row].is_finite());
         let rows = (0..table.ids.len()).filter(|&row| !complete(row));
         let incomplete = rows.map(|row| table.ids[row]).collect();
@@ -59,7 +44,7 @@ impl Evidence {
     }
 
     /// Evidence of a run that has just ended.
-    pub fn of_findings(findings: &Findings, shape: Shape) -> Self {
+    pub fn of_findings(findings: &Findings, shape: Layout) -> Self {
         let depth = Some(findings.summary.depth.clone());
         Self { depth, ..Self::new(shape, findings.table.clone(), true) }
     }
@@ -68,7 +53,7 @@ impl Evidence {
     ///
     /// # Errors
     /// If its tables are damaged.
-    pub fn of_run(folder: &Path, shape: Shape) -> Result<Self> {
+    pub fn of_run(folder: &Path, shape: Layout) -> Result<Self> {
         #[derive(Deserialize)]
         struct Summary {
             depth: Vec<Vec<f64>>,
@@ -96,7 +81,7 @@ fn population_columns() -> Vec<&'static str> {
 }
 
 /// Header of the older table of small a.
-const OLDER: [&str; 20] = [
+const OLDER: [&str; 21] = [
     "layer",
     "neuron",
     "max_corr",
@@ -117,13 +102,14 @@ const OLDER: [&str; 20] = [
     "vocab_var",
     "vocab_skew",
     "vocab_kurt",
+    "sparsity",
 ];
 
 /// Neurons with missing values that are named; the others are counted.
 const NAMED: usize = 20;
 
 /// Runs the experiment on the bundled models.
-pub type DeskRun = Box<dyn Fn(Shape) -> Result<Evidence> + Send + Sync>;
+pub type DeskRun = Box<dyn Fn(Layout) -> Result<Evidence> + Send + Sync>;
 
 /// Evidence, or why there is none.
 pub type Found = Result<Arc<Evidence>, String>;
@@ -132,7 +118,7 @@ pub type Found = Result<Arc<Evidence>, String>;
 pub struct Evidences {
     data: Option<PathBuf>,
     desk: Option<DeskRun>,
-    shapes: HashMap<String, Shape>,
+    shapes: HashMap<String, Layout>,
     found: Mutex<HashMap<(Tier, String), Found>>,
 }
 
@@ -159,13 +145,13 @@ impl Evidences {
         let entries: Vec<ModelEntry> =
             serde_yaml::from_str(include_str!("../../expected/models.yaml"))
                 .map_err(|e| Error::new(Kind::Evidence, "expected/models.yaml", e, "correct it"))?;
-        let shape = |e: ModelEntry| (e.name, Shape { n_layers: e.n_layers, d_mlp: e.d_mlp });
+        let shape = |e: ModelEntry| (e.name, Layout { n_layers: e.n_layers, d_mlp: e.d_mlp });
         let shapes = entries.into_iter().map(shape).collect();
         Ok(Self { data, desk, shapes, found: Mutex::default() })
     }
 
-    /// Shape of a model that claims may be about.
-    pub fn shape(&self, model: &str) -> Option<Shape> {
+    /// Layout of a model that claims may be about.
+    pub fn shape(&self, model: &str) -> Option<Layout> {
         self.shapes.get(model).copied()
     }
 
@@ -246,18 +232,27 @@ impl Evidences {
             Tier::Weights => Evidence::of_run(&place, shape)?,
             Tier::Population => read(&population_columns(), true)?,
             Tier::Published => Evidence {
-                older: self.side_table(model, "high_excess_correlation", shape)?,
-                subgaussian: self.side_table(model, "sub_gaussian_activation_kurtosis", shape)?,
+                older: self.side_table(model, "high_excess_correlation", &OLDER, shape)?,
+                subgaussian: self.side_table(
+                    model,
+                    "sub_gaussian_activation_kurtosis",
+                    &population_columns(),
+                    shape,
+                )?,
                 ..read(&published_columns(), false)?
             },
         }))
     }
 
-    fn side_table(&self, model: &str, name: &str, shape: Shape) -> Result<Option<Sheet>> {
-        let Some(path) = self.existing(&table_paths(model, name)) else { return Ok(None) };
-        let older = [&OLDER[..], &["sparsity"]].concat();
-        let columns = if name.starts_with("high") { older } else { population_columns() };
-        Sheet::read(&path, &columns, shape).map(Some)
+    fn side_table(
+        &self,
+        model: &str,
+        name: &str,
+        columns: &[&str],
+        shape: Layout,
+    ) -> Result<Option<Sheet>> {
+        let path = self.existing(&table_paths(model, name));
+        path.map(|path| Sheet::read(&path, columns, shape)).transpose()
     }
 
     /// The file or folder that holds the evidence, if it exists.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::evidence::Evidence;
-use crate::stats::percentile::{median, ranks_within};
+use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
 /// A neuron is universal where its excess correlation is above this (paper §4.1).
@@ -172,9 +172,6 @@ impl Measure {
 
     /// Takes the measure from the evidence about one model or several.
     pub fn take(&self, evidence: &[Arc<Evidence>]) -> Taken {
-        if let Some(reason) = self.awaits() {
-            return Err(reason.into());
-        }
         let view = View { measure: self, e: evidence.first().ok_or("about no model")? };
         let shares = || evidence.iter().map(|e| universal_share(e)).collect::<Vec<f64>>();
         match self.name {
@@ -185,7 +182,7 @@ impl Measure {
             }
             Quantity::ShareDifference => {
                 let shares = shares();
-                Ok(vec![largest(&shares) + largest(&negated(&shares))])
+                Ok(vec![largest(&shares) - smallest(&shares)])
             }
             _ => view.take(),
         }
@@ -209,14 +206,9 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 
-fn negated(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|v| -v).collect()
-}
-
-/// Mean over the values that exist.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (n, sum) = values.filter(|v| !v.is_nan()).fold((0.0, 0.0), |(n, s), v| (n + 1.0, s + v));
-    sum / n
+/// As [`largest`].
+fn smallest(values: &[f64]) -> f64 {
+    -largest(&values.iter().map(|v| -v).collect::<Vec<_>>())
 }
 
 /// A measure and the evidence that it is taken from.
@@ -243,7 +235,7 @@ impl View<'_> {
             Q::DepthDiagonal => one(diagonal(self.e.depth.as_ref().ok_or("no matrix of layers")?)),
             Q::LeastLayerExcess => self.least_layer_excess(),
             Q::LeastUniversalExcess => {
-                one(-largest(&negated(&self.values(Column::ExcessCorr, &self.universal()))))
+                one(smallest(&self.values(Column::ExcessCorr, &self.universal())))
             }
             Q::IdentityError => one(self.identity_error()),
             Q::OlderRows | Q::OlderInUniversal | Q::OlderIdentityError => self.older(),
@@ -258,7 +250,7 @@ impl View<'_> {
             }
             Q::Range => {
                 let values = self.values(self.column()?, &self.set()?);
-                Ok(vec![-largest(&negated(&values)), largest(&values)])
+                Ok(vec![smallest(&values), largest(&values)])
             }
             Q::PredictionByLayer => Ok(self.by_layer(&self.prediction())),
             Q::PredictionCount => one(self.prediction().len() as f64),
@@ -266,7 +258,7 @@ impl View<'_> {
             Q::PredictionOnset => self.prediction_onset(),
             Q::SuppressionLateGap => self.suppression_late_gap(),
             Q::ActiveCosine => self.active_cosine(),
-            _ => Err("is taken by another experiment".into()),
+            _ => Err(self.measure.awaits().unwrap_or("is about several models").into()),
         }
     }
 
@@ -351,7 +343,7 @@ impl View<'_> {
             mean(excess.iter().zip(ids).filter(|(_, id)| id.layer == layer).map(|(e, _)| *e))
         };
         let means: Vec<f64> = (0..self.e.shape.n_layers).map(of_layer).collect();
-        Ok(vec![-largest(&negated(&means))])
+        Ok(vec![smallest(&means)])
     }
 
     fn identity_error(&self) -> f64 {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::evidence::Shape;
+use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::table::{Column, NeuronId, Table};
 
@@ -31,7 +31,7 @@ impl Sheet {
     /// Naming file, line and column: another set of columns, a cell that is no
     /// number, a row cut short, a neuron that the model does not have or that
     /// comes twice, Windows line endings, no row.
-    pub fn read(path: &Path, expected: &[&str], shape: Shape) -> Result<Self> {
+    pub fn read(path: &Path, expected: &[&str], shape: Layout) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| Error::io(Kind::Evidence, path, "read the table", &e))?;
         Self::parse(&bytes, expected, shape).map_err(|(at, problem)| {
@@ -40,7 +40,7 @@ impl Sheet {
         })
     }
 
-    fn parse(bytes: &[u8], expected: &[&str], shape: Shape) -> Result<Self, (String, String)> {
+    fn parse(bytes: &[u8], expected: &[&str], shape: Layout) -> Result<Self, (String, String)> {
         let at_file = |problem: String| (String::new(), problem);
         if bytes.contains(&b'\r') {
             return Err(at_file("has Windows line endings, expected line feeds alone".into()));
@@ -88,7 +88,7 @@ impl Sheet {
     }
 
     /// Reads the neuron of the last row.
-    fn take_id(&mut self, shape: Shape) -> Result<NeuronId, String> {
+    fn take_id(&mut self, shape: Layout) -> Result<NeuronId, String> {
         let last =
             |name: &str| self.column(name).and_then(|c| c.last().copied()).unwrap_or(f64::NAN);
         let (layer, neuron) = (last("layer"), last("neuron"));
@@ -139,7 +139,7 @@ fn check_names(names: &[String], expected: &[&str]) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { n_layers: 2, d_mlp: 4 };
+    const SHAPE: Layout = Layout { n_layers: 2, d_mlp: 4 };
 
     fn parse(text: &str) -> Result<Sheet, (String, String)> {
         Sheet::parse(text.as_bytes(), &["layer", "neuron", "kurt"], SHAPE)

@@ -7,7 +7,7 @@ use crate::corpus::tokens::TokenCount;
 use crate::correlation::excess::depth_matrix;
 use crate::correlation::{Layout, Pair};
 use crate::plan::Plan;
-use crate::stats::percentile::{median, ranks_within};
+use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::{Column, Table};
 
 /// `summary.json`: the headline figures of a run.
@@ -156,18 +156,14 @@ impl Summary {
             top: top(table, extra, &partners),
             signatures: signatures(table, threshold),
             depth: depth_matrix(pairs, layout, &layouts),
-            mean_excess_by_layer: excess.chunks(layout.d_mlp).map(mean).collect(),
+            mean_excess_by_layer: excess
+                .chunks(layout.d_mlp)
+                .map(|layer| mean(layer.iter().copied()))
+                .collect(),
             partners,
             timing: None,
         }
     }
-}
-
-/// Mean over the neurons that have a value.
-fn mean(values: &[f64]) -> f64 {
-    let (n, sum) =
-        values.iter().filter(|v| !v.is_nan()).fold((0.0, 0.0), |(n, sum), v| (n + 1.0, sum + v));
-    sum / n
 }
 
 fn top(table: &Table, extra: &[Extra], partners: &[String]) -> Vec<Top> {

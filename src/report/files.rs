@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::findings::{Extra, Findings};
 use crate::plan::Plan;
 use crate::spec::Spec;
-use crate::store::{MARK, RunDirectory};
+use crate::store::{MARK, RunDirectory, folder_of};
 use crate::table::{NeuronId, cell};
 
 /// Writes all files of a run to `target`, which appears whole or not at all.
@@ -116,7 +116,7 @@ impl<'a> Provenance<'a> {
 }
 
 fn commit_of(spec: &Path) -> Option<String> {
-    let folder = spec.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(spec);
     let output =
         Command::new("git").arg("-C").arg(folder).args(["rev-parse", "HEAD"]).output().ok()?;
     let commit = String::from_utf8(output.stdout).ok()?;

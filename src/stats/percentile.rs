@@ -36,6 +36,12 @@ pub fn ranks_within(layers: &[usize], values: &[f64]) -> Vec<f64> {
     result
 }
 
+/// Mean, NaN left out; NaN where there is no value.
+pub fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (n, sum) = values.filter(|v| !v.is_nan()).fold((0.0, 0.0), |(n, s), v| (n + 1.0, s + v));
+    sum / n
+}
+
 /// Median, NaN left out; the mean of the two middle values where their number
 /// is even. None where there is none.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
