@@ -6,9 +6,14 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use universal_neurons::backend::matmul::{View, add_products, matmul_all_cores};
+use universal_neurons::backend::kernel::Kernel;
+use universal_neurons::backend::matmul::{Product, matmul_all_cores};
+use universal_neurons::backend::pack::View;
 use universal_neurons::correlation::{CHUNK, Correlator, Layout, Partner};
-use universal_neurons::spec::Baseline;
+use universal_neurons::spec::{Baseline, Precision};
+
+/// Tokens whose products are summed at once.
+const TOKENS: usize = 4 * CHUNK;
 
 /// Values in -1…1 that no multiply can take a short cut on.
 fn noise(len: usize) -> Vec<f32> {
@@ -24,14 +29,22 @@ fn operations(rows: usize, inner: usize, cols: usize) -> Throughput {
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("products");
     for n in [1024, 3072] {
-        let (x, y) = (noise(CHUNK * n), noise(CHUNK * n));
-        group.throughput(operations(n, CHUNK, n));
+        let (x, y) = (noise(TOKENS * n), noise(TOKENS * n));
+        group.throughput(operations(n, TOKENS, n));
         let mut sums = vec![0.0; n * n];
-        group.bench_function(BenchmarkId::new("f64 sums of xᵀy over 1,024 tokens", n), |b| {
-            b.iter(|| {
-                add_products(View::new(&x, CHUNK, n), View::new(&y, CHUNK, n), black_box(&mut sums))
+        for precision in [Precision::F32, Precision::Bf16] {
+            let product = Product { kernel: Kernel::best(precision), chain: CHUNK };
+            let name = format!("f64 sums of xᵀy over 4,096 tokens, {}", product.kernel.name);
+            group.bench_function(BenchmarkId::new(name, n), |b| {
+                b.iter(|| {
+                    product.add(
+                        View::new(&x, TOKENS, n),
+                        View::new(&y, TOKENS, n),
+                        black_box(&mut sums),
+                    )
+                });
             });
-        });
+        }
     }
     // The two large products of a GPT-2 small block, on 4,096 tokens.
     for (inner, cols) in [(768, 3072), (3072, 768)] {
@@ -44,7 +57,6 @@ fn products(c: &mut Criterion) {
                 matmul_all_cores(
                     View::new(&x, 4096, inner),
                     View::new(&w, inner, cols),
-                    0.0,
                     black_box(&mut out),
                 )
             });

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::backend::matmul::{View, add_products};
+use crate::backend::kernel::Kernel;
+use crate::backend::matmul::Product;
+use crate::backend::pack::View;
 use crate::plan::{Plan, PlannedModel};
-use crate::spec::BaselineKind;
+use crate::spec::{BaselineKind, Precision};
 
 /// Cost of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,7 +56,7 @@ impl Estimate {
             sums,
             finish,
             bytes: plan.bytes(),
-            rate: calibrate(),
+            rate: calibrate(plan.spec.correlation.precision),
         }
     }
 
@@ -88,13 +90,14 @@ impl fmt::Display for Estimate {
 
 /// Operations per second of the sums' own product, on all cores; the best of a
 /// few, since whatever else the machine does can only slow it.
-fn calibrate() -> f64 {
+fn calibrate(precision: Precision) -> f64 {
     const N: usize = 1024;
     let x: Vec<f32> = (0..N * N).map(|i| (i % 977) as f32 / 977.0 - 0.5).collect();
     let mut sums = vec![0.0; N * N];
+    let product = Product { kernel: Kernel::best(precision), chain: N };
     let mut once = || {
         let start = Instant::now();
-        add_products(View::new(&x, N, N), View::new(&x, N, N), &mut sums);
+        product.add(View::new(&x, N, N), View::new(&x, N, N), &mut sums);
         start.elapsed().as_secs_f64()
     };
     let best = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);

@@ -119,7 +119,7 @@ impl Plan {
     pub fn identity(&self) -> String {
         let models = self.models.iter().map(|m| m.weights_digest.as_str());
         let parts = [&self.spec_digest, &self.corpus_digest, &self.tokens_digest()];
-        let instructions = Kernel::best().name;
+        let instructions = Kernel::best(self.spec.correlation.precision).name;
         let parts = parts.into_iter().map(String::as_str).chain(models).chain([instructions]);
         digest(parts.collect::<Vec<_>>().join(" ").as_bytes())
     }

@@ -1,40 +1,71 @@
-//! Room for f32 values that begins at a cache line, so that no load of a whole
-//! register crosses two of them.
+//! Room for words of 4 bytes that begins at a cache line, so that no load of a
+//! whole register crosses two of them.
 
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// A cache line of values.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// Words of a cache line.
+const LINE: usize = 16;
 
-/// Values that begin at a cache line.
+/// Spaces that a thread keeps for the next product: a system call for each would
+/// interrupt every other core.
+const KEPT: usize = 4;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Words that begin at a cache line.
 pub struct Aligned {
-    lines: Vec<Line>,
+    words: Vec<u32>,
+    start: usize,
     len: usize,
 }
 
 impl Aligned {
-    /// So many zeros.
-    pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    /// So many words of any content.
+    pub fn new(len: usize) -> Self {
+        let mut words = SPARE.with_borrow_mut(|spare| take_fitting(spare, len + LINE - 1));
+        words.resize(len + LINE - 1, 0);
+        let start = words.as_ptr().align_offset(LINE * size_of::<u32>());
+        Self { words, start, len }
+    }
+}
+
+/// The smallest spare that is large enough, else the largest one.
+fn take_fitting(spare: &mut Vec<Vec<u32>>, len: usize) -> Vec<u32> {
+    spare.sort_by_key(Vec::capacity);
+    let fitting = spare.iter().position(|words| words.capacity() >= len);
+    match fitting.or(spare.len().checked_sub(1)) {
+        Some(i) => spare.swap_remove(i),
+        None => Vec::new(),
+    }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        // A thread that is ending has nowhere to keep it.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < KEPT {
+                spare.push(words);
+            }
+        });
     }
 }
 
 impl Deref for Aligned {
-    type Target = [f32];
+    type Target = [u32];
 
-    fn deref(&self) -> &[f32] {
-        // SAFETY: a line is 16 f32 without padding, lines lie side by side, and
-        // there are at least `len` values in them.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    fn deref(&self) -> &[u32] {
+        &self.words[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and the borrow is unique.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    fn deref_mut(&mut self) -> &mut [u32] {
+        &mut self.words[self.start..self.start + self.len]
     }
 }
 
@@ -43,12 +74,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_begin_at_a_cache_line() {
+    fn words_begin_at_a_cache_line() {
         for len in [0, 1, 16, 17, 1000] {
-            let mut values = Aligned::zeros(len);
-            assert_eq!((values.len(), values.as_ptr().align_offset(64)), (len, 0));
-            values.iter_mut().for_each(|v| *v += 1.0);
-            assert!(values.iter().all(|&v| v == 1.0));
+            let mut words = Aligned::new(len);
+            assert_eq!((words.len(), words.as_ptr().align_offset(64)), (len, 0));
+            words.fill(1);
+            assert!(words.iter().all(|&v| v == 1));
         }
     }
 }

@@ -1,254 +1,255 @@
-//! Matrix products in f32 over strided views.
+//! Matrix products over strided views.
 //!
 //! Both operands are packed into panels, and each element of the result is one
 //! chain of products in the order of the inner dimension. Its bits therefore
 //! depend on its row and its column alone: not on threads, not on what stands
 //! beside it.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::aligned::Aligned;
-use super::kernel::{Kernel, MAX_TILE};
+use super::cache::prefetch_to_write;
+use super::kernel::Kernel;
+use super::pack::{Packed, View, fits};
+use super::rows::add_to_f64;
+use crate::spec::Precision;
 
-/// Rows of the result that one task computes: a multiple of every kernel's rows,
-/// small enough to spread over the cores and to stay in the second-level cache.
-const ROWS_PER_TASK: usize = 96;
+/// Tasks for each core, at least, so that no core waits long for the last ones.
+const TASKS_PER_CORE: usize = 8;
 
-/// A read-only f32 matrix inside a slice.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+/// Columns whose results stay in the second-level cache from one chain to the next.
+const COLUMNS_AT_ONCE: usize = 256;
+
+/// Where tiles go: rows `stride` apart, each row of a tile entering by
+/// `write(values, first column, row of the tile)`.
+struct Out<'a, T, W> {
+    values: &'a mut [T],
+    stride: usize,
+    write: W,
 }
 
-impl<'a> View<'a> {
-    /// A row-major `rows` × `cols` matrix whose rows start `stride` elements apart.
-    ///
-    /// # Panics
-    /// If the slice is too short for the shape.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        assert!(fits(data.len(), rows, cols, stride), "view exceeds its slice");
-        Self { data, rows, cols, row_stride: stride, col_stride: 1 }
-    }
-
-    /// A row-major matrix without gaps.
-    ///
-    /// # Panics
-    /// If the slice is too short for the shape.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// The transpose, without moving data.
-    #[must_use]
-    pub fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// Rows `from .. from + count`.
-    fn rows(self, from: usize, count: usize) -> Self {
-        debug_assert!(from + count <= self.rows);
-        Self { data: &self.data[from * self.row_stride..], rows: count, ..self }
-    }
-}
-
-fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
-    rows == 0 || cols == 0 || (stride >= cols && (rows - 1) * stride + cols <= len)
-}
-
-/// Steps of the inner dimension that are taken for all rows of a task before the
-/// next ones: a panel of columns of this depth stays in the first-level cache.
-const INNER: usize = 192;
-
-/// The rows of a view in panels of a kernel's width, `[panel][k][width]`, the
-/// last one filled up with zeros.
-struct Packed {
-    width: usize,
-    k: usize,
-    rows: usize,
-    data: Aligned,
-}
-
-impl Packed {
-    fn new(view: View, width: usize) -> Self {
-        let mut packed = Self::empty(view, width);
-        let panels = packed.data.chunks_exact_mut((width * view.cols).max(1));
-        panels.enumerate().for_each(|(i, panel)| pack_panel(view, i * width, width, panel));
-        packed
-    }
-
-    fn on_all_cores(view: View, width: usize) -> Self {
-        let mut packed = Self::empty(view, width);
-        let panels = packed.data.par_chunks_exact_mut((width * view.cols).max(1));
-        panels.enumerate().for_each(|(i, panel)| pack_panel(view, i * width, width, panel));
-        packed
-    }
-
-    fn empty(view: View, width: usize) -> Self {
-        let View { rows, cols: k, .. } = view;
-        Self { width, k, rows, data: Aligned::zeros(rows.div_ceil(width) * width * k) }
-    }
-
-    /// First row and content of each panel.
-    fn panels(&self) -> impl Iterator<Item = (usize, &[f32])> {
-        let size = self.width * self.k;
-        let panel = move |i: usize| (i * self.width, &self.data[i * size..(i + 1) * size]);
-        (0..self.rows.div_ceil(self.width)).map(panel)
-    }
-}
-
-fn pack_panel(view: View, start: usize, width: usize, panel: &mut [f32]) {
-    let rows = width.min(view.rows - start);
-    let data = &view.data[start * view.row_stride..];
-    if view.row_stride == 1 {
-        for (k, out) in panel.chunks_exact_mut(width).enumerate() {
-            out[..rows].copy_from_slice(&data[k * view.col_stride..][..rows]);
-        }
-        return;
-    }
-    for i in 0..rows {
-        let row = &data[i * view.row_stride..];
-        for (k, out) in panel.chunks_exact_mut(width).enumerate() {
-            out[i] = row[k * view.col_stride];
-        }
-    }
-}
-
-/// A part of the result: its place, its size, and its rows `stride` apart.
-struct Tile<'a> {
+/// Place and size of a tile in the result.
+#[derive(Clone, Copy)]
+struct Place {
     row: usize,
     col: usize,
     rows: usize,
     cols: usize,
-    stride: usize,
-    values: &'a [f32],
 }
 
-impl Tile<'_> {
-    /// Shows each row of the tile together with its part of `out`, whose rows are `stride` apart.
-    fn zip_rows<T>(&self, out: &mut [T], stride: usize, each: impl Fn(&mut [T], &[f32])) {
-        for i in 0..self.rows {
-            let start = (self.row + i) * stride + self.col;
-            let values = &self.values[i * self.stride..][..self.cols];
-            each(&mut out[start..start + self.cols], values);
+impl<T, W: Fn(&mut [T], usize, &[f32])> Out<'_, T, W> {
+    /// Has the place of a tile brought near while the tile is computed.
+    fn expect(&self, place: Place) {
+        let values = &self.values[place.row * self.stride + place.col..];
+        let rows = values.chunks(self.stride).take(place.rows);
+        rows.for_each(|row| prefetch_to_write(&row[..place.cols]));
+    }
+
+    fn take(&mut self, place: Place, tile: &[f32], width: usize) {
+        let values = &mut self.values[place.row * self.stride + place.col..];
+        let rows = values.chunks_mut(self.stride).zip(tile.chunks_exact(width)).take(place.rows);
+        for (out, tile) in rows {
+            (self.write)(&mut out[..place.cols], place.col, &tile[..place.cols]);
         }
     }
 }
 
-/// Computes `a b` tile by tile up to column `cols`; `b` holds the columns as rows.
-fn for_each_tile(kernel: Kernel, a: &Packed, b: &Packed, cols: usize, mut emit: impl FnMut(Tile)) {
-    let mut tiles = vec![[0.0; MAX_TILE]; a.rows.div_ceil(kernel.mr)];
-    for (col, b_panel) in b.panels().take_while(|(col, _)| *col < cols) {
-        tiles.iter_mut().for_each(|tile| tile.fill(0.0));
-        for start in (0..a.k).step_by(INNER) {
-            let k = INNER.min(a.k - start);
-            for ((_, a_panel), tile) in a.panels().zip(&mut tiles) {
-                let (a, b) = (&a_panel[start * kernel.mr..], &b_panel[start * kernel.nr..]);
-                kernel.tile(k, a, b, tile);
+/// Where a product ends: at column `cols`, and along the inner dimension in
+/// chains of so many words, each written by itself.
+#[derive(Clone, Copy)]
+struct Extent {
+    cols: usize,
+    chain: usize,
+}
+
+/// Computes `a b` tile by tile; `b` holds the columns as rows.
+fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
+    kernel: Kernel,
+    a: &Packed,
+    b: &Packed,
+    extent: Extent,
+    out: &mut Out<T, W>,
+) {
+    let mut tiles = vec![0.0; a.rows.div_ceil(kernel.mr) * kernel.tile_len()];
+    let columns: Vec<_> = b.panels().take_while(|(col, _)| *col < extent.cols).collect();
+    for group in columns.chunks(COLUMNS_AT_ONCE / kernel.nr) {
+        for from in (0..a.words.max(1)).step_by(extent.chain) {
+            let chain = from..(from + extent.chain).min(a.words);
+            for (i, &(col, panel)) in group.iter().enumerate() {
+                let cols = kernel.nr.min(extent.cols - col);
+                let place = |row| Place { row, col, rows: kernel.mr.min(a.rows - row), cols };
+                let next = group.get(i + 1).map_or(&[][..], |(_, next)| &next[from * kernel.nr..]);
+                tiles.fill(0.0);
+                a.panels().for_each(|(row, _)| out.expect(place(row)));
+                multiply(kernel, a, Columns { panel, next }, chain.clone(), &mut tiles);
+                for ((row, _), tile) in a.panels().zip(tiles.chunks_exact(kernel.tile_len())) {
+                    out.take(place(row), tile, kernel.nr);
+                }
             }
         }
-        for ((row, _), values) in a.panels().zip(&tiles) {
-            emit(Tile {
-                row,
-                col,
-                rows: kernel.mr.min(a.rows - row),
-                cols: kernel.nr.min(cols - col),
-                stride: kernel.nr,
-                values,
-            });
+    }
+}
+
+/// A panel of columns, and what is wanted after it.
+struct Columns<'a> {
+    panel: &'a [u32],
+    next: &'a [u32],
+}
+
+/// Products of all rows with one panel of columns over some words.
+fn multiply(kernel: Kernel, a: &Packed, b: Columns, words: Range<usize>, tiles: &mut [f32]) {
+    for start in words.clone().step_by(kernel.inner) {
+        let count = kernel.inner.min(words.end - start);
+        let columns = &b.panel[start * kernel.nr..];
+        let next = if start + count < words.end { &columns[count * kernel.nr..] } else { b.next };
+        // While one part of the columns is multiplied, the next one is fetched.
+        let next = &next[..next.len().min(kernel.inner * kernel.nr)];
+        let mut ahead = next.chunks(Kernel::ahead(count).max(1));
+        for ((_, a), tile) in a.panels().zip(tiles.chunks_exact_mut(kernel.tile_len())) {
+            let ahead = ahead.next().unwrap_or_default();
+            kernel.tile(count, &a[start * kernel.mr..], columns, tile, ahead);
         }
     }
 }
 
-fn store(tile: &Tile, beta: f32, out: &mut [f32], stride: usize) {
-    tile.zip_rows(out, stride, |out, values| {
-        for (o, &v) in out.iter_mut().zip(values) {
-            // With beta 0 the old content is not read: it may be NaN.
-            *o = if beta == 0.0 { v } else { beta * *o + v };
-        }
-    });
-}
-
-/// `out ← beta · out + a · b` on the calling thread; `out` is row-major with
-/// rows `stride` apart. With `beta` 0 the old content is not read.
+/// `out ← a · b` on the calling thread; `out` is row-major with rows `stride`
+/// apart. The old content is not read.
 ///
 /// # Panics
 /// If the inner dimensions differ or `out` is too short.
-pub fn matmul(a: View, b: View, beta: f32, out: &mut [f32], stride: usize) {
+pub fn matmul(a: View, b: View, out: &mut [f32], stride: usize) {
     assert_eq!(a.cols, b.rows, "inner dimensions differ");
     assert!(fits(out.len(), a.rows, b.cols, stride), "output is too short");
-    let kernel = Kernel::best();
-    let (a, b) = (Packed::new(a, kernel.mr), Packed::new(b.t(), kernel.nr));
-    for_each_tile(kernel, &a, &b, b.rows, |tile| store(&tile, beta, out, stride));
+    let kernel = Kernel::best(Precision::F32);
+    let extent = Extent { cols: b.cols, chain: usize::MAX };
+    let a = Packed::new(a, kernel.mr, kernel.a);
+    let b = Packed::new(b.t(), kernel.nr, kernel.b);
+    let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
+    let mut out = Out { values: out, stride, write };
+    for_each_tile(kernel, &a, &b, extent, &mut out);
 }
 
-/// As [`matmul`] without gaps between the rows of `out`, on all cores.
+/// `out ← a · b` without gaps between the rows of `out`, on all cores.
 ///
 /// # Panics
 /// If the inner dimensions differ or `out` is not exactly `a.rows × b.cols` long.
-pub fn matmul_all_cores(a: View, b: View, beta: f32, out: &mut [f32]) {
-    assert_eq!(a.cols, b.rows, "inner dimensions differ");
-    assert_eq!(out.len(), a.rows * b.cols, "output has another shape");
-    by_blocks(a, b, out, |_| b.cols, |tile, out| store(tile, beta, out, b.cols));
+pub fn matmul_all_cores(a: View, b: View, out: &mut [f32]) {
+    let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
+    Product::plain().into_f32(a, b, out, write);
 }
 
-/// `sums ← sums + xᵀ y` with x `tokens × p` and y `tokens × q` in f32 and the
-/// sums `p × q` in f64, on all cores.
-///
-/// The products of one call are added in f32; keep `tokens` near a thousand, so
-/// that their rounding stays below that of f32 activations themselves.
+/// `out ← a · b + bias`, the bias one value a column, on all cores.
 ///
 /// # Panics
-/// If the shapes disagree.
-pub fn add_products(x: View, y: View, sums: &mut [f64]) {
-    assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
-    by_blocks(x.t(), y, sums, |_| y.cols, |tile, sums| add(tile, sums, y.cols));
+/// As [`matmul_all_cores`], or if the bias has another length.
+pub fn affine(a: View, b: View, bias: &[f32], out: &mut [f32]) {
+    assert_eq!(bias.len(), b.cols, "bias has another length");
+    let write = |out: &mut [f32], col: usize, tile: &[f32]| {
+        let values = tile.iter().zip(&bias[col..]).map(|(v, b)| v + b);
+        out.iter_mut().zip(values).for_each(|(out, v)| *out = v);
+    };
+    Product::plain().into_f32(a, b, out, write);
 }
 
-/// As [`add_products`] of v with itself, filling only the tiles that reach the
-/// diagonal or lie left of it: entry (j, k) is valid where `k ≤ j`.
+/// `out ← out + (a · b + bias)`, the bias one value a column, on all cores.
 ///
 /// # Panics
-/// If the sums are not `v.cols × v.cols`.
-pub fn add_symmetric_products(v: View, sums: &mut [f64]) {
-    assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
-    by_blocks(v.t(), v, sums, |end_row| end_row, |tile, sums| add(tile, sums, v.cols));
+/// As [`affine`].
+pub fn add_affine(a: View, b: View, bias: &[f32], out: &mut [f32]) {
+    assert_eq!(bias.len(), b.cols, "bias has another length");
+    let write = |out: &mut [f32], col: usize, tile: &[f32]| {
+        let values = tile.iter().zip(&bias[col..]).map(|(v, b)| v + b);
+        out.iter_mut().zip(values).for_each(|(out, v)| *out += v);
+    };
+    Product::plain().into_f32(a, b, out, write);
 }
 
-fn add(tile: &Tile, sums: &mut [f64], stride: usize) {
-    tile.zip_rows(sums, stride, |sums, values| {
-        sums.iter_mut().zip(values).for_each(|(s, &v)| *s += f64::from(v));
-    });
+/// Products summed over tokens: `chain` tokens in f32, then into f64.
+///
+/// Keep the chain near a thousand, so that the rounding of its additions stays
+/// below that of f32 activations themselves. Sums over several chains at once
+/// have the same bits as one call after the other, and read the sums once.
+#[derive(Debug, Clone, Copy)]
+pub struct Product {
+    /// What multiplies.
+    pub kernel: Kernel,
+    /// Tokens that are added in f32.
+    pub chain: usize,
 }
 
-/// Computes `a b` on all cores by blocks of rows of `out`, each up to the column
-/// that `columns` gives for the row after its last.
-fn by_blocks<T: Send>(
-    a: View,
-    b: View,
-    out: &mut [T],
-    columns: impl Fn(usize) -> usize + Sync,
-    each: impl Fn(&Tile, &mut [T]) + Sync,
-) {
-    if b.cols == 0 {
-        return;
+impl Product {
+    /// Products of f32 that are not summed further.
+    fn plain() -> Self {
+        Self { kernel: Kernel::best(Precision::F32), chain: usize::MAX }
     }
-    let kernel = Kernel::best();
-    let b = Packed::on_all_cores(b.t(), kernel.nr);
-    out.par_chunks_mut(ROWS_PER_TASK * b.rows).enumerate().for_each(|(i, block)| {
-        let (start, rows) = (i * ROWS_PER_TASK, block.len() / b.rows);
-        let a = Packed::new(a.rows(start, rows), kernel.mr);
-        for_each_tile(kernel, &a, &b, columns(start + rows), |tile| each(&tile, block));
-    });
+
+    /// `sums ← sums + xᵀ y` with x `tokens × p` and y `tokens × q` in f32 and the
+    /// sums `p × q` in f64, on all cores.
+    ///
+    /// # Panics
+    /// If the shapes disagree.
+    pub fn add(self, x: View, y: View, sums: &mut [f64]) {
+        assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
+        self.by_blocks(x.t(), y, sums, |_| y.cols, adding);
+    }
+
+    /// As [`Self::add`] of v with itself, filling only the tiles that reach the
+    /// diagonal or lie left of it: entry (j, k) is valid where `k ≤ j`.
+    ///
+    /// # Panics
+    /// If the sums are not `v.cols × v.cols`.
+    pub fn add_symmetric(self, v: View, sums: &mut [f64]) {
+        assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
+        self.by_blocks(v.t(), v, sums, |end_row| end_row, adding);
+    }
+
+    fn into_f32(
+        self,
+        a: View,
+        b: View,
+        out: &mut [f32],
+        write: impl Fn(&mut [f32], usize, &[f32]) + Sync,
+    ) {
+        assert_eq!(a.cols, b.rows, "inner dimensions differ");
+        assert_eq!(out.len(), a.rows * b.cols, "output has another shape");
+        self.by_blocks(a, b, out, |_| b.cols, write);
+    }
+
+    /// Computes `a b` on all cores by blocks of rows of `out`, each up to the column
+    /// that `columns` gives for the row after its last.
+    fn by_blocks<T: Send>(
+        self,
+        a: View,
+        b: View,
+        out: &mut [T],
+        columns: impl Fn(usize) -> usize + Sync,
+        write: impl Fn(&mut [T], usize, &[f32]) + Sync,
+    ) {
+        if b.cols == 0 {
+            return;
+        }
+        let kernel = self.kernel;
+        let chain = kernel.a.words(self.chain.min(a.cols.max(1)));
+        let b = Packed::on_all_cores(b.t(), kernel.nr, kernel.b);
+        let block = rows_per_task(kernel, a.rows);
+        out.par_chunks_mut(block * b.rows).enumerate().for_each(|(i, out)| {
+            let (start, rows) = (i * block, out.len() / b.rows);
+            let a = Packed::new(a.part(start, rows), kernel.mr, kernel.a);
+            let extent = Extent { cols: columns(start + rows), chain };
+            let mut out = Out { values: out, stride: b.rows, write: &write };
+            for_each_tile(kernel, &a, &b, extent, &mut out);
+        });
+    }
+}
+
+fn rows_per_task(kernel: Kernel, rows: usize) -> usize {
+    let tasks = TASKS_PER_CORE * rayon::current_num_threads();
+    if rows >= tasks * kernel.rows { kernel.rows } else { kernel.rows / 2 }
+}
+
+fn adding(sums: &mut [f64], _: usize, tile: &[f32]) {
+    add_to_f64(sums, tile);
 }
 
 #[cfg(test)]
@@ -272,13 +273,17 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
+    fn product(precision: Precision, chain: usize) -> Product {
+        Product { kernel: Kernel::best(precision), chain }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn products_match_their_definition(m in 1usize..200, k in 1usize..40, n in 1usize..50, seed: u32) {
             let (a, b) = (noise(m * k, seed), noise(k * n, !seed));
             let mut out = vec![f32::NAN; m * n];
-            matmul_all_cores(View::new(&a, m, k), View::new(&b, k, n), 0.0, &mut out);
+            matmul_all_cores(View::new(&a, m, k), View::new(&b, k, n), &mut out);
             for (got, want) in out.iter().zip(twin(&a, &b, (m, k, n))) {
                 prop_assert!((f64::from(*got) - want).abs() <= 1e-6 * k as f64);
             }
@@ -289,9 +294,9 @@ mod tests {
             let (k, n) = (17, 23);
             let (a, b) = (noise(m * k, seed), noise(k * n, !seed));
             let mut all = vec![0.0; m * n];
-            matmul_all_cores(View::new(&a, m, k), View::new(&b, k, n), 0.0, &mut all);
+            matmul_all_cores(View::new(&a, m, k), View::new(&b, k, n), &mut all);
             let mut one = vec![0.0; n];
-            matmul(View::new(&a[(m - 1) * k..], 1, k), View::new(&b, k, n), 0.0, &mut one, n);
+            matmul(View::new(&a[(m - 1) * k..], 1, k), View::new(&b, k, n), &mut one, n);
             prop_assert_eq!(&all[(m - 1) * n..], &one[..]);
         }
 
@@ -299,7 +304,7 @@ mod tests {
         fn summed_products_match_their_definition(t in 1usize..60, p in 1usize..150, q in 1usize..20, seed: u32) {
             let (x, y) = (noise(t * p, seed), noise(t * q, !seed));
             let mut sums = vec![1.0; p * q];
-            add_products(View::new(&x, t, p), View::new(&y, t, q), &mut sums);
+            product(Precision::F32, 1024).add(View::new(&x, t, p), View::new(&y, t, q), &mut sums);
             for i in 0..p {
                 for j in 0..q {
                     let want: f64 = (0..t).map(|s| f64::from(x[s * p + i]) * f64::from(y[s * q + j])).sum();
@@ -309,14 +314,33 @@ mod tests {
         }
 
         #[test]
+        fn chains_at_once_have_the_bits_of_one_after_the_other(chains in 1usize..5, rest in 0usize..32, p in 1usize..50, seed: u32) {
+            let (chain, q) = (32, 21);
+            let t = (chains - 1) * chain + rest + 1;
+            let (x, y) = (noise(t * p, seed), noise(t * q, !seed));
+            for kernel in Kernel::available() {
+                let product = Product { kernel, chain };
+                let (mut together, mut apart) = (vec![0.5; p * q], vec![0.5; p * q]);
+                product.add(View::new(&x, t, p), View::new(&y, t, q), &mut together);
+                for (x, y) in x.chunks(chain * p).zip(y.chunks(chain * q)) {
+                    let t = x.len() / p;
+                    product.add(View::new(x, t, p), View::new(y, t, q), &mut apart);
+                }
+                prop_assert_eq!(&together, &apart, "{}", kernel.name);
+            }
+        }
+
+        #[test]
         fn symmetric_sums_equal_the_full_ones(t in 1usize..20, p in 1usize..300, seed: u32) {
             let x = noise(t * p, seed);
             let x = View::new(&x, t, p);
-            let (mut half, mut full) = (vec![0.0; p * p], vec![0.0; p * p]);
-            add_symmetric_products(x, &mut half);
-            add_products(x, x, &mut full);
-            for j in 0..p {
-                prop_assert_eq!(&half[j * p..=j * p + j], &full[j * p..=j * p + j]);
+            for precision in [Precision::F32, Precision::Bf16] {
+                let (mut half, mut full) = (vec![0.0; p * p], vec![0.0; p * p]);
+                product(precision, 1024).add_symmetric(x, &mut half);
+                product(precision, 1024).add(x, x, &mut full);
+                for j in 0..p {
+                    prop_assert_eq!(&half[j * p..=j * p + j], &full[j * p..=j * p + j]);
+                }
             }
         }
     }

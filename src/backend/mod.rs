@@ -4,6 +4,9 @@
 //! checked before a pointer is formed.
 
 mod aligned;
+mod cache;
 pub mod kernel;
 pub mod map;
 pub mod matmul;
+pub mod pack;
+mod rows;

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::random::{Purpose, Stream};
 use super::sums::{CrossSums, GramSums, Layout, NeuronSums};
-use crate::backend::matmul::{View, matmul_all_cores};
+use crate::backend::matmul::matmul_all_cores;
+use crate::backend::pack::View;
 
 /// Reference neurons whose correlations with a rotated layer are held at once.
 const ROWS_AT_ONCE: usize = 4096;
@@ -86,7 +87,7 @@ impl Rotator {
             let start = i * ROWS_AT_ONCE * width + layer * d;
             let x = View::strided(&self.scaled[start..], best.len(), d, width);
             let rotated = &mut rotated[..best.len() * d];
-            matmul_all_cores(x, View::new(r, d, d).t(), 0.0, rotated);
+            matmul_all_cores(x, View::new(r, d, d).t(), rotated);
             best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
                 let rho = row.iter().zip(&inverse).map(|(c, s)| f64::from(*c) * s);
                 // `max` returns the other operand where one is NaN.
@@ -100,7 +101,7 @@ impl Rotator {
 fn inverse_spreads(r: &[f32], gram: &[f32]) -> Vec<f64> {
     let d = gram.len().isqrt();
     let mut product = vec![0.0; d * d];
-    matmul_all_cores(View::new(r, d, d), View::new(gram, d, d), 0.0, &mut product);
+    matmul_all_cores(View::new(r, d, d), View::new(gram, d, d), &mut product);
     let square = |(p, r): (&[f32], &[f32])| -> f64 {
         p.iter().zip(r).map(|(&p, &r)| f64::from(p) * f64::from(r)).sum()
     };

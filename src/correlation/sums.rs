@@ -6,7 +6,9 @@
 
 use rayon::prelude::*;
 
-use crate::backend::matmul::{View, add_products, add_symmetric_products};
+use crate::backend::kernel::Kernel;
+use crate::backend::matmul::Product;
+use crate::backend::pack::View;
 use crate::checkpoint::{Part, State, Visit};
 
 /// How the neurons of a model are arranged: `n_layers` layers of `d_mlp`.
@@ -131,7 +133,11 @@ impl CrossSums {
     pub fn absorb(&mut self, x: &[f32], y: &[f32]) {
         let tokens = x.len() / self.rows;
         let x = View::new(x, tokens, self.rows);
-        add_products(x, View::new(y, tokens, self.cols), &mut self.values);
+        Product { kernel: Kernel::best(crate::spec::Precision::F32), chain: 1024 }.add(
+            x,
+            View::new(y, tokens, self.cols),
+            &mut self.values,
+        );
     }
 }
 
@@ -163,7 +169,8 @@ impl GramSums {
         let tokens = chunk.len() / width;
         for (layer, sums) in self.layers.iter_mut().enumerate() {
             let v = View::strided(&chunk[layer * d_mlp..], tokens, d_mlp, width);
-            add_symmetric_products(v, sums);
+            Product { kernel: Kernel::best(crate::spec::Precision::F32), chain: 1024 }
+                .add_symmetric(v, sums);
         }
     }
 

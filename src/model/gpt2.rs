@@ -9,7 +9,8 @@ use super::Config;
 use super::hooks::{HookPoint, Hooks, Site};
 use super::ops::{causal_softmax, gelu_new, layer_norm};
 use super::weights::{Block, Linear, Norm, Weights};
-use crate::backend::matmul::{View, matmul, matmul_all_cores};
+use crate::backend::matmul::{add_affine, affine, matmul, matmul_all_cores};
+use crate::backend::pack::View;
 use crate::error::Result;
 
 /// Values handled by one task of an elementwise loop.
@@ -63,12 +64,13 @@ impl Gpt2 {
         let (d, vocab) = (self.config.d_model, self.config.d_vocab);
         let tokens = resid.len() / d;
         let normed = self.normed(resid, &self.weights.ln_final);
-        let mut logits = match &self.weights.unembed {
-            Some(unembed) => unembed.bias.repeat(tokens),
-            None => vec![0.0; tokens * vocab],
-        };
-        let w_u = View::new(self.weights.unembedding(), vocab, d);
-        matmul_all_cores(View::new(&normed, tokens, d), w_u.t(), 1.0, &mut logits);
+        let mut logits = vec![0.0; tokens * vocab];
+        let normed = View::new(&normed, tokens, d);
+        let w_u = View::new(self.weights.unembedding(), vocab, d).t();
+        match &self.weights.unembed {
+            Some(unembed) => affine(normed, w_u, &unembed.bias, &mut logits),
+            None => matmul_all_cores(normed, w_u, &mut logits),
+        }
         logits
     }
 
@@ -119,10 +121,10 @@ impl Gpt2 {
         for head in 0..self.config.n_heads {
             let part =
                 |which: usize| View::strided(&qkv[which * d + head * d_head..], len, d_head, 3 * d);
-            matmul(part(0), part(1).t(), 0.0, &mut scores, len);
+            matmul(part(0), part(1).t(), &mut scores, len);
             scores.iter_mut().for_each(|s| *s *= scale);
             causal_softmax(&mut scores, len);
-            matmul(View::new(&scores, len, len), part(2), 0.0, &mut out[head * d_head..], d);
+            matmul(View::new(&scores, len, len), part(2), &mut out[head * d_head..], d);
         }
     }
 
@@ -142,16 +144,19 @@ impl Gpt2 {
 /// `x W + b` for x `[tokens, d_in]`.
 fn linear(x: &[f32], layer: &Linear, d_in: usize) -> Vec<f32> {
     let tokens = x.len() / d_in;
-    let mut out = layer.bias.repeat(tokens);
-    let w = View::new(&layer.weight, d_in, layer.bias.len());
-    matmul_all_cores(View::new(x, tokens, d_in), w, 1.0, &mut out);
+    let mut out = vec![0.0; tokens * layer.bias.len()];
+    affine(View::new(x, tokens, d_in), weight(layer, d_in), &layer.bias, &mut out);
     out
 }
 
 /// `out += x W + b` for x `[tokens, d_in]`.
 fn add_linear(x: &[f32], layer: &Linear, d_in: usize, out: &mut [f32]) {
-    let y = linear(x, layer, d_in);
-    out.iter_mut().zip(&y).for_each(|(o, y)| *o += y);
+    let x = View::new(x, x.len() / d_in, d_in);
+    add_affine(x, weight(layer, d_in), &layer.bias, out);
+}
+
+fn weight(layer: &Linear, d_in: usize) -> View<'_> {
+    View::new(&layer.weight, d_in, layer.bias.len())
 }
 
 fn split_rows<'a>(

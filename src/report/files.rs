@@ -109,7 +109,11 @@ impl<'a> Provenance<'a> {
             corpus_sha256: &plan.corpus_digest,
             tokens_sha256: plan.tokens_digest(),
             tokens_per_chunk: CHUNK,
-            device: format!("cpu ({}, {})", std::env::consts::ARCH, Kernel::best().name),
+            device: format!(
+                "cpu ({}, {})",
+                std::env::consts::ARCH,
+                Kernel::best(plan.spec.correlation.precision).name
+            ),
             threads: rayon::current_num_threads(),
         }
     }

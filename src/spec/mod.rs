@@ -134,11 +134,31 @@ pub struct Correlation {
     pub threshold: f64,
     /// Further thresholds to report the share at.
     pub also_report: Vec<f64>,
+    /// Precision of the activations that are multiplied; sums are always f32 and f64.
+    pub precision: Precision,
+}
+
+/// Precision of factors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 24 significant bits.
+    #[default]
+    F32,
+    /// 8 significant bits: several times as fast where the processor has
+    /// instructions for it. ρ moves by less than (2u + u²) κ_x κ_y with
+    /// u = 2⁻⁹ and κ² = Σ(v − pilot)² / Σ(v − mean)², by far less in practice.
+    Bf16,
 }
 
 impl Default for Correlation {
     fn default() -> Self {
-        Self { baseline: Baseline::default(), threshold: 0.5, also_report: vec![0.3, 0.4] }
+        Self {
+            baseline: Baseline::default(),
+            threshold: 0.5,
+            also_report: vec![0.3, 0.4],
+            precision: Precision::default(),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use super::moments::Moments;
-use crate::backend::matmul::{View, matmul};
+use crate::backend::matmul::matmul;
+use crate::backend::pack::View;
 use crate::model::Config;
 use crate::model::weights::{Block, Weights};
 
@@ -66,7 +67,7 @@ fn vocab_moments(w_out: &[f32], unembed: &[f32], d: usize) -> Vec<Moments> {
         let mut cosines = vec![0.0; block.len() / d * d_vocab];
         let (block, unembed) =
             (View::new(block, block.len() / d, d), View::new(unembed, d_vocab, d));
-        matmul(block, unembed.t(), 0.0, &mut cosines, d_vocab);
+        matmul(block, unembed.t(), &mut cosines, d_vocab);
         let moments = |row: &[f32]| Moments::of(row.iter().map(|&c| f64::from(c)));
         cosines.chunks_exact(d_vocab).map(moments).collect::<Vec<_>>()
     };

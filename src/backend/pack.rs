@@ -1,0 +1,323 @@
+//! Matrices inside slices, and their rows packed in panels for a kernel.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::aligned::Aligned;
+use super::cache::prefetch_to_read;
+
+/// A read-only f32 matrix inside a slice.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    data: &'a [f32],
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// A row-major `rows` × `cols` matrix whose rows start `stride` elements apart.
+    ///
+    /// # Panics
+    /// If the slice is too short for the shape.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(fits(data.len(), rows, cols, stride), "view exceeds its slice");
+        Self { data, rows, cols, row_stride: stride, col_stride: 1 }
+    }
+
+    /// A row-major matrix without gaps.
+    ///
+    /// # Panics
+    /// If the slice is too short for the shape.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// The transpose, without moving data.
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Rows `from .. from + count`.
+    pub(super) fn part(self, from: usize, count: usize) -> Self {
+        debug_assert!(from + count <= self.rows);
+        Self { data: &self.data[from * self.row_stride..], rows: count, ..self }
+    }
+
+    /// Asks for some columns, where a column lies in one piece.
+    fn expect(&self, columns: Range<usize>) {
+        if self.row_stride == 1 {
+            let column = |k: usize| &self.data[k * self.col_stride..][..self.rows];
+            columns.for_each(|k| prefetch_to_read(column(k)));
+        }
+    }
+
+    /// Column `k` of the rows from `start` on, zero where there are none.
+    #[inline(always)]
+    fn line<const W: usize>(&self, start: usize, k: usize) -> [f32; W] {
+        let data = &self.data[start * self.row_stride + k * self.col_stride..];
+        let mut line = [0.0; W];
+        match data.first_chunk::<W>() {
+            Some(whole) if self.row_stride == 1 && start + W <= self.rows => line = *whole,
+            _ => {
+                let values = data.iter().step_by(self.row_stride).take(self.rows - start);
+                line.iter_mut().zip(values).for_each(|(out, value)| *out = *value);
+            }
+        }
+        line
+    }
+}
+
+/// Whether a row-major matrix with such a stride lies within so many values.
+pub(super) fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
+    rows == 0 || cols == 0 || (stride >= cols && (rows - 1) * stride + cols <= len)
+}
+
+/// How a panel holds values of `width` rows, in words of 4 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One f32 a word, `[k][width]`.
+    Single,
+    /// One f32 a word that bf16 could hold too, `[k][width]`.
+    Rounded,
+    /// bf16 of two successive k a word, `[k / 2][width]`, k filled up to a multiple of 32.
+    Pairs,
+    /// The same words, `[k / 32][width][16]`.
+    PairRows,
+}
+
+impl Form {
+    /// Words of each row.
+    pub fn words(self, k: usize) -> usize {
+        match self {
+            Self::Single | Self::Rounded => k,
+            Self::Pairs | Self::PairRows => k.div_ceil(32) * 16,
+        }
+    }
+
+    /// Words that a kernel takes together.
+    pub fn step(self) -> usize {
+        match self {
+            Self::Single | Self::Rounded | Self::Pairs => 1,
+            Self::PairRows => 16,
+        }
+    }
+}
+
+/// Columns of the view that are packed for all panels of a group before the next
+/// ones, so that few pages of memory are visited at a time.
+const COLUMNS_AT_ONCE: usize = 64;
+
+/// Panels that one task packs.
+const PANELS_PER_TASK: usize = 16;
+
+/// The rows of a view in panels of a kernel's width, the last one filled up with zeros.
+pub struct Packed {
+    width: usize,
+    /// Words of each row.
+    pub words: usize,
+    /// Rows of the view.
+    pub rows: usize,
+    data: Aligned,
+}
+
+impl Packed {
+    /// Packs on the calling thread.
+    pub fn new(view: View, width: usize, form: Form) -> Self {
+        let mut packed = Self::empty(view, width, form);
+        pack(view, width, form, &mut packed.data);
+        packed
+    }
+
+    /// Packs on all cores.
+    pub fn on_all_cores(view: View, width: usize, form: Form) -> Self {
+        let mut packed = Self::empty(view, width, form);
+        let size = PANELS_PER_TASK * width * packed.words;
+        packed.data.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, panels)| {
+            let start = i * PANELS_PER_TASK * width;
+            let rows = (view.rows - start).min(PANELS_PER_TASK * width);
+            pack(view.part(start, rows), width, form, panels);
+        });
+        packed
+    }
+
+    fn empty(view: View, width: usize, form: Form) -> Self {
+        let words = form.words(view.cols);
+        let data = Aligned::new(view.rows.div_ceil(width) * width * words);
+        Self { width, words, rows: view.rows, data }
+    }
+
+    /// First row and words of each panel.
+    pub fn panels(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        let size = self.width * self.words;
+        let panel = move |i: usize| (i * self.width, &self.data[i * size..(i + 1) * size]);
+        (0..self.rows.div_ceil(self.width)).map(panel)
+    }
+}
+
+/// Packs with a width that the compiler knows: that of a kernel's tile.
+fn pack(view: View, width: usize, form: Form, panels: &mut [u32]) {
+    match width {
+        4 => pack_as::<4>(view, form, panels),
+        6 => pack_as::<6>(view, form, panels),
+        8 => pack_as::<8>(view, form, panels),
+        12 => pack_as::<12>(view, form, panels),
+        16 => pack_as::<16>(view, form, panels),
+        32 => pack_as::<32>(view, form, panels),
+        _ => unreachable!("no kernel has tiles of this width"),
+    }
+}
+
+fn pack_as<const W: usize>(view: View, form: Form, panels: &mut [u32]) {
+    let size = W * form.words(view.cols);
+    if size == 0 {
+        return;
+    }
+    for from in (0..view.cols).step_by(COLUMNS_AT_ONCE) {
+        let columns = from..(from + COLUMNS_AT_ONCE).min(view.cols);
+        view.expect(columns.end..(columns.end + COLUMNS_AT_ONCE).min(view.cols));
+        for (i, panel) in panels.chunks_exact_mut(size).enumerate() {
+            let words = &mut panel[form.words(from) * W..form.words(columns.end) * W];
+            let part = Part { view, row: i * W, columns: columns.clone() };
+            match form {
+                Form::Single => part.words::<W>(words, f32::to_bits),
+                Form::Rounded => part.words::<W>(words, |v| bf16_bits(v) << 16),
+                Form::Pairs => part.pairs::<W>(words),
+                Form::PairRows => part.pair_rows::<W>(words),
+            }
+        }
+    }
+}
+
+/// Some columns of some rows of a view.
+struct Part<'a> {
+    view: View<'a>,
+    row: usize,
+    columns: Range<usize>,
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn words<const W: usize>(&self, words: &mut [u32], word: impl Fn(f32) -> u32) {
+        let lines = words.as_chunks_mut::<W>().0;
+        if self.view.col_stride != 1 || self.row + W > self.view.rows {
+            for (k, out) in self.columns.clone().zip(lines) {
+                *out = self.view.line::<W>(self.row, k).map(&word);
+            }
+            return;
+        }
+        // Rows lie in one piece each, so they are read one after the other.
+        for row in 0..W {
+            let start = (self.row + row) * self.view.row_stride + self.columns.start;
+            let values = &self.view.data[start..start + self.columns.len()];
+            lines.iter_mut().zip(values).for_each(|(out, &value)| out[row] = word(value));
+        }
+    }
+
+    /// The words of columns `k` and `k + 1`.
+    #[inline(always)]
+    fn pair<const W: usize>(&self, k: usize) -> [u32; W] {
+        let bits = |k| match k < self.columns.end {
+            true => self.view.line::<W>(self.row, k).map(bf16_bits),
+            false => [0; W],
+        };
+        let (low, high) = (bits(k), bits(k + 1));
+        std::array::from_fn(|row| low[row] | high[row] << 16)
+    }
+
+    #[inline(always)]
+    fn pairs<const W: usize>(&self, words: &mut [u32]) {
+        let first = self.columns.start;
+        for (pair, out) in words.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+            *out = self.pair(first + 2 * pair);
+        }
+    }
+
+    #[inline(always)]
+    fn pair_rows<const W: usize>(&self, words: &mut [u32]) {
+        for (step, words) in words.chunks_exact_mut(16 * W).enumerate() {
+            let first = self.columns.start + 32 * step;
+            let pairs: [[u32; W]; 16] = std::array::from_fn(|pair| self.pair(first + 2 * pair));
+            for (row, out) in words.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                *out = std::array::from_fn(|pair| pairs[pair][row]);
+            }
+        }
+    }
+}
+
+/// The bf16 nearest to a value, ties to even; what is not a number stays none.
+/// As `half` rounds, but without a branch, so that loops over it become vectors.
+#[inline(always)]
+fn bf16_bits(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if bits & 0x7fff_ffff > 0x7f80_0000 { bits >> 16 | 0x40 } else { nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+    use proptest::prelude::*;
+
+    fn value(word: u32) -> [f32; 2] {
+        [bf16::from_bits(word as u16), bf16::from_bits((word >> 16) as u16)].map(bf16::to_f32)
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_has_its_place(rows in 1usize..80, k in 1usize..150, transposed: bool) {
+            // Whole numbers below 256 are exact in bf16.
+            let data: Vec<f32> = (0..rows * k).map(|i| (i % 251) as f32).collect();
+            let view = if transposed { View::new(&data, k, rows).t() } else { View::new(&data, rows, k) };
+            let at = |row: usize, k: usize| if row < rows && k < view.cols { view.line::<1>(row, k)[0] } else { 0.0 };
+            const W: usize = 12;
+            for form in [Form::Single, Form::Rounded, Form::Pairs, Form::PairRows] {
+                for packed in [Packed::new(view, W, form), Packed::on_all_cores(view, W, form)] {
+                    for (start, panel) in packed.panels() {
+                        for row in 0..W {
+                            for k in 0..packed.words {
+                                let (found, first) = match form {
+                                    Form::Single | Form::Rounded => (vec![f32::from_bits(panel[k * W + row])], k),
+                                    Form::Pairs => (value(panel[k * W + row]).to_vec(), 2 * k),
+                                    Form::PairRows => (value(panel[k / 16 * 16 * W + row * 16 + k % 16]).to_vec(), 2 * k),
+                                };
+                                for (i, found) in found.into_iter().enumerate() {
+                                    prop_assert_eq!(found, at(start + row, first + i), "{:?}", form);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_is_that_of_half(bits: u32) {
+            let value = f32::from_bits(bits);
+            prop_assert_eq!(bf16_bits(value), u32::from(bf16::from_f32(value).to_bits()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_none() {
+        let data = [f32::NAN, f32::INFINITY];
+        let packed = Packed::new(View::new(&data, 1, 2), 4, Form::Pairs);
+        let (_, panel) = packed.panels().next().expect("a panel");
+        let [first, second] = value(panel[0]);
+        assert!(first.is_nan() && second == f32::INFINITY);
+    }
+}
