@@ -9,11 +9,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use universal_neurons::backend::kernel::Kernel;
 use universal_neurons::backend::matmul::{Product, matmul_all_cores};
 use universal_neurons::backend::pack::View;
-use universal_neurons::correlation::{CHUNK, Correlator, Layout, Partner};
+use universal_neurons::correlation::{
+    CHUNK, Correlator, Keep, Layout, Pair, Study, TOKENS_AT_ONCE,
+};
 use universal_neurons::spec::{Baseline, Precision};
 
 /// Tokens whose products are summed at once.
-const TOKENS: usize = 4 * CHUNK;
+const TOKENS: usize = TOKENS_AT_ONCE;
 
 /// Values in -1…1 that no multiply can take a short cut on.
 fn noise(len: usize) -> Vec<f32> {
@@ -65,33 +67,46 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
-/// A pair of models of 768 neurons a layer, from tokens to chance levels: how
-/// cost grows with layers (the square) and tokens (in proportion).
-fn pair(c: &mut Criterion) {
-    let mut group = c.benchmark_group("pair with rotation baseline");
+/// Five models with a rotation baseline, from activations to chance levels: how
+/// cost grows with layers (the square) and tokens (in proportion). 768 neurons a
+/// layer; `bench-host --study` measures full size.
+fn study(c: &mut Criterion) {
+    let mut group = c.benchmark_group("study of five models");
     group.sample_size(10);
     for n_layers in [1, 2, 4] {
-        for tokens in [CHUNK, 4 * CHUNK] {
+        for tokens in [512, 4096, 16_384] {
             let layout = Layout { n_layers, d_mlp: 768 };
-            let n = layout.n_neurons();
-            let (x, y) = (noise(CHUNK * n), noise(CHUNK * n + 1).split_off(1));
-            group.throughput(operations(n, tokens, n));
+            let study = Study {
+                models: vec![layout; 5],
+                judged: vec![0],
+                baseline: Baseline { draws: 1, ..Baseline::default() },
+                precision: Precision::F32,
+                top: 1,
+            };
+            let (sums, finish) = study.operations(Keep::Sums { passes: 1 }, tokens);
+            group.throughput(Throughput::Elements((sums + finish) as u64));
             group.bench_function(BenchmarkId::new(format!("{n_layers} layers"), tokens), |b| {
-                b.iter(|| {
-                    let baseline = Baseline { draws: 1, ..Baseline::default() };
-                    let partner = Partner { index: 1, layout };
-                    let mut correlator = Correlator::new(layout, &[partner], &baseline);
-                    for _ in 0..tokens / CHUNK {
-                        let (mut x, mut y) = (x.clone(), y.clone());
-                        correlator.absorb(&mut x, &mut [&mut y]);
-                    }
-                    black_box(correlator.finish())
-                });
+                b.iter(|| black_box(run(&study, tokens)));
             });
         }
     }
     group.finish();
 }
 
-criterion_group!(benches, products, pair);
+fn run(study: &Study, tokens: usize) -> Vec<Vec<Pair>> {
+    let mut correlator = Correlator::new(study.clone(), Keep::Sums { passes: 1 });
+    let n = study.models[0].n_neurons();
+    let values = noise(tokens.min(TOKENS) * n + study.models.len());
+    for start in (0..tokens).step_by(TOKENS) {
+        let count = TOKENS.min(tokens - start) * n;
+        let models = 0..study.models.len();
+        let mut models: Vec<Vec<f32>> = models.map(|i| values[i..i + count].to_vec()).collect();
+        let mut models: Vec<&mut [f32]> = models.iter_mut().map(Vec::as_mut_slice).collect();
+        correlator.absorb(&mut models);
+    }
+    let _ = correlator.end_pass(&|| Ok(()));
+    correlator.finish()
+}
+
+criterion_group!(benches, products, study);
 criterion_main!(benches);

@@ -55,6 +55,15 @@ pub enum Command {
         #[command(subcommand)]
         what: Fetch,
     },
+    /// Measure how close the products and the forward pass come to what this machine can do.
+    BenchHost {
+        /// Print the rates as JSON.
+        #[arg(long)]
+        json: bool,
+        /// End with 1 where a fraction lies below the one in this file.
+        #[arg(long, value_name = "FILE")]
+        floors: Option<PathBuf>,
+    },
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
 }

@@ -7,14 +7,17 @@ use std::time::Instant;
 use crate::backend::kernel::Kernel;
 use crate::backend::matmul::Product;
 use crate::backend::pack::View;
-use crate::plan::{Plan, PlannedModel};
-use crate::spec::{BaselineKind, Precision};
+use crate::correlation::Keep;
+use crate::plan::Plan;
+use crate::spec::Precision;
 
 /// Cost of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// Tokens that enter statistics.
     pub tokens: usize,
+    /// What is kept of them.
+    pub keep: Keep,
     /// Floating-point operations of all forward passes.
     pub forward: f64,
     /// Floating-point operations of all sums over tokens.
@@ -30,29 +33,18 @@ pub struct Estimate {
 impl Estimate {
     /// Counts the operations of a plan and measures this machine for a moment.
     pub fn of(plan: &Plan) -> Self {
-        let tokens = plan.tokens.count().used as f64;
+        let tokens = plan.tokens.count().used;
         let read: usize = plan.tokens.rows.iter().map(|row| row.ids.len()).sum();
-        let n = |m: &PlannedModel| m.layout().n_neurons() as f64;
-        let reference = n(plan.reference());
-        let baseline = &plan.spec.correlation.baseline;
-        let draws = baseline.draws as f64;
-        let (mut sums, mut finish) = (0.0, 0.0);
-        for partner in plan.partners().map(|i| &plan.models[i]) {
-            let (pair, d_mlp) = (2.0 * reference * n(partner), partner.layout().d_mlp as f64);
-            match baseline.kind {
-                BaselineKind::Rotation => {
-                    // Of a symmetric product, half is computed.
-                    sums += tokens * (pair + n(partner) * d_mlp);
-                    finish += draws * 2.0 * n(partner) * d_mlp * (reference + d_mlp);
-                }
-                _ => sums += tokens * pair * (1.0 + draws),
-            }
-        }
-        let forward =
-            plan.models.iter().map(|m| 2.0 * m.config.block_weights() as f64).sum::<f64>();
+        let (sums, finish) = plan.study().operations(plan.keep, tokens);
+        let weights: usize = plan.models.iter().map(|m| m.config.block_weights()).sum();
+        let passes = match plan.keep {
+            Keep::Sums { passes } => passes,
+            Keep::Tokens => 1,
+        };
         Self {
-            tokens: tokens as usize,
-            forward: forward * read as f64,
+            tokens,
+            keep: plan.keep,
+            forward: (2 * passes * read) as f64 * weights as f64,
             sums,
             finish,
             bytes: plan.bytes(),
@@ -78,7 +70,12 @@ impl fmt::Display for Estimate {
             tera(self.sums),
             tera(self.finish)
         )?;
-        writeln!(f, "memory      {:.2} GiB", self.bytes as f64 / f64::from(1 << 30))?;
+        let kept = match self.keep {
+            Keep::Tokens => "all activations are kept".to_string(),
+            Keep::Sums { passes: 1 } => "sums are kept".to_string(),
+            Keep::Sums { passes } => format!("sums are kept, in {passes} passes over the tokens"),
+        };
+        writeln!(f, "memory      {:.2} GiB; {kept}", self.bytes as f64 / f64::from(1 << 30))?;
         writeln!(
             f,
             "time        at least {:.0} s, at the {:.0} GFLOP/s that this machine's products reach",

@@ -22,6 +22,7 @@ pub mod correlation;
 pub mod error;
 pub mod estimate;
 pub mod findings;
+pub mod hostbench;
 pub mod hub;
 pub mod model;
 pub mod plan;

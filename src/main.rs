@@ -14,6 +14,7 @@ use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
+use universal_neurons::hostbench::{self, HostBench};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::run::Control;
@@ -23,6 +24,8 @@ use universal_neurons::{hub, report, run};
 
 /// A claim that ran does not hold.
 const CLAIM_FAILS: u8 = 1;
+/// Something is slower than the floor recorded for it.
+const BELOW_FLOOR: u8 = 1;
 /// Seconds between the checkpoints of a resumed run.
 const CHECKPOINT_SECONDS: u64 = 300;
 /// What is wrong with the request or the machine, as opposed to a claim that fails.
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
+        Command::BenchHost { json, floors } => bench_host(json, floors.as_deref()),
         Command::Schema => {
             show(&format!("{:#}\n", schema()));
             Ok(0)
@@ -66,9 +70,9 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         checkpoints: checkpoints(&plan, &out, options),
         resume: options.resume,
     };
-    let findings = run::run(&plan, &mut control)?;
-    let folder = report::files::write(&plan, &findings, directory)?;
-    show(&report::terminal::summary(&findings.summary));
+    let outcome = run::run(&plan, &mut control)?;
+    let folder = report::files::write(&plan, &outcome, directory)?;
+    show(&report::terminal::summary(&outcome));
     show(&format!("tables in {}\n", folder.display()));
     Ok(())
 }
@@ -118,13 +122,22 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
 }
 
+fn bench_host(json: bool, floors: Option<&Path>) -> Result<u8> {
+    let floors = floors.map(hostbench::read_floors).transpose()?.unwrap_or_default();
+    let bench = HostBench::measure();
+    show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() });
+    let below = bench.below(&floors);
+    below.iter().for_each(|line| eprintln!("too slow: {line}"));
+    Ok(if below.is_empty() { 0 } else { BELOW_FLOOR })
+}
+
 /// Runs the bundled models when a claim first asks for them.
 fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
     Box::new(move |shape| {
         let plan = Plan::make(Spec::load(DEFAULT_SPEC.as_ref())?)?;
         let stop = Arc::clone(&stop);
         let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
-        Ok(Evidence::of_findings(&run::run(&plan, &mut control)?, shape))
+        Ok(Evidence::of_findings(&run::run(&plan, &mut control)?.reference, shape))
     })
 }
 

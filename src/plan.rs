@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::kernel::Kernel;
 use crate::corpus::{Sample, Tokens, samples, tokens};
-use crate::correlation::{CHUNK, Layout};
+use crate::correlation::{Keep, Layout, Study, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 use crate::model::Config;
+use crate::spec::Spec;
 use crate::spec::load::Loaded;
-use crate::spec::{BaselineKind, Spec};
 use crate::store::{digest, digest_file};
 
 /// A spec with everything it refers to found and checked.
@@ -25,14 +25,16 @@ pub struct Plan {
     pub spec_digest: String,
     /// The family, in the order of the spec.
     pub models: Vec<PlannedModel>,
-    /// Index of the reference in the family.
-    pub reference: usize,
+    /// Indices of the models judged in the family, the reference first.
+    pub judged: Vec<usize>,
     /// SHA-256 of the corpus file.
     pub corpus_digest: String,
     /// The samples used.
     pub samples: Vec<Sample>,
     /// Their tokens.
     pub tokens: Tokens,
+    /// What the run keeps of them.
+    pub keep: Keep,
 }
 
 /// A model whose config was read and whose files are there.
@@ -65,47 +67,71 @@ impl Plan {
         let Loaded { spec, path, digest: spec_digest } = loaded;
         let models = spec.models.family.iter();
         let models: Vec<_> = models.map(|m| plan_model(&m.name, &m.path)).collect::<Result<_>>()?;
-        let reference = position(&spec)?;
+        let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
         let corpus = spec.corpus.path.clone();
         let samples = samples::read(&corpus, spec.corpus.limit)?;
-        let tokens = tokenize(&spec, &models[reference], &samples)?;
-        let plan = Self {
+        let tokens = tokenize(&spec, &models[judged[0]], &samples)?;
+        let mut plan = Self {
             corpus_digest: digest_file(Kind::Corpus, &corpus)?,
             spec,
             spec_path: path,
             spec_digest,
             models,
-            reference,
+            judged,
             samples,
             tokens,
+            keep: Keep::Tokens,
         };
-        plan.check_memory()?;
+        plan.keep = plan.choose_keep()?;
         Ok(plan)
-    }
-
-    fn check_memory(&self) -> Result<()> {
-        let gib = self.bytes() as f64 / f64::from(1 << 30);
-        match self.spec.batch.memory_gib {
-            Some(limit) if gib > limit => Err(Error::new(
-                Kind::Spec,
-                self.spec_path.display(),
-                format_args!("`batch.memory_gib` is {limit}, the run needs {gib:.2}"),
-                "raise the limit, compare fewer models, or use the rotation baseline",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// The reference model.
     pub fn reference(&self) -> &PlannedModel {
-        &self.models[self.reference]
+        &self.models[self.judged[0]]
     }
 
-    /// Indices of the partners in the family, in its order.
-    pub fn partners(&self) -> impl Iterator<Item = usize> + Clone {
-        (0..self.models.len()).filter(|&i| i != self.reference)
+    /// Indices of a judged model's partners in the family, in its order.
+    pub fn partners(&self, judged: usize) -> impl Iterator<Item = usize> + Clone {
+        (0..self.models.len()).filter(move |&i| i != judged)
+    }
+
+    /// What is compared with what, and how.
+    pub fn study(&self) -> Study {
+        let correlation = &self.spec.correlation;
+        Study {
+            models: self.models.iter().map(PlannedModel::layout).collect(),
+            judged: self.judged.clone(),
+            baseline: correlation.baseline.clone(),
+            precision: correlation.precision,
+            top: correlation.top_partners,
+        }
+    }
+
+    /// What is kept of the tokens: whatever is smaller, and within the memory
+    /// that the spec allows.
+    fn choose_keep(&self) -> Result<Keep> {
+        let bytes = |keep: &Keep| self.bytes_with(*keep);
+        let once = [Keep::Tokens, Keep::Sums { passes: 1 }];
+        let smaller = once.into_iter().min_by_key(bytes).unwrap_or(Keep::Tokens);
+        let Some(gib) = self.spec.batch.memory_gib else {
+            return Ok(smaller);
+        };
+        let limit = (gib * f64::from(1 << 30)) as usize;
+        let repeated = (2..=self.study().most_passes()).map(|passes| Keep::Sums { passes });
+        let fits = |keep: &Keep| bytes(keep) <= limit;
+        std::iter::once(smaller).chain(repeated.clone()).find(fits).ok_or_else(|| {
+            let least = std::iter::once(smaller).chain(repeated).map(|keep| bytes(&keep)).min();
+            let least = least.unwrap_or(0) as f64 / f64::from(1 << 30);
+            Error::new(
+                Kind::Spec,
+                self.spec_path.display(),
+                format_args!("`batch.memory_gib` is {gib}, the run needs {least:.2}"),
+                "raise the limit, compare fewer models, or use the rotation baseline",
+            )
+        })
     }
 
     /// SHA-256 of all token ids, row by row.
@@ -124,35 +150,38 @@ impl Plan {
         digest(parts.collect::<Vec<_>>().join(" ").as_bytes())
     }
 
-    /// Bytes that weights, sums and activations of the run take.
+    /// Bytes that weights, activations and whatever is kept of them take.
     pub fn bytes(&self) -> usize {
+        self.bytes_with(self.keep)
+    }
+
+    fn bytes_with(&self, keep: Keep) -> usize {
+        let study = self.study();
         let n = |model: &PlannedModel| model.layout().n_neurons();
-        let reference = n(self.reference());
-        let surrogates = match self.spec.correlation.baseline.kind {
-            BaselineKind::Rotation => 0,
-            _ => self.spec.correlation.baseline.draws,
-        };
-        let sums = |i: usize| {
-            let Layout { n_layers, d_mlp } = self.models[i].layout();
-            8 * ((1 + surrogates) * reference * n(&self.models[i]) + n_layers * d_mlp * d_mlp)
-        };
-        let tokens = CHUNK + self.spec.batch.tokens.max(self.tokens.context);
-        let activations = 4 * tokens * (reference + self.models.iter().map(n).sum::<usize>());
+        let pre: usize = self.judged.iter().map(|&i| n(&self.models[i])).sum();
+        let post: usize = self.models.iter().map(n).sum();
+        let tokens = TOKENS_AT_ONCE + self.spec.batch.tokens.max(self.tokens.context);
+        let activations = 4 * tokens * (pre + post);
         let weights = |m: &PlannedModel| {
             let config = &m.config;
             4 * (config.block_weights() + (config.d_vocab + config.n_ctx) * config.d_model)
         };
         let weights: usize = self.models.iter().map(weights).sum();
-        weights + activations + self.partners().map(sums).sum::<usize>()
+        let kept = study.kept_bytes(keep, self.tokens.count().used);
+        weights + activations + kept + study.comparing_bytes()
     }
 }
 
-fn position(spec: &Spec) -> Result<usize> {
-    let wanted = &spec.models.reference;
-    spec.models.family.iter().position(|m| m.name == *wanted).ok_or_else(|| {
-        let problem = format!("`{wanted}` is not among `models.family`");
-        Error::new(Kind::Spec, "models.reference", problem, "name one of the family")
-    })
+/// Places of the reference, and of those judged beside it, in the family.
+fn positions(spec: &Spec) -> Result<Vec<usize>> {
+    let wanted = std::iter::once(&spec.models.reference).chain(&spec.models.also_reference);
+    let place = |wanted: &String| {
+        spec.models.family.iter().position(|m| m.name == *wanted).ok_or_else(|| {
+            let problem = format!("`{wanted}` is not among `models.family`");
+            Error::new(Kind::Spec, "models.reference", problem, "name one of the family")
+        })
+    };
+    wanted.map(place).collect()
 }
 
 fn plan_model(name: &str, folder: &Path) -> Result<PlannedModel> {

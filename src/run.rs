@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Checkpoints, Part, State, Visit};
 use crate::corpus::Row;
-use crate::correlation::{CHUNK, Correlator, Pair, Partner};
+use crate::correlation::{Correlator, Pair, Stopped, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
-use crate::findings::{Findings, Timing};
+use crate::findings::{Findings, Outcome, Sources, Timing};
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
 use crate::model::{Gpt2, Site};
@@ -35,28 +35,55 @@ pub struct Control {
 /// # Errors
 /// If a model cannot be loaded, no neuron can be correlated, a checkpoint cannot
 /// be written or read, or the run was stopped.
-pub fn run(plan: &Plan, control: &mut Control) -> Result<Findings> {
+pub fn run(plan: &Plan, control: &mut Control) -> Result<Outcome> {
     let start = Instant::now();
     control.progress.stage("loading models", plan.models.len() as u64);
     let models = load_models(plan, &control.progress)?;
     let loaded = start.elapsed();
     let mut sums = Sums::new(plan);
-    read_all(plan, &models, &mut sums, control)?;
-    let read = start.elapsed();
-    control.progress.stage("matching neurons", 1);
-    let findings = sums.finish(plan, &models[plan.reference], &control.stop)?;
+    let mut done = resume(&mut sums, control)?;
+    let (mut reading, mut matching) = (Duration::ZERO, Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        read_all(plan, &models, &mut sums, done, control)?;
+        reading += begun.elapsed();
+        let begun = Instant::now();
+        let again = match_neurons(plan, &mut sums, control)?;
+        matching += begun.elapsed();
+        if !again {
+            break;
+        }
+        done = 0;
+    }
+    let begun = Instant::now();
+    let outcome = sums.finish(plan, &models)?;
     control.progress.finish();
     control.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
-    Ok(findings.timed(timing(loaded, read, start.elapsed())))
+    let timing = Timing {
+        load_s: loaded.as_secs_f64(),
+        tokens_s: reading.as_secs_f64(),
+        finish_s: (matching + begun.elapsed()).as_secs_f64(),
+    };
+    Ok(outcome.timed(timing))
 }
 
-/// Runs all models over all tokens, from the checkpoint if there is one to go on from.
-fn read_all(plan: &Plan, models: &[Gpt2], sums: &mut Sums, control: &mut Control) -> Result<()> {
+/// Batches that the sums hold already.
+fn resume(sums: &mut Sums, control: &Control) -> Result<usize> {
+    match &control.checkpoints {
+        Some(checkpoints) if control.resume => checkpoints.read(sums),
+        _ => Ok(0),
+    }
+}
+
+/// Runs all models over all tokens but for the first batches, which are done.
+fn read_all(
+    plan: &Plan,
+    models: &[Gpt2],
+    sums: &mut Sums,
+    done: usize,
+    control: &mut Control,
+) -> Result<()> {
     let batches = plan.tokens.batches(plan.spec.batch.tokens);
-    let done = match &control.checkpoints {
-        Some(checkpoints) if control.resume => checkpoints.read(sums)?,
-        _ => 0,
-    };
     control.progress.stage("reading tokens", plan.tokens.count().used as u64);
     batches[..done].iter().for_each(|b| control.progress.advance(plan.tokens.used_in(b)));
     for (i, batch) in batches.iter().enumerate().skip(done) {
@@ -69,41 +96,44 @@ fn read_all(plan: &Plan, models: &[Gpt2], sums: &mut Sums, control: &mut Control
             checkpoints.write_if_due(sums, i + 1)?;
         }
     }
+    // Matching cannot be stopped half-way, so what it starts from is kept.
+    control.checkpoints.as_mut().map_or(Ok(()), |c| c.write(sums, batches.len()))
+}
+
+/// Compares what was kept; whether the tokens are wanted again.
+fn match_neurons(plan: &Plan, sums: &mut Sums, control: &mut Control) -> Result<bool> {
+    control.progress.stage("matching neurons", plan.study().steps() as u64);
     sums.absorb_rest();
-    Ok(())
+    let watch = || {
+        control.progress.advance(1);
+        if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
+    };
+    sums.correlator.end_pass(&watch).map_err(|Stopped| match &control.checkpoints {
+        Some(checkpoints) => kept(checkpoints),
+        None => lost(),
+    })
 }
 
 /// What is said of a run that was stopped, after its sums are kept if they are to be.
 fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut Sums, batches: usize) -> Error {
-    let said =
-        |problem: &str, remedy: &str| Error::new(Kind::Interrupted, "the run", problem, remedy);
-    let Some(checkpoints) = checkpoints else {
-        let remedy = "start it again; with --checkpoint, an interrupted run can go on";
-        return said("interrupted before the end; nothing was written", remedy);
-    };
-    match checkpoints.write(sums, batches) {
-        Ok(()) => {
-            let problem = format!("interrupted; its sums are in {}", checkpoints.path().display());
-            said(&problem, "go on with --resume")
-        }
-        Err(error) => error,
+    match checkpoints {
+        None => lost(),
+        Some(checkpoints) => match checkpoints.write(sums, batches) {
+            Ok(()) => kept(checkpoints),
+            Err(error) => error,
+        },
     }
 }
 
-fn timing(loaded: Duration, read: Duration, all: Duration) -> Timing {
-    Timing {
-        load_s: loaded.as_secs_f64(),
-        tokens_s: (read - loaded).as_secs_f64(),
-        finish_s: (all - read).as_secs_f64(),
-    }
+fn kept(checkpoints: &Checkpoints) -> Error {
+    let problem = format!("interrupted; its sums are in {}", checkpoints.path().display());
+    Error::new(Kind::Interrupted, "the run", problem, "go on with --resume")
 }
 
-fn interruptible(stop: &AtomicBool) -> Result<()> {
-    if stop.load(Ordering::Relaxed) {
-        let problem = "interrupted before the end; nothing was written";
-        return Err(Error::new(Kind::Interrupted, "the run", problem, "start it again"));
-    }
-    Ok(())
+fn lost() -> Error {
+    let problem = "interrupted before the end; nothing was written";
+    let remedy = "start it again; with --checkpoint, an interrupted run can go on";
+    Error::new(Kind::Interrupted, "the run", problem, remedy)
 }
 
 fn load_models(plan: &Plan, progress: &Progress) -> Result<Vec<Gpt2>> {
@@ -116,26 +146,32 @@ fn load_models(plan: &Plan, progress: &Progress) -> Result<Vec<Gpt2>> {
 
 /// Everything that one pass over the tokens feeds.
 struct Sums {
-    reference: usize,
-    /// Post-activations waiting to fill a chunk, one buffer per model.
+    /// Post-activations waiting to be enough, one buffer per model.
     post: Vec<Activations>,
-    /// Pre-activations of the reference, likewise.
-    pre: Activations,
+    judged: Vec<Judged>,
     correlator: Correlator,
+}
+
+/// What is wanted of a judged model beside its correlations.
+struct Judged {
+    model: usize,
+    /// Pre-activations waiting to be enough.
+    pre: Activations,
     statistics: ActivationSums,
 }
 
 impl Sums {
     fn new(plan: &Plan) -> Self {
-        let partner = |index: usize| Partner { index, layout: plan.models[index].layout() };
-        let partners: Vec<_> = plan.partners().map(partner).collect();
-        let layout = plan.reference().layout();
+        let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
+        let judged = |&model: &usize| Judged {
+            model,
+            pre: Activations::new(n_neurons(model)),
+            statistics: ActivationSums::new(n_neurons(model), plan.spec.statistics.moments),
+        };
         Self {
-            reference: plan.reference,
-            post: plan.models.iter().map(|m| Activations::new(m.layout().n_neurons())).collect(),
-            pre: Activations::new(layout.n_neurons()),
-            correlator: Correlator::new(layout, &partners, &plan.spec.correlation.baseline),
-            statistics: ActivationSums::new(layout.n_neurons(), plan.spec.statistics.moments),
+            post: (0..plan.models.len()).map(|model| Activations::new(n_neurons(model))).collect(),
+            judged: plan.judged.iter().map(judged).collect(),
+            correlator: Correlator::new(plan.study(), plan.keep),
         }
     }
 
@@ -146,50 +182,66 @@ impl Sums {
             rows.iter().flat_map(|row| row.iter().map(|&id| plan.tokens.counts(id))).collect();
         for (i, (model, post)) in models.iter().zip(&mut self.post).enumerate() {
             let mut targets = vec![(Site::MlpPost, post)];
-            if i == self.reference {
-                targets.push((Site::MlpPre, &mut self.pre));
-            }
+            let judged = self.judged.iter_mut().filter(|judged| judged.model == i);
+            targets.extend(judged.map(|judged| (Site::MlpPre, &mut judged.pre)));
             model.forward(&rows, &mut Capture::new(&keep, targets));
         }
-        while self.pre.tokens() >= CHUNK {
-            self.absorb(CHUNK);
+        while self.post[0].tokens() >= TOKENS_AT_ONCE {
+            self.absorb(TOKENS_AT_ONCE);
         }
     }
 
     fn absorb_rest(&mut self) {
-        if self.pre.tokens() > 0 {
-            self.absorb(self.pre.tokens());
+        if self.post[0].tokens() > 0 {
+            self.absorb(self.post[0].tokens());
         }
     }
 
     /// Feeds the first tokens of every buffer to the sums and drops them.
     fn absorb(&mut self, tokens: usize) {
-        let mut chunks: Vec<&mut [f32]> =
+        let again = self.correlator.repeats();
+        for Judged { model, pre, statistics } in &mut self.judged {
+            if !again {
+                let values = ..tokens * pre.n_neurons;
+                statistics.absorb(&pre.values[values], &self.post[*model].values[values]);
+            }
+            pre.discard(tokens);
+        }
+        let mut all: Vec<&mut [f32]> =
             self.post.iter_mut().map(|a| &mut a.values[..tokens * a.n_neurons]).collect();
-        let reference = chunks.remove(self.reference);
-        self.statistics.absorb(&self.pre.values[..reference.len()], reference);
-        self.correlator.absorb(reference, &mut chunks);
-        self.post.iter_mut().chain([&mut self.pre]).for_each(|a| a.discard(tokens));
+        self.correlator.absorb(&mut all);
+        self.post.iter_mut().for_each(|a| a.discard(tokens));
     }
 
-    fn finish(self, plan: &Plan, reference: &Gpt2, stop: &AtomicBool) -> Result<Findings> {
-        interruptible(stop)?;
-        let folded = preprocess(&reference.weights, &reference.config, &plan.spec.weights);
-        let weights = weight_statistics(&folded, &reference.config);
-        let own = self.correlator.reference().clone();
-        let pairs: Vec<Pair> = self.correlator.finish();
-        interruptible(stop)?;
-        Findings::draw(plan, &pairs, &own, &self.statistics, &weights)
+    fn finish(self, plan: &Plan, models: &[Gpt2]) -> Result<Outcome> {
+        let own: Vec<_> = plan.judged.iter().map(|&i| self.correlator.own(i).clone()).collect();
+        let pairs = self.correlator.finish();
+        let found = self.judged.iter().zip(&own).zip(&pairs);
+        let draw = |((judged, own), pairs): ((&Judged, _), &Vec<Pair>)| {
+            let model = &models[judged.model];
+            let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
+            let weights = weight_statistics(&folded, &model.config);
+            let evidence =
+                Sources { pairs, own, activations: &judged.statistics, weights: &weights };
+            Findings::draw(plan, judged.model, &evidence)
+        };
+        let mut findings = found.map(draw);
+        let reference =
+            findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"))?;
+        let also = findings.collect::<Result<_>>()?;
+        Ok(Outcome { reference, also })
     }
 }
 
 impl State for Sums {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
-        let waiting = self.post.iter_mut().chain([&mut self.pre]);
-        for activations in waiting {
+        for activations in &mut self.post {
             visit(Part::Values(&mut activations.values))?;
         }
-        self.statistics.parts(visit)?;
+        for judged in &mut self.judged {
+            visit(Part::Values(&mut judged.pre.values))?;
+            judged.statistics.parts(visit)?;
+        }
         self.correlator.parts(visit)
     }
 }

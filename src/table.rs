@@ -16,6 +16,13 @@ pub struct NeuronId {
     pub neuron: usize,
 }
 
+impl NeuronId {
+    /// The neuron that is number `i` over all layers of `d_mlp`.
+    pub fn of(i: usize, d_mlp: usize) -> Self {
+        Self { layer: i / d_mlp, neuron: i % d_mlp }
+    }
+}
+
 impl fmt::Display for NeuronId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "L{}.N{}", self.layer, self.neuron)

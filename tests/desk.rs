@@ -30,7 +30,7 @@ fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
 }
 
 fn findings(plan: &Plan) -> Findings {
-    run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
+    run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}")).reference
 }
 
 /// The default run, made once for all tests.

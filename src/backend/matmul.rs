@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::cache::prefetch_to_write;
 use super::kernel::Kernel;
 use super::pack::{Packed, View, fits};
-use super::rows::add_to_f64;
+use super::wide::widened;
 use crate::spec::Precision;
 
 /// Tasks for each core, at least, so that no core waits long for the last ones.
@@ -135,8 +135,7 @@ pub fn matmul(a: View, b: View, out: &mut [f32], stride: usize) {
 /// # Panics
 /// If the inner dimensions differ or `out` is not exactly `a.rows × b.cols` long.
 pub fn matmul_all_cores(a: View, b: View, out: &mut [f32]) {
-    let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
-    Product::plain().into_f32(a, b, out, write);
+    Product::plain().write(a, b, out);
 }
 
 /// `out ← a · b + bias`, the bias one value a column, on all cores.
@@ -194,6 +193,15 @@ impl Product {
         self.by_blocks(x.t(), y, sums, |_| y.cols, adding);
     }
 
+    /// `out ← a · b` in f32, in this precision, on all cores.
+    ///
+    /// # Panics
+    /// As [`matmul_all_cores`].
+    pub fn write(self, a: View, b: View, out: &mut [f32]) {
+        let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
+        Self { chain: usize::MAX, ..self }.into_f32(a, b, out, write);
+    }
+
     /// As [`Self::add`] of v with itself, filling only the tiles that reach the
     /// diagonal or lie left of it: entry (j, k) is valid where `k ≤ j`.
     ///
@@ -249,7 +257,13 @@ fn rows_per_task(kernel: Kernel, rows: usize) -> usize {
 }
 
 fn adding(sums: &mut [f64], _: usize, tile: &[f32]) {
-    add_to_f64(sums, tile);
+    add_all(sums, tile);
+}
+
+widened! {
+    fn add_all(sums: &mut [f64], values: &[f32]) {
+        sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v));
+    }
 }
 
 #[cfg(test)]

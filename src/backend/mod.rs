@@ -9,4 +9,4 @@ pub mod kernel;
 pub mod map;
 pub mod matmul;
 pub mod pack;
-mod rows;
+pub mod wide;

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::aligned::Aligned;
 use super::cache::prefetch_to_read;
+use super::wide::widened;
 
 /// A read-only f32 matrix inside a slice.
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +180,7 @@ fn pack(view: View, width: usize, form: Form, panels: &mut [u32]) {
     }
 }
 
+widened! {
 fn pack_as<const W: usize>(view: View, form: Form, panels: &mut [u32]) {
     let size = W * form.words(view.cols);
     if size == 0 {
@@ -198,6 +200,7 @@ fn pack_as<const W: usize>(view: View, form: Form, panels: &mut [u32]) {
             }
         }
     }
+}
 }
 
 /// Some columns of some rows of a view.

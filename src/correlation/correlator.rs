@@ -1,183 +1,403 @@
-//! One reference model against its partners, fed chunk by chunk.
+//! A family of models over the same tokens, compared two by two.
 
-use super::CHUNK;
-use super::best::{Best, best_matches, to_correlations};
-use super::random::{Purpose, Stream};
-use super::rotation::{Rotator, stream};
+use std::ops::Range;
+
+use super::pair::{MakeChance, Pair, Side, Stopped, Watch};
+use super::rotation::{Chance, rotation, stream};
+use super::source::{Resident, Source, Summed};
 use super::sums::{CrossSums, GramSums, Layout, NeuronSums};
-use crate::checkpoint::{State, Visit};
-use crate::model::gelu_new;
-use crate::spec::{Baseline, BaselineKind};
+use super::surrogate::{Address, SurrogateSums};
+use super::{CHUNK, TOKENS_AT_ONCE};
+use crate::backend::kernel::Kernel;
+use crate::backend::matmul::Product;
+use crate::checkpoint::{Part, State, Visit};
+use crate::spec::{Baseline, BaselineKind, Precision};
 
-/// A partner model: its place in the family and its layout.
+/// Which models there are, which of them are judged, and how.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// The family, in the order of the spec.
+    pub models: Vec<Layout>,
+    /// Indices of the models whose neurons are judged against all other models.
+    pub judged: Vec<usize>,
+    /// Chance level.
+    pub baseline: Baseline,
+    /// Precision of factors.
+    pub precision: Precision,
+    /// Best partners kept for each neuron.
+    pub top: usize,
+}
+
+/// What is kept of tokens that have gone by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partner {
-    /// Index in the spec's list of models; random numbers are addressed by it.
-    pub index: usize,
-    /// Its neurons.
-    pub layout: Layout,
+pub enum Keep {
+    /// Their activations; sums are made at the end, layer by layer.
+    Tokens,
+    /// Sums alone, of a share of the layers in each of so many passes over the tokens.
+    Sums {
+        /// Passes; 1 where all sums fit into memory.
+        passes: usize,
+    },
 }
 
-/// What comparing with one partner found, per neuron of the reference.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pair {
-    /// Best match; None where the neuron has no correlation with anything.
-    pub best: Vec<Option<Best>>,
-    /// `[draw][neuron]`: best correlation with chance neurons; NaN where undefined.
-    pub baseline: Vec<Vec<f64>>,
+impl Study {
+    /// Partners of a judged model, in the order of the family.
+    pub fn partners(&self, judged: usize) -> impl Iterator<Item = usize> + Clone {
+        (0..self.models.len()).filter(move |&i| i != judged)
+    }
+
+    /// Every judged model with each of its partners, in order.
+    fn directions(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.judged.iter().flat_map(|&x| self.partners(x).map(move |y| (x, y)))
+    }
+
+    /// The same without regard to direction, each once, the first model before the second.
+    fn unordered(&self) -> Vec<(usize, usize)> {
+        let mut pairs: Vec<_> = self.directions().map(|(x, y)| (x.min(y), x.max(y))).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs
+    }
+
+    /// Models that are some judged model's partner.
+    fn all_partners(&self) -> Vec<usize> {
+        let mut partners: Vec<usize> = self.directions().map(|(_, y)| y).collect();
+        partners.sort_unstable();
+        partners.dedup();
+        partners
+    }
+
+    fn rotates(&self) -> bool {
+        matches!(self.baseline.kind, BaselineKind::Rotation | BaselineKind::Orthogonal)
+    }
+
+    fn product(&self) -> Product {
+        Product { kernel: Kernel::best(self.precision), chain: CHUNK }
+    }
+
+    /// Layers of a model whose rows are summed in a pass.
+    fn layers(&self, model: usize, pass: usize, passes: usize) -> Range<usize> {
+        let n = self.models[model].n_layers;
+        n * pass / passes..n * (pass + 1) / passes
+    }
+
+    /// Floating-point operations of all sums over so many tokens, and of all that
+    /// follows the last token.
+    pub fn operations(&self, keep: Keep, tokens: usize) -> (f64, f64) {
+        let n = |model: usize| self.models[model].n_neurons() as f64;
+        let d = |model: usize| self.models[model].d_mlp as f64;
+        let (draws, tokens) = (self.baseline.draws as f64, tokens as f64);
+        let product = |(x, y): (usize, usize)| 2.0 * n(x) * n(y);
+        // Of a symmetric product, half is computed.
+        let gram = |y: usize| n(y) * d(y);
+        let cross: f64 = match keep {
+            Keep::Tokens => self.directions().map(product).sum(),
+            Keep::Sums { .. } => self.unordered().into_iter().map(product).sum(),
+        };
+        let all: f64 = self.directions().map(product).sum();
+        if !self.rotates() {
+            return (tokens * (cross + draws * all), 0.0);
+        }
+        let grams: f64 = match keep {
+            Keep::Tokens => self.directions().map(|(_, y)| gram(y)).sum(),
+            Keep::Sums { .. } => self.all_partners().into_iter().map(gram).sum(),
+        };
+        let rotation = |(x, y): (usize, usize)| 2.0 * n(y) * d(y) * (n(x) + d(y));
+        (tokens * (cross + grams), draws * self.directions().map(rotation).sum::<f64>())
+    }
+
+    /// Pairs of layers that are compared, and as many again for each surrogate.
+    pub fn steps(&self) -> usize {
+        let surrogates = if self.rotates() { 0 } else { self.baseline.draws };
+        let layers = |model: usize| self.models[model].n_layers;
+        let pairs: usize = self.directions().map(|(x, y)| layers(x) * layers(y)).sum();
+        pairs * (1 + surrogates)
+    }
+
+    /// Most passes that make sense: a layer in each.
+    pub fn most_passes(&self) -> usize {
+        self.models.iter().map(|m| m.n_layers).max().unwrap_or(1)
+    }
+
+    /// Bytes that are kept of so many tokens.
+    pub fn kept_bytes(&self, keep: Keep, tokens: usize) -> usize {
+        let n = |model: usize| self.models[model].n_neurons();
+        let surrogates = if self.rotates() { 0 } else { self.baseline.draws };
+        match keep {
+            Keep::Tokens => {
+                let largest = (0..self.models.len()).map(n).max().unwrap_or(0);
+                let all: usize = (0..self.models.len()).map(n).sum();
+                4 * tokens * (all + largest * surrogates.min(1))
+            }
+            Keep::Sums { passes } => {
+                let rows = |model: usize| {
+                    let most = (0..passes).map(|pass| self.layers(model, pass, passes).len()).max();
+                    most.unwrap_or(0) * self.models[model].d_mlp
+                };
+                let cross: usize = self.unordered().iter().map(|&(x, y)| rows(x) * n(y)).sum();
+                let chance: usize =
+                    self.directions().map(|(x, y)| rows(x) * n(y) * surrogates).sum();
+                let gram = |model: usize| n(model) * self.models[model].d_mlp;
+                let grams: usize = self.all_partners().into_iter().map(gram).sum();
+                8 * (cross + chance + if self.rotates() { grams } else { 0 })
+            }
+        }
+    }
+
+    /// Bytes that comparing two layers takes, beside what is kept.
+    pub fn comparing_bytes(&self) -> usize {
+        let d = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
+        // Sums in f64; scaled, rotated and packed values; Gram sums in both; rotations.
+        d * d * (8 + 4 * 4 + 12 + 4 * self.baseline.draws)
+    }
 }
 
-/// Sums of the reference against all partners.
+/// Sums or tokens of a family, and what comparing them has found so far.
 pub struct Correlator {
-    baseline: Baseline,
-    x: NeuronSums,
-    partners: Vec<PartnerSums>,
+    study: Study,
+    own: Vec<NeuronSums>,
+    kept: Kept,
+    /// `[judged][partner]`.
+    found: Vec<Vec<Pair>>,
 }
 
-struct PartnerSums {
-    partner: Partner,
-    y: NeuronSums,
-    cross: CrossSums,
-    chance: Chance,
+enum Kept {
+    /// `[tokens, n_neurons]` of every model, pilot-shifted.
+    Tokens(Vec<Vec<f32>>),
+    Sums(Sums),
 }
 
-/// What a baseline needs beyond the sums themselves.
-enum Chance {
-    Rotation(GramSums),
-    /// Per draw, the sums of a surrogate of the partner.
-    Surrogates(Vec<Surrogate>),
-}
-
-struct Surrogate {
-    y: NeuronSums,
-    cross: CrossSums,
+struct Sums {
+    pass: usize,
+    passes: usize,
+    /// Tokens seen in this pass.
+    tokens: u64,
+    /// Models x and y with x before y, and their products.
+    cross: Vec<(usize, usize, CrossSums)>,
+    /// Of every model, where it is a partner and rotated.
+    grams: Vec<Option<GramSums>>,
+    surrogates: Vec<SurrogateSums>,
 }
 
 impl Correlator {
     /// No tokens yet.
-    pub fn new(reference: Layout, partners: &[Partner], baseline: &Baseline) -> Self {
-        let rows = reference.n_neurons();
-        let sums_of = |&partner: &Partner| {
-            let cols = partner.layout.n_neurons();
-            let surrogate =
-                || Surrogate { y: NeuronSums::new(cols), cross: CrossSums::new(rows, cols) };
-            let chance = match baseline.kind {
-                BaselineKind::Rotation => Chance::Rotation(GramSums::new(partner.layout)),
-                BaselineKind::Permutation | BaselineKind::Gaussian => {
-                    Chance::Surrogates((0..baseline.draws).map(|_| surrogate()).collect())
-                }
-            };
-            let Surrogate { y, cross } = surrogate();
-            PartnerSums { partner, y, cross, chance }
+    pub fn new(study: Study, keep: Keep) -> Self {
+        let kept = match keep {
+            Keep::Tokens => Kept::Tokens(vec![Vec::new(); study.models.len()]),
+            Keep::Sums { passes } => Kept::Sums(Sums::new(&study, passes)),
         };
-        Self {
-            baseline: baseline.clone(),
-            x: NeuronSums::new(rows),
-            partners: partners.iter().map(sums_of).collect(),
-        }
+        let (top, draws) = (study.top, study.baseline.draws);
+        let found_of = |&x: &usize| {
+            let pair = Pair::new(study.models[x].n_neurons(), top, draws);
+            vec![pair; study.models.len() - 1]
+        };
+        let found = study.judged.iter().map(found_of).collect();
+        let own = study.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
+        Self { study, own, kept, found }
     }
 
-    /// Adds the same tokens of the reference and of every partner, each
-    /// `[tokens, n_neurons]` with [`CHUNK`] tokens (fewer in the last chunk).
-    /// The values are shifted in place.
+    /// Adds the same tokens of every model, each `[tokens, n_neurons]`:
+    /// [`TOKENS_AT_ONCE`] of them, any number in the last call of a pass. The
+    /// values are shifted in place.
     ///
     /// # Panics
-    /// If there are not as many chunks as partners, or their token counts differ.
-    pub fn absorb(&mut self, x: &mut [f32], partners: &mut [&mut [f32]]) {
-        assert_eq!(partners.len(), self.partners.len(), "one chunk per partner");
-        let chunk = self.x.n / CHUNK as u64;
-        self.x.absorb(x);
-        for (sums, y) in self.partners.iter_mut().zip(partners) {
-            sums.y.absorb(y);
-            assert_eq!(sums.y.n, self.x.n, "chunks of different token counts");
-            sums.cross.absorb(x, y);
-            sums.absorb_chance(&self.baseline, chunk, x, y);
+    /// If there are not as many slices as models, or their token counts differ.
+    pub fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
+        assert_eq!(tokens.len(), self.own.len(), "tokens of every model");
+        let repeated = self.repeats();
+        for (own, tokens) in self.own.iter_mut().zip(tokens.iter_mut()) {
+            if repeated { own.shift(tokens) } else { own.absorb(tokens) }
+        }
+        assert!(self.own.iter().all(|own| own.n == self.own[0].n), "other token counts");
+        match &mut self.kept {
+            Kept::Tokens(kept) => {
+                kept.iter_mut()
+                    .zip(tokens)
+                    .for_each(|(kept, tokens)| kept.extend_from_slice(tokens));
+            }
+            Kept::Sums(sums) => sums.absorb(&self.study, tokens),
         }
     }
 
-    /// Sums over the reference's own neurons.
-    pub fn reference(&self) -> &NeuronSums {
-        &self.x
+    /// Whether the tokens that come have come before.
+    pub fn repeats(&self) -> bool {
+        matches!(&self.kept, Kept::Sums(sums) if sums.pass > 0)
     }
 
-    /// Best matches and chance levels, per partner, in their order.
-    pub fn finish(self) -> Vec<Pair> {
-        let Self { baseline, x, partners } = self;
-        partners.into_iter().map(|sums| sums.finish(&baseline, &x)).collect()
+    /// Sums over the neurons of a model.
+    pub fn own(&self, model: usize) -> &NeuronSums {
+        &self.own[model]
+    }
+
+    /// Compares what was kept; returns whether all tokens are wanted again, for
+    /// the remaining layers. `watch` is called [`Study::steps`] times in all.
+    ///
+    /// # Errors
+    /// If `watch` does not let it go on; nothing can be done with this then.
+    pub fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped> {
+        let Self { study, own, kept, found } = self;
+        for (x, found) in study.judged.iter().zip(found) {
+            for (y, pair) in study.partners(*x).zip(found) {
+                let direction = Direction { study, own, x: *x, y, watch };
+                match kept {
+                    Kept::Tokens(tokens) => direction.compare_tokens(tokens, pair)?,
+                    Kept::Sums(sums) => direction.compare_sums(sums, pair)?,
+                }
+            }
+        }
+        match kept {
+            Kept::Sums(sums) if sums.pass + 1 < sums.passes => {
+                sums.start(study, sums.pass + 1);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// What was found: of every judged model, and each of its partners in order.
+    pub fn finish(self) -> Vec<Vec<Pair>> {
+        self.found
+    }
+}
+
+impl Sums {
+    fn new(study: &Study, passes: usize) -> Self {
+        let gram = |model: usize| {
+            let needed = study.rotates() && study.all_partners().contains(&model);
+            needed.then(|| GramSums::new(study.models[model]))
+        };
+        let grams = (0..study.models.len()).map(gram).collect();
+        let (cross, surrogates) = (Vec::new(), Vec::new());
+        let mut sums = Self { pass: 0, passes, tokens: 0, cross, grams, surrogates };
+        sums.start(study, 0);
+        sums
+    }
+
+    /// Makes room for the layers of a pass, in place of those of the one before.
+    fn start(&mut self, study: &Study, pass: usize) {
+        (self.pass, self.tokens) = (pass, 0);
+        self.cross.clear();
+        self.surrogates.clear();
+        let sums = |x: usize, y: usize| {
+            let layers = study.layers(x, pass, self.passes);
+            CrossSums::new(study.models[x], layers, study.models[y])
+        };
+        self.cross = study.unordered().into_iter().map(|(x, y)| (x, y, sums(x, y))).collect();
+        if study.rotates() {
+            return;
+        }
+        for model in study.all_partners() {
+            for draw in 0..study.baseline.draws {
+                let against = study.judged.iter().filter(|&&x| x != model);
+                let cross = against.map(|&x| (x, sums(x, model))).collect();
+                let address = Address { model, draw };
+                self.surrogates.push(SurrogateSums::new(address, study.models[model], cross));
+            }
+        }
+    }
+
+    fn absorb(&mut self, study: &Study, tokens: &[&mut [f32]]) {
+        let product = study.product();
+        let chunk = self.tokens / CHUNK as u64;
+        self.tokens += (tokens[0].len() / study.models[0].n_neurons()) as u64;
+        for (x, y, cross) in &mut self.cross {
+            cross.absorb(product, tokens[*x], tokens[*y]);
+        }
+        for sums in &mut self.surrogates {
+            let (model, width) = (sums.address.model, study.models[sums.address.model].n_neurons());
+            let mut fake = sums.address.surrogate(&study.baseline, tokens[model], width, chunk);
+            sums.own.absorb(&mut fake);
+            sums.cross.iter_mut().for_each(|(x, cross)| cross.absorb(product, tokens[*x], &fake));
+        }
+        if self.pass == 0 {
+            let grams = self.grams.iter_mut().zip(tokens);
+            grams
+                .filter_map(|(gram, tokens)| Some((gram.as_mut()?, tokens)))
+                .for_each(|(gram, tokens)| gram.absorb(product, tokens));
+        }
+    }
+}
+
+/// A model judged, and one of its partners.
+struct Direction<'a> {
+    study: &'a Study,
+    own: &'a [NeuronSums],
+    x: usize,
+    y: usize,
+    watch: Watch<'a>,
+}
+
+impl Direction<'_> {
+    fn side(&self, model: usize) -> Side<'_> {
+        Side { layout: self.study.models[model], sums: &self.own[model] }
+    }
+
+    fn compare(&self, source: &dyn Source, pair: &mut Pair) -> Result<(), Stopped> {
+        let Baseline { kind, draws, seed } = self.study.baseline;
+        let y = self.side(self.y);
+        let chance = |layer: usize, gram: &[f64]| {
+            let one = |draw| rotation(kind, stream(seed, draw, self.y, layer), y.layout.d_mlp);
+            Chance::new(self.study.product(), y, layer, gram, (0..draws).map(one))
+        };
+        let chance = self.study.rotates().then_some(&chance as MakeChance);
+        pair.compare(source, (self.side(self.x), y), chance, self.watch)
+    }
+
+    fn compare_sums(&self, sums: &Sums, pair: &mut Pair) -> Result<(), Stopped> {
+        let (first, second) = (self.x.min(self.y), self.x.max(self.y));
+        let cross = sums.cross.iter().find(|(a, b, _)| (*a, *b) == (first, second));
+        let whole = self.study.models[second];
+        if let Some((_, _, cross)) = cross {
+            let grams = sums.grams[self.y].as_ref();
+            self.compare(&Summed { cross, transposed: self.x > self.y, grams, whole }, pair)?;
+        }
+        for surrogate in sums.surrogates.iter().filter(|s| s.address.model == self.y) {
+            let fake = Side { layout: self.study.models[self.y], sums: &surrogate.own };
+            let sides = (self.side(self.x), fake);
+            for (_, cross) in surrogate.cross.iter().filter(|(judged, _)| *judged == self.x) {
+                let source = Summed { cross, transposed: false, grams: None, whole: fake.layout };
+                pair.compare_surrogate(surrogate.address.draw, &source, sides, self.watch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_tokens(&self, tokens: &[Vec<f32>], pair: &mut Pair) -> Result<(), Stopped> {
+        let (x_layout, y_layout) = (self.side(self.x).layout, self.side(self.y).layout);
+        let (product, x) = (self.study.product(), &tokens[self.x]);
+        let source = Resident { product, x, x_layout, y: &tokens[self.y], y_layout };
+        self.compare(&source, pair)?;
+        let draws = if self.study.rotates() { 0 } else { self.study.baseline.draws };
+        for draw in 0..draws {
+            let (address, width) = (Address { model: self.y, draw }, y_layout.n_neurons());
+            let mut fake = address.surrogate(&self.study.baseline, &tokens[self.y], width, 0);
+            let mut sums = NeuronSums::new(width);
+            fake.chunks_mut(TOKENS_AT_ONCE * width).for_each(|tokens| sums.absorb(tokens));
+            let sides = (self.side(self.x), Side { layout: y_layout, sums: &sums });
+            let source = Resident { product, x, x_layout, y: &fake, y_layout };
+            pair.compare_surrogate(draw, &source, sides, self.watch)?;
+        }
+        Ok(())
     }
 }
 
 impl State for Correlator {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
-        self.x.parts(visit)?;
-        self.partners.iter_mut().try_for_each(|partner| partner.parts(visit))
-    }
-}
-
-impl State for PartnerSums {
-    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
-        self.y.parts(visit)?;
-        self.cross.parts(visit)?;
-        match &mut self.chance {
-            Chance::Rotation(gram) => gram.parts(visit),
-            Chance::Surrogates(surrogates) => surrogates.iter_mut().try_for_each(|s| {
-                s.y.parts(visit)?;
-                s.cross.parts(visit)
-            }),
-        }
-    }
-}
-
-impl PartnerSums {
-    fn absorb_chance(&mut self, baseline: &Baseline, chunk: u64, x: &[f32], y: &[f32]) {
-        match &mut self.chance {
-            Chance::Rotation(gram) => gram.absorb(y),
-            Chance::Surrogates(surrogates) => {
-                let width = self.partner.layout.n_neurons();
-                for (draw, surrogate) in surrogates.iter_mut().enumerate() {
-                    let id = (draw as u64) << 48 | (self.partner.index as u64) << 40 | chunk;
-                    let mut fake = surrogate_chunk(baseline, id, y, width);
-                    surrogate.y.absorb(&mut fake);
-                    surrogate.cross.absorb(x, &fake);
+        self.own.iter_mut().try_for_each(|own| own.parts(visit))?;
+        self.found.iter_mut().flatten().try_for_each(|pair| pair.parts(visit))?;
+        match &mut self.kept {
+            Kept::Tokens(tokens) => tokens.iter_mut().try_for_each(|t| visit(Part::Values(t))),
+            Kept::Sums(sums) => {
+                let mut pass = sums.pass as u64;
+                visit(Part::Count(&mut pass))?;
+                if pass != sums.pass as u64 {
+                    sums.start(&self.study, pass as usize);
                 }
+                visit(Part::Count(&mut sums.tokens))?;
+                sums.cross.iter_mut().try_for_each(|(_, _, cross)| cross.parts(visit))?;
+                sums.grams.iter_mut().flatten().try_for_each(|gram| gram.parts(visit))?;
+                sums.surrogates.iter_mut().try_for_each(|s| s.parts(visit))
             }
-        }
-    }
-
-    fn finish(self, baseline: &Baseline, x: &NeuronSums) -> Pair {
-        let Self { partner, y, cross, chance } = self;
-        let rho = to_correlations(cross, x, &y);
-        let best = best_matches(&rho);
-        let level = |s: Surrogate| {
-            let best = best_matches(&to_correlations(s.cross, x, &s.y));
-            best.iter().map(|b| b.map_or(f64::NAN, |b| b.rho)).collect()
-        };
-        let baseline = match chance {
-            Chance::Rotation(gram) => {
-                let rotator = Rotator::new(&rho, &y, &gram, partner.layout);
-                let address = |draw, layer| stream(baseline.seed, draw, partner.index, layer);
-                (0..baseline.draws).map(|draw| rotator.draw(|layer| address(draw, layer))).collect()
-            }
-            Chance::Surrogates(surrogates) => surrogates.into_iter().map(level).collect(),
-        };
-        Pair { best, baseline }
-    }
-}
-
-/// A partner's chunk as chance would have it: the same tokens in another order,
-/// or GELU of standard normal noise.
-fn surrogate_chunk(baseline: &Baseline, id: u64, y: &[f32], width: usize) -> Vec<f32> {
-    let stream = |purpose| Stream { seed: baseline.seed, purpose, id };
-    match baseline.kind {
-        BaselineKind::Permutation => {
-            let order = stream(Purpose::Permutation).permutation(y.len() / width);
-            order.iter().flat_map(|&t| &y[t * width..(t + 1) * width]).copied().collect()
-        }
-        BaselineKind::Gaussian | BaselineKind::Rotation => {
-            let mut fake = vec![0.0; y.len()];
-            stream(Purpose::Gaussian).normals(&mut fake);
-            fake.iter_mut().for_each(|v| *v = gelu_new(*v));
-            fake
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From pairs to the columns of the neuron table (paper eq. 3).
 
-use super::correlator::Pair;
+use super::pair::Pair;
 use super::sums::Layout;
 
 /// A value's largest, mean and smallest over partner models.
@@ -49,12 +49,12 @@ impl Agreement {
 /// Agreement of every reference neuron; None where it has no correlation with
 /// some partner, because it, or that whole partner, never varies.
 pub fn agreements(pairs: &[Pair]) -> Vec<Option<Agreement>> {
-    let neurons = pairs.first().map_or(0, |pair| pair.best.len());
+    let neurons = pairs.first().map_or(0, Pair::neurons);
     (0..neurons).map(|i| agreement(pairs, i)).collect()
 }
 
 fn agreement(pairs: &[Pair], i: usize) -> Option<Agreement> {
-    let corr: Vec<f64> = pairs.iter().map(|p| Some(p.best[i]?.rho)).collect::<Option<_>>()?;
+    let corr: Vec<f64> = pairs.iter().map(|p| Some(p.best(i)?.rho)).collect::<Option<_>>()?;
     let draws = pairs[0].baseline.len();
     let level = |p: &Pair| p.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws as f64;
     let levels: Vec<f64> = pairs.iter().map(level).collect();
@@ -83,8 +83,8 @@ pub fn depth_matrix(pairs: &[Pair], reference: Layout, partners: &[Layout]) -> V
     let mut share = vec![vec![0.0; deepest]; reference.n_layers];
     let weight = 1.0 / (pairs.len() * reference.d_mlp) as f64;
     for (pair, partner) in pairs.iter().zip(partners) {
-        for (i, best) in pair.best.iter().enumerate() {
-            if let Some(best) = best {
+        for i in 0..pair.neurons() {
+            if let Some(best) = pair.best(i) {
                 share[reference.layer(i)][partner.layer(best.neuron)] += weight;
             }
         }
@@ -94,12 +94,14 @@ pub fn depth_matrix(pairs: &[Pair], reference: Layout, partners: &[Layout]) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::super::best::Best;
+    use super::super::pair::Best;
     use super::*;
 
     fn pair(rho: f64, neuron: usize, baseline: &[f64]) -> Pair {
-        let best = vec![Some(Best { rho, neuron }), None];
-        Pair { best, baseline: baseline.iter().map(|&b| vec![b, f64::NAN]).collect() }
+        let mut pair = Pair::new(2, 1, baseline.len());
+        pair.set(0, Best { rho, neuron });
+        pair.baseline.iter_mut().zip(baseline).for_each(|(draw, &b)| draw[0] = b);
+        pair
     }
 
     #[test]

@@ -80,6 +80,7 @@ fn normal_pair(first: u64, second: u64) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::BaselineKind;
 
     fn stream(id: u64) -> Stream {
         Stream { seed: 7, purpose: Purpose::Rotation, id }
@@ -110,7 +111,7 @@ mod tests {
         let rotation = &golden["rotation"];
         let at = |key: &str| rotation[key].as_u64().expect("a number") as usize;
         let stream = super::super::rotation::stream(2024, at("draw"), at("partner"), at("layer"));
-        got.extend(super::super::rotation::rotation(stream, at("d")));
+        got.extend(super::super::rotation::rotation(BaselineKind::Rotation, stream, at("d")));
         let want = [values(&golden["normals"]), values(&rotation["rows"])].concat();
         assert_eq!(got.len(), want.len());
         // Other libraries round logarithm and cosine otherwise, by an f32 ulp at most.

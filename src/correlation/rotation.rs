@@ -7,23 +7,55 @@
 
 use rayon::prelude::*;
 
+use super::pair::Side;
 use super::random::{Purpose, Stream};
-use super::sums::{CrossSums, GramSums, Layout, NeuronSums};
-use crate::backend::matmul::matmul_all_cores;
+use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::View;
+use crate::spec::BaselineKind;
 
-/// Reference neurons whose correlations with a rotated layer are held at once.
-const ROWS_AT_ONCE: usize = 4096;
-
-/// A rotation `[d, d]`: Gaussian, each row divided by its norm.
-pub fn rotation(stream: Stream, d: usize) -> Vec<f32> {
+/// A random matrix `[d, d]` with rows of unit norm: Gaussian, each row divided
+/// by its norm (the paper's), or orthogonal.
+pub fn rotation(kind: BaselineKind, stream: Stream, d: usize) -> Vec<f32> {
     let mut r = vec![0.0_f32; d * d];
     stream.normals(&mut r);
-    r.par_chunks_exact_mut(d).for_each(|row| {
-        let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-    });
-    r
+    match kind {
+        BaselineKind::Orthogonal => orthogonal(&r, d),
+        _ => {
+            r.par_chunks_exact_mut(d).for_each(|row| {
+                let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+                row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+            });
+            r
+        }
+    }
+}
+
+/// The rows of a Gaussian matrix made orthonormal one after the other (modified
+/// Gram–Schmidt in f64), which draws from all orthogonal matrices alike.
+fn orthogonal(normals: &[f32], d: usize) -> Vec<f32> {
+    let mut rows: Vec<Vec<f64>> =
+        normals.chunks_exact(d).map(|row| row.iter().map(|&v| f64::from(v)).collect()).collect();
+    for i in 0..d {
+        let (done, rest) = rows.split_at_mut(i + 1);
+        let row = &mut done[i];
+        let norm = dot(row, row).sqrt();
+        row.iter_mut().for_each(|v| *v /= norm);
+        let row: &[f64] = row;
+        rest.par_iter_mut().for_each(|other| {
+            let along = dot(row, other);
+            other.iter_mut().zip(row).for_each(|(o, r)| *o -= along * r);
+        });
+    }
+    rows.into_iter().flatten().map(|v| v as f32).collect()
+}
+
+/// In eight interleaved parts: fixed order, and fast.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut parts = [0.0; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        parts.iter_mut().zip(a.iter().zip(b)).for_each(|(part, (a, b))| *part += a * b);
+    }
+    parts.iter().sum()
 }
 
 /// Stream of the rotation of one layer of one partner in one draw.
@@ -32,64 +64,67 @@ pub fn stream(seed: u64, draw: usize, partner: usize, layer: usize) -> Stream {
     Stream { seed, purpose: Purpose::Rotation, id }
 }
 
-/// One partner's sums, prepared for any number of draws.
-pub struct Rotator {
-    layout: Layout,
-    rows: usize,
-    /// `cov(x_i, v_j) / spread(x_i)`, `[rows, n_neurons]`.
-    scaled: Vec<f32>,
-    /// `cov(v_j, v_k)` of each layer, `[d_mlp, d_mlp]`.
-    grams: Vec<Vec<f32>>,
+/// The rotated neurons of one layer of a partner, in all draws.
+pub struct Chance {
+    product: Product,
+    /// `spread(y_j)`, 0 where the neuron has no correlation: it then contributes
+    /// nothing to any rotated one.
+    spreads: Vec<f64>,
+    draws: Vec<Draw>,
 }
 
-impl Rotator {
-    /// From correlations and the partner's own sums. A partner neuron without
-    /// correlation contributes nothing to any rotated one.
-    pub fn new(rho: &CrossSums, y: &NeuronSums, gram: &GramSums, layout: Layout) -> Self {
-        let spread: Vec<Option<f64>> =
-            (0..layout.n_neurons()).map(|j| y.inverse_spread(j).map(|s| 1.0 / s)).collect();
-        let scale =
-            |(value, spread): (&f64, &Option<f64>)| spread.map_or(0.0, |s| (value * s) as f32);
-        let scaled = rho
-            .values
-            .par_chunks_exact(rho.cols)
-            .flat_map_iter(|row| row.iter().zip(&spread).map(scale))
-            .collect();
-        let centred = |layer: usize, j: usize, k: usize| {
-            let (a, b) = (layer * layout.d_mlp + j, layer * layout.d_mlp + k);
-            let alive = spread[a].is_some() && spread[b].is_some();
-            let cov = gram.get(layer, j, k) - y.sum(a) * y.sum(b) / y.n as f64;
-            if alive { cov as f32 } else { 0.0 }
+struct Draw {
+    rotation: Vec<f32>,
+    /// `1 / spread((RV)_j)`; NaN where the rotated neuron never varies.
+    inverse: Vec<f64>,
+}
+
+impl Chance {
+    /// From the partner's own sums, the Gram sums of the layer (valid for k ≤ j),
+    /// and a rotation for every draw.
+    pub fn new(
+        product: Product,
+        y: Side,
+        layer: usize,
+        gram: &[f64],
+        rotations: impl Iterator<Item = Vec<f32>>,
+    ) -> Self {
+        let neurons = y.layout.neurons(layer);
+        let spread = |j| y.sums.inverse_spread(j).map_or(0.0, |s| 1.0 / s);
+        let spreads: Vec<f64> = neurons.clone().map(spread).collect();
+        let (d, first, n) = (spreads.len(), neurons.start, y.sums.n as f64);
+        let centred = |j: usize, k: usize| {
+            let cov = gram[j.max(k) * d + j.min(k)];
+            let cov = cov - y.sums.sum(first + j) * y.sums.sum(first + k) / n;
+            if spreads[j] > 0.0 && spreads[k] > 0.0 { cov as f32 } else { 0.0 }
         };
-        let d = layout.d_mlp;
-        let of_layer =
-            |layer| (0..d * d).into_par_iter().map(|e| centred(layer, e / d, e % d)).collect();
-        let grams = (0..layout.n_layers).map(of_layer).collect();
-        Self { layout, rows: rho.rows, scaled, grams }
+        let gram: Vec<f32> = (0..d * d).into_par_iter().map(|e| centred(e / d, e % d)).collect();
+        let draw =
+            |rotation: Vec<f32>| Draw { inverse: inverse_spreads(&rotation, &gram), rotation };
+        let draws = rotations.map(draw).collect();
+        Self { product, spreads, draws }
     }
 
-    /// For every reference neuron, the best correlation with any rotated neuron
-    /// of any layer; NaN where the reference neuron has no correlation.
-    pub fn draw(&self, stream_of_layer: impl Fn(usize) -> Stream) -> Vec<f64> {
-        let mut best = vec![f64::NAN; self.rows];
-        for layer in 0..self.layout.n_layers {
-            let r = rotation(stream_of_layer(layer), self.layout.d_mlp);
-            self.best_in_layer(layer, &r, &mut best);
-        }
-        best
-    }
-
-    fn best_in_layer(&self, layer: usize, r: &[f32], best: &mut [f64]) {
-        let (d, width) = (self.layout.d_mlp, self.layout.n_neurons());
-        let inverse = inverse_spreads(r, &self.grams[layer]);
-        let mut rotated = vec![0.0; self.rows.min(ROWS_AT_ONCE) * d];
-        for (i, best) in best.chunks_mut(ROWS_AT_ONCE).enumerate() {
-            let start = i * ROWS_AT_ONCE * width + layer * d;
-            let x = View::strided(&self.scaled[start..], best.len(), d, width);
-            let rotated = &mut rotated[..best.len() * d];
-            matmul_all_cores(x, View::new(r, d, d).t(), rotated);
+    /// Raises the best chance correlation of some neurons, per draw, to that with
+    /// the rotated neurons, given their correlations with the neurons themselves,
+    /// `[neurons, d_mlp]`.
+    pub fn raise<'a>(&self, rho: &[f64], best: impl Iterator<Item = &'a mut [f64]>) {
+        let d = self.spreads.len();
+        let rows = rho.len() / d;
+        let scale = |(value, spread): (&f64, &f64)| {
+            // A correlation that does not exist is left out of all sums.
+            if *spread > 0.0 { (value * spread) as f32 } else { 0.0 }
+        };
+        let scaled: Vec<f32> = rho
+            .par_chunks_exact(d)
+            .flat_map_iter(|row| row.iter().zip(&self.spreads).map(scale))
+            .collect();
+        let mut rotated = vec![0.0; rows * d];
+        for (draw, best) in self.draws.iter().zip(best) {
+            let r = View::new(&draw.rotation, d, d);
+            self.product.write(View::new(&scaled, rows, d), r.t(), &mut rotated);
             best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
-                let rho = row.iter().zip(&inverse).map(|(c, s)| f64::from(*c) * s);
+                let rho = row.iter().zip(&draw.inverse).map(|(c, s)| f64::from(*c) * s);
                 // `max` returns the other operand where one is NaN.
                 *best = rho.fold(*best, f64::max);
             });
@@ -107,4 +142,23 @@ fn inverse_spreads(r: &[f32], gram: &[f32]) -> Vec<f64> {
     };
     let squares = product.chunks_exact(d).zip(r.chunks_exact(d)).map(square);
     squares.map(|s| if s > 0.0 { 1.0 / s.sqrt() } else { f64::NAN }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orthogonal_rows_are_orthonormal() {
+        let d = 70;
+        let r = rotation(BaselineKind::Orthogonal, stream(1, 0, 1, 0), d);
+        let wide: Vec<Vec<f64>> =
+            r.chunks_exact(d).map(|row| row.iter().map(|&v| f64::from(v)).collect()).collect();
+        for (i, a) in wide.iter().enumerate() {
+            for (j, b) in wide.iter().enumerate() {
+                let want = f64::from(u8::from(i == j));
+                assert!((dot(a, b) - want).abs() < 1e-6, "{i} {j}");
+            }
+        }
+    }
 }

@@ -4,9 +4,11 @@
 //! chunk. That leaves ρ as it is and removes the cancellation in
 //! `Σx² − (Σx)²/n` for neurons of large mean.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use crate::backend::kernel::Kernel;
+use super::CHUNK;
 use crate::backend::matmul::Product;
 use crate::backend::pack::View;
 use crate::checkpoint::{Part, State, Visit};
@@ -24,6 +26,11 @@ impl Layout {
     /// Neurons in all.
     pub fn n_neurons(self) -> usize {
         self.n_layers * self.d_mlp
+    }
+
+    /// Neurons of a layer, counted over all layers.
+    pub fn neurons(self, layer: usize) -> Range<usize> {
+        layer * self.d_mlp..(layer + 1) * self.d_mlp
     }
 
     /// Layer of a neuron counted over all layers.
@@ -49,17 +56,16 @@ impl NeuronSums {
         Self { n: 0, pilot: Vec::new(), sum: zeros.clone(), sum_sq: zeros }
     }
 
-    /// Subtracts the pilot from a chunk `[tokens, n_neurons]`, in place, and adds it up.
-    pub fn absorb(&mut self, chunk: &mut [f32]) {
+    /// Subtracts the pilot from tokens `[tokens, n_neurons]`, in place, and adds them up.
+    pub fn absorb(&mut self, tokens: &mut [f32]) {
         let width = self.sum.len();
         if self.pilot.is_empty() {
-            self.pilot = column_means(chunk, width);
+            let first = tokens.len().min(CHUNK * width);
+            self.pilot = column_means(&tokens[..first], width);
         }
-        chunk.par_chunks_exact_mut(width).for_each(|row| {
-            row.iter_mut().zip(&self.pilot).for_each(|(x, p)| *x -= p);
-        });
-        self.n += (chunk.len() / width) as u64;
-        let rows: &[f32] = chunk;
+        self.shift(tokens);
+        self.n += (tokens.len() / width) as u64;
+        let rows: &[f32] = tokens;
         let columns = self.sum.par_chunks_mut(COLUMNS).zip(self.sum_sq.par_chunks_mut(COLUMNS));
         columns.enumerate().for_each(|(block, (sum, sum_sq))| {
             for row in rows.chunks_exact(width) {
@@ -70,6 +76,13 @@ impl NeuronSums {
                     *q += x * x;
                 }
             }
+        });
+    }
+
+    /// Subtracts the pilot from tokens that were added up before, in place.
+    pub fn shift(&self, tokens: &mut [f32]) {
+        tokens.par_chunks_exact_mut(self.sum.len()).for_each(|row| {
+            row.iter_mut().zip(&self.pilot).for_each(|(x, p)| *x -= p);
         });
     }
 
@@ -112,32 +125,54 @@ fn column_means(chunk: &[f32], width: usize) -> Vec<f32> {
     sums.iter().map(|s| (s / tokens) as f32).collect()
 }
 
-/// Σ x_i y_j over tokens, `rows × cols` row-major, of pilot-shifted values.
+/// Σ x_i y_j over tokens of pilot-shifted values, for some layers of x and all of y.
 #[derive(Debug, Clone)]
 pub struct CrossSums {
-    /// Neurons of the reference.
-    pub rows: usize,
-    /// Neurons of the partner.
-    pub cols: usize,
-    /// The sums.
-    pub values: Vec<f64>,
+    x: Layout,
+    y: Layout,
+    /// Layers of x that are summed.
+    pub layers: Range<usize>,
+    /// Row-major, a row for every neuron of those layers.
+    values: Vec<f64>,
 }
 
 impl CrossSums {
     /// All zero.
-    pub fn new(rows: usize, cols: usize) -> Self {
-        Self { rows, cols, values: vec![0.0; rows * cols] }
+    pub fn new(x: Layout, layers: Range<usize>, y: Layout) -> Self {
+        let values = vec![0.0; layers.len() * x.d_mlp * y.n_neurons()];
+        Self { x, y, layers, values }
     }
 
-    /// Adds a chunk of the reference and the same tokens of the partner.
-    pub fn absorb(&mut self, x: &[f32], y: &[f32]) {
-        let tokens = x.len() / self.rows;
-        let x = View::new(x, tokens, self.rows);
-        Product { kernel: Kernel::best(crate::spec::Precision::F32), chain: 1024 }.add(
-            x,
-            View::new(y, tokens, self.cols),
-            &mut self.values,
-        );
+    /// Adds tokens of x, `[tokens, n_neurons]`, and the same of y.
+    pub fn absorb(&mut self, product: Product, x: &[f32], y: &[f32]) {
+        let (width, cols) = (self.x.n_neurons(), self.y.n_neurons());
+        let tokens = x.len() / width;
+        let (first, rows) = (self.layers.start * self.x.d_mlp, self.layers.len() * self.x.d_mlp);
+        let x = View::strided(&x[first..], tokens, rows, width);
+        product.add(x, View::new(y, tokens, cols), &mut self.values);
+    }
+
+    /// Copies the sums of one layer of each: `[d_x, d_y]`.
+    pub fn copy(&self, x_layer: usize, y_layer: usize, out: &mut [f64]) {
+        let rows = self.block(x_layer, y_layer);
+        out.par_chunks_exact_mut(self.y.d_mlp).zip(rows).for_each(|(out, row)| {
+            out.copy_from_slice(row);
+        });
+    }
+
+    /// Copies the same sums with rows and columns exchanged: `[d_y, d_x]`.
+    pub fn copy_transposed(&self, x_layer: usize, y_layer: usize, out: &mut [f64]) {
+        let rows: Vec<&[f64]> = self.block(x_layer, y_layer).collect();
+        out.par_chunks_exact_mut(rows.len()).enumerate().for_each(|(j, out)| {
+            out.iter_mut().zip(&rows).for_each(|(out, row)| *out = row[j]);
+        });
+    }
+
+    fn block(&self, x_layer: usize, y_layer: usize) -> impl IndexedParallelIterator<Item = &[f64]> {
+        let (cols, d) = (self.y.n_neurons(), self.y.d_mlp);
+        let first = (x_layer - self.layers.start) * self.x.d_mlp * cols;
+        let rows = self.values[first..first + self.x.d_mlp * cols].par_chunks_exact(cols);
+        rows.map(move |row| &row[y_layer * d..(y_layer + 1) * d])
     }
 }
 
@@ -162,22 +197,24 @@ impl GramSums {
         Self { layout, layers: vec![layer; layout.n_layers] }
     }
 
-    /// Adds a chunk of pilot-shifted values `[tokens, n_neurons]`.
-    pub fn absorb(&mut self, chunk: &[f32]) {
-        let Layout { d_mlp, .. } = self.layout;
-        let width = self.layout.n_neurons();
-        let tokens = chunk.len() / width;
+    /// Adds pilot-shifted values `[tokens, n_neurons]`.
+    pub fn absorb(&mut self, product: Product, tokens: &[f32]) {
         for (layer, sums) in self.layers.iter_mut().enumerate() {
-            let v = View::strided(&chunk[layer * d_mlp..], tokens, d_mlp, width);
-            Product { kernel: Kernel::best(crate::spec::Precision::F32), chain: 1024 }
-                .add_symmetric(v, sums);
+            product.add_symmetric(layer_of(tokens, self.layout, layer), sums);
         }
     }
 
-    /// Σ v_j v_k of a layer, for any two of its neurons.
-    pub fn get(&self, layer: usize, j: usize, k: usize) -> f64 {
-        self.layers[layer][j.max(k) * self.layout.d_mlp + j.min(k)]
+    /// Σ v_j v_k of a layer, `[d_mlp, d_mlp]`.
+    pub fn layer(&self, layer: usize) -> &[f64] {
+        &self.layers[layer]
     }
+}
+
+/// One layer of values `[tokens, n_neurons]`.
+pub fn layer_of(tokens: &[f32], layout: Layout, layer: usize) -> View<'_> {
+    let width = layout.n_neurons();
+    let first = (layer * layout.d_mlp).min(tokens.len());
+    View::strided(&tokens[first..], tokens.len() / width, layout.d_mlp, width)
 }
 
 impl State for GramSums {

@@ -6,7 +6,7 @@ use super::oracle::{pearson, rotate, series};
 use super::random::{Purpose, Stream};
 use super::rotation::{rotation, stream};
 use super::*;
-use crate::spec::{Baseline, BaselineKind};
+use crate::spec::{Baseline, BaselineKind, Precision};
 
 const X: Layout = Layout { n_layers: 2, d_mlp: 5 };
 const Y: Layout = Layout { n_layers: 3, d_mlp: 4 };
@@ -30,21 +30,44 @@ fn activations(layout: Layout, tokens: usize, id: u64) -> Vec<f32> {
     (0..tokens * n).map(value).collect()
 }
 
-fn baseline(kind: BaselineKind) -> Baseline {
-    Baseline { kind, draws: 2, seed: 77 }
+fn study(models: &[Layout], kind: BaselineKind) -> Study {
+    Study {
+        models: models.to_vec(),
+        judged: vec![0],
+        baseline: Baseline { kind, draws: 2, seed: 77 },
+        precision: Precision::F32,
+        top: 1,
+    }
 }
 
-/// Feeds chunks as the run does and finishes.
-fn correlate(x: &[f32], y: &[f32], baseline: &Baseline) -> (Pair, NeuronSums) {
-    let partner = Partner { index: 1, layout: Y };
-    let mut correlator = Correlator::new(X, &[partner], baseline);
-    let (nx, ny) = (X.n_neurons(), Y.n_neurons());
-    for (x, y) in x.chunks(CHUNK * nx).zip(y.chunks(CHUNK * ny)) {
-        let (mut x, mut y) = (x.to_vec(), y.to_vec());
-        correlator.absorb(&mut x, &mut [&mut y]);
+/// Every way to keep what went by.
+const KEEPS: [Keep; 3] = [Keep::Tokens, Keep::Sums { passes: 1 }, Keep::Sums { passes: 2 }];
+
+/// Feeds tokens as the run does, pass by pass.
+fn correlate_all(study: &Study, keep: Keep, models: &[&[f32]]) -> Correlator {
+    let mut correlator = Correlator::new(study.clone(), keep);
+    loop {
+        let width = |model: usize| study.models[model].n_neurons();
+        let tokens = models[0].len() / width(0);
+        for start in (0..tokens).step_by(TOKENS_AT_ONCE) {
+            let end = (start + TOKENS_AT_ONCE).min(tokens);
+            let part =
+                |model: usize| models[model][start * width(model)..end * width(model)].to_vec();
+            let mut parts: Vec<Vec<f32>> = (0..models.len()).map(part).collect();
+            let mut parts: Vec<&mut [f32]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
+            correlator.absorb(&mut parts);
+        }
+        if !correlator.end_pass(&|| Ok(())).expect("nobody stops it") {
+            return correlator;
+        }
     }
-    let own = correlator.reference().clone();
-    (correlator.finish().remove(0), own)
+}
+
+/// The first model against the second.
+fn correlate(x: &[f32], y: &[f32], kind: BaselineKind) -> (Pair, NeuronSums) {
+    let correlator = correlate_all(&study(&[X, Y], kind), KEEPS[1], &[x, y]);
+    let own = correlator.own(0).clone();
+    (correlator.finish().remove(0).remove(0), own)
 }
 
 fn all_series(values: &[f32], layout: Layout) -> Vec<Vec<f64>> {
@@ -65,32 +88,98 @@ fn assert_close(got: &[f64], want: &[f64]) {
 }
 
 fn rhos(pair: &Pair) -> Vec<f64> {
-    pair.best.iter().map(|b| b.map_or(f64::NAN, |b| b.rho)).collect()
+    (0..pair.neurons()).map(|i| pair.best(i).map_or(f64::NAN, |b| b.rho)).collect()
 }
 
 #[test]
 fn best_matches_and_rotated_chance_are_those_of_the_definition() {
     let tokens = 2 * CHUNK + 300;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
-    let baseline = baseline(BaselineKind::Rotation);
-    let (pair, _) = correlate(&x, &y, &baseline);
-    let (x, y) = (all_series(&x, X), all_series(&y, Y));
-    assert_close(&rhos(&pair), &best_by_definition(&x, &y));
-    for (draw, got) in pair.baseline.iter().enumerate() {
-        let rotated: Vec<Vec<f64>> = y
-            .chunks(Y.d_mlp)
-            .enumerate()
-            .flat_map(|(layer, v)| rotate(&rotation(stream(77, draw, 1, layer), Y.d_mlp), v))
-            .collect();
-        assert_close(got, &best_by_definition(&x, &rotated));
+    for kind in [BaselineKind::Rotation, BaselineKind::Orthogonal] {
+        let (pair, _) = correlate(&x, &y, kind);
+        let (x, y) = (all_series(&x, X), all_series(&y, Y));
+        assert_close(&rhos(&pair), &best_by_definition(&x, &y));
+        for (draw, got) in pair.baseline.iter().enumerate() {
+            let r = |layer| rotation(kind, stream(77, draw, 1, layer), Y.d_mlp);
+            let layers = y.chunks(Y.d_mlp).enumerate();
+            let rotated: Vec<_> = layers.flat_map(|(layer, v)| rotate(&r(layer), v)).collect();
+            assert_close(got, &best_by_definition(&x, &rotated));
+        }
     }
+}
+
+#[test]
+fn whatever_is_kept_the_bits_are_the_same() {
+    let tokens = TOKENS_AT_ONCE + CHUNK + 300;
+    let layouts = [X, Y, X];
+    let models: Vec<Vec<f32>> =
+        (1..).zip(layouts).map(|(id, layout)| activations(layout, tokens, id)).collect();
+    let models: Vec<&[f32]> = models.iter().map(Vec::as_slice).collect();
+    for kind in [BaselineKind::Rotation, BaselineKind::Permutation, BaselineKind::Gaussian] {
+        let study = Study { judged: vec![1, 0, 2], top: 3, ..study(&layouts, kind) };
+        let found = KEEPS.map(|keep| correlate_all(&study, keep, &models).finish());
+        for (i, all) in found[0].iter().flatten().enumerate() {
+            for (keep, other) in KEEPS.iter().zip(&found).skip(1) {
+                let other = other.iter().flatten().nth(i).expect("as many pairs");
+                assert_eq!(all.histogram, other.histogram, "{kind:?} {keep:?}");
+                assert_eq!(all.baseline, other.baseline, "{kind:?} {keep:?}");
+                for neuron in 0..all.neurons() {
+                    assert!(all.top(neuron).eq(other.top(neuron)), "{kind:?} {keep:?} {neuron}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pair_is_the_same_whoever_else_is_judged() {
+    let tokens = CHUNK + 300;
+    let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
+    for kind in [BaselineKind::Rotation, BaselineKind::Gaussian] {
+        let both = Study { judged: vec![0, 1], ..study(&[X, Y], kind) };
+        let found = correlate_all(&both, KEEPS[1], &[&x, &y]).finish();
+        let alone = |judged| {
+            let study = Study { judged: vec![judged], ..study(&[X, Y], kind) };
+            correlate_all(&study, KEEPS[1], &[&x, &y]).finish().remove(0).remove(0)
+        };
+        assert_eq!((&found[0][0], &found[1][0]), (&alone(0), &alone(1)), "{kind:?}");
+    }
+}
+
+#[test]
+fn the_spread_is_that_of_all_correlations() {
+    let tokens = CHUNK;
+    let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
+    let study = Study { top: 4, ..study(&[X, Y], BaselineKind::Rotation) };
+    let pair = correlate_all(&study, KEEPS[0], &[&x, &y]).finish().remove(0).remove(0);
+    let (x, y) = (all_series(&x, X), all_series(&y, Y));
+    let of = |x: &Vec<f64>| y.iter().map(|y| pearson(x, y)).collect::<Vec<f64>>();
+    let rows: Vec<Vec<f64>> = x.iter().map(of).collect();
+    let all: Vec<f64> = rows.concat();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    assert!((pair.moments.moments().mean - mean).abs() < TOLERANCE);
+    assert_eq!(pair.histogram.iter().sum::<f64>(), all.len() as f64);
+    for (i, row) in rows.iter().enumerate() {
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        let top: Vec<usize> = pair.top(i).map(|best| best.neuron).collect();
+        assert_eq!(top, order[..4], "{i}");
+    }
+}
+
+#[test]
+fn an_impatient_watch_stops_the_comparison() {
+    let values = activations(X, CHUNK, 1);
+    let mut correlator = Correlator::new(study(&[X, X], BaselineKind::Rotation), KEEPS[0]);
+    correlator.absorb(&mut [&mut values.clone(), &mut values.clone()]);
+    assert_eq!(correlator.end_pass(&|| Err(Stopped)), Err(Stopped));
 }
 
 #[test]
 fn permuted_chance_is_that_of_the_definition() {
     let tokens = CHUNK + 200;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
-    let (pair, _) = correlate(&x, &y, &baseline(BaselineKind::Permutation));
+    let (pair, _) = correlate(&x, &y, BaselineKind::Permutation);
     let (x, y) = (all_series(&x, X), all_series(&y, Y));
     let order = |draw: u64| -> Vec<usize> {
         let of_chunk = |(chunk, len): (u64, usize)| {
@@ -112,7 +201,7 @@ fn permuted_chance_is_that_of_the_definition() {
 fn chance_of_noise_is_small_over_many_tokens() {
     let tokens = 8 * CHUNK;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
-    let (pair, _) = correlate(&x, &y, &baseline(BaselineKind::Gaussian));
+    let (pair, _) = correlate(&x, &y, BaselineKind::Gaussian);
     // The largest of 12 correlations of independent series, each of standard
     // deviation 1/√n: beyond five of them is no chance.
     let bound = 5.0 / (tokens as f64).sqrt();
@@ -123,10 +212,10 @@ fn chance_of_noise_is_small_over_many_tokens() {
 fn a_model_matches_itself_neuron_by_neuron() {
     let tokens = CHUNK;
     let values = activations(Y, tokens, 3);
-    let partner = Partner { index: 1, layout: Y };
-    let mut correlator = Correlator::new(Y, &[partner], &baseline(BaselineKind::Rotation));
-    correlator.absorb(&mut values.clone(), &mut [&mut values.clone()]);
-    for (i, best) in correlator.finish()[0].best.iter().enumerate() {
+    let study = study(&[Y, Y], BaselineKind::Rotation);
+    let pair = correlate_all(&study, KEEPS[1], &[&values, &values]).finish().remove(0).remove(0);
+    for i in 0..pair.neurons() {
+        let best = pair.best(i);
         let best = best.expect("a live neuron");
         assert!(best.neuron == i && (best.rho - 1.0).abs() < TOLERANCE, "{i}: {best:?}");
     }
@@ -137,14 +226,10 @@ fn the_best_pair_is_the_same_from_either_side() {
     let tokens = CHUNK + 77;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     let best_pair = |from: Layout, a: &[f32], to: Layout, b: &[f32]| {
-        let partner = Partner { index: 1, layout: to };
-        let mut correlator = Correlator::new(from, &[partner], &baseline(BaselineKind::Rotation));
-        let (na, nb) = (from.n_neurons(), to.n_neurons());
-        for (a, b) in a.chunks(CHUNK * na).zip(b.chunks(CHUNK * nb)) {
-            correlator.absorb(&mut a.to_vec(), &mut [&mut b.to_vec()]);
-        }
-        let best = correlator.finish().remove(0).best;
-        let pairs = best.iter().enumerate().filter_map(|(i, b)| b.map(|b| (i, b.neuron, b.rho)));
+        let study = study(&[from, to], BaselineKind::Rotation);
+        let pair = correlate_all(&study, KEEPS[1], &[a, b]).finish().remove(0).remove(0);
+        let best = (0..pair.neurons()).map(|i| pair.best(i));
+        let pairs = best.enumerate().filter_map(|(i, b)| b.map(|b| (i, b.neuron, b.rho)));
         pairs.max_by(|a, b| a.2.total_cmp(&b.2)).expect("a live pair")
     };
     let (i, j, rho) = best_pair(X, &x, Y, &y);
@@ -167,13 +252,13 @@ fn neurons_that_never_vary_or_are_not_finite_have_no_correlation() {
     // One dead and one diverged partner neuron, in layers that others live in.
     set(&mut y, ny, 0, -0.3);
     y[5] = f32::NAN;
-    let (pair, own) = correlate(&x, &y, &baseline(BaselineKind::Rotation));
-    let none: Vec<usize> = (0..nx).filter(|&i| pair.best[i].is_none()).collect();
+    let (pair, own) = correlate(&x, &y, BaselineKind::Rotation);
+    let none: Vec<usize> = (0..nx).filter(|&i| pair.best(i).is_none()).collect();
     assert_eq!(none, [4, 7, 8]);
     assert_eq!((own.non_finite(4), own.non_finite(7), own.non_finite(8)), (false, true, true));
     assert!(own.inverse_spread(4).is_none());
     for i in (0..nx).filter(|i| !none.contains(i)) {
-        assert!(pair.best[i].is_some_and(|b| b.rho.is_finite() && b.neuron != 0 && b.neuron != 5));
+        assert!(pair.best(i).is_some_and(|b| b.rho.is_finite() && b.neuron != 0 && b.neuron != 5));
         assert!(pair.baseline.iter().all(|draw| draw[i].is_finite()));
     }
 }
@@ -185,8 +270,8 @@ proptest! {
         let tokens = 200;
         let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
         let moved: Vec<f32> = x.iter().map(|v| shift + scale * v).collect();
-        let baseline = baseline(BaselineKind::Rotation);
-        let (plain, moved) = (correlate(&x, &y, &baseline).0, correlate(&moved, &y, &baseline).0);
+        let correlate = |x| correlate(x, &y, BaselineKind::Rotation).0;
+        let (plain, moved) = (correlate(&x), correlate(&moved));
         for (a, b) in rhos(&plain).iter().zip(rhos(&moved)) {
             // The shift costs digits of the f32 values themselves.
             prop_assert!((a - b).abs() < 2e-4, "{} {}", a, b);

@@ -2,12 +2,14 @@
 
 mod summary;
 
+use serde::Serialize;
+
 use crate::correlation::excess::{Agreement, agreements};
-use crate::correlation::{NeuronSums, Pair};
+use crate::correlation::{Best, NeuronSums, Pair};
 use crate::error::{Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedModel};
 use crate::spec::SparsityKind;
-use crate::stats::{ActivationSums, WeightStatistics};
+use crate::stats::{ActivationSums, Moments, WeightStatistics};
 use crate::table::{NeuronId, Table, published_row};
 
 pub use summary::{Published, Share, Signature, Summary, Timing, Top};
@@ -21,6 +23,69 @@ pub struct Findings {
     pub extra: Vec<Extra>,
     /// The headline.
     pub summary: Summary,
+    /// How correlations with each partner are spread, in the order of the family.
+    pub partners: Vec<Partner>,
+}
+
+/// The correlations of all neurons with all neurons of one partner.
+#[derive(Debug, Clone, Serialize)]
+pub struct Partner {
+    /// The partner.
+    pub partner: String,
+    /// Pairs of neurons that have a correlation.
+    pub pairs: f64,
+    /// Moments of ρ over these pairs.
+    pub rho: Moments,
+    /// Counts of ρ in bins of equal width from −1 to 1.
+    pub histogram: Vec<f64>,
+    /// Best partner neurons of each neuron, best first.
+    #[serde(skip)]
+    pub top: Vec<Vec<(NeuronId, f64)>>,
+}
+
+impl Partner {
+    fn draw(model: &PlannedModel, pair: &Pair) -> Self {
+        let d_mlp = model.layout().d_mlp;
+        let named = |best: Best| (NeuronId::of(best.neuron, d_mlp), best.rho);
+        Self {
+            partner: model.name.clone(),
+            pairs: pair.histogram.iter().sum(),
+            rho: pair.moments.moments(),
+            histogram: pair.histogram.clone(),
+            top: (0..pair.neurons()).map(|i| pair.top(i).map(named).collect()).collect(),
+        }
+    }
+}
+
+/// What a run found: of the reference, and of every model judged beside it.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Of the reference.
+    pub reference: Findings,
+    /// Of the others, in the order of the spec.
+    pub also: Vec<Findings>,
+}
+
+impl Outcome {
+    /// Adds how long it took.
+    #[must_use]
+    pub fn timed(mut self, timing: Timing) -> Self {
+        self.reference.summary.timing = Some(timing);
+        self
+    }
+}
+
+/// What findings are drawn from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The comparison with each partner, in the order of the family.
+    pub pairs: &'a [Pair],
+    /// Sums over the model's own neurons.
+    pub own: &'a NeuronSums,
+    /// Statistics of their activations.
+    pub activations: &'a ActivationSums,
+    /// Statistics of their weights.
+    pub weights: &'a [WeightStatistics],
 }
 
 /// One row of `neurons-extra.csv`.
@@ -52,50 +117,40 @@ pub struct Match {
 }
 
 impl Findings {
-    /// Draws the findings of a run.
+    /// Draws the findings about one of the models judged, given by its place in
+    /// the family.
     ///
     /// # Errors
-    /// If no neuron of the reference has a correlation.
-    pub fn draw(
-        plan: &Plan,
-        pairs: &[Pair],
-        own: &NeuronSums,
-        activations: &ActivationSums,
-        weights: &[WeightStatistics],
-    ) -> Result<Self> {
-        let agreements = agreements(pairs);
+    /// If none of its neurons has a correlation.
+    pub fn draw(plan: &Plan, judged: usize, sources: &Sources) -> Result<Self> {
+        let agreements = agreements(sources.pairs);
         if agreements.iter().all(Option::is_none) {
-            let problem = "no neuron of the reference has a correlation with every partner";
+            let problem = "no neuron of it has a correlation with every partner";
             let remedy = "check the weights and give more text";
-            return Err(Error::new(Kind::Model, &plan.spec.models.reference, problem, remedy));
+            return Err(Error::new(Kind::Model, &plan.models[judged].name, problem, remedy));
         }
-        let table = draw_table(plan, &agreements, activations, weights);
+        let table = draw_table(plan, judged, &agreements, sources);
         let extra = (0..agreements.len())
-            .map(|i| draw_extra(plan, pairs, own, activations, agreements[i].as_ref(), i))
+            .map(|i| draw_extra(plan, judged, sources, agreements[i].as_ref(), i))
             .collect::<Vec<_>>();
-        let summary = Summary::draw(plan, &table, &extra, pairs);
-        Ok(Self { table, extra, summary })
-    }
-
-    /// Adds how long it took.
-    #[must_use]
-    pub fn timed(mut self, timing: Timing) -> Self {
-        self.summary.timing = Some(timing);
-        self
+        let summary = Summary::draw(plan, judged, &table, &extra, sources.pairs);
+        let partners = plan.partners(judged).zip(sources.pairs);
+        let partners = partners.map(|(i, pair)| Partner::draw(&plan.models[i], pair)).collect();
+        Ok(Self { table, extra, summary, partners })
     }
 }
 
 fn draw_table(
     plan: &Plan,
+    judged: usize,
     agreements: &[Option<Agreement>],
-    activations: &ActivationSums,
-    weights: &[WeightStatistics],
+    sources: &Sources,
 ) -> Table {
-    let d_mlp = plan.reference().layout().d_mlp;
+    let d_mlp = plan.models[judged].layout().d_mlp;
     let mut table = Table::new();
-    for (i, (agreement, weights)) in agreements.iter().zip(weights).enumerate() {
-        let activation = activations.statistics(i, plan.spec.statistics.sparsity);
-        let id = NeuronId { layer: i / d_mlp, neuron: i % d_mlp };
+    for (i, (agreement, weights)) in agreements.iter().zip(sources.weights).enumerate() {
+        let activation = sources.activations.statistics(i, plan.spec.statistics.sparsity);
+        let id = NeuronId::of(i, d_mlp);
         table.push(id, published_row(agreement.as_ref(), &activation, weights));
     }
     table
@@ -103,16 +158,15 @@ fn draw_table(
 
 fn draw_extra(
     plan: &Plan,
-    pairs: &[Pair],
-    own: &NeuronSums,
-    activations: &ActivationSums,
+    judged: usize,
+    sources: &Sources,
     agreement: Option<&Agreement>,
     i: usize,
 ) -> Extra {
+    let Sources { pairs, own, activations, .. } = *sources;
     let one = |(partner, pair): (usize, &Pair)| {
-        let best = pair.best[i]?;
-        let d_mlp = plan.models[partner].layout().d_mlp;
-        let id = NeuronId { layer: best.neuron / d_mlp, neuron: best.neuron % d_mlp };
+        let best = pair.best(i)?;
+        let id = NeuronId::of(best.neuron, plan.models[partner].layout().d_mlp);
         let draws = pair.baseline.len() as f64;
         let baseline = pair.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws;
         Some(Match { id, rho: best.rho, baseline })
@@ -120,7 +174,7 @@ fn draw_extra(
     let non_finite = own.non_finite(i);
     let published = activations.statistics(i, SparsityKind::PublishedBin);
     Extra {
-        matches: plan.partners().zip(pairs).map(one).collect(),
+        matches: plan.partners(judged).zip(pairs).map(one).collect(),
         baseline_sd: agreement.map_or(f64::NAN, |a| a.baseline_sd),
         note_sparsity: published.note_sparsity,
         published_sparsity: published.sparsity,

@@ -6,7 +6,7 @@ use super::Extra;
 use crate::corpus::tokens::TokenCount;
 use crate::correlation::excess::depth_matrix;
 use crate::correlation::{Layout, Pair};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedModel};
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::{Column, Table};
 
@@ -131,14 +131,21 @@ const TOP: usize = 10;
 
 impl Summary {
     /// Draws the headline from the table and the pairs.
-    pub(super) fn draw(plan: &Plan, table: &Table, extra: &[Extra], pairs: &[Pair]) -> Self {
+    pub(super) fn draw(
+        plan: &Plan,
+        judged: usize,
+        table: &Table,
+        extra: &[Extra],
+        pairs: &[Pair],
+    ) -> Self {
         let excess = table.column(Column::ExcessCorr);
         let threshold = plan.spec.correlation.threshold;
         let thresholds =
             std::iter::once(threshold).chain(plan.spec.correlation.also_report.clone());
-        let layout = plan.reference().layout();
-        let partners: Vec<String> = plan.partners().map(|i| plan.models[i].name.clone()).collect();
-        let layouts: Vec<Layout> = plan.partners().map(|i| plan.models[i].layout()).collect();
+        let layout = plan.models[judged].layout();
+        let others = plan.partners(judged).map(|i| &plan.models[i]);
+        let partners: Vec<String> = others.clone().map(|m| m.name.clone()).collect();
+        let layouts: Vec<Layout> = others.map(PlannedModel::layout).collect();
         let named = |test: &dyn Fn(&Extra) -> bool| {
             let marked = table.ids.iter().zip(extra).filter(|(_, e)| test(e));
             marked.map(|(id, _)| id.to_string()).collect()
@@ -146,7 +153,7 @@ impl Summary {
         Self {
             schema: 1,
             experiment: plan.spec.name.clone(),
-            reference: plan.spec.models.reference.clone(),
+            reference: plan.models[judged].name.clone(),
             tokens: plan.tokens.count(),
             neurons: table.ids.len(),
             dead: named(&|e| e.dead),

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Config;
 use super::hooks::{HookPoint, Hooks, Site};
-use super::ops::{causal_softmax, gelu_new, layer_norm};
+use super::ops::{causal_softmax, gelu_all, layer_norm};
 use super::weights::{Block, Linear, Norm, Weights};
 use crate::backend::matmul::{add_affine, affine, matmul, matmul_all_cores};
 use crate::backend::pack::View;
@@ -15,6 +15,9 @@ use crate::error::Result;
 
 /// Values handled by one task of an elementwise loop.
 const VALUES_PER_TASK: usize = 1 << 15;
+
+/// Queries of a row that attend together.
+const QUERIES: usize = 96;
 
 /// A GPT-2 ready to run.
 #[derive(Debug, Clone)]
@@ -117,14 +120,21 @@ impl Gpt2 {
     fn attend(&self, qkv: &[f32], scale: f32, out: &mut [f32]) {
         let (d, d_head) = (self.config.d_model, self.config.d_head());
         let len = out.len() / d;
-        let mut scores = vec![0.0; len * len];
+        let mut scores = vec![0.0; QUERIES.min(len) * len];
         for head in 0..self.config.n_heads {
-            let part =
-                |which: usize| View::strided(&qkv[which * d + head * d_head..], len, d_head, 3 * d);
-            matmul(part(0), part(1).t(), &mut scores, len);
-            scores.iter_mut().for_each(|s| *s *= scale);
-            causal_softmax(&mut scores, len);
-            matmul(View::new(&scores, len, len), part(2), &mut out[head * d_head..], d);
+            let part = |which: usize, from: usize, to: usize| {
+                let first = from * 3 * d + which * d + head * d_head;
+                View::strided(&qkv[first..], to - from, d_head, 3 * d)
+            };
+            // Some queries at a time, so that most of what none of them sees is left out.
+            for from in (0..len).step_by(QUERIES) {
+                let to = (from + QUERIES).min(len);
+                let scores = &mut scores[..(to - from) * to];
+                matmul(part(0, from, to), part(1, 0, to).t(), scores, to);
+                causal_softmax(scores, to, from, scale);
+                let out = &mut out[from * d + head * d_head..];
+                matmul(View::new(scores, to - from, to), part(2, 0, to), out, d);
+            }
         }
     }
 
@@ -133,9 +143,7 @@ impl Gpt2 {
         let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
         let mut neurons = linear(&self.normed(resid, &block.ln_2), &block.mlp_in, d);
         at(Site::MlpPre, &mut neurons, d_mlp);
-        neurons
-            .par_chunks_mut(VALUES_PER_TASK)
-            .for_each(|values| values.iter_mut().for_each(|v| *v = gelu_new(*v)));
+        neurons.par_chunks_mut(VALUES_PER_TASK).for_each(gelu_all);
         at(Site::MlpPost, &mut neurons, d_mlp);
         add_linear(&neurons, &block.mlp_out, d_mlp, resid);
     }

@@ -1,8 +1,10 @@
 //! The elementwise parts of a transformer: LayerNorm, GELU, softmax.
 
+use crate::backend::wide::widened;
+
 /// e^x in f32 within 2 units in the last place, written so that the compiler
 /// can vectorise loops over it (the standard library's is a call per value).
-#[inline]
+#[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
@@ -26,7 +28,7 @@ pub fn exp(x: f32) -> f32 {
 /// GELU in its tanh form, `gelu_new`: `x/2 (1 + tanh u)` with
 /// `u = √(2/π) (x + 0.044715 x³)`, here as `x / (1 + e^(−2u))`, which loses no
 /// digits for large negative x.
-#[inline]
+#[inline(always)]
 pub fn gelu_new(x: f32) -> f32 {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     let u = SQRT_2_OVER_PI * (x + 0.044_715 * x * x * x);
@@ -34,6 +36,7 @@ pub fn gelu_new(x: f32) -> f32 {
 }
 
 /// Sum in eight interleaved parts: fixed order, and fast.
+#[inline(always)]
 fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     let mut parts = [0.0_f32; 8];
     for (i, v) in values.enumerate() {
@@ -42,31 +45,49 @@ fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     parts.iter().sum()
 }
 
-/// LayerNorm of each row: `(x − mean) / √(var + eps) · gain + bias`, two passes.
-/// `x` and `out` are `[tokens, d_model]`, gain and bias `[d_model]`.
-pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-    let d = gain.len();
-    for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-        let mean = sum(row.iter().copied()) / d as f32;
-        let var = sum(row.iter().map(|v| (v - mean) * (v - mean))) / d as f32;
-        let scale = 1.0 / (var + eps).sqrt();
-        for (((o, v), g), b) in out.iter_mut().zip(row).zip(gain).zip(bias) {
-            *o = (v - mean) * scale * g + b;
+widened! {
+    /// LayerNorm of each row: `(x − mean) / √(var + eps) · gain + bias`, two passes.
+    /// `x` and `out` are `[tokens, d_model]`, gain and bias `[d_model]`.
+    pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        let d = gain.len();
+        for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+            let mean = sum(row.iter().copied()) / d as f32;
+            let var = sum(row.iter().map(|v| (v - mean) * (v - mean))) / d as f32;
+            let scale = 1.0 / (var + eps).sqrt();
+            for (((o, v), g), b) in out.iter_mut().zip(row).zip(gain).zip(bias) {
+                *o = (v - mean) * scale * g + b;
+            }
         }
     }
 }
 
-/// Causal softmax of a square matrix of scores `[len, len]`, in place: row i
-/// attends to columns 0..=i, and the rest becomes 0.
-pub fn causal_softmax(scores: &mut [f32], len: usize) {
-    for (i, row) in scores.chunks_exact_mut(len).enumerate() {
-        let (seen, hidden) = row.split_at_mut(i + 1);
-        let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        seen.iter_mut().for_each(|s| *s = exp(*s - max));
-        let total = 1.0 / sum(seen.iter().copied());
-        seen.iter_mut().for_each(|s| *s *= total);
-        hidden.fill(0.0);
+widened! {
+    /// [`gelu_new`] of every value, in place.
+    pub fn gelu_all(values: &mut [f32]) {
+        values.iter_mut().for_each(|v| *v = gelu_new(*v));
     }
+}
+
+widened! {
+    /// Causal softmax of scores, `len` columns, times `scale`, in place: the rows are
+    /// those of positions `first` on, row i attends to columns 0..=first + i, and the
+    /// rest becomes 0.
+    pub fn causal_softmax(scores: &mut [f32], len: usize, first: usize, scale: f32) {
+        for (i, row) in scores.chunks_exact_mut(len).enumerate() {
+            softmax_row(row, first + i, scale);
+        }
+    }
+}
+
+#[inline(always)]
+fn softmax_row(row: &mut [f32], position: usize, scale: f32) {
+    let (seen, hidden) = row.split_at_mut(position + 1);
+    seen.iter_mut().for_each(|s| *s *= scale);
+    let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    seen.iter_mut().for_each(|s| *s = exp(*s - max));
+    let total = 1.0 / sum(seen.iter().copied());
+    seen.iter_mut().for_each(|s| *s *= total);
+    hidden.fill(0.0);
 }
 
 #[cfg(test)]
@@ -114,10 +135,13 @@ mod tests {
 
     #[test]
     fn softmax_sees_no_future() {
-        let mut scores = vec![0.0, 9.0, 9.0, 1.0, 1.0, 9.0, 2.0, 2.0, 2.0];
-        causal_softmax(&mut scores, 3);
+        let mut scores = [0.0, 9.0, 9.0, 1.0, 1.0, 9.0, 2.0, 2.0, 2.0];
+        let mut last = scores[3..].to_vec();
+        causal_softmax(&mut scores, 3, 0, 1.0);
         assert_relative_eq!(scores[..3], [1.0, 0.0, 0.0]);
         assert_relative_eq!(scores[3..6], [0.5, 0.5, 0.0]);
         assert_relative_eq!(scores[6..], [1.0 / 3.0; 3], epsilon = 1e-6);
+        causal_softmax(&mut last, 3, 1, 1.0);
+        assert_eq!(last, scores[3..], "some rows alone");
     }
 }

@@ -9,25 +9,53 @@ use serde::Serialize;
 use crate::backend::kernel::Kernel;
 use crate::correlation::CHUNK;
 use crate::error::Result;
-use crate::findings::{Extra, Findings};
+use crate::findings::{Extra, Findings, Outcome, Partner};
 use crate::plan::Plan;
 use crate::spec::Spec;
 use crate::store::{MARK, RunDirectory, folder_of};
 use crate::table::{NeuronId, cell};
 
-/// Writes all files of a run to `target`, which appears whole or not at all.
+/// Writes all files of a run to `target`, which appears whole or not at all. The
+/// files of a model that is judged beside the reference have its name in theirs.
 ///
 /// # Errors
 /// If the folder cannot be written.
-pub fn write(plan: &Plan, findings: &Findings, directory: RunDirectory) -> Result<PathBuf> {
-    directory.write("neurons.csv", |out| findings.table.write_csv(out))?;
-    directory.write("neurons-extra.csv", |out| write_extra(plan, findings, out))?;
-    directory.write_json("summary.json", &findings.summary)?;
+pub fn write(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<PathBuf> {
+    write_one(&outcome.reference, "", &directory)?;
+    for findings in &outcome.also {
+        write_one(findings, &format!("-{}", findings.summary.reference), &directory)?;
+    }
     directory.write_json(MARK, &Provenance::of(plan))?;
     directory.commit()
 }
 
-fn write_extra(plan: &Plan, findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_one(findings: &Findings, suffix: &str, directory: &RunDirectory) -> Result<()> {
+    directory.write(&format!("neurons{suffix}.csv"), |out| findings.table.write_csv(out))?;
+    directory.write(&format!("neurons-extra{suffix}.csv"), |out| write_extra(findings, out))?;
+    directory.write_json(&format!("summary{suffix}.json"), &findings.summary)?;
+    directory.write_json(&format!("correlations{suffix}.json"), &findings.partners)?;
+    if findings.partners.iter().any(|p| p.top.iter().any(|top| top.len() > 1)) {
+        directory.write(&format!("partners{suffix}.csv"), |out| write_partners(findings, out))?;
+    }
+    Ok(())
+}
+
+/// A row for each neuron, partner model and rank.
+fn write_partners(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["neuron", "model", "rank", "partner", "corr"])?;
+    for (i, id) in findings.table.ids.iter().enumerate() {
+        for Partner { partner, top, .. } in &findings.partners {
+            for (rank, (other, rho)) in top[i].iter().enumerate() {
+                let (rank, rho) = ((rank + 1).to_string(), rho.to_string());
+                csv.write_record([&id.to_string(), partner, &rank, &other.to_string(), &rho])?;
+            }
+        }
+    }
+    csv.flush()
+}
+
+fn write_extra(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     let fixed = [
         "layer",
@@ -38,10 +66,11 @@ fn write_extra(plan: &Plan, findings: &Findings, out: &mut dyn Write) -> std::io
         "dead",
         "non_finite",
     ];
-    let per_partner = plan.partners().flat_map(|i| {
-        let name = &plan.models[i].name;
-        ["best", "corr", "baseline"].map(|what| format!("{what}_{name}"))
-    });
+    let per_partner = findings
+        .summary
+        .partners
+        .iter()
+        .flat_map(|name| ["best", "corr", "baseline"].map(|what| format!("{what}_{name}")));
     csv.write_record(fixed.map(String::from).into_iter().chain(per_partner))?;
     for (id, extra) in findings.table.ids.iter().zip(&findings.extra) {
         csv.write_record(extra_record(*id, extra))?;

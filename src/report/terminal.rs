@@ -2,17 +2,17 @@
 
 use std::fmt::{self, Write};
 
-use crate::findings::{Share, Signature, Summary};
+use crate::findings::{Findings, Outcome, Share, Signature, Summary};
 
 /// The summary as text.
-pub fn summary(summary: &Summary) -> String {
+pub fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut text, summary);
+    let _ = write(&mut text, &outcome.reference.summary, &outcome.also);
     text
 }
 
-fn write(out: &mut String, s: &Summary) -> fmt::Result {
+fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     let t = &s.tokens;
     writeln!(out, "{}: model {} against {}", s.experiment, s.reference, s.partners.join(", "))?;
     writeln!(
@@ -25,6 +25,7 @@ fn write(out: &mut String, s: &Summary) -> fmt::Result {
     write_shares(out, s)?;
     write_top(out, s)?;
     write_signatures(out, &s.signatures)?;
+    write_also(out, also)?;
     if let Some(timing) = &s.timing {
         let all = timing.load_s + timing.tokens_s + timing.finish_s;
         let rate = t.used as f64 / timing.tokens_s;
@@ -42,14 +43,15 @@ fn flagged(s: &Summary) -> String {
     part(&s.dead, "never vary") + &part(&s.non_finite, "not finite")
 }
 
+fn share(share: &Share) -> String {
+    format!(
+        "{:.2} % above {} ({} of {})",
+        share.percent, share.threshold, share.universal, share.of
+    )
+}
+
 fn write_shares(out: &mut String, s: &Summary) -> fmt::Result {
-    let describe = |share: &Share| {
-        format!(
-            "{:.2} % above {} ({} of {})",
-            share.percent, share.threshold, share.universal, share.of
-        )
-    };
-    let shares: Vec<String> = s.shares.iter().map(describe).collect();
+    let shares: Vec<String> = s.shares.iter().map(share).collect();
     writeln!(out, "universal neurons, by excess correlation")?;
     writeln!(out, "  {}", shares.join(" · "))?;
     let layers = s.by_layer.iter().enumerate();
@@ -89,6 +91,17 @@ fn write_signatures(out: &mut String, signatures: &[Signature]) -> fmt::Result {
             p.others,
             p.direction
         )?;
+    }
+    Ok(())
+}
+
+fn write_also(out: &mut String, also: &[Findings]) -> fmt::Result {
+    if !also.is_empty() {
+        writeln!(out, "\nuniversal neurons of the other models, each against all others")?;
+    }
+    for Findings { summary: s, .. } in also {
+        let shares: Vec<String> = s.shares.iter().map(share).collect();
+        writeln!(out, "  {}: {}{}", s.reference, shares.join(" · "), flagged(s))?;
     }
     Ok(())
 }

@@ -87,11 +87,25 @@ fn check_models(spec: &Spec) -> Result<(), Finding> {
             "use letters, digits, `-`, `_` and `.`",
         );
     }
-    if !family.iter().any(|m| m.name == spec.models.reference) {
-        let problem = format!("`{}` is not among `models.family`", spec.models.reference);
-        return finding("models.reference", problem, "name one of the family");
+    check_judged(spec)
+}
+
+/// Every model judged is one of the family, and none is named twice.
+fn check_judged(spec: &Spec) -> Result<(), Finding> {
+    let judged = std::iter::once(&spec.models.reference).chain(&spec.models.also_reference);
+    let key = |i: usize| match i {
+        0 => "models.reference".to_string(),
+        i => format!("models.also_reference[{}]", i - 1),
+    };
+    let unknown = |name: &String| !spec.models.family.iter().any(|m| m.name == *name);
+    if let Some((i, name)) = judged.clone().enumerate().find(|(_, name)| unknown(name)) {
+        let problem = format!("`{name}` is not among `models.family`");
+        return finding(key(i), problem, "name one of the family");
     }
-    Ok(())
+    match first_repeated(judged) {
+        Some(i) => finding(key(i), "is judged already".into(), "name each model once"),
+        None => Ok(()),
+    }
 }
 
 fn check_corpus(spec: &Spec) -> Result<(), Finding> {
@@ -109,6 +123,7 @@ fn check_corpus(spec: &Spec) -> Result<(), Finding> {
 
 fn check_correlation(spec: &Spec) -> Result<(), Finding> {
     let c = &spec.correlation;
+    within("correlation.top_partners", c.top_partners, 1, 1000)?;
     within("correlation.baseline.draws", c.baseline.draws, 1, 1000)?;
     let thresholds = std::iter::once(("correlation.threshold".to_string(), c.threshold));
     let also = c.also_report.iter().enumerate();

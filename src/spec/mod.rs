@@ -65,6 +65,10 @@ pub enum ExperimentKind {
 pub struct Models {
     /// Name of the model whose neurons are judged; one of `family`.
     pub reference: String,
+    /// Further models whose neurons are judged in the same run, each against all
+    /// others; each gets tables of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_reference: Vec<String>,
     /// All models, the reference among them; at least two.
     pub family: Vec<Model>,
 }
@@ -136,6 +140,10 @@ pub struct Correlation {
     pub also_report: Vec<f64>,
     /// Precision of the activations that are multiplied; sums are always f32 and f64.
     pub precision: Precision,
+    /// Best partners kept for each neuron and partner model; those of more than one
+    /// are written to `partners.csv`.
+    #[schemars(range(min = 1, max = 1000))]
+    pub top_partners: usize,
 }
 
 /// Precision of factors.
@@ -158,6 +166,7 @@ impl Default for Correlation {
             threshold: 0.5,
             also_report: vec![0.3, 0.4],
             precision: Precision::default(),
+            top_partners: 1,
         }
     }
 }
@@ -187,6 +196,8 @@ impl Default for Baseline {
 pub enum BaselineKind {
     /// Each layer's neurons replaced by random unit-norm combinations of them (the paper's).
     Rotation,
+    /// As `rotation`, with combinations that are orthogonal to each other.
+    Orthogonal,
     /// The partner's tokens put in random order.
     Permutation,
     /// The partner's activations replaced by GELU of standard normal noise.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::moments::{Moments, PowerSums};
 use crate::checkpoint::{Part, State, Visit};
+use crate::correlation::CHUNK;
 use crate::spec::{MomentKind, SparsityKind};
 
 /// Edges of the published histogram: linspace(−10, 15, 256).
@@ -64,7 +65,7 @@ impl ActivationSums {
     pub fn absorb(&mut self, pre: &[f32], post: &[f32]) {
         let width = self.neurons.len();
         if self.n == 0 {
-            self.start_around(pre);
+            self.start_around(&pre[..pre.len().min(CHUNK * width)]);
         }
         self.n += (pre.len() / width) as u64;
         self.neurons.par_chunks_mut(NEURONS).enumerate().for_each(|(block, neurons)| {

@@ -7,5 +7,5 @@ pub mod percentile;
 pub mod weights;
 
 pub use activation::ActivationSums;
-pub use moments::Moments;
+pub use moments::{Moments, PowerSums};
 pub use weights::WeightStatistics;

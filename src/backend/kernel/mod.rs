@@ -124,6 +124,14 @@ impl Kernel {
         Self { precision: Precision::Bf16, name: "bf16 in f32", a, b, ..self }
     }
 
+    /// Values of the inner dimension in a packed word.
+    pub fn values_per_word(self) -> usize {
+        match self.a {
+            Form::Single | Form::Rounded => 1,
+            Form::Pairs | Form::PairRows => 2,
+        }
+    }
+
     /// Elements of a tile.
     pub fn tile_len(self) -> usize {
         self.mr * self.nr

@@ -1,0 +1,45 @@
+//! Plain loops with the widest registers of this processor.
+//!
+//! A program that runs everywhere is compiled for the oldest processor; functions
+//! defined here are compiled for newer ones too, and chosen when they are called.
+//! The operations and their order stay the same (nothing is fused), so the bits do.
+
+/// Defines a function that is compiled for AVX-512 and AVX2 as well. What it calls
+/// must be inlined into it.
+macro_rules! widened {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $w:ident: usize>)?
+        ($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        $vis fn $name $(<const $w: usize>)? ($($arg: $ty),*) {
+            #[inline(always)]
+            fn plain $(<const $w: usize>)? ($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx2")]
+            unsafe fn avx512 $(<const $w: usize>)? ($($arg: $ty),*) {
+                plain $(::<$w>)? ($($arg),*);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            unsafe fn avx2 $(<const $w: usize>)? ($($arg: $ty),*) {
+                plain $(::<$w>)? ($($arg),*);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+                    // SAFETY: the processor has the instructions.
+                    return unsafe { avx512 $(::<$w>)? ($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has the instructions.
+                    return unsafe { avx2 $(::<$w>)? ($($arg),*) };
+                }
+            }
+            plain $(::<$w>)? ($($arg),*);
+        }
+    };
+}
+
+pub(crate) use widened;

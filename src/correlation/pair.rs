@@ -1,0 +1,264 @@
+//! What comparing a model with one partner finds, filled layer by layer.
+
+use rayon::prelude::*;
+
+use super::rotation::Chance;
+use super::source::Source;
+use super::sums::{Layout, NeuronSums};
+use crate::checkpoint::{Part, State, Visit};
+use crate::stats::PowerSums;
+
+/// A partner neuron and its correlation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Best {
+    /// Pearson's ρ.
+    pub rho: f64,
+    /// The partner neuron, counted over all layers.
+    pub neuron: usize,
+}
+
+/// Bins of the histogram of ρ, of equal width from −1 to 1.
+pub const BINS: usize = 100;
+
+/// What comparing with one partner found, per neuron of the model judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Partners kept for each neuron.
+    k: usize,
+    /// `[neuron][k]`, largest first; NaN where there are not so many.
+    rho: Vec<f64>,
+    /// `[neuron][k]`: whose ρ it is, counted over all layers.
+    partner: Vec<u32>,
+    /// `[draw][neuron]`: best correlation with chance neurons; NaN where undefined.
+    pub baseline: Vec<Vec<f64>>,
+    /// How many ρ of all pairs of neurons lie in each bin.
+    pub histogram: Vec<f64>,
+    /// Power sums of all ρ.
+    pub moments: PowerSums,
+}
+
+/// Somebody asked to stop; what was found so far is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Called whenever two layers have been compared; says whether to go on.
+pub type Watch<'a> = &'a dyn Fn() -> Result<(), Stopped>;
+
+/// Makes the chance neurons of a layer of y from its Gram sums.
+pub type MakeChance<'a> = &'a dyn Fn(usize, &[f64]) -> Chance;
+
+/// A model in a comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// Its layout.
+    pub layout: Layout,
+    /// Sums over its own neurons.
+    pub sums: &'a NeuronSums,
+}
+
+impl Pair {
+    /// Nothing compared yet; the best `k` partners of each neuron will be kept.
+    pub fn new(neurons: usize, k: usize, draws: usize) -> Self {
+        Self {
+            k,
+            rho: vec![f64::NAN; neurons * k],
+            partner: vec![0; neurons * k],
+            baseline: vec![vec![f64::NAN; neurons]; draws],
+            histogram: vec![0.0; BINS],
+            moments: PowerSums::around(0.0),
+        }
+    }
+
+    /// Neurons of the model judged.
+    pub fn neurons(&self) -> usize {
+        self.rho.len() / self.k
+    }
+
+    /// The best partner of a neuron; None where it has no correlation with anything.
+    pub fn best(&self, neuron: usize) -> Option<Best> {
+        self.top(neuron).next()
+    }
+
+    /// The best partners of a neuron, best first, the first of equals before the others.
+    pub fn top(&self, neuron: usize) -> impl Iterator<Item = Best> {
+        let slots = neuron * self.k..(neuron + 1) * self.k;
+        let found = self.rho[slots.clone()].iter().zip(&self.partner[slots]);
+        let found = found.take_while(|(rho, _)| !rho.is_nan());
+        found.map(|(&rho, &partner)| Best { rho, neuron: partner as usize })
+    }
+
+    /// Sets the best partner of a neuron, as tests need it.
+    #[cfg(test)]
+    pub fn set(&mut self, neuron: usize, best: Best) {
+        let slot = neuron * self.k;
+        (self.rho[slot], self.partner[slot]) = (best.rho, best.neuron as u32);
+    }
+
+    /// Compares x with y over all layers that the source has; `chance` makes the
+    /// rotated neurons of a layer of y from its Gram sums, where they are asked for.
+    ///
+    /// # Errors
+    /// If `watch` does not let it go on.
+    pub fn compare(
+        &mut self,
+        source: &dyn Source,
+        (x, y): (Side, Side),
+        chance: Option<MakeChance>,
+        watch: Watch,
+    ) -> Result<(), Stopped> {
+        let mut rho = vec![0.0; x.layout.d_mlp * y.layout.d_mlp];
+        for y_layer in source.y_layers() {
+            let chance = chance.map(|chance| chance(y_layer, &source.gram(y_layer)));
+            for x_layer in source.x_layers() {
+                source.cross(x_layer, y_layer, &mut rho);
+                to_correlations(&mut rho, (x, x_layer), (y, y_layer));
+                self.take(&rho, x.layout.neurons(x_layer).start, y.layout.neurons(y_layer));
+                if let Some(chance) = &chance {
+                    let neurons = x.layout.neurons(x_layer);
+                    let best = self.baseline.iter_mut().map(|draw| &mut draw[neurons.clone()]);
+                    chance.raise(&rho, best);
+                }
+                watch()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares x with a surrogate of its partner, for one draw of the baseline.
+    ///
+    /// # Errors
+    /// If `watch` does not let it go on.
+    pub fn compare_surrogate(
+        &mut self,
+        draw: usize,
+        source: &dyn Source,
+        (x, y): (Side, Side),
+        watch: Watch,
+    ) -> Result<(), Stopped> {
+        let mut rho = vec![0.0; x.layout.d_mlp * y.layout.d_mlp];
+        for y_layer in source.y_layers() {
+            for x_layer in source.x_layers() {
+                source.cross(x_layer, y_layer, &mut rho);
+                to_correlations(&mut rho, (x, x_layer), (y, y_layer));
+                let best = &mut self.baseline[draw][x.layout.neurons(x_layer)];
+                let rows = rho.par_chunks_exact(y.layout.d_mlp);
+                // `max` returns the other operand where one is NaN.
+                best.par_iter_mut().zip(rows).for_each(|(best, row)| {
+                    *best = row.iter().copied().fold(*best, f64::max);
+                });
+                watch()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the correlations of some neurons, from `first` on, with those of one layer.
+    fn take(&mut self, rho: &[f64], first: usize, partners: std::ops::Range<usize>) {
+        let slots = |neuron: usize| neuron * self.k;
+        let rows = rho.len() / partners.len();
+        let (from, to) = (slots(first), slots(first + rows));
+        let top = self.rho[from..to].par_chunks_mut(self.k);
+        let top = top.zip(self.partner[from..to].par_chunks_mut(self.k));
+        let rows = rho.par_chunks_exact(partners.len()).zip(top);
+        let spreads: Vec<Spread> = rows
+            .map(|(row, (top, neurons))| {
+                keep_best(row, partners.start, top, neurons);
+                Spread::of(row)
+            })
+            .collect();
+        for spread in &spreads {
+            self.moments.merge(&spread.moments);
+            self.histogram.iter_mut().zip(&spread.bins).for_each(|(all, n)| *all += f64::from(*n));
+        }
+    }
+}
+
+impl State for Pair {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        visit(Part::Numbers(&mut self.rho))?;
+        visit(Part::Counts(&mut self.partner))?;
+        self.baseline.iter_mut().try_for_each(|draw| visit(Part::Numbers(draw)))?;
+        visit(Part::Numbers(&mut self.histogram))?;
+        self.moments.parts(visit)
+    }
+}
+
+/// Turns `Σxy` into ρ (eq. 2), in place: `(Σxy − Σx Σy / n) / (spread_x spread_y)`.
+/// Entries of a neuron without correlation become NaN.
+fn to_correlations(cross: &mut [f64], x: (Side, usize), y: (Side, usize)) {
+    let n = x.0.sums.n as f64;
+    let inverse = |side: Side, i| side.sums.inverse_spread(i).unwrap_or(f64::NAN);
+    let columns = y.0.layout.neurons(y.1);
+    let columns: Vec<_> = columns.map(|j| (y.0.sums.sum(j), inverse(y.0, j))).collect();
+    let first = x.0.layout.neurons(x.1).start;
+    cross.par_chunks_exact_mut(columns.len()).enumerate().for_each(|(i, row)| {
+        let (inverse_x, mean_x) = (inverse(x.0, first + i), x.0.sums.sum(first + i) / n);
+        for (value, (sum_y, inverse_y)) in row.iter_mut().zip(&columns) {
+            *value = (*value - mean_x * sum_y) * inverse_x * inverse_y;
+        }
+    });
+}
+
+/// Enters the values of a row into a list of the largest; the first of equals comes first.
+fn keep_best(row: &[f64], first: usize, top: &mut [f64], partner: &mut [u32]) {
+    let last = top.len() - 1;
+    for (i, &rho) in row.iter().enumerate() {
+        // False for a NaN on the left, true for one on the right, which is an empty place.
+        if rho > top[last] || (top[last].is_nan() && !rho.is_nan()) {
+            let place = top.iter().position(|&t| t.is_nan() || rho > t).unwrap_or(last);
+            top[place..].rotate_right(1);
+            partner[place..].rotate_right(1);
+            (top[place], partner[place]) = (rho, (first + i) as u32);
+        }
+    }
+}
+
+/// How the correlations of a row are spread; what is no correlation is left out.
+struct Spread {
+    moments: PowerSums,
+    bins: [u32; BINS],
+}
+
+impl Spread {
+    fn of(row: &[f64]) -> Self {
+        let mut spread = Self { moments: PowerSums::around(0.0), bins: [0; BINS] };
+        for &rho in row.iter().filter(|rho| !rho.is_nan()) {
+            spread.moments.add(rho);
+            let bin = (rho + 1.0) * (BINS as f64 / 2.0);
+            // A cast keeps what rounding has put beyond either end at that end.
+            spread.bins[(bin as usize).min(BINS - 1)] += 1;
+        }
+        spread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_wins_and_nan_never_does() {
+        let best = |row: &[f64], k: usize| {
+            let (mut top, mut partner) = (vec![f64::NAN; k], vec![0; k]);
+            // In two parts, as layers come.
+            let (first, second) = row.split_at(row.len() / 2);
+            keep_best(first, 0, &mut top, &mut partner);
+            keep_best(second, first.len(), &mut top, &mut partner);
+            let found = top.into_iter().zip(partner).filter(|(rho, _)| !rho.is_nan());
+            found.collect::<Vec<_>>()
+        };
+        let row = [f64::NAN, 0.25, 0.5, 0.5, -1.0];
+        assert_eq!(best(&row, 1), [(0.5, 2)]);
+        assert_eq!(best(&row, 3), [(0.5, 2), (0.5, 3), (0.25, 1)]);
+        assert_eq!(best(&row, 9).len(), 4);
+        assert_eq!(best(&[f64::NAN; 3], 2), []);
+        assert_eq!(best(&[-0.5], 1), [(-0.5, 0)]);
+    }
+
+    #[test]
+    fn every_correlation_falls_into_a_bin() {
+        let spread = Spread::of(&[-1.0, -1.0 - 1e-9, 0.0, 0.999, 1.0, 1.0 + 1e-9, f64::NAN]);
+        assert_eq!((spread.bins[0], spread.bins[50], spread.bins[99]), (2, 1, 3));
+        assert_eq!(spread.bins.iter().sum::<u32>(), 6);
+    }
+}

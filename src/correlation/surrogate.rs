@@ -1,0 +1,63 @@
+//! A partner's activations as chance would have them: the same tokens in another
+//! order, or GELU of standard normal noise.
+
+use super::CHUNK;
+use super::random::{Purpose, Stream};
+use super::sums::{CrossSums, Layout, NeuronSums};
+use crate::checkpoint::{State, Visit};
+use crate::model::gelu_new;
+use crate::spec::{Baseline, BaselineKind};
+
+/// Which surrogate: of which model, in which draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// Index of the model in the family.
+    pub model: usize,
+    /// Draw of the baseline.
+    pub draw: usize,
+}
+
+impl Address {
+    /// Surrogate of some tokens `[tokens, n_neurons]`, of which `chunk` is the first chunk.
+    pub fn surrogate(self, baseline: &Baseline, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
+        let chunks = (chunk..).zip(y.chunks(CHUNK * width));
+        chunks.flat_map(|(chunk, y)| self.of_chunk(baseline, y, width, chunk)).collect()
+    }
+
+    fn of_chunk(self, baseline: &Baseline, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
+        let id = (self.draw as u64) << 48 | (self.model as u64) << 40 | chunk;
+        let stream = |purpose| Stream { seed: baseline.seed, purpose, id };
+        if baseline.kind == BaselineKind::Permutation {
+            let order = stream(Purpose::Permutation).permutation(y.len() / width);
+            return order.iter().flat_map(|&t| &y[t * width..(t + 1) * width]).copied().collect();
+        }
+        let mut noise = vec![0.0; y.len()];
+        stream(Purpose::Gaussian).normals(&mut noise);
+        noise.iter_mut().for_each(|v| *v = gelu_new(*v));
+        noise
+    }
+}
+
+/// Sums of one surrogate, and of every judged model against it.
+pub struct SurrogateSums {
+    /// Which surrogate.
+    pub address: Address,
+    /// Its own sums.
+    pub own: NeuronSums,
+    /// Judged model, and its products with the surrogate.
+    pub cross: Vec<(usize, CrossSums)>,
+}
+
+impl SurrogateSums {
+    /// All zero.
+    pub fn new(address: Address, y: Layout, cross: Vec<(usize, CrossSums)>) -> Self {
+        Self { address, own: NeuronSums::new(y.n_neurons()), cross }
+    }
+}
+
+impl State for SurrogateSums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.own.parts(visit)?;
+        self.cross.iter_mut().try_for_each(|(_, cross)| cross.parts(visit))
+    }
+}

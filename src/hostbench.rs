@@ -1,0 +1,230 @@
+//! How close this program comes to what this machine can do: rates of its
+//! products and of its forward pass, as fractions of the fastest that its
+//! innermost loop runs on all cores when everything lies in the nearest cache.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::backend::kernel::Kernel;
+use crate::backend::matmul::{Product, matmul_all_cores};
+use crate::backend::pack::View;
+use crate::correlation::{CHUNK, TOKENS_AT_ONCE};
+use crate::error::{Error, Kind, Result};
+use crate::model::weights::{Block, Linear, Norm, Weights};
+use crate::model::{Config, Gpt2};
+use crate::spec::Precision;
+
+/// One thing measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rate {
+    /// Instructions of the innermost loop.
+    pub kernel: &'static str,
+    /// What was run.
+    pub what: &'static str,
+    /// Thousand million floating-point operations per second, on all cores.
+    pub gflops: f64,
+    /// Of the innermost loop's own rate.
+    pub of_peak: f64,
+}
+
+/// What was measured on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostBench {
+    /// Threads used.
+    pub threads: usize,
+    /// The rates.
+    pub rates: Vec<Rate>,
+}
+
+/// Least fractions of the peak: `kernel: { what: fraction }`.
+pub type Floors = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// Neurons of a layer of GPT-2 small.
+const NEURONS: usize = 3072;
+/// Times that each thing is run; the best counts, since whatever else the
+/// machine does can only slow it.
+const RUNS: usize = 7;
+
+impl HostBench {
+    /// Measures this machine, for half a minute or so.
+    pub fn measure() -> Self {
+        let mut rates = Vec::new();
+        for precision in [Precision::F32, Precision::Bf16] {
+            let kernel = Kernel::best(precision);
+            let peak = peak(kernel);
+            let mut add = |what, gflops: f64| {
+                rates.push(Rate { kernel: kernel.name, what, gflops, of_peak: gflops / peak });
+            };
+            add("peak", peak);
+            add("sums", sums(kernel));
+            if precision == Precision::F32 {
+                add("linear", linear());
+                add("forward", forward());
+            }
+        }
+        Self { threads: rayon::current_num_threads(), rates }
+    }
+
+    /// What lies below a floor, one line each.
+    pub fn below(&self, floors: &Floors) -> Vec<String> {
+        let below = |rate: &Rate| {
+            let floor = *floors.get(rate.kernel)?.get(rate.what)?;
+            let Rate { kernel, what, of_peak, .. } = rate;
+            (*of_peak < floor)
+                .then(|| format!("{kernel} {what}: {of_peak:.2} of the peak, the floor is {floor}"))
+        };
+        self.rates.iter().filter_map(below).collect()
+    }
+}
+
+/// Reads recorded floors.
+///
+/// # Errors
+/// If the file cannot be read or is malformed.
+pub fn read_floors(path: &Path) -> Result<Floors> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::io(Kind::Spec, path, "read the floors", &e))?;
+    serde_yaml::from_str(&text).map_err(|e| {
+        Error::new(Kind::Spec, path.display(), e, "write `kernel: { what: fraction }`")
+    })
+}
+
+impl fmt::Display for HostBench {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} threads; fractions of the innermost loop's own rate", self.threads)?;
+        for Rate { kernel, what, gflops, of_peak } in &self.rates {
+            writeln!(f, "  {kernel:<12} {what:<8} {gflops:>7.0} GFLOP/s  {of_peak:.2}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Best rate of a few runs, in GFLOP/s.
+fn best(operations: usize, mut run: impl FnMut()) -> f64 {
+    let mut once = || {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    let least = (0..RUNS).map(|_| once()).fold(f64::INFINITY, f64::min);
+    operations as f64 / least / 1e9
+}
+
+/// The innermost loop alone on every core, over panels that stay in its cache.
+fn peak(kernel: Kernel) -> f64 {
+    const CALLS: usize = 20_000;
+    let threads = rayon::current_num_threads();
+    let (words, per_word) = (kernel.inner, kernel.values_per_word());
+    let operations = 2 * threads * CALLS * words * per_word * kernel.tile_len();
+    best(operations, || {
+        (0..threads).into_par_iter().for_each(|_| {
+            let (a, b) = (vec![0; words * kernel.mr], vec![0; words * kernel.nr]);
+            let mut tile = vec![0.0; kernel.tile_len()];
+            (0..CALLS).for_each(|_| kernel.tile(words, &a, &b, &mut tile, &[]));
+            assert!(tile.iter().all(|&v| v == 0.0), "products of zeros");
+        });
+    })
+}
+
+/// Sums of products of two layers of GPT-2 small, over several chunks of tokens.
+fn sums(kernel: Kernel) -> f64 {
+    let (x, y) = (noise(TOKENS_AT_ONCE * NEURONS, 1), noise(TOKENS_AT_ONCE * NEURONS, 2));
+    let view = |values| View::new(values, TOKENS_AT_ONCE, NEURONS);
+    let mut sums = vec![0.0; NEURONS * NEURONS];
+    let product = Product { kernel, chain: CHUNK };
+    best(2 * TOKENS_AT_ONCE * NEURONS * NEURONS, || product.add(view(&x), view(&y), &mut sums))
+}
+
+/// The first product of an MLP of GPT-2 small.
+fn linear() -> f64 {
+    let d_model = NEURONS / 4;
+    let (x, w) = (noise(TOKENS_AT_ONCE * d_model, 1), noise(d_model * NEURONS, 2));
+    let (x, w) = (View::new(&x, TOKENS_AT_ONCE, d_model), View::new(&w, d_model, NEURONS));
+    let mut out = vec![0.0; TOKENS_AT_ONCE * NEURONS];
+    best(2 * TOKENS_AT_ONCE * d_model * NEURONS, || matmul_all_cores(x, w, &mut out))
+}
+
+/// Two blocks of GPT-2 small with random weights on 8 rows of 512 tokens.
+/// Attention's own products count with their causal half.
+fn forward() -> f64 {
+    const ROWS: usize = 8;
+    const CONTEXT: usize = 512;
+    let model = random_gpt2(2, CONTEXT);
+    let ids: Vec<u32> = (0..CONTEXT as u32).map(|i| i % 64).collect();
+    let attention = model.config.n_layers * 2 * model.config.d_model * CONTEXT;
+    let operations = ROWS * CONTEXT * (2 * model.config.block_weights() + attention);
+    best(operations, || {
+        model.forward(&[ids.as_slice(); ROWS], &mut ());
+    })
+}
+
+/// A GPT-2 of small's width with random weights and a small vocabulary.
+fn random_gpt2(n_layers: usize, n_ctx: usize) -> Gpt2 {
+    const D_VOCAB: usize = 64;
+    let d = NEURONS / 4;
+    let config = json!({
+        "model_type": "gpt2", "n_layer": n_layers, "n_head": 12, "n_embd": d,
+        "vocab_size": D_VOCAB, "n_positions": n_ctx, "bos_token_id": 0,
+    });
+    let config: Config = serde_json::from_value(config).unwrap_or_else(|e| panic!("config: {e}"));
+    let linear = |d_in: usize, d_out: usize| Linear {
+        weight: noise(d_in * d_out, 3).iter().map(|v| 0.02 * v).collect(),
+        bias: vec![0.0; d_out],
+    };
+    let norm = || Norm { gain: vec![1.0; d], bias: vec![0.0; d] };
+    let block = |_| Block {
+        ln_1: norm(),
+        qkv: linear(d, 3 * d),
+        attn_out: linear(d, d),
+        ln_2: norm(),
+        mlp_in: linear(d, NEURONS),
+        mlp_out: linear(NEURONS, d),
+    };
+    let weights = Weights {
+        embed: noise(D_VOCAB * d, 1),
+        pos_embed: noise(n_ctx * d, 2),
+        blocks: (0..n_layers).map(block).collect(),
+        ln_final: norm(),
+        unembed: None,
+    };
+    Gpt2 { config, weights }
+}
+
+/// Values in −1…1 that no multiply can take a short cut on.
+fn noise(len: usize, seed: u32) -> Vec<f32> {
+    let mixed = |i: usize| (i as u32 ^ seed << 27).wrapping_mul(2_654_435_761);
+    (0..len).into_par_iter().map(|i| mixed(i) as f32 / 2_147_483_648.0 - 1.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_slower_than_its_floor_is_named() {
+        let rate = |what, of_peak| Rate { kernel: "avx512", what, gflops: 1.0, of_peak };
+        let bench = HostBench { threads: 2, rates: vec![rate("sums", 0.5), rate("linear", 0.8)] };
+        let floors: Floors =
+            serde_yaml::from_str("avx512: { sums: 0.6, linear: 0.7 }\navx2: { sums: 0.9 }")
+                .expect("YAML");
+        assert_eq!(bench.below(&floors), ["avx512 sums: 0.50 of the peak, the floor is 0.6"]);
+        assert!(bench.below(&Floors::new()).is_empty());
+    }
+
+    #[test]
+    fn the_recorded_floors_are_about_what_is_measured() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floors.yaml");
+        for (kernel, floors) in read_floors(&path).expect("floors") {
+            for (what, floor) in floors {
+                assert!(["sums", "linear", "forward"].contains(&what.as_str()), "{kernel} {what}");
+                assert!((0.0..1.0).contains(&floor), "{kernel} {what}: {floor}");
+            }
+        }
+    }
+}
