@@ -12,6 +12,7 @@ use universal_neurons::backend::pack::View;
 use universal_neurons::correlation::{
     CHUNK, Correlator, Keep, Layout, Pair, Study, TOKENS_AT_ONCE,
 };
+use universal_neurons::hostbench::random_gpt2;
 use universal_neurons::spec::{Baseline, Precision};
 
 /// Tokens whose products are summed at once.
@@ -108,5 +109,17 @@ fn run(study: &Study, tokens: usize) -> Vec<Vec<Pair>> {
     correlator.finish()
 }
 
-criterion_group!(benches, products, study);
+/// Two blocks of GPT-2 small with random weights, 8 rows of 512 tokens.
+fn forward(c: &mut Criterion) {
+    let model = random_gpt2(2, 512);
+    let ids = vec![1; 512];
+    let mut group = c.benchmark_group("forward pass");
+    group.throughput(Throughput::Elements((2 * 8 * 512 * model.config.block_weights()) as u64));
+    group.bench_function("two blocks, 8 rows of 512", |b| {
+        b.iter(|| black_box(model.forward(&[ids.as_slice(); 8], &mut ())));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, products, study, forward);
 criterion_main!(benches);

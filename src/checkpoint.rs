@@ -22,8 +22,12 @@ pub enum Part<'a> {
     Counts(&'a mut [u32]),
     /// Numbers of a fixed number.
     Numbers(&'a mut [f64]),
-    /// Values of any number.
+    /// Values of any number, of tokens in their order.
     Values(&'a mut Vec<f32>),
+    /// What sums are relative to, one value a neuron.
+    Pilot(&'a mut Vec<f32>),
+    /// What sums are relative to.
+    Shift(&'a mut f64),
 }
 
 /// What is done with each part; the error is the file's.
@@ -55,6 +59,9 @@ struct Head {
     identity: String,
     /// Batches that the sums hold.
     batches: usize,
+    /// Which share of how many the sums are, where they are all of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share: Option<[usize; 2]>,
 }
 
 /// Longest head that is read.
@@ -87,14 +94,27 @@ impl Checkpoints {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&mut self, state: &mut dyn State, batches: usize) -> Result<()> {
-        let head = Head {
-            program: env!("CARGO_PKG_VERSION").into(),
-            identity: self.identity.clone(),
-            batches,
-        };
+        let head = self.head(batches, None);
         write_whole(&self.path, |out| write_parts(out, &head, state))?;
         self.last = Instant::now();
         Ok(())
+    }
+
+    /// Writes the sums of a whole share, beside the checkpoint, which it replaces.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_share(&self, state: &mut dyn State, share: [usize; 2]) -> Result<PathBuf> {
+        let path = self.path.with_extension("");
+        let head = self.head(0, Some(share));
+        write_whole(&path, |out| write_parts(out, &head, state))?;
+        self.remove()?;
+        Ok(path)
+    }
+
+    fn head(&self, batches: usize, share: Option<[usize; 2]>) -> Head {
+        let program = env!("CARGO_PKG_VERSION").into();
+        Head { program, identity: self.identity.clone(), batches, share }
     }
 
     /// Reads the checkpoint into a fresh state; returns the batches that it holds.
@@ -103,23 +123,9 @@ impl Checkpoints {
     /// If there is none, it is damaged, or it belongs to another spec, model,
     /// corpus or program.
     pub fn read(&self, state: &mut dyn State) -> Result<usize> {
-        let error = |problem: String, remedy: &str| {
-            Error::new(Kind::Store, self.path.display(), problem, remedy)
-        };
-        let file = File::open(&self.path).map_err(|e| {
-            error(format!("cannot open the checkpoint: {e}"), "start without --resume")
-        })?;
-        let mut file = Hashed::new(BufReader::new(file));
-        let damaged = |e: std::io::Error| {
-            error(format!("is not a whole checkpoint: {e}"), "remove it and start without --resume")
-        };
-        let head = read_head(&mut file).map_err(damaged)?;
-        if head.program != env!("CARGO_PKG_VERSION") || head.identity != self.identity {
-            let problem = "belongs to another spec, model, corpus or version of this program";
-            return Err(error(problem.into(), "remove it, or start the run that it belongs to"));
-        }
-        read_parts(&mut file, state).map_err(damaged)?;
-        Ok(head.batches)
+        let mut file = SumsFile::open(&self.path, &self.identity, "start without --resume")?;
+        file.read(state, set)?;
+        Ok(file.head.batches)
     }
 
     /// Removes the checkpoint of a run that has ended.
@@ -134,6 +140,142 @@ impl Checkpoints {
             _ => Ok(()),
         }
     }
+}
+
+/// The shares of a run, all of them.
+pub struct Shares(Vec<SumsFile>);
+
+impl Shares {
+    /// Opens the files of all shares, given in any order.
+    ///
+    /// # Errors
+    /// If one is missing, there twice, or not a share of the run that `identity` digests.
+    pub fn open(paths: &[PathBuf], identity: &str) -> Result<Self> {
+        let remedy = "give the files that `run --shard` wrote for this spec";
+        let open = |path: &PathBuf| SumsFile::open(path, identity, remedy);
+        let mut files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
+        files.sort_by_key(|file| file.head.share);
+        for (i, file) in files.iter().enumerate() {
+            let [share, of] = file.head.share.unwrap_or([0, 0]);
+            if share != i + 1 || of != files.len() {
+                let problem = match file.head.share {
+                    None => "is the checkpoint of a run that is not over".to_string(),
+                    Some(_) => format!(
+                        "is share {share} of {of}; with {} files, share {} of {} was expected here",
+                        files.len(),
+                        i + 1,
+                        files.len()
+                    ),
+                };
+                let remedy = "give every share of one run once, 1/n to n/n";
+                return Err(Error::new(Kind::Store, file.path.display(), problem, remedy));
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// Adds them all to a fresh state, in their order.
+    ///
+    /// # Errors
+    /// If one is damaged, or has other pilots than the first.
+    pub fn add_to(self, state: &mut dyn State, mut each: impl FnMut()) -> Result<()> {
+        for (i, mut file) in self.0.into_iter().enumerate() {
+            file.read(state, if i == 0 { set } else { add })?;
+            each();
+        }
+        Ok(())
+    }
+}
+
+/// A file of sums, its head read.
+struct SumsFile {
+    path: PathBuf,
+    head: Head,
+    file: Hashed<BufReader<File>>,
+}
+
+impl SumsFile {
+    fn open(path: &Path, identity: &str, if_missing: &str) -> Result<Self> {
+        let error = |problem: String, remedy: &str| {
+            Error::new(Kind::Store, path.display(), problem, remedy)
+        };
+        let file = File::open(path)
+            .map_err(|e| error(format!("cannot open the checkpoint: {e}"), if_missing))?;
+        let mut file = Hashed::new(BufReader::with_capacity(1 << 20, file));
+        let head = read_head(&mut file).map_err(|e| damaged(path, &e))?;
+        if head.program != env!("CARGO_PKG_VERSION") || head.identity != identity {
+            let problem = "belongs to another spec, model, corpus or version of this program";
+            return Err(error(problem.into(), "remove it, or start the run that it belongs to"));
+        }
+        Ok(Self { path: path.to_path_buf(), head, file })
+    }
+
+    fn read(&mut self, state: &mut dyn State, enter: Enter) -> Result<()> {
+        read_parts(&mut self.file, state, enter).map_err(|e| damaged(&self.path, &e))
+    }
+}
+
+fn damaged(path: &Path, e: &std::io::Error) -> Error {
+    let problem = format!("is not a whole checkpoint: {e}");
+    Error::new(Kind::Store, path.display(), problem, "remove it, and make it again")
+}
+
+/// How a part of a file enters a part of a state.
+type Enter = fn(Part, &mut Hashed<BufReader<File>>) -> std::io::Result<()>;
+
+/// The part becomes what the file holds.
+fn set(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
+    match part {
+        Part::Count(n) => *n = u64::from_le_bytes(file.take()?),
+        Part::Counts(counts) => {
+            for n in counts {
+                *n = u32::from_le_bytes(file.take()?);
+            }
+        }
+        Part::Numbers(numbers) => {
+            for v in numbers {
+                *v = f64::from_le_bytes(file.take()?);
+            }
+        }
+        Part::Values(values) | Part::Pilot(values) => {
+            values.clear();
+            file.append(values)?;
+        }
+        Part::Shift(v) => *v = f64::from_le_bytes(file.take()?),
+    }
+    Ok(())
+}
+
+/// What the file holds is added to the part; pilots must be the same.
+fn add(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
+    let other = || Err(std::io::Error::other("its sums are relative to other values"));
+    match part {
+        Part::Count(n) => *n += u64::from_le_bytes(file.take()?),
+        Part::Counts(counts) => {
+            for n in counts {
+                *n = n.saturating_add(u32::from_le_bytes(file.take()?));
+            }
+        }
+        Part::Numbers(numbers) => {
+            for v in numbers {
+                *v += f64::from_le_bytes(file.take()?);
+            }
+        }
+        Part::Values(values) => file.append(values)?,
+        Part::Pilot(pilot) => {
+            let mut theirs = Vec::new();
+            file.append(&mut theirs)?;
+            if theirs != *pilot {
+                return other();
+            }
+        }
+        Part::Shift(shift) => {
+            if f64::from_le_bytes(file.take()?) != *shift {
+                return other();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A stream and the digest of what went through it.
@@ -156,6 +298,16 @@ impl<S: Write> Hashed<S> {
 }
 
 impl<S: Read> Hashed<S> {
+    /// Appends as many values as the file says come next.
+    fn append(&mut self, values: &mut Vec<f32>) -> std::io::Result<()> {
+        let count = u64::from_le_bytes(self.take()?);
+        // No room is made before the values are there: the count may be damaged.
+        for _ in 0..count {
+            values.push(f32::from_le_bytes(self.take()?));
+        }
+        Ok(())
+    }
+
     fn take<const N: usize>(&mut self) -> std::io::Result<[u8; N]> {
         let mut bytes = [0; N];
         self.stream.read_exact(&mut bytes)?;
@@ -172,7 +324,8 @@ fn write_parts(out: &mut dyn Write, head: &Head, state: &mut dyn State) -> std::
         Part::Count(n) => out.put(&n.to_le_bytes()),
         Part::Counts(counts) => counts.iter().try_for_each(|n| out.put(&n.to_le_bytes())),
         Part::Numbers(numbers) => numbers.iter().try_for_each(|v| out.put(&v.to_le_bytes())),
-        Part::Values(values) => {
+        Part::Shift(v) => out.put(&v.to_le_bytes()),
+        Part::Values(values) | Part::Pilot(values) => {
             out.put(&(values.len() as u64).to_le_bytes())?;
             values.iter().try_for_each(|v| out.put(&v.to_le_bytes()))
         }
@@ -194,31 +347,12 @@ fn read_head(file: &mut Hashed<impl Read>) -> std::io::Result<Head> {
     }
 }
 
-fn read_parts(file: &mut Hashed<impl Read>, state: &mut dyn State) -> std::io::Result<()> {
-    state.parts(&mut |part| {
-        match part {
-            Part::Count(n) => *n = u64::from_le_bytes(file.take()?),
-            Part::Counts(counts) => {
-                for n in counts {
-                    *n = u32::from_le_bytes(file.take()?);
-                }
-            }
-            Part::Numbers(numbers) => {
-                for v in numbers {
-                    *v = f64::from_le_bytes(file.take()?);
-                }
-            }
-            Part::Values(values) => {
-                let count = u64::from_le_bytes(file.take()?);
-                values.clear();
-                // No room is made before the values are there: the count may be damaged.
-                for _ in 0..count {
-                    values.push(f32::from_le_bytes(file.take()?));
-                }
-            }
-        }
-        Ok(())
-    })?;
+fn read_parts(
+    file: &mut Hashed<BufReader<File>>,
+    state: &mut dyn State,
+    enter: Enter,
+) -> std::io::Result<()> {
+    state.parts(&mut |part| enter(part, file))?;
     let expected = file.digest.clone().finalize();
     let mut stored = [0; 32];
     file.stream.read_exact(&mut stored)?;

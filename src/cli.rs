@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::claims::Tier;
+use crate::run::Shard;
 
 /// What is run when no experiment is named.
 pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
@@ -38,6 +39,20 @@ pub enum Command {
         #[command(flatten)]
         options: RunOptions,
     },
+    /// Add the shares of a run that `run --shard` summed, and write its tables.
+    Merge {
+        /// The experiment file.
+        spec: PathBuf,
+        /// The files of all shares, in any order.
+        #[arg(required = true)]
+        shares: Vec<PathBuf>,
+        /// Folder for the results [default: runs/NAME, NAME as in the experiment].
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// Show no progress.
+        #[arg(long)]
+        quiet: bool,
+    },
     /// Check experiment files, and everything they refer to, without running them.
     Validate {
         /// The experiment files.
@@ -60,6 +75,9 @@ pub enum Command {
         /// Print the rates as JSON.
         #[arg(long)]
         json: bool,
+        /// Run a study of five models of 12,288 neurons too.
+        #[arg(long)]
+        study: bool,
         /// End with 1 where a fraction lies below the one in this file.
         #[arg(long, value_name = "FILE")]
         floors: Option<PathBuf>,
@@ -103,6 +121,9 @@ pub struct RunOptions {
     /// Go on from the checkpoint of an interrupted run.
     #[arg(long)]
     pub resume: bool,
+    /// Sum one share of the tokens alone, into FOLDER.shard-I-of-N, for `merge`.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,

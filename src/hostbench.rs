@@ -14,11 +14,12 @@ use serde_json::json;
 use crate::backend::kernel::Kernel;
 use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::View;
-use crate::correlation::{CHUNK, TOKENS_AT_ONCE};
+use crate::correlation::{CHUNK, Correlator, Keep, Layout, Study, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
+use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};
-use crate::model::{Config, Gpt2};
-use crate::spec::Precision;
+use crate::model::{Config, Gpt2, Site};
+use crate::spec::{Baseline, Precision};
 
 /// One thing measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,6 +48,10 @@ pub type Floors = BTreeMap<String, BTreeMap<String, f64>>;
 
 /// Neurons of a layer of GPT-2 small.
 const NEURONS: usize = 3072;
+/// Rows that go through a model together, and their tokens.
+const ROWS: usize = 8;
+/// Tokens of a row.
+const CONTEXT: usize = 512;
 /// Times that each thing is run; the best counts, since whatever else the
 /// machine does can only slow it.
 const RUNS: usize = 7;
@@ -81,6 +86,69 @@ impl HostBench {
         };
         self.rates.iter().filter_map(below).collect()
     }
+}
+
+/// Seconds of a study at a size that counts: five GPT-2s of four layers as wide as
+/// small's (12,288 neurons each), random weights, 4,096 tokens, one of them judged
+/// against four with one draw of the rotation baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StudyTime {
+    /// Precision of the products.
+    pub precision: Precision,
+    /// Forward passes of all models.
+    pub forward_s: f64,
+    /// Four pairs and their baselines.
+    pub compare_s: f64,
+}
+
+impl StudyTime {
+    /// Runs the study once.
+    pub fn measure(precision: Precision) -> Self {
+        let model = random_gpt2(4, CONTEXT);
+        let layout = Layout { n_layers: 4, d_mlp: NEURONS };
+        let study = Study {
+            models: vec![layout; 5],
+            judged: vec![0],
+            baseline: Baseline { draws: 1, ..Baseline::default() },
+            precision,
+            top: 1,
+        };
+        let begun = Instant::now();
+        let mut models: Vec<Activations> = (0..5).map(|i| activations(&model, i)).collect();
+        let forward_s = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let mut correlator = Correlator::new(study, Keep::Tokens);
+        let mut tokens: Vec<&mut [f32]> =
+            models.iter_mut().map(|a| a.values.as_mut_slice()).collect();
+        correlator.absorb(&mut tokens);
+        let ended = correlator.end_pass(&|| Ok(()));
+        assert_eq!(ended, Ok(false), "tokens are compared in one pass");
+        Self { precision, forward_s, compare_s: begun.elapsed().as_secs_f64() }
+    }
+}
+
+impl fmt::Display for StudyTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { precision, forward_s, compare_s } = self;
+        writeln!(
+            f,
+            "  study of five models of 12,288 neurons, 4,096 tokens, {precision:?}: \
+             {forward_s:.1} s forward, {compare_s:.1} s comparing"
+        )
+    }
+}
+
+/// Activations of 4,096 tokens; `i` gives each model other text.
+fn activations(model: &Gpt2, i: u32) -> Activations {
+    let mut kept = Activations::new(model.config.n_layers * NEURONS);
+    let row = |row: u32| -> Vec<u32> {
+        (0..CONTEXT as u32).map(|t| (t * (7 + i) + 31 * row) % 64).collect()
+    };
+    let rows: Vec<Vec<u32>> = (0..ROWS as u32).map(row).collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let keep = [true; ROWS * CONTEXT];
+    model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut kept)]));
+    kept
 }
 
 /// Reads recorded floors.
@@ -153,8 +221,6 @@ fn linear() -> f64 {
 /// Two blocks of GPT-2 small with random weights on 8 rows of 512 tokens.
 /// Attention's own products count with their causal half.
 fn forward() -> f64 {
-    const ROWS: usize = 8;
-    const CONTEXT: usize = 512;
     let model = random_gpt2(2, CONTEXT);
     let ids: Vec<u32> = (0..CONTEXT as u32).map(|i| i % 64).collect();
     let attention = model.config.n_layers * 2 * model.config.d_model * CONTEXT;
@@ -165,7 +231,7 @@ fn forward() -> f64 {
 }
 
 /// A GPT-2 of small's width with random weights and a small vocabulary.
-fn random_gpt2(n_layers: usize, n_ctx: usize) -> Gpt2 {
+pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Gpt2 {
     const D_VOCAB: usize = 64;
     let d = NEURONS / 4;
     let config = json!({

@@ -14,11 +14,12 @@ use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
-use universal_neurons::hostbench::{self, HostBench};
+use universal_neurons::findings::Outcome;
+use universal_neurons::hostbench::{self, HostBench, StudyTime};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::run::Control;
-use universal_neurons::spec::{Spec, schema::schema};
+use universal_neurons::spec::{Precision, Spec, schema::schema};
 use universal_neurons::store::{RunDirectory, write_whole};
 use universal_neurons::{hub, report, run};
 
@@ -34,10 +35,13 @@ const COULD_NOT_RUN: u8 = 2;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
         Command::Run { spec, options } => run_experiment(&spec, &options).map(|()| 0),
+        Command::Merge { spec, shares, out, quiet } => {
+            merge(&spec, &shares, out, quiet).map(|()| 0)
+        }
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
-        Command::BenchHost { json, floors } => bench_host(json, floors.as_deref()),
+        Command::BenchHost { json, study, floors } => bench_host(json, study, floors.as_deref()),
         Command::Schema => {
             show(&format!("{:#}\n", schema()));
             Ok(0)
@@ -60,19 +64,40 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         show(&Estimate::of(&plan).to_string());
         return Ok(());
     }
-    let default = || Path::new("runs").join(&plan.spec.name);
-    let out = options.out.clone().unwrap_or_else(default);
-    // Opened first, so that a folder that cannot be written costs no run.
-    let directory = RunDirectory::begin(&out)?;
+    let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
         checkpoints: checkpoints(&plan, &out, options),
         resume: options.resume,
     };
+    if let Some(shard) = options.shard {
+        let path = run::run_shard(&plan, shard, &mut control)?;
+        show(&format!("sums in {}\n", path.display()));
+        return Ok(());
+    }
+    // Opened first, so that a folder that cannot be written costs no run.
+    let directory = RunDirectory::begin(&out)?;
     let outcome = run::run(&plan, &mut control)?;
-    let folder = report::files::write(&plan, &outcome, directory)?;
-    show(&report::terminal::summary(&outcome));
+    publish(&plan, &outcome, directory)
+}
+
+fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    let plan = Plan::make(Spec::load(spec)?)?;
+    let directory = RunDirectory::begin(&out.unwrap_or_else(|| default_out(&plan)))?;
+    let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
+    let outcome = run::merge(&plan, shares, &mut control)?;
+    publish(&plan, &outcome, directory)
+}
+
+fn default_out(plan: &Plan) -> PathBuf {
+    Path::new("runs").join(&plan.spec.name)
+}
+
+fn publish(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<()> {
+    let folder = report::files::write(plan, outcome, directory)?;
+    show(&report::terminal::summary(outcome));
     show(&format!("tables in {}\n", folder.display()));
     Ok(())
 }
@@ -82,10 +107,14 @@ fn progress(quiet: bool) -> Progress {
 }
 
 fn checkpoints(plan: &Plan, out: &Path, options: &RunOptions) -> Option<Checkpoints> {
-    // A run that goes on keeps its sums too, now and then.
-    let resumed = options.resume.then_some(CHECKPOINT_SECONDS);
-    let every = Duration::from_secs(options.checkpoint.or(resumed)?);
-    Some(Checkpoints::new(out.with_added_extension("checkpoint"), every, plan.identity()))
+    // A run that goes on keeps its sums too, now and then; a share is such sums.
+    let kept = (options.resume || options.shard.is_some()).then_some(CHECKPOINT_SECONDS);
+    let every = Duration::from_secs(options.checkpoint.or(kept)?);
+    let path = match options.shard {
+        Some(shard) => out.with_added_extension(format!("shard-{shard}")),
+        None => out.to_path_buf(),
+    };
+    Some(Checkpoints::new(path.with_added_extension("checkpoint"), every, plan.identity()))
 }
 
 /// Checks every file before it fails, so that one call shows all mistakes.
@@ -122,10 +151,16 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
 }
 
-fn bench_host(json: bool, floors: Option<&Path>) -> Result<u8> {
+fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> {
     let floors = floors.map(hostbench::read_floors).transpose()?.unwrap_or_default();
     let bench = HostBench::measure();
     show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() });
+    if study {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let time = StudyTime::measure(precision);
+            show(&if json { format!("{:#}\n", serde_json::json!(time)) } else { time.to_string() });
+        }
+    }
     let below = bench.below(&floors);
     below.iter().for_each(|line| eprintln!("too slow: {line}"));
     Ok(if below.is_empty() { 0 } else { BELOW_FLOOR })

@@ -146,7 +146,9 @@ impl Plan {
         let models = self.models.iter().map(|m| m.weights_digest.as_str());
         let parts = [&self.spec_digest, &self.corpus_digest, &self.tokens_digest()];
         let instructions = Kernel::best(self.spec.correlation.precision).name;
-        let parts = parts.into_iter().map(String::as_str).chain(models).chain([instructions]);
+        let keep = format!("{:?}", self.keep);
+        let how = [instructions, keep.as_str()];
+        let parts = parts.into_iter().map(String::as_str).chain(models).chain(how);
         digest(parts.collect::<Vec<_>>().join(" ").as_bytes())
     }
 

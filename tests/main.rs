@@ -5,5 +5,6 @@ mod desk;
 mod fetch;
 mod golden;
 mod ledger;
+mod scale;
 mod specs;
 mod support;

@@ -121,7 +121,7 @@ impl Form {
 const COLUMNS_AT_ONCE: usize = 64;
 
 /// Panels that one task packs.
-const PANELS_PER_TASK: usize = 16;
+const PANELS_PER_TASK: usize = 8;
 
 /// The rows of a view in panels of a kernel's width, the last one filled up with zeros.
 pub struct Packed {

@@ -4,4 +4,4 @@ pub mod samples;
 pub mod tokens;
 
 pub use samples::Sample;
-pub use tokens::{Row, Tokens};
+pub use tokens::{Batch, Row, Tokens};

@@ -1,5 +1,6 @@
 //! From samples to rows of token ids, and which of them count.
 
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::Tokenizer;
@@ -65,27 +66,66 @@ impl Tokens {
         }
     }
 
-    /// Positions of some rows that take part in statistics.
-    pub fn used_in(&self, rows: &[Row]) -> u64 {
-        rows.iter().flat_map(|row| &row.ids).filter(|&&id| self.counts(id)).count() as u64
+    /// Which positions of a batch's rows take part in statistics, row after row:
+    /// those of the batch's share, counted over the used ones.
+    pub fn kept(&self, batch: &Batch) -> Vec<bool> {
+        let mut used = batch.first;
+        let keep = |&id: &u32| {
+            let counts = self.counts(id);
+            let kept = counts && batch.used.contains(&used);
+            used += usize::from(counts);
+            kept
+        };
+        batch.rows.iter().flat_map(|row| &row.ids).map(keep).collect()
     }
 
-    /// The rows cut into batches of at most `tokens` tokens, at least one row each.
-    pub fn batches(&self, tokens: usize) -> Vec<&[Row]> {
+    fn used_in(&self, rows: &[Row]) -> usize {
+        rows.iter().flat_map(|row| &row.ids).filter(|&&id| self.counts(id)).count()
+    }
+
+    /// The rows that hold some of the used positions, cut into batches of at most
+    /// `tokens` tokens, at least one row each.
+    pub fn batches(&self, tokens: usize, used: Range<usize>) -> Vec<Batch<'_>> {
         let mut batches = Vec::new();
-        let (mut start, mut size) = (0, 0);
+        let (mut start, mut size, mut first) = (0, 0, 0);
         for (i, row) in self.rows.iter().enumerate() {
             if size + row.ids.len() > tokens && i > start {
-                batches.push(&self.rows[start..i]);
+                first = self.push_batch(&mut batches, start..i, first, &used);
                 (start, size) = (i, 0);
             }
             size += row.ids.len();
         }
-        if start < self.rows.len() {
-            batches.push(&self.rows[start..]);
-        }
+        self.push_batch(&mut batches, start..self.rows.len(), first, &used);
         batches
     }
+
+    /// Adds a batch if any of its used positions is wanted; returns the first one after it.
+    fn push_batch<'a>(
+        &'a self,
+        batches: &mut Vec<Batch<'a>>,
+        rows: Range<usize>,
+        first: usize,
+        wanted: &Range<usize>,
+    ) -> usize {
+        let rows = &self.rows[rows];
+        let end = first + self.used_in(rows);
+        let used = first.max(wanted.start)..end.min(wanted.end);
+        if !used.is_empty() {
+            batches.push(Batch { rows, first, used });
+        }
+        end
+    }
+}
+
+/// Rows that go through the models together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch<'a> {
+    /// The rows.
+    pub rows: &'a [Row],
+    /// Number of their first used position, counted over the corpus.
+    first: usize,
+    /// Numbers of the used positions that are wanted.
+    pub used: Range<usize>,
 }
 
 /// Loads a tokenizer and checks that it is the models'.
@@ -178,7 +218,10 @@ mod tests {
     #[test]
     fn batches_hold_whole_rows_in_order() {
         let tokens = tokens(&[3, 3, 8, 1, 1]);
-        let sizes = |limit| tokens.batches(limit).iter().map(|b| b.len()).collect::<Vec<_>>();
+        let sizes = |limit| {
+            let batches = tokens.batches(limit, 0..usize::MAX);
+            batches.iter().map(|b| b.rows.len()).collect::<Vec<_>>()
+        };
         assert_eq!(sizes(6), [2, 1, 2]);
         assert_eq!(sizes(1), [1, 1, 1, 1, 1], "a batch holds at least one row");
         assert_eq!(sizes(100), [5]);

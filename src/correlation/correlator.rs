@@ -170,6 +170,8 @@ enum Kept {
 struct Sums {
     pass: usize,
     passes: usize,
+    /// Number of the first token in the corpus.
+    first: u64,
     /// Tokens seen in this pass.
     tokens: u64,
     /// Models x and y with x before y, and their products.
@@ -224,6 +226,19 @@ impl Correlator {
         matches!(&self.kept, Kept::Sums(sums) if sums.pass > 0)
     }
 
+    /// Takes the pilot of a model from the first tokens of a corpus, `[tokens, n_neurons]`.
+    pub fn take_pilot(&mut self, model: usize, tokens: &[f32]) {
+        self.own[model].take_pilot(tokens);
+    }
+
+    /// Has the first token count as that number of the corpus, a multiple of
+    /// [`CHUNK`], so that its surrogates are drawn accordingly.
+    pub fn start_at(&mut self, token: u64) {
+        if let Kept::Sums(sums) = &mut self.kept {
+            sums.first = token;
+        }
+    }
+
     /// Sums over the neurons of a model.
     pub fn own(&self, model: usize) -> &NeuronSums {
         &self.own[model]
@@ -268,7 +283,7 @@ impl Sums {
         };
         let grams = (0..study.models.len()).map(gram).collect();
         let (cross, surrogates) = (Vec::new(), Vec::new());
-        let mut sums = Self { pass: 0, passes, tokens: 0, cross, grams, surrogates };
+        let mut sums = Self { pass: 0, passes, first: 0, tokens: 0, cross, grams, surrogates };
         sums.start(study, 0);
         sums
     }
@@ -298,7 +313,7 @@ impl Sums {
 
     fn absorb(&mut self, study: &Study, tokens: &[&mut [f32]]) {
         let product = study.product();
-        let chunk = self.tokens / CHUNK as u64;
+        let chunk = (self.first + self.tokens) / CHUNK as u64;
         self.tokens += (tokens[0].len() / study.models[0].n_neurons()) as u64;
         for (x, y, cross) in &mut self.cross {
             cross.absorb(product, tokens[*x], tokens[*y]);
@@ -371,7 +386,7 @@ impl Direction<'_> {
         for draw in 0..draws {
             let (address, width) = (Address { model: self.y, draw }, y_layout.n_neurons());
             let mut fake = address.surrogate(&self.study.baseline, &tokens[self.y], width, 0);
-            let mut sums = NeuronSums::new(width);
+            let mut sums = NeuronSums::around_zero(width);
             fake.chunks_mut(TOKENS_AT_ONCE * width).for_each(|tokens| sums.absorb(tokens));
             let sides = (self.side(self.x), Side { layout: y_layout, sums: &sums });
             let source = Resident { product, x, x_layout, y: &fake, y_layout };

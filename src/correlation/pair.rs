@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::rotation::Chance;
 use super::source::Source;
 use super::sums::{Layout, NeuronSums};
+use crate::backend::wide::widened;
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PowerSums;
 
@@ -106,17 +107,22 @@ impl Pair {
         chance: Option<MakeChance>,
         watch: Watch,
     ) -> Result<(), Stopped> {
-        let mut rho = vec![0.0; x.layout.d_mlp * y.layout.d_mlp];
+        let size = x.layout.d_mlp * y.layout.d_mlp;
+        let (mut cross, mut scaled, mut rotated) = (vec![0.0; size], Vec::new(), Vec::new());
         for y_layer in source.y_layers() {
+            let columns = Columns::of(y, y_layer);
             let chance = chance.map(|chance| chance(y_layer, &source.gram(y_layer)));
+            if chance.is_some() {
+                scaled.resize(size, 0.0);
+                rotated.resize(size, 0.0);
+            }
             for x_layer in source.x_layers() {
-                source.cross(x_layer, y_layer, &mut rho);
-                to_correlations(&mut rho, (x, x_layer), (y, y_layer));
-                self.take(&rho, x.layout.neurons(x_layer).start, y.layout.neurons(y_layer));
+                source.cross(x_layer, y_layer, &mut cross);
+                self.take(&mut cross, (x, x_layer), &columns, &mut scaled);
                 if let Some(chance) = &chance {
                     let neurons = x.layout.neurons(x_layer);
                     let best = self.baseline.iter_mut().map(|draw| &mut draw[neurons.clone()]);
-                    chance.raise(&rho, best);
+                    chance.raise(&scaled, &mut rotated, best);
                 }
                 watch()?;
             }
@@ -135,15 +141,17 @@ impl Pair {
         (x, y): (Side, Side),
         watch: Watch,
     ) -> Result<(), Stopped> {
-        let mut rho = vec![0.0; x.layout.d_mlp * y.layout.d_mlp];
+        let mut cross = vec![0.0; x.layout.d_mlp * y.layout.d_mlp];
         for y_layer in source.y_layers() {
+            let columns = Columns::of(y, y_layer);
             for x_layer in source.x_layers() {
-                source.cross(x_layer, y_layer, &mut rho);
-                to_correlations(&mut rho, (x, x_layer), (y, y_layer));
-                let best = &mut self.baseline[draw][x.layout.neurons(x_layer)];
-                let rows = rho.par_chunks_exact(y.layout.d_mlp);
-                // `max` returns the other operand where one is NaN.
-                best.par_iter_mut().zip(rows).for_each(|(best, row)| {
+                source.cross(x_layer, y_layer, &mut cross);
+                let neurons = x.layout.neurons(x_layer);
+                let best = self.baseline[draw][neurons.clone()].par_iter_mut();
+                let rows = cross.par_chunks_exact_mut(columns.len());
+                best.zip(rows).zip(neurons).for_each(|((best, row), neuron)| {
+                    columns.correlate(row, x.sums, neuron);
+                    // `max` returns the other operand where one is NaN.
                     *best = row.iter().copied().fold(*best, f64::max);
                 });
                 watch()?;
@@ -152,23 +160,89 @@ impl Pair {
         Ok(())
     }
 
-    /// Takes the correlations of some neurons, from `first` on, with those of one layer.
-    fn take(&mut self, rho: &[f64], first: usize, partners: std::ops::Range<usize>) {
-        let slots = |neuron: usize| neuron * self.k;
-        let rows = rho.len() / partners.len();
-        let (from, to) = (slots(first), slots(first + rows));
-        let top = self.rho[from..to].par_chunks_mut(self.k);
-        let top = top.zip(self.partner[from..to].par_chunks_mut(self.k));
-        let rows = rho.par_chunks_exact(partners.len()).zip(top);
-        let spreads: Vec<Spread> = rows
-            .map(|(row, (top, neurons))| {
-                keep_best(row, partners.start, top, neurons);
-                Spread::of(row)
-            })
-            .collect();
+    /// Takes the sums of products of one layer of each, which become correlations,
+    /// and where there is room for them, scaled by the spread of y.
+    fn take(
+        &mut self,
+        cross: &mut [f64],
+        (x, layer): (Side, usize),
+        columns: &Columns,
+        scaled: &mut [f32],
+    ) {
+        let neurons = x.layout.neurons(layer);
+        let slots = neurons.start * self.k..neurons.end * self.k;
+        let top = self.rho[slots.clone()].par_chunks_mut(self.k);
+        let top = top.zip(self.partner[slots].par_chunks_mut(self.k));
+        let rows = cross.par_chunks_exact_mut(columns.len()).zip(neurons).zip(top);
+        let one = |(((row, neuron), (top, partner)), scaled): (_, &mut [f32])| {
+            let row: &mut [f64] = row;
+            columns.correlate(row, x.sums, neuron);
+            keep_best(row, columns.first, top, partner);
+            columns.scale(row, scaled);
+            Spread::of(row)
+        };
+        let spreads: Vec<Spread> = if scaled.is_empty() {
+            rows.map(|row| one((row, &mut []))).collect()
+        } else {
+            rows.zip(scaled.par_chunks_exact_mut(columns.len())).map(one).collect()
+        };
         for spread in &spreads {
             self.moments.merge(&spread.moments);
             self.histogram.iter_mut().zip(&spread.bins).for_each(|(all, n)| *all += f64::from(*n));
+        }
+    }
+}
+
+/// One layer of a partner.
+struct Columns {
+    /// Its first neuron, counted over all layers.
+    first: usize,
+    sums: Vec<f64>,
+    /// `1 / spread`; NaN where the neuron has no correlation.
+    inverse: Vec<f64>,
+}
+
+impl Columns {
+    fn of(y: Side, layer: usize) -> Self {
+        let neurons = y.layout.neurons(layer);
+        Self {
+            first: neurons.start,
+            sums: neurons.clone().map(|j| y.sums.sum(j)).collect(),
+            inverse: neurons.map(|j| y.sums.inverse_spread(j).unwrap_or(f64::NAN)).collect(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Turns `Σxy` of a neuron of x into ρ (eq. 2), in place:
+    /// `(Σxy − Σx Σy / n) / (spread_x spread_y)`. NaN where there is none.
+    fn correlate(&self, row: &mut [f64], x: &NeuronSums, neuron: usize) {
+        let inverse_x = x.inverse_spread(neuron).unwrap_or(f64::NAN);
+        let mean_x = x.sum(neuron) / x.n as f64;
+        correlate(row, &self.sums, &self.inverse, mean_x, inverse_x);
+    }
+
+    /// `ρ spread_y` in f32, where there is room; 0 for a neuron of y without
+    /// correlation, which so contributes nothing to any combination.
+    fn scale(&self, row: &[f64], scaled: &mut [f32]) {
+        scale(row, &self.inverse, scaled);
+    }
+}
+
+widened! {
+    fn correlate(row: &mut [f64], sums: &[f64], inverse: &[f64], mean_x: f64, inverse_x: f64) {
+        for ((value, sum_y), inverse_y) in row.iter_mut().zip(sums).zip(inverse) {
+            *value = (*value - mean_x * sum_y) * inverse_x * inverse_y;
+        }
+    }
+}
+
+widened! {
+    fn scale(row: &[f64], inverse: &[f64], scaled: &mut [f32]) {
+        for ((out, value), inverse) in scaled.iter_mut().zip(row).zip(inverse) {
+            *out = if inverse.is_nan() { 0.0 } else { (value * (1.0 / inverse)) as f32 };
         }
     }
 }
@@ -181,22 +255,6 @@ impl State for Pair {
         visit(Part::Numbers(&mut self.histogram))?;
         self.moments.parts(visit)
     }
-}
-
-/// Turns `Σxy` into ρ (eq. 2), in place: `(Σxy − Σx Σy / n) / (spread_x spread_y)`.
-/// Entries of a neuron without correlation become NaN.
-fn to_correlations(cross: &mut [f64], x: (Side, usize), y: (Side, usize)) {
-    let n = x.0.sums.n as f64;
-    let inverse = |side: Side, i| side.sums.inverse_spread(i).unwrap_or(f64::NAN);
-    let columns = y.0.layout.neurons(y.1);
-    let columns: Vec<_> = columns.map(|j| (y.0.sums.sum(j), inverse(y.0, j))).collect();
-    let first = x.0.layout.neurons(x.1).start;
-    cross.par_chunks_exact_mut(columns.len()).enumerate().for_each(|(i, row)| {
-        let (inverse_x, mean_x) = (inverse(x.0, first + i), x.0.sums.sum(first + i) / n);
-        for (value, (sum_y, inverse_y)) in row.iter_mut().zip(&columns) {
-            *value = (*value - mean_x * sum_y) * inverse_x * inverse_y;
-        }
-    });
 }
 
 /// Enters the values of a row into a list of the largest; the first of equals comes first.

@@ -67,9 +67,7 @@ pub fn stream(seed: u64, draw: usize, partner: usize, layer: usize) -> Stream {
 /// The rotated neurons of one layer of a partner, in all draws.
 pub struct Chance {
     product: Product,
-    /// `spread(y_j)`, 0 where the neuron has no correlation: it then contributes
-    /// nothing to any rotated one.
-    spreads: Vec<f64>,
+    d: usize,
     draws: Vec<Draw>,
 }
 
@@ -80,7 +78,8 @@ struct Draw {
 }
 
 impl Chance {
-    /// From the partner's own sums, the Gram sums of the layer (valid for k ≤ j),
+    /// From the partner's own sums (a neuron without correlation contributes to no
+    /// rotated one), the Gram sums of the layer (valid for k ≤ j),
     /// and a rotation for every draw.
     pub fn new(
         product: Product,
@@ -90,39 +89,35 @@ impl Chance {
         rotations: impl Iterator<Item = Vec<f32>>,
     ) -> Self {
         let neurons = y.layout.neurons(layer);
-        let spread = |j| y.sums.inverse_spread(j).map_or(0.0, |s| 1.0 / s);
-        let spreads: Vec<f64> = neurons.clone().map(spread).collect();
-        let (d, first, n) = (spreads.len(), neurons.start, y.sums.n as f64);
+        let alive: Vec<bool> =
+            neurons.clone().map(|j| y.sums.inverse_spread(j).is_some()).collect();
+        let (d, first, n) = (alive.len(), neurons.start, y.sums.n as f64);
         let centred = |j: usize, k: usize| {
             let cov = gram[j.max(k) * d + j.min(k)];
             let cov = cov - y.sums.sum(first + j) * y.sums.sum(first + k) / n;
-            if spreads[j] > 0.0 && spreads[k] > 0.0 { cov as f32 } else { 0.0 }
+            if alive[j] && alive[k] { cov as f32 } else { 0.0 }
         };
         let gram: Vec<f32> = (0..d * d).into_par_iter().map(|e| centred(e / d, e % d)).collect();
         let draw =
             |rotation: Vec<f32>| Draw { inverse: inverse_spreads(&rotation, &gram), rotation };
         let draws = rotations.map(draw).collect();
-        Self { product, spreads, draws }
+        Self { product, d, draws }
     }
 
     /// Raises the best chance correlation of some neurons, per draw, to that with
-    /// the rotated neurons, given their correlations with the neurons themselves,
-    /// `[neurons, d_mlp]`.
-    pub fn raise<'a>(&self, rho: &[f64], best: impl Iterator<Item = &'a mut [f64]>) {
-        let d = self.spreads.len();
-        let rows = rho.len() / d;
-        let scale = |(value, spread): (&f64, &f64)| {
-            // A correlation that does not exist is left out of all sums.
-            if *spread > 0.0 { (value * spread) as f32 } else { 0.0 }
-        };
-        let scaled: Vec<f32> = rho
-            .par_chunks_exact(d)
-            .flat_map_iter(|row| row.iter().zip(&self.spreads).map(scale))
-            .collect();
-        let mut rotated = vec![0.0; rows * d];
+    /// the rotated neurons, given `ρ spread_y` with the neurons themselves,
+    /// `[neurons, d_mlp]`; `rotated` is room for as much.
+    pub fn raise<'a>(
+        &self,
+        scaled: &[f32],
+        rotated: &mut [f32],
+        best: impl Iterator<Item = &'a mut [f64]>,
+    ) {
+        let rows = scaled.len() / self.d;
+        let d = self.d;
         for (draw, best) in self.draws.iter().zip(best) {
             let r = View::new(&draw.rotation, d, d);
-            self.product.write(View::new(&scaled, rows, d), r.t(), &mut rotated);
+            self.product.write(View::new(scaled, rows, d), r.t(), rotated);
             best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
                 let rho = row.iter().zip(&draw.inverse).map(|(c, s)| f64::from(*c) * s);
                 // `max` returns the other operand where one is NaN.

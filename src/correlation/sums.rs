@@ -56,12 +56,16 @@ impl NeuronSums {
         Self { n: 0, pilot: Vec::new(), sum: zeros.clone(), sum_sq: zeros }
     }
 
+    /// No tokens yet, and a pilot of zeros: for values that are near zero anyway.
+    pub fn around_zero(n_neurons: usize) -> Self {
+        Self { pilot: vec![0.0; n_neurons], ..Self::new(n_neurons) }
+    }
+
     /// Subtracts the pilot from tokens `[tokens, n_neurons]`, in place, and adds them up.
     pub fn absorb(&mut self, tokens: &mut [f32]) {
         let width = self.sum.len();
         if self.pilot.is_empty() {
-            let first = tokens.len().min(CHUNK * width);
-            self.pilot = column_means(&tokens[..first], width);
+            self.take_pilot(tokens);
         }
         self.shift(tokens);
         self.n += (tokens.len() / width) as u64;
@@ -77,6 +81,13 @@ impl NeuronSums {
                 }
             }
         });
+    }
+
+    /// Takes each neuron's mean over the first chunk as its pilot, without adding it.
+    pub fn take_pilot(&mut self, tokens: &[f32]) {
+        let width = self.sum.len();
+        let first = tokens.len().min(CHUNK * width);
+        self.pilot = column_means(&tokens[..first], width);
     }
 
     /// Subtracts the pilot from tokens that were added up before, in place.
@@ -107,7 +118,7 @@ impl NeuronSums {
 impl State for NeuronSums {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         visit(Part::Count(&mut self.n))?;
-        visit(Part::Values(&mut self.pilot))?;
+        visit(Part::Pilot(&mut self.pilot))?;
         visit(Part::Numbers(&mut self.sum))?;
         visit(Part::Numbers(&mut self.sum_sq))
     }

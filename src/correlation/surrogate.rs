@@ -51,7 +51,7 @@ pub struct SurrogateSums {
 impl SurrogateSums {
     /// All zero.
     pub fn new(address: Address, y: Layout, cross: Vec<(usize, CrossSums)>) -> Self {
-        Self { address, own: NeuronSums::new(y.n_neurons()), cross }
+        Self { address, own: NeuronSums::around_zero(y.n_neurons()), cross }
     }
 }
 

@@ -35,6 +35,19 @@ pub fn gelu_new(x: f32) -> f32 {
     x / (1.0 + exp(-2.0 * u))
 }
 
+/// The largest value, in sixteen interleaved parts.
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let mut parts = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole.iter().map(<[f32; 16]>::as_slice).chain([rest]) {
+        for (part, &v) in parts.iter_mut().zip(values) {
+            *part = if v > *part { v } else { *part };
+        }
+    }
+    parts.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// Sum in eight interleaved parts: fixed order, and fast.
 #[inline(always)]
 fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
@@ -83,7 +96,7 @@ widened! {
 fn softmax_row(row: &mut [f32], position: usize, scale: f32) {
     let (seen, hidden) = row.split_at_mut(position + 1);
     seen.iter_mut().for_each(|s| *s *= scale);
-    let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = largest(seen);
     seen.iter_mut().for_each(|s| *s = exp(*s - max));
     let total = 1.0 / sum(seen.iter().copied());
     seen.iter_mut().for_each(|s| *s *= total);

@@ -23,6 +23,8 @@ const NOTE_THRESHOLD: f32 = 0.01;
 #[derive(Debug, Clone)]
 pub struct ActivationSums {
     n: u64,
+    /// Whether there is a pilot.
+    started: bool,
     neurons: Vec<NeuronSums>,
     /// `[n_neurons][EDGES + 1]` counts, where binned moments are asked for.
     histogram: Option<Vec<[u32; EDGES + 1]>>,
@@ -56,6 +58,7 @@ impl ActivationSums {
         let binned = moments == MomentKind::Binned;
         Self {
             n: 0,
+            started: false,
             neurons: vec![NeuronSums::default(); n_neurons],
             histogram: binned.then(|| vec![[0; EDGES + 1]; n_neurons]),
         }
@@ -64,8 +67,8 @@ impl ActivationSums {
     /// Adds pre- and post-activations of the same tokens, each `[tokens, n_neurons]`.
     pub fn absorb(&mut self, pre: &[f32], post: &[f32]) {
         let width = self.neurons.len();
-        if self.n == 0 {
-            self.start_around(&pre[..pre.len().min(CHUNK * width)]);
+        if !self.started {
+            self.take_pilot(pre);
         }
         self.n += (pre.len() / width) as u64;
         self.neurons.par_chunks_mut(NEURONS).enumerate().for_each(|(block, neurons)| {
@@ -84,8 +87,10 @@ impl ActivationSums {
 
     /// Shifts each neuron's sums by its mean over the first tokens, so that a
     /// large mean costs no digits.
-    fn start_around(&mut self, pre: &[f32]) {
+    pub fn take_pilot(&mut self, pre: &[f32]) {
         let width = self.neurons.len();
+        let pre = &pre[..pre.len().min(CHUNK * width)];
+        self.started = true;
         let tokens = pre.len() / width;
         self.neurons.par_iter_mut().enumerate().for_each(|(i, neuron)| {
             let sum: f64 = pre.iter().skip(i).step_by(width).map(|&v| f64::from(v)).sum();
@@ -114,6 +119,9 @@ impl ActivationSums {
 impl State for ActivationSums {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         visit(Part::Count(&mut self.n))?;
+        let mut started = u64::from(self.started);
+        visit(Part::Count(&mut started))?;
+        self.started = started > 0;
         self.neurons.iter_mut().try_for_each(|neuron| neuron.parts(visit))?;
         self.histogram.iter_mut().flatten().try_for_each(|bins| visit(Part::Counts(bins)))
     }

@@ -83,9 +83,8 @@ impl PowerSums {
 
 impl State for PowerSums {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
-        let [n, shift] = [&mut self.n, &mut self.shift].map(std::slice::from_mut);
-        visit(Part::Numbers(n))?;
-        visit(Part::Numbers(shift))?;
+        visit(Part::Shift(&mut self.shift))?;
+        visit(Part::Numbers(std::slice::from_mut(&mut self.n)))?;
         visit(Part::Numbers(&mut self.sums))
     }
 }

@@ -1,0 +1,150 @@
+//! The pipeline: models read tokens, sums are kept, findings are drawn.
+
+mod shard;
+mod sums;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::Checkpoints;
+use crate::correlation::Stopped;
+use crate::error::{Error, Kind, Result};
+use crate::findings::{Outcome, Timing};
+use crate::model::Gpt2;
+use crate::plan::Plan;
+use crate::progress::Progress;
+
+pub use shard::{Shard, merge, run_shard};
+use sums::Sums;
+
+/// How a run is watched, stopped and gone on with; nothing here changes a number.
+#[derive(Default)]
+pub struct Control {
+    /// Where progress is shown.
+    pub progress: Progress,
+    /// Set to stop the run after the current batch.
+    pub stop: Arc<AtomicBool>,
+    /// Where sums are kept, if they are.
+    pub checkpoints: Option<Checkpoints>,
+    /// Whether to go on from the checkpoint.
+    pub resume: bool,
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// If a model cannot be loaded, no neuron can be correlated, a checkpoint cannot
+/// be written or read, or the run was stopped.
+pub fn run(plan: &Plan, control: &mut Control) -> Result<Outcome> {
+    let begun = Instant::now();
+    let models = load_models(plan, &control.progress)?;
+    let load_s = begun.elapsed().as_secs_f64();
+    let mut sums = Sums::new(plan);
+    let mut done = resume(&mut sums, control)?;
+    let all = 0..plan.tokens.count().used;
+    let (mut reading, mut matching) = (Duration::ZERO, Duration::ZERO);
+    loop {
+        let begun = Instant::now();
+        read_all(plan, &models, &mut sums, (all.clone(), done), control)?;
+        reading += begun.elapsed();
+        let begun = Instant::now();
+        let again = match_neurons(plan, &mut sums, control)?;
+        matching += begun.elapsed();
+        if !again {
+            break;
+        }
+        done = 0;
+    }
+    let begun = Instant::now();
+    let outcome = end(plan, &models, sums, control)?;
+    let finish_s = (matching + begun.elapsed()).as_secs_f64();
+    Ok(outcome.timed(Timing { load_s, tokens_s: reading.as_secs_f64(), finish_s }))
+}
+
+/// Draws the findings, and lets go of what was kept for a run to go on.
+fn end(plan: &Plan, models: &[Gpt2], sums: Sums, control: &Control) -> Result<Outcome> {
+    let outcome = sums.finish(plan, models)?;
+    control.progress.finish();
+    control.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
+    Ok(outcome)
+}
+
+/// Batches that the sums hold already.
+fn resume(sums: &mut Sums, control: &Control) -> Result<usize> {
+    match &control.checkpoints {
+        Some(checkpoints) if control.resume => checkpoints.read(sums),
+        _ => Ok(0),
+    }
+}
+
+/// Runs all models over some of the tokens but for the first batches, which are done.
+fn read_all(
+    plan: &Plan,
+    models: &[Gpt2],
+    sums: &mut Sums,
+    (tokens, done): (Range<usize>, usize),
+    control: &mut Control,
+) -> Result<()> {
+    let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens.clone());
+    control.progress.stage("reading tokens", tokens.len() as u64);
+    batches[..done].iter().for_each(|b| control.progress.advance(b.used.len() as u64));
+    for (i, batch) in batches.iter().enumerate().skip(done) {
+        if control.stop.load(Ordering::Relaxed) {
+            return Err(stopped(control.checkpoints.as_mut(), sums, i));
+        }
+        sums.read(plan, models, batch);
+        control.progress.advance(batch.used.len() as u64);
+        if let Some(checkpoints) = &mut control.checkpoints {
+            checkpoints.write_if_due(sums, i + 1)?;
+        }
+    }
+    // Matching cannot be stopped half-way, so what it starts from is kept.
+    control.checkpoints.as_mut().map_or(Ok(()), |c| c.write(sums, batches.len()))
+}
+
+/// Compares what was kept; whether the tokens are wanted again.
+fn match_neurons(plan: &Plan, sums: &mut Sums, control: &mut Control) -> Result<bool> {
+    control.progress.stage("matching neurons", plan.study().steps() as u64);
+    sums.absorb_rest();
+    let watch = || {
+        control.progress.advance(1);
+        if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
+    };
+    sums.correlator.end_pass(&watch).map_err(|Stopped| match &control.checkpoints {
+        Some(checkpoints) => kept(checkpoints),
+        None => lost(),
+    })
+}
+
+/// What is said of a run that was stopped, after its sums are kept if they are to be.
+fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut Sums, batches: usize) -> Error {
+    match checkpoints {
+        None => lost(),
+        Some(checkpoints) => match checkpoints.write(sums, batches) {
+            Ok(()) => kept(checkpoints),
+            Err(error) => error,
+        },
+    }
+}
+
+fn kept(checkpoints: &Checkpoints) -> Error {
+    let problem = format!("interrupted; its sums are in {}", checkpoints.path().display());
+    Error::new(Kind::Interrupted, "the run", problem, "go on with --resume")
+}
+
+fn lost() -> Error {
+    let problem = "interrupted before the end; nothing was written";
+    let remedy = "start it again; with --checkpoint, an interrupted run can go on";
+    Error::new(Kind::Interrupted, "the run", problem, remedy)
+}
+
+fn load_models(plan: &Plan, progress: &Progress) -> Result<Vec<Gpt2>> {
+    progress.stage("loading models", plan.models.len() as u64);
+    let load = |model: &crate::plan::PlannedModel| {
+        progress.advance(1);
+        Gpt2::load(&model.folder)
+    };
+    plan.models.iter().map(load).collect()
+}

@@ -1,0 +1,136 @@
+//! A run in shares, on as many machines as there are: each sums its own tokens,
+//! and since sums over disjoint tokens add, the shares are merged at the end.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::sums::Sums;
+use super::{Control, end, load_models, match_neurons, read_all, resume};
+use crate::checkpoint::Shares;
+use crate::correlation::{CHUNK, Keep};
+use crate::error::{Error, Kind, Result};
+use crate::findings::{Outcome, Timing};
+use crate::plan::Plan;
+
+/// Share `i` of `n` of the tokens, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    i: usize,
+    n: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let number = |text: &str| text.parse::<usize>().ok();
+        let parts = text.split_once('/').and_then(|(i, n)| Some((number(i)?, number(n)?)));
+        match parts {
+            Some((i, n)) if (1..=n).contains(&i) => Ok(Self { i, n }),
+            _ => Err("expected i/n with i from 1 to n, such as 2/8".into()),
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-of-{}", self.i, self.n)
+    }
+}
+
+impl Shard {
+    /// Its tokens among all that are used: whole chunks, so that every product is
+    /// added in the same company as in an undivided run.
+    fn tokens(self, used: usize) -> Range<usize> {
+        let chunks = used.div_ceil(CHUNK);
+        let start = |i: usize| (chunks * i / self.n * CHUNK).min(used);
+        start(self.i - 1)..start(self.i)
+    }
+}
+
+/// Sums one share of the tokens and writes the sums to `control.checkpoints`.
+///
+/// # Errors
+/// As [`super::run`], or if the run needs several passes over the tokens.
+///
+/// # Panics
+/// If there are no checkpoints to write to.
+pub fn run_shard(plan: &Plan, shard: Shard, control: &mut Control) -> Result<PathBuf> {
+    refuse_passes(plan)?;
+    let models = load_models(plan, &control.progress)?;
+    let mut sums = Sums::new(plan);
+    let tokens = shard.tokens(plan.tokens.count().used);
+    sums.correlator.start_at(tokens.start as u64);
+    let done = resume(&mut sums, control)?;
+    if done == 0 {
+        sums.take_pilots(plan, &models);
+    }
+    read_all(plan, &models, &mut sums, (tokens, done), control)?;
+    sums.absorb_rest();
+    control.progress.finish();
+    let checkpoints = control.checkpoints.as_ref().expect("a share is written as a checkpoint");
+    checkpoints.write_share(&mut sums, [shard.i, shard.n])
+}
+
+fn refuse_passes(plan: &Plan) -> Result<()> {
+    match plan.keep {
+        Keep::Sums { passes } if passes > 1 => Err(Error::new(
+            Kind::Spec,
+            plan.spec_path.display(),
+            format_args!(
+                "`batch.memory_gib` leaves room for the sums of one layer in {passes} only"
+            ),
+            "give a share of the tokens more memory, or run without --shard",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Adds the sums of all shares and draws the findings.
+///
+/// # Errors
+/// If a share is missing, there twice, damaged, or of another spec, model,
+/// corpus or program; else as [`super::run`].
+pub fn merge(plan: &Plan, files: &[PathBuf], control: &mut Control) -> Result<Outcome> {
+    refuse_passes(plan)?;
+    let models = load_models(plan, &control.progress)?;
+    let shares = Shares::open(files, &plan.identity())?;
+    let mut sums = Sums::new(plan);
+    control.progress.stage("adding shares", files.len() as u64);
+    shares.add_to(&mut sums, || control.progress.advance(1))?;
+    let begun = std::time::Instant::now();
+    match_neurons(plan, &mut sums, control)?;
+    let outcome = end(plan, &models, sums, control)?;
+    let finish_s = begun.elapsed().as_secs_f64();
+    Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_token_is_in_one_share(used in 0usize..20_000, n in 1usize..9) {
+            let mut next = 0;
+            for i in 1..=n {
+                let tokens = Shard { i, n }.tokens(used);
+                prop_assert_eq!(tokens.start, next);
+                prop_assert!(tokens.start.is_multiple_of(CHUNK) || tokens.is_empty());
+                next = tokens.end;
+            }
+            prop_assert_eq!(next, used);
+        }
+    }
+
+    #[test]
+    fn a_share_is_written_as_a_fraction() {
+        assert_eq!("2/8".parse(), Ok(Shard { i: 2, n: 8 }));
+        for wrong in ["0/8", "9/8", "2", "2/", "/8", "a/b", "-1/2", "1/0"] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a run keeps of the tokens that have gone by.
+
+use crate::checkpoint::{Part, State, Visit};
+use crate::corpus::{Batch, Tokens};
+use crate::correlation::{CHUNK, Correlator, Pair, TOKENS_AT_ONCE};
+use crate::error::Result;
+use crate::findings::{Findings, Outcome, Sources};
+use crate::model::capture::{Activations, Capture};
+use crate::model::fold::preprocess;
+use crate::model::{Gpt2, Site};
+use crate::plan::Plan;
+use crate::stats::ActivationSums;
+use crate::stats::weights::weight_statistics;
+
+/// Everything that one pass over the tokens feeds.
+pub struct Sums {
+    /// Post-activations waiting to be enough, one buffer per model.
+    post: Vec<Activations>,
+    judged: Vec<Judged>,
+    /// The comparison itself.
+    pub correlator: Correlator,
+}
+
+/// What is wanted of a judged model beside its correlations.
+struct Judged {
+    model: usize,
+    /// Pre-activations waiting to be enough.
+    pre: Activations,
+    statistics: ActivationSums,
+}
+
+impl Sums {
+    /// No tokens yet.
+    pub fn new(plan: &Plan) -> Self {
+        let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
+        let judged = |&model: &usize| Judged {
+            model,
+            pre: Activations::new(n_neurons(model)),
+            statistics: ActivationSums::new(n_neurons(model), plan.spec.statistics.moments),
+        };
+        Self {
+            post: (0..plan.models.len()).map(|model| Activations::new(n_neurons(model))).collect(),
+            judged: plan.judged.iter().map(judged).collect(),
+            correlator: Correlator::new(plan.study(), plan.keep),
+        }
+    }
+
+    /// Runs every model once over a batch.
+    pub fn read(&mut self, plan: &Plan, models: &[Gpt2], batch: &Batch) {
+        self.run_models(models, batch, &plan.tokens);
+        while self.post[0].tokens() >= TOKENS_AT_ONCE {
+            self.absorb(TOKENS_AT_ONCE);
+        }
+    }
+
+    fn run_models(&mut self, models: &[Gpt2], batch: &Batch, tokens: &Tokens) {
+        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let keep = tokens.kept(batch);
+        for (i, (model, post)) in models.iter().zip(&mut self.post).enumerate() {
+            let mut targets = vec![(Site::MlpPost, post)];
+            let judged = self.judged.iter_mut().filter(|judged| judged.model == i);
+            targets.extend(judged.map(|judged| (Site::MlpPre, &mut judged.pre)));
+            model.forward(&rows, &mut Capture::new(&keep, targets));
+        }
+    }
+
+    /// Takes the pilots, which all sums are relative to, from the first tokens of
+    /// the corpus, without adding these tokens.
+    pub fn take_pilots(&mut self, plan: &Plan, models: &[Gpt2]) {
+        for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..CHUNK) {
+            self.run_models(models, &batch, &plan.tokens);
+        }
+        for Judged { pre, statistics, .. } in &mut self.judged {
+            statistics.take_pilot(&pre.values);
+            pre.values.clear();
+        }
+        for (model, post) in self.post.iter_mut().enumerate() {
+            self.correlator.take_pilot(model, &post.values);
+            post.values.clear();
+        }
+    }
+
+    /// Feeds what is still waiting.
+    pub fn absorb_rest(&mut self) {
+        if self.post[0].tokens() > 0 {
+            self.absorb(self.post[0].tokens());
+        }
+    }
+
+    /// Feeds the first tokens of every buffer to the sums and drops them.
+    fn absorb(&mut self, tokens: usize) {
+        let again = self.correlator.repeats();
+        for Judged { model, pre, statistics } in &mut self.judged {
+            if !again {
+                let values = ..tokens * pre.n_neurons;
+                statistics.absorb(&pre.values[values], &self.post[*model].values[values]);
+            }
+            pre.discard(tokens);
+        }
+        let mut all: Vec<&mut [f32]> =
+            self.post.iter_mut().map(|a| &mut a.values[..tokens * a.n_neurons]).collect();
+        self.correlator.absorb(&mut all);
+        self.post.iter_mut().for_each(|a| a.discard(tokens));
+    }
+
+    /// What follows from all of it.
+    ///
+    /// # Errors
+    /// If no neuron of some judged model has a correlation.
+    pub fn finish(self, plan: &Plan, models: &[Gpt2]) -> Result<Outcome> {
+        let own: Vec<_> = plan.judged.iter().map(|&i| self.correlator.own(i).clone()).collect();
+        let pairs = self.correlator.finish();
+        let found = self.judged.iter().zip(&own).zip(&pairs);
+        let draw = |((judged, own), pairs): ((&Judged, _), &Vec<Pair>)| {
+            let model = &models[judged.model];
+            let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
+            let weights = weight_statistics(&folded, &model.config);
+            let evidence =
+                Sources { pairs, own, activations: &judged.statistics, weights: &weights };
+            Findings::draw(plan, judged.model, &evidence)
+        };
+        let mut findings = found.map(draw);
+        let reference =
+            findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"))?;
+        let also = findings.collect::<Result<_>>()?;
+        Ok(Outcome { reference, also })
+    }
+}
+
+impl State for Sums {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        for activations in &mut self.post {
+            visit(Part::Values(&mut activations.values))?;
+        }
+        for judged in &mut self.judged {
+            visit(Part::Values(&mut judged.pre.values))?;
+            judged.statistics.parts(visit)?;
+        }
+        self.correlator.parts(visit)
+    }
+}

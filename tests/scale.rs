@@ -1,0 +1,175 @@
+//! The same numbers however the work is cut: in passes, in shares, resumed.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use universal_neurons::checkpoint::Checkpoints;
+use universal_neurons::compare::Tolerance;
+use universal_neurons::correlation::Keep;
+use universal_neurons::findings::{Findings, Outcome};
+use universal_neurons::plan::Plan;
+use universal_neurons::run::{Control, Shard, merge, run, run_shard};
+use universal_neurons::spec::{BaselineKind, Precision, Spec};
+use universal_neurons::table::Column;
+
+use crate::support::{assert_close, path};
+
+/// A short run of three bundled models.
+fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
+    let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+    let spec = &mut loaded.spec;
+    spec.corpus.limit = Some(12);
+    spec.models.family.truncate(3);
+    change(spec);
+    Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn whole(plan: &Plan) -> Outcome {
+    run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn bits(findings: &Findings) -> Vec<Vec<u64>> {
+    let column = |c: &Column| findings.table.column(*c).iter().map(|v| v.to_bits()).collect();
+    Column::ALL.iter().map(column).collect()
+}
+
+fn assert_about_equal(got: &Findings, want: &Findings, tolerance: Tolerance) {
+    for &column in Column::ALL {
+        let (got, want) = (got.table.column(column), want.table.column(column));
+        assert_close(column.name(), got.iter().copied(), want, tolerance);
+    }
+}
+
+#[test]
+fn tokens_or_sums_in_any_number_of_passes_give_the_same_bits() {
+    let tokens = plan(|_| ());
+    assert_eq!(tokens.keep, Keep::Tokens, "few tokens are smaller than their sums");
+    let want = bits(&whole(&tokens).reference);
+    let mut seen = Vec::new();
+    // Many tokens are not to be had in a short test, so the choice is made for the plan.
+    for keep in [Keep::Sums { passes: 1 }, Keep::Sums { passes: 3 }] {
+        let plan = Plan { keep, ..plan(|_| ()) };
+        assert!(bits(&whole(&plan).reference) == want, "{keep:?}");
+        seen.push(plan.bytes());
+    }
+    assert!(seen[1] < seen[0], "more passes take less memory: {seen:?}");
+}
+
+#[test]
+fn a_plan_keeps_within_the_memory_that_it_is_given() {
+    let whole_corpus = |gib| {
+        let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+        loaded.spec.batch.memory_gib = gib;
+        Plan::make(loaded)
+    };
+    let free = whole_corpus(None).expect("no limit");
+    assert_eq!(free.keep, Keep::Sums { passes: 1 });
+    let gib = |plan: &Plan| plan.bytes() as f64 / f64::from(1 << 30);
+    let tight = whole_corpus(Some(gib(&free) - 0.05)).expect("it fits in passes");
+    assert!(matches!(tight.keep, Keep::Sums { passes } if passes > 1), "{:?}", tight.keep);
+    assert!(gib(&tight) <= gib(&free) - 0.05);
+    let error = whole_corpus(Some(0.1)).expect_err("nothing fits");
+    assert!(error.problem.contains("memory_gib"), "{error}");
+}
+
+#[test]
+fn every_model_can_be_judged_in_one_run() {
+    let all = plan(|spec| spec.models.also_reference = vec!["b".into(), "c".into()]);
+    let outcome = whole(&all);
+    let also: Vec<&str> = outcome.also.iter().map(|f| f.summary.reference.as_str()).collect();
+    assert_eq!(also, ["b", "c"]);
+    let alone = whole(&plan(|spec| spec.models.reference = "b".into())).reference;
+    assert!(bits(&outcome.also[0]) == bits(&alone), "b is the same whoever else is judged");
+    assert_eq!(outcome.also[0].summary.top, alone.summary.top);
+}
+
+#[test]
+fn bf16_moves_correlations_within_its_bound() {
+    let exact = whole(&plan(|_| ())).reference;
+    let bf16 = whole(&plan(|spec| spec.correlation.precision = Precision::Bf16)).reference;
+    for column in [Column::MeanCorr, Column::MeanBaseline, Column::ExcessCorr] {
+        let (got, want) = (bf16.table.column(column), exact.table.column(column));
+        // Factors off by 2⁻⁹ each at most, and pilots close to means.
+        assert_close(column.name(), got.iter().copied(), want, Tolerance::absolute(0.005));
+        assert_ne!(got, want, "another precision has other bits");
+    }
+}
+
+/// Sums all shares of a run into a folder.
+fn shares(plan: &Plan, n: usize, folder: &Path) -> Vec<PathBuf> {
+    let one = |i: usize| {
+        let shard: Shard = format!("{i}/{n}").parse().expect("a share");
+        let mut control = control(plan, folder, &format!("share-{i}"));
+        run_shard(plan, shard, &mut control).unwrap_or_else(|e| panic!("{e}"))
+    };
+    (1..=n).map(one).collect()
+}
+
+fn control(plan: &Plan, folder: &Path, name: &str) -> Control {
+    let path = folder.join(format!("{name}.checkpoint"));
+    let checkpoints = Checkpoints::new(path, Duration::from_secs(3600), plan.identity());
+    Control { checkpoints: Some(checkpoints), ..Control::default() }
+}
+
+#[test]
+fn merged_shares_are_the_whole_run() {
+    let sums = |mut plan: Plan| {
+        plan.keep = Keep::Sums { passes: 1 };
+        plan
+    };
+    let two = |spec: &mut Spec| spec.models.family.truncate(2);
+    let permuted = |spec: &mut Spec| {
+        two(spec);
+        let baseline = &mut spec.correlation.baseline;
+        (baseline.kind, baseline.draws) = (BaselineKind::Permutation, 1);
+    };
+    for plan in [plan(two), sums(plan(two)), sums(plan(permuted))] {
+        let want = whole(&plan).reference;
+        let folder = TempDir::new().expect("folder");
+        let mut files = shares(&plan, 3, folder.path());
+        files.reverse();
+        let got = merge(&plan, &files, &mut Control::default());
+        let got = got.unwrap_or_else(|e| panic!("{e}")).reference;
+        // Sums of sums are rounded in another order, in f64.
+        assert_about_equal(&got, &want, Tolerance { absolute: 1e-9, relative: 1e-9 });
+        assert_eq!(got.summary.shares, want.summary.shares);
+    }
+}
+
+#[test]
+fn a_stopped_share_goes_on_with_the_same_bits() {
+    let plan = plan(|spec| spec.models.family.truncate(2));
+    let folder = TempDir::new().expect("folder");
+    let want = std::fs::read(&shares(&plan, 2, folder.path())[1]).expect("a share");
+    let shard: Shard = "2/2".parse().expect("a share");
+    let mut control = control(&plan, folder.path(), "stopped");
+    control.stop.store(true, Ordering::Relaxed);
+    run_shard(&plan, shard, &mut control).expect_err("it was stopped");
+    control.stop.store(false, Ordering::Relaxed);
+    control.resume = true;
+    let path = run_shard(&plan, shard, &mut control).unwrap_or_else(|e| panic!("{e}"));
+    assert!(std::fs::read(path).expect("a share") == want);
+}
+
+#[test]
+fn shares_that_do_not_make_a_whole_are_refused() {
+    let plan = plan(|spec| spec.corpus.limit = Some(8));
+    let folder = TempDir::new().expect("folder");
+    let files = shares(&plan, 2, folder.path());
+    let refused = |plan: &Plan, files: &[PathBuf], why: &str| {
+        let error = merge(plan, files, &mut Control::default()).expect_err(why);
+        assert!(error.problem.contains(why), "{error}");
+    };
+    refused(&plan, &files[..1], "with 1 files");
+    refused(&plan, &[files[0].clone(), files[0].clone()], "with 2 files");
+    refused(&plan, &[folder.path().join("none")], "cannot open");
+    let other = self::plan(|spec| spec.corpus.limit = Some(9));
+    refused(&other, &files, "another spec");
+    let mut bytes = std::fs::read(&files[1]).expect("a share");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&files[1], bytes).expect("write");
+    refused(&plan, &files, "not a whole checkpoint");
+}
