@@ -278,3 +278,105 @@ proptest! {
         }
     }
 }
+
+/// Series that are hard on rounding: heavy tails, mostly nothing, nearly constant.
+fn hard_series(kind: usize, tokens: usize, id: u64) -> Vec<f32> {
+    let mut noise = vec![0.0; tokens];
+    Stream { seed: 5, purpose: Purpose::Gaussian, id }.normals(&mut noise);
+    let of = |v: f32| match kind {
+        0 => v.powi(5),
+        1 => (v - 2.5).max(0.0),
+        2 => 7.0 + 1e-3 * v,
+        _ => v,
+    };
+    noise.into_iter().map(of).collect()
+}
+
+#[test]
+fn bf16_correlations_stay_within_the_documented_bound() {
+    let tokens = 2 * CHUNK + 100;
+    let layout = Layout { n_layers: 1, d_mlp: 8 };
+    let model = |first: u64| -> Vec<f32> {
+        // Shared causes make some correlations large.
+        let series: Vec<Vec<f32>> =
+            (0..8).map(|i| hard_series(i % 4, tokens, first * (i as u64 / 4) + i as u64)).collect();
+        (0..tokens * 8).map(|e| series[e % 8][e / 8]).collect()
+    };
+    let (x, y) = (model(0), model(40));
+    let study =
+        Study { precision: Precision::Bf16, top: 8, ..study(&[layout; 2], BaselineKind::Rotation) };
+    let correlator = correlate_all(&study, Keep::Tokens, &[&x, &y]);
+    let kappa = |model: usize, values: &[f32]| -> Vec<f64> {
+        let all = all_series(values, layout);
+        let kappa = |(i, series): (usize, &Vec<f64>)| {
+            let pilot = series[..CHUNK].iter().sum::<f64>() / CHUNK as f64;
+            let about_pilot: f64 =
+                series.iter().map(|v| (v - f64::from(pilot as f32)).powi(2)).sum();
+            let spread = correlator.own(model).inverse_spread(i).expect("it varies");
+            about_pilot.sqrt() * spread
+        };
+        all.iter().enumerate().map(kappa).collect()
+    };
+    let (kappa_x, kappa_y) = (kappa(0, &x), kappa(1, &y));
+    let pair = correlator.finish().remove(0).remove(0);
+    let (x, y) = (all_series(&x, layout), all_series(&y, layout));
+    let u = 2.0_f64.powi(-9);
+    let mut largest = 0.0_f64;
+    for (i, x) in x.iter().enumerate() {
+        assert_eq!(pair.top(i).count(), 8);
+        for best in pair.top(i) {
+            let off = (best.rho - pearson(x, &y[best.neuron])).abs();
+            let bound = (2.0 * u + u * u) * kappa_x[i] * kappa_y[best.neuron];
+            assert!(off <= bound + TOLERANCE, "{i} {}: {off} is above {bound}", best.neuron);
+            largest = largest.max(off);
+        }
+    }
+    assert!(largest > 1e-7, "nothing was rounded: {largest}");
+}
+
+#[test]
+fn ten_million_tokens_of_large_mean_lose_nothing() {
+    const TOKENS: usize = 10_000_000;
+    let layout = Layout { n_layers: 1, d_mlp: 2 };
+    let study = Study { judged: vec![0], ..study(&[layout; 2], BaselineKind::Rotation) };
+    let mut correlator = Correlator::new(study, Keep::Sums { passes: 1 });
+    // The definition in f64, about a value near the mean, which leaves ρ alone.
+    const MEAN: f64 = 50.0;
+    let mut exact = [0.0_f64; 4];
+    let mut own = [[[0.0_f64; 2]; 2]; 2];
+    for start in (0..TOKENS).step_by(TOKENS_AT_ONCE) {
+        let count = TOKENS_AT_ONCE.min(TOKENS - start);
+        let mut noise = vec![0.0_f32; 3 * 2 * count];
+        let id = (start / TOKENS_AT_ONCE) as u64;
+        Stream { seed: 6, purpose: Purpose::Gaussian, id }.normals(&mut noise);
+        let value = |model: usize, e: usize| {
+            50.0 + noise[e] * 0.5 + noise[(1 + model) * 2 * count + e] * (1 + e % 2) as f32
+        };
+        let mut models = [0, 1].map(|m| (0..2 * count).map(|e| value(m, e)).collect::<Vec<f32>>());
+        for t in 0..count {
+            let at = |m: usize, i: usize| f64::from(models[m][2 * t + i]) - MEAN;
+            for (m, own) in own.iter_mut().enumerate() {
+                for (i, own) in own.iter_mut().enumerate() {
+                    own[0] += at(m, i);
+                    own[1] += at(m, i) * at(m, i);
+                }
+            }
+            (0..4).for_each(|e| exact[e] += at(0, e / 2) * at(1, e % 2));
+        }
+        let [x, y] = &mut models;
+        correlator.absorb(&mut [x, y]);
+    }
+    assert_eq!(correlator.end_pass(&|| Ok(())), Ok(false));
+    let pair = correlator.finish().remove(0).remove(0);
+    let n = TOKENS as f64;
+    let spread = |m: usize, i: usize| (own[m][i][1] - own[m][i][0].powi(2) / n).sqrt();
+    for i in 0..2 {
+        let rho = |j: usize| {
+            let cov = exact[2 * i + j] - own[0][i][0] * own[1][j][0] / n;
+            cov / (spread(0, i) * spread(1, j))
+        };
+        let want = rho(0).max(rho(1));
+        let got = pair.best(i).expect("a live neuron").rho;
+        assert!((got - want).abs() < TOLERANCE, "{i}: {got}, expected {want}");
+    }
+}
