@@ -10,7 +10,7 @@ use universal_neurons::backend::kernel::Kernel;
 use universal_neurons::backend::matmul::{Product, matmul_all_cores};
 use universal_neurons::backend::pack::View;
 use universal_neurons::correlation::{
-    CHUNK, Correlator, Keep, Layout, Pair, Study, TOKENS_AT_ONCE,
+    CHUNK, Comparison, Correlator, Keep, Layout, Pair, Study, TOKENS_AT_ONCE,
 };
 use universal_neurons::hostbench::random_gpt2;
 use universal_neurons::spec::{Baseline, Precision};

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::backend::kernel::Kernel;
 use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::View;
-use crate::correlation::{CHUNK, Correlator, Keep, Layout, Study, TOKENS_AT_ONCE};
+use crate::correlation::{CHUNK, Comparison, Correlator, Keep, Layout, Study, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};

@@ -98,6 +98,12 @@ impl Plan {
         (0..self.models.len()).filter(move |&i| i != judged)
     }
 
+    /// The threshold of the excess, and those reported beside it.
+    pub fn thresholds(&self) -> impl Iterator<Item = f64> {
+        let correlation = &self.spec.correlation;
+        std::iter::once(correlation.threshold).chain(correlation.also_report.iter().copied())
+    }
+
     /// What is compared with what, and how.
     pub fn study(&self) -> Study {
         let correlation = &self.spec.correlation;
@@ -115,12 +121,20 @@ impl Plan {
     fn choose_keep(&self) -> Result<Keep> {
         let bytes = |keep: &Keep| self.bytes_with(*keep);
         let once = [Keep::Tokens, Keep::Sums { passes: 1 }];
-        let smaller = once.into_iter().min_by_key(bytes).unwrap_or(Keep::Tokens);
+        let smaller = match self.spec.correlation.screen {
+            // Of a sample, the tokens themselves are kept.
+            Some(_) => Keep::Tokens,
+            None => once.into_iter().min_by_key(bytes).unwrap_or(Keep::Tokens),
+        };
         let Some(gib) = self.spec.batch.memory_gib else {
             return Ok(smaller);
         };
         let limit = (gib * f64::from(1 << 30)) as usize;
-        let repeated = (2..=self.study().most_passes()).map(|passes| Keep::Sums { passes });
+        let most = match smaller {
+            Keep::Tokens if self.spec.correlation.screen.is_some() => 0,
+            _ => self.study().most_passes(),
+        };
+        let repeated = (2..=most).map(|passes| Keep::Sums { passes });
         let fits = |keep: &Keep| bytes(keep) <= limit;
         std::iter::once(smaller).chain(repeated.clone()).find(fits).ok_or_else(|| {
             let least = std::iter::once(smaller).chain(repeated).map(|keep| bytes(&keep)).min();
@@ -169,7 +183,9 @@ impl Plan {
             4 * (config.block_weights() + (config.d_vocab + config.n_ctx) * config.d_model)
         };
         let weights: usize = self.models.iter().map(weights).sum();
-        let kept = study.kept_bytes(keep, self.tokens.count().used);
+        let used = self.tokens.count().used;
+        let tokens = self.spec.correlation.screen.as_ref().map_or(used, |s| s.sample.min(used));
+        let kept = study.kept_bytes(keep, tokens);
         weights + activations + kept + study.comparing_bytes()
     }
 }

@@ -11,7 +11,7 @@ use universal_neurons::correlation::Keep;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Shard, merge, run, run_shard};
-use universal_neurons::spec::{BaselineKind, Precision, Spec};
+use universal_neurons::spec::{BaselineKind, Precision, Screen, Spec};
 use universal_neurons::table::Column;
 
 use crate::support::{assert_close, path};
@@ -83,6 +83,46 @@ fn every_model_can_be_judged_in_one_run() {
     let alone = whole(&plan(|spec| spec.models.reference = "b".into())).reference;
     assert!(bits(&outcome.also[0]) == bits(&alone), "b is the same whoever else is judged");
     assert_eq!(outcome.also[0].summary.top, alone.summary.top);
+}
+
+#[test]
+fn screening_finds_the_same_universal_neurons() {
+    let change = |spec: &mut Spec| spec.models.family.truncate(2);
+    let brute = whole(&plan(change)).reference;
+    let screened = whole(&plan(|spec| {
+        change(spec);
+        spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 4.0 });
+    }));
+    let screened = screened.reference;
+    let report = screened.summary.screening.expect("a report");
+    assert!(report.exact < report.of, "nothing was screened: {report:?}");
+    assert_eq!(screened.summary.shares, brute.summary.shares);
+    let universal = |findings: &Findings| -> Vec<usize> {
+        let excess = findings.table.column(Column::ExcessCorr).iter().enumerate();
+        excess.filter(|(_, e)| **e > 0.5).map(|(i, _)| i).collect()
+    };
+    assert_eq!(universal(&screened), universal(&brute));
+    // Of all neurons, the best matches are exact; chance levels may be the sample's.
+    let (got, want) =
+        (screened.table.column(Column::MeanCorr), brute.table.column(Column::MeanCorr));
+    let off = got.iter().zip(want).filter(|(got, want)| (*got - *want).abs() > 1e-6).count();
+    assert!(off * 1000 <= got.len(), "{off} best matches differ");
+}
+
+#[test]
+fn a_screened_run_is_not_cut() {
+    let plan = plan(|spec| {
+        spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 4.0 });
+    });
+    let folder = TempDir::new().expect("folder");
+    let mut control = control(&plan, folder.path(), "x");
+    let shard: Shard = "1/2".parse().expect("a share");
+    for error in [
+        run_shard(&plan, shard, &mut control).expect_err("refused"),
+        run(&plan, &mut control).map(|_| ()).expect_err("refused"),
+    ] {
+        assert!(error.problem.contains("correlation.screen"), "{error}");
+    }
 }
 
 #[test]

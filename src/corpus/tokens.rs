@@ -66,17 +66,22 @@ impl Tokens {
         }
     }
 
-    /// Which positions of a batch's rows take part in statistics, row after row:
-    /// those of the batch's share, counted over the used ones.
-    pub fn kept(&self, batch: &Batch) -> Vec<bool> {
-        let mut used = batch.first;
-        let keep = |&id: &u32| {
-            let counts = self.counts(id);
-            let kept = counts && batch.used.contains(&used);
-            used += usize::from(counts);
-            kept
+    /// A sample of at least so many used positions, if there are as many: whole rows
+    /// from all over the corpus, since neighbouring samples may be of one kind.
+    #[must_use]
+    pub fn sample(&self, used: usize) -> Self {
+        let all = self.count().used.max(1);
+        let (mut seen, mut taken) = (0, 0);
+        let wanted = |row: &&Row| {
+            // A row is taken where the sample lags behind its share of what was seen.
+            let take = taken * all <= seen * used && taken < used;
+            let positions = self.used_in(std::slice::from_ref(row));
+            seen += positions;
+            taken += if take { positions } else { 0 };
+            take
         };
-        batch.rows.iter().flat_map(|row| &row.ids).map(keep).collect()
+        let rows = self.rows.iter().filter(wanted).cloned().collect();
+        Self { rows, ..self.clone() }
     }
 
     fn used_in(&self, rows: &[Row]) -> usize {
@@ -111,7 +116,7 @@ impl Tokens {
         let end = first + self.used_in(rows);
         let used = first.max(wanted.start)..end.min(wanted.end);
         if !used.is_empty() {
-            batches.push(Batch { rows, first, used });
+            batches.push(Batch { tokens: self, rows, first, used });
         }
         end
     }
@@ -120,12 +125,28 @@ impl Tokens {
 /// Rows that go through the models together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<'a> {
+    tokens: &'a Tokens,
     /// The rows.
     pub rows: &'a [Row],
     /// Number of their first used position, counted over the corpus.
     first: usize,
     /// Numbers of the used positions that are wanted.
     pub used: Range<usize>,
+}
+
+impl Batch<'_> {
+    /// Which positions of the rows take part in statistics, row after row: those
+    /// that are wanted, counted over the used ones.
+    pub fn kept(&self) -> Vec<bool> {
+        let mut used = self.first;
+        let keep = |&id: &u32| {
+            let counts = self.tokens.counts(id);
+            let kept = counts && self.used.contains(&used);
+            used += usize::from(counts);
+            kept
+        };
+        self.rows.iter().flat_map(|row| &row.ids).map(keep).collect()
+    }
 }
 
 /// Loads a tokenizer and checks that it is the models'.
@@ -225,6 +246,37 @@ mod tests {
         assert_eq!(sizes(6), [2, 1, 2]);
         assert_eq!(sizes(1), [1, 1, 1, 1, 1], "a batch holds at least one row");
         assert_eq!(sizes(100), [5]);
+    }
+
+    #[test]
+    fn parts_of_the_positions_make_the_whole() {
+        let mut tokens = tokens(&[3, 8, 1, 5, 4]);
+        tokens.rows[1].ids[2] = 9;
+        let all = tokens.count().used;
+        for cut in 0..=all {
+            let kept = |range: Range<usize>| {
+                let batches = tokens.batches(6, range);
+                batches.iter().map(|b| b.kept().iter().filter(|k| **k).count()).collect::<Vec<_>>()
+            };
+            let (before, after) = (kept(0..cut), kept(cut..all));
+            assert_eq!(
+                (before.iter().sum::<usize>(), after.iter().sum::<usize>()),
+                (cut, all - cut)
+            );
+        }
+    }
+
+    #[test]
+    fn a_sample_comes_from_all_over_the_corpus() {
+        let tokens = tokens(&[4; 100]);
+        for used in [1, 40, 200, 400, 1000] {
+            let sample = tokens.sample(used);
+            let taken = sample.count().used;
+            assert!(taken >= used.min(400) && taken < used + 4, "{used}: {taken}");
+            let places: Vec<usize> = sample.rows.iter().map(|row| row.sample).collect();
+            let middle = places.iter().sum::<usize>() / places.len();
+            assert!(used < 40 || (35..65).contains(&middle), "{used}: {places:?}");
+        }
     }
 
     #[test]

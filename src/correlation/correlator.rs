@@ -7,7 +7,7 @@ use super::rotation::{Chance, rotation, stream};
 use super::source::{Resident, Source, Summed};
 use super::sums::{CrossSums, GramSums, Layout, NeuronSums};
 use super::surrogate::{Address, SurrogateSums};
-use super::{CHUNK, TOKENS_AT_ONCE};
+use super::{CHUNK, Comparison, TOKENS_AT_ONCE};
 use crate::backend::kernel::Kernel;
 use crate::backend::matmul::Product;
 use crate::checkpoint::{Part, State, Visit};
@@ -198,13 +198,22 @@ impl Correlator {
         Self { study, own, kept, found }
     }
 
-    /// Adds the same tokens of every model, each `[tokens, n_neurons]`:
-    /// [`TOKENS_AT_ONCE`] of them, any number in the last call of a pass. The
-    /// values are shifted in place.
-    ///
-    /// # Panics
-    /// If there are not as many slices as models, or their token counts differ.
-    pub fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
+    /// Takes the pilot of a model from the first tokens of a corpus, `[tokens, n_neurons]`.
+    pub fn take_pilot(&mut self, model: usize, tokens: &[f32]) {
+        self.own[model].take_pilot(tokens);
+    }
+
+    /// Has the first token count as that number of the corpus, a multiple of
+    /// [`CHUNK`], so that its surrogates are drawn accordingly.
+    pub fn start_at(&mut self, token: u64) {
+        if let Kept::Sums(sums) = &mut self.kept {
+            sums.first = token;
+        }
+    }
+}
+
+impl Comparison for Correlator {
+    fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
         assert_eq!(tokens.len(), self.own.len(), "tokens of every model");
         let repeated = self.repeats();
         for (own, tokens) in self.own.iter_mut().zip(tokens.iter_mut()) {
@@ -221,35 +230,15 @@ impl Correlator {
         }
     }
 
-    /// Whether the tokens that come have come before.
-    pub fn repeats(&self) -> bool {
+    fn repeats(&self) -> bool {
         matches!(&self.kept, Kept::Sums(sums) if sums.pass > 0)
     }
 
-    /// Takes the pilot of a model from the first tokens of a corpus, `[tokens, n_neurons]`.
-    pub fn take_pilot(&mut self, model: usize, tokens: &[f32]) {
-        self.own[model].take_pilot(tokens);
-    }
-
-    /// Has the first token count as that number of the corpus, a multiple of
-    /// [`CHUNK`], so that its surrogates are drawn accordingly.
-    pub fn start_at(&mut self, token: u64) {
-        if let Kept::Sums(sums) = &mut self.kept {
-            sums.first = token;
-        }
-    }
-
-    /// Sums over the neurons of a model.
-    pub fn own(&self, model: usize) -> &NeuronSums {
+    fn own(&self, model: usize) -> &NeuronSums {
         &self.own[model]
     }
 
-    /// Compares what was kept; returns whether all tokens are wanted again, for
-    /// the remaining layers. `watch` is called [`Study::steps`] times in all.
-    ///
-    /// # Errors
-    /// If `watch` does not let it go on; nothing can be done with this then.
-    pub fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped> {
+    fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped> {
         let Self { study, own, kept, found } = self;
         for (x, found) in study.judged.iter().zip(found) {
             for (y, pair) in study.partners(*x).zip(found) {
@@ -269,8 +258,7 @@ impl Correlator {
         }
     }
 
-    /// What was found: of every judged model, and each of its partners in order.
-    pub fn finish(self) -> Vec<Vec<Pair>> {
+    fn finish(self) -> Vec<Vec<Pair>> {
         self.found
     }
 }

@@ -99,7 +99,7 @@ mod tests {
 
     fn pair(rho: f64, neuron: usize, baseline: &[f64]) -> Pair {
         let mut pair = Pair::new(2, 1, baseline.len());
-        pair.set(0, Best { rho, neuron });
+        pair.set_top(0, &[Best { rho, neuron }]);
         pair.baseline.iter_mut().zip(baseline).for_each(|(draw, &b)| draw[0] = b);
         pair
     }

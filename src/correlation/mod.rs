@@ -5,12 +5,14 @@
 //! sums, or the activations where these are smaller; [`Correlator::end_pass`]
 //! turns them into best matches and chance levels, two layers at a time.
 
+mod candidates;
 mod correlator;
 pub mod excess;
 pub mod oracle;
 mod pair;
 mod random;
 mod rotation;
+mod screening;
 mod source;
 mod sums;
 mod surrogate;
@@ -18,8 +20,34 @@ mod surrogate;
 mod tests;
 
 pub use correlator::{Correlator, Keep, Study};
-pub use pair::{BINS, Best, Pair, Stopped};
+pub use pair::{BINS, Best, Pair, Stopped, Watch};
+pub use screening::{Margin, Screened, Screening};
 pub use sums::{Layout, NeuronSums};
+
+use crate::checkpoint::State;
+
+/// Models compared over tokens that go by.
+pub trait Comparison: State {
+    /// Adds the same tokens of every model, each `[tokens, n_neurons]`:
+    /// [`TOKENS_AT_ONCE`] of them, any number in the last call of a pass. The
+    /// values are shifted in place.
+    fn absorb(&mut self, tokens: &mut [&mut [f32]]);
+
+    /// Whether the tokens that come have come before.
+    fn repeats(&self) -> bool;
+
+    /// Sums over the neurons of a model.
+    fn own(&self, model: usize) -> &NeuronSums;
+
+    /// Ends a pass over the tokens; whether all of them are wanted again.
+    ///
+    /// # Errors
+    /// If `watch` does not let it go on; nothing can be done with this then.
+    fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped>;
+
+    /// What was found: of every judged model, and each of its partners in order.
+    fn finish(self) -> Vec<Vec<Pair>>;
+}
 
 /// Tokens whose products are added in f32 before they enter the f64 sums. Part
 /// of the method: it does not depend on batch size or thread count, so neither

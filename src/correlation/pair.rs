@@ -88,11 +88,26 @@ impl Pair {
         found.map(|(&rho, &partner)| Best { rho, neuron: partner as usize })
     }
 
-    /// Sets the best partner of a neuron, as tests need it.
-    #[cfg(test)]
-    pub fn set(&mut self, neuron: usize, best: Best) {
-        let slot = neuron * self.k;
-        (self.rho[slot], self.partner[slot]) = (best.rho, best.neuron as u32);
+    /// Whether as many partners were found as are kept, so that there may be more.
+    pub fn is_full(&self, neuron: usize) -> bool {
+        !self.rho[(neuron + 1) * self.k - 1].is_nan()
+    }
+
+    /// Replaces the best partners of a neuron.
+    pub fn set_top(&mut self, neuron: usize, best: &[Best]) {
+        for slot in 0..self.k {
+            let place = neuron * self.k + slot;
+            self.rho[place] = best.get(slot).map_or(f64::NAN, |b| b.rho);
+            self.partner[place] = best.get(slot).map_or(0, |b| b.neuron as u32);
+        }
+    }
+
+    /// Takes a neuron over from another comparison with the same partner.
+    pub fn copy_neuron(&mut self, neuron: usize, other: &Self, theirs: usize) {
+        self.set_top(neuron, &other.top(theirs).collect::<Vec<_>>());
+        for (draw, other) in self.baseline.iter_mut().zip(&other.baseline) {
+            draw[neuron] = other[theirs];
+        }
     }
 
     /// Compares x with y over all layers that the source has; `chance` makes the

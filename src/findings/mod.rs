@@ -5,7 +5,7 @@ mod summary;
 use serde::Serialize;
 
 use crate::correlation::excess::{Agreement, agreements};
-use crate::correlation::{Best, NeuronSums, Pair};
+use crate::correlation::{Best, NeuronSums, Pair, Screening};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlannedModel};
 use crate::spec::SparsityKind;
@@ -44,7 +44,7 @@ pub struct Partner {
 }
 
 impl Partner {
-    fn draw(model: &PlannedModel, pair: &Pair) -> Self {
+    fn draw(model: &PlannedModel, pair: &Pair, most: usize) -> Self {
         let d_mlp = model.layout().d_mlp;
         let named = |best: Best| (NeuronId::of(best.neuron, d_mlp), best.rho);
         Self {
@@ -52,7 +52,7 @@ impl Partner {
             pairs: pair.histogram.iter().sum(),
             rho: pair.moments.moments(),
             histogram: pair.histogram.clone(),
-            top: (0..pair.neurons()).map(|i| pair.top(i).map(named).collect()).collect(),
+            top: (0..pair.neurons()).map(|i| pair.top(i).take(most).map(named).collect()).collect(),
         }
     }
 }
@@ -86,6 +86,8 @@ pub struct Sources<'a> {
     pub activations: &'a ActivationSums,
     /// Statistics of their weights.
     pub weights: &'a [WeightStatistics],
+    /// What screening did, if there was any.
+    pub screening: Option<Screening>,
 }
 
 /// One row of `neurons-extra.csv`.
@@ -133,9 +135,12 @@ impl Findings {
         let extra = (0..agreements.len())
             .map(|i| draw_extra(plan, judged, sources, agreements[i].as_ref(), i))
             .collect::<Vec<_>>();
-        let summary = Summary::draw(plan, judged, &table, &extra, sources.pairs);
+        let mut summary = Summary::draw(plan, judged, &table, &extra, sources.pairs);
+        summary.screening = sources.screening;
         let partners = plan.partners(judged).zip(sources.pairs);
-        let partners = partners.map(|(i, pair)| Partner::draw(&plan.models[i], pair)).collect();
+        let most = plan.spec.correlation.top_partners;
+        let partners =
+            partners.map(|(i, pair)| Partner::draw(&plan.models[i], pair, most)).collect();
         Ok(Self { table, extra, summary, partners })
     }
 }

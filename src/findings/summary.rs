@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Extra;
 use crate::corpus::tokens::TokenCount;
 use crate::correlation::excess::depth_matrix;
-use crate::correlation::{Layout, Pair};
+use crate::correlation::{Layout, Pair, Screening};
 use crate::plan::{Plan, PlannedModel};
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::{Column, Table};
@@ -41,6 +41,9 @@ pub struct Summary {
     pub depth: Vec<Vec<f64>>,
     /// Mean excess of each layer.
     pub mean_excess_by_layer: Vec<f64>,
+    /// What screening did, where the spec asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub screening: Option<Screening>,
     /// Seconds; absent in comparisons, since no two runs agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
@@ -140,8 +143,6 @@ impl Summary {
     ) -> Self {
         let excess = table.column(Column::ExcessCorr);
         let threshold = plan.spec.correlation.threshold;
-        let thresholds =
-            std::iter::once(threshold).chain(plan.spec.correlation.also_report.clone());
         let layout = plan.models[judged].layout();
         let others = plan.partners(judged).map(|i| &plan.models[i]);
         let partners: Vec<String> = others.clone().map(|m| m.name.clone()).collect();
@@ -158,7 +159,7 @@ impl Summary {
             neurons: table.ids.len(),
             dead: named(&|e| e.dead),
             non_finite: named(&|e| e.non_finite),
-            shares: thresholds.map(|t| Share::above(t, excess)).collect(),
+            shares: plan.thresholds().map(|t| Share::above(t, excess)).collect(),
             by_layer: excess.chunks(layout.d_mlp).map(|e| Share::above(threshold, e)).collect(),
             top: top(table, extra, &partners),
             signatures: signatures(table, threshold),
@@ -168,6 +169,7 @@ impl Summary {
                 .map(|layer| mean(layer.iter().copied()))
                 .collect(),
             partners,
+            screening: None,
             timing: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::correlation::Screening;
 use crate::findings::{Findings, Outcome, Share, Signature, Summary};
 
 /// The summary as text.
@@ -21,6 +22,13 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
         t.used, t.rows, t.bos, t.newline, t.padding
     )?;
     writeln!(out, "neurons   {}{}", s.neurons, flagged(s))?;
+    if let Some(Screening { exact, screened_again, of }) = s.screening {
+        writeln!(
+            out,
+            "screened  {} with candidates alone; {exact} exactly, {screened_again} of them in a second pass",
+            of - exact
+        )?;
+    }
     writeln!(out)?;
     write_shares(out, s)?;
     write_top(out, s)?;

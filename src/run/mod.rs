@@ -1,15 +1,16 @@
 //! The pipeline: models read tokens, sums are kept, findings are drawn.
 
+mod screened;
 mod shard;
 mod sums;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::checkpoint::Checkpoints;
-use crate::correlation::Stopped;
+use crate::checkpoint::{Checkpoints, State};
+use crate::corpus::Batch;
+use crate::correlation::{Comparison, Correlator, Screening, Stopped};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
 use crate::model::Gpt2;
@@ -41,60 +42,97 @@ pub fn run(plan: &Plan, control: &mut Control) -> Result<Outcome> {
     let begun = Instant::now();
     let models = load_models(plan, &control.progress)?;
     let load_s = begun.elapsed().as_secs_f64();
-    let mut sums = Sums::new(plan);
-    let mut done = resume(&mut sums, control)?;
-    let all = 0..plan.tokens.count().used;
-    let (mut reading, mut matching) = (Duration::ZERO, Duration::ZERO);
+    if let Some(screen) = &plan.spec.correlation.screen {
+        return screened::run(plan, screen, &models, load_s, control);
+    }
+    let mut sums = Sums::new(plan, Correlator::new(plan.study(), plan.keep));
+    let done = resume(&mut sums, control)?;
+    let spent = read_and_match(plan, &models, &mut sums, done, control)?;
+    let begun = Instant::now();
+    let outcome = end(plan, &models, sums, &[], control)?;
+    let finish_s = spent.matching + begun.elapsed().as_secs_f64();
+    Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))
+}
+
+/// Seconds.
+struct Spent {
+    reading: f64,
+    matching: f64,
+}
+
+/// Reads all tokens and compares what was kept, pass by pass, but for the first
+/// batches, which are done.
+fn read_and_match<C: Comparison>(
+    plan: &Plan,
+    models: &[Gpt2],
+    sums: &mut Sums<C>,
+    mut done: usize,
+    control: &mut Control,
+) -> Result<Spent> {
+    let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+    let mut spent = Spent { reading: 0.0, matching: 0.0 };
     loop {
         let begun = Instant::now();
-        read_all(plan, &models, &mut sums, (all.clone(), done), control)?;
-        reading += begun.elapsed();
+        read_all(models, sums, &batches, done, control)?;
+        spent.reading += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let again = match_neurons(plan, &mut sums, control)?;
-        matching += begun.elapsed();
+        let again = match_neurons(plan, sums, control)?;
+        spent.matching += begun.elapsed().as_secs_f64();
         if !again {
-            break;
+            return Ok(spent);
         }
         done = 0;
     }
-    let begun = Instant::now();
-    let outcome = end(plan, &models, sums, control)?;
-    let finish_s = (matching + begun.elapsed()).as_secs_f64();
-    Ok(outcome.timed(Timing { load_s, tokens_s: reading.as_secs_f64(), finish_s }))
+}
+
+/// A screened run is not cut, since its candidates come from its first tokens.
+fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
+    if plan.spec.correlation.screen.is_none() {
+        return Ok(());
+    }
+    let problem = format!("`correlation.screen` does not go with {option}");
+    let remedy = "leave one of them out";
+    Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy))
 }
 
 /// Draws the findings, and lets go of what was kept for a run to go on.
-fn end(plan: &Plan, models: &[Gpt2], sums: Sums, control: &Control) -> Result<Outcome> {
-    let outcome = sums.finish(plan, models)?;
+fn end<C: Comparison>(
+    plan: &Plan,
+    models: &[Gpt2],
+    sums: Sums<C>,
+    screening: &[Screening],
+    control: &Control,
+) -> Result<Outcome> {
+    let outcome = sums.finish(plan, models, screening)?;
     control.progress.finish();
     control.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
     Ok(outcome)
 }
 
 /// Batches that the sums hold already.
-fn resume(sums: &mut Sums, control: &Control) -> Result<usize> {
+fn resume(sums: &mut dyn State, control: &Control) -> Result<usize> {
     match &control.checkpoints {
         Some(checkpoints) if control.resume => checkpoints.read(sums),
         _ => Ok(0),
     }
 }
 
-/// Runs all models over some of the tokens but for the first batches, which are done.
-fn read_all(
-    plan: &Plan,
+/// Runs all models over the tokens of some batches but for the first, which are done.
+fn read_all<C: Comparison>(
     models: &[Gpt2],
-    sums: &mut Sums,
-    (tokens, done): (Range<usize>, usize),
+    sums: &mut Sums<C>,
+    batches: &[Batch],
+    done: usize,
     control: &mut Control,
 ) -> Result<()> {
-    let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens.clone());
-    control.progress.stage("reading tokens", tokens.len() as u64);
+    let tokens: usize = batches.iter().map(|batch| batch.used.len()).sum();
+    control.progress.stage("reading tokens", tokens as u64);
     batches[..done].iter().for_each(|b| control.progress.advance(b.used.len() as u64));
     for (i, batch) in batches.iter().enumerate().skip(done) {
         if control.stop.load(Ordering::Relaxed) {
             return Err(stopped(control.checkpoints.as_mut(), sums, i));
         }
-        sums.read(plan, models, batch);
+        sums.read(models, batch);
         control.progress.advance(batch.used.len() as u64);
         if let Some(checkpoints) = &mut control.checkpoints {
             checkpoints.write_if_due(sums, i + 1)?;
@@ -105,21 +143,25 @@ fn read_all(
 }
 
 /// Compares what was kept; whether the tokens are wanted again.
-fn match_neurons(plan: &Plan, sums: &mut Sums, control: &mut Control) -> Result<bool> {
+fn match_neurons<C: Comparison>(
+    plan: &Plan,
+    sums: &mut Sums<C>,
+    control: &mut Control,
+) -> Result<bool> {
     control.progress.stage("matching neurons", plan.study().steps() as u64);
     sums.absorb_rest();
     let watch = || {
         control.progress.advance(1);
         if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
     };
-    sums.correlator.end_pass(&watch).map_err(|Stopped| match &control.checkpoints {
+    sums.comparison.end_pass(&watch).map_err(|Stopped| match &control.checkpoints {
         Some(checkpoints) => kept(checkpoints),
         None => lost(),
     })
 }
 
 /// What is said of a run that was stopped, after its sums are kept if they are to be.
-fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut Sums, batches: usize) -> Error {
+fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut dyn State, batches: usize) -> Error {
     match checkpoints {
         None => lost(),
         Some(checkpoints) => match checkpoints.write(sums, batches) {

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::sums::Sums;
-use super::{Control, end, load_models, match_neurons, read_all, resume};
+use super::{Control, end, load_models, match_neurons, read_all, refuse_screened, resume};
 use crate::checkpoint::Shares;
-use crate::correlation::{CHUNK, Keep};
+use crate::correlation::{CHUNK, Correlator, Keep};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
 use crate::plan::Plan;
@@ -58,23 +58,25 @@ impl Shard {
 /// # Panics
 /// If there are no checkpoints to write to.
 pub fn run_shard(plan: &Plan, shard: Shard, control: &mut Control) -> Result<PathBuf> {
-    refuse_passes(plan)?;
+    refuse_to_cut(plan)?;
     let models = load_models(plan, &control.progress)?;
-    let mut sums = Sums::new(plan);
+    let mut sums = Sums::new(plan, Correlator::new(plan.study(), plan.keep));
     let tokens = shard.tokens(plan.tokens.count().used);
-    sums.correlator.start_at(tokens.start as u64);
+    sums.comparison.start_at(tokens.start as u64);
     let done = resume(&mut sums, control)?;
     if done == 0 {
         sums.take_pilots(plan, &models);
     }
-    read_all(plan, &models, &mut sums, (tokens, done), control)?;
+    let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens);
+    read_all(&models, &mut sums, &batches, done, control)?;
     sums.absorb_rest();
     control.progress.finish();
     let checkpoints = control.checkpoints.as_ref().expect("a share is written as a checkpoint");
     checkpoints.write_share(&mut sums, [shard.i, shard.n])
 }
 
-fn refuse_passes(plan: &Plan) -> Result<()> {
+fn refuse_to_cut(plan: &Plan) -> Result<()> {
+    refuse_screened(plan, "--shard")?;
     match plan.keep {
         Keep::Sums { passes } if passes > 1 => Err(Error::new(
             Kind::Spec,
@@ -94,15 +96,15 @@ fn refuse_passes(plan: &Plan) -> Result<()> {
 /// If a share is missing, there twice, damaged, or of another spec, model,
 /// corpus or program; else as [`super::run`].
 pub fn merge(plan: &Plan, files: &[PathBuf], control: &mut Control) -> Result<Outcome> {
-    refuse_passes(plan)?;
+    refuse_to_cut(plan)?;
     let models = load_models(plan, &control.progress)?;
     let shares = Shares::open(files, &plan.identity())?;
-    let mut sums = Sums::new(plan);
+    let mut sums = Sums::new(plan, Correlator::new(plan.study(), plan.keep));
     control.progress.stage("adding shares", files.len() as u64);
     shares.add_to(&mut sums, || control.progress.advance(1))?;
     let begun = std::time::Instant::now();
     match_neurons(plan, &mut sums, control)?;
-    let outcome = end(plan, &models, sums, control)?;
+    let outcome = end(plan, &models, sums, &[], control)?;
     let finish_s = begun.elapsed().as_secs_f64();
     Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))
 }

@@ -1,8 +1,8 @@
 //! What a run keeps of the tokens that have gone by.
 
 use crate::checkpoint::{Part, State, Visit};
-use crate::corpus::{Batch, Tokens};
-use crate::correlation::{CHUNK, Correlator, Pair, TOKENS_AT_ONCE};
+use crate::corpus::Batch;
+use crate::correlation::{CHUNK, Comparison, Correlator, Pair, Screening, TOKENS_AT_ONCE};
 use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
 use crate::model::capture::{Activations, Capture};
@@ -13,12 +13,12 @@ use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
 
 /// Everything that one pass over the tokens feeds.
-pub struct Sums {
+pub struct Sums<C> {
     /// Post-activations waiting to be enough, one buffer per model.
     post: Vec<Activations>,
     judged: Vec<Judged>,
     /// The comparison itself.
-    pub correlator: Correlator,
+    pub comparison: C,
 }
 
 /// What is wanted of a judged model beside its correlations.
@@ -29,9 +29,9 @@ struct Judged {
     statistics: ActivationSums,
 }
 
-impl Sums {
+impl<C: Comparison> Sums<C> {
     /// No tokens yet.
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &Plan, comparison: C) -> Self {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let judged = |&model: &usize| Judged {
             model,
@@ -41,42 +41,26 @@ impl Sums {
         Self {
             post: (0..plan.models.len()).map(|model| Activations::new(n_neurons(model))).collect(),
             judged: plan.judged.iter().map(judged).collect(),
-            correlator: Correlator::new(plan.study(), plan.keep),
+            comparison,
         }
     }
 
     /// Runs every model once over a batch.
-    pub fn read(&mut self, plan: &Plan, models: &[Gpt2], batch: &Batch) {
-        self.run_models(models, batch, &plan.tokens);
+    pub fn read(&mut self, models: &[Gpt2], batch: &Batch) {
+        self.run_models(models, batch);
         while self.post[0].tokens() >= TOKENS_AT_ONCE {
             self.absorb(TOKENS_AT_ONCE);
         }
     }
 
-    fn run_models(&mut self, models: &[Gpt2], batch: &Batch, tokens: &Tokens) {
+    fn run_models(&mut self, models: &[Gpt2], batch: &Batch) {
         let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
-        let keep = tokens.kept(batch);
+        let keep = batch.kept();
         for (i, (model, post)) in models.iter().zip(&mut self.post).enumerate() {
             let mut targets = vec![(Site::MlpPost, post)];
             let judged = self.judged.iter_mut().filter(|judged| judged.model == i);
             targets.extend(judged.map(|judged| (Site::MlpPre, &mut judged.pre)));
             model.forward(&rows, &mut Capture::new(&keep, targets));
-        }
-    }
-
-    /// Takes the pilots, which all sums are relative to, from the first tokens of
-    /// the corpus, without adding these tokens.
-    pub fn take_pilots(&mut self, plan: &Plan, models: &[Gpt2]) {
-        for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..CHUNK) {
-            self.run_models(models, &batch, &plan.tokens);
-        }
-        for Judged { pre, statistics, .. } in &mut self.judged {
-            statistics.take_pilot(&pre.values);
-            pre.values.clear();
-        }
-        for (model, post) in self.post.iter_mut().enumerate() {
-            self.correlator.take_pilot(model, &post.values);
-            post.values.clear();
         }
     }
 
@@ -89,7 +73,7 @@ impl Sums {
 
     /// Feeds the first tokens of every buffer to the sums and drops them.
     fn absorb(&mut self, tokens: usize) {
-        let again = self.correlator.repeats();
+        let again = self.comparison.repeats();
         for Judged { model, pre, statistics } in &mut self.judged {
             if !again {
                 let values = ..tokens * pre.n_neurons;
@@ -99,7 +83,7 @@ impl Sums {
         }
         let mut all: Vec<&mut [f32]> =
             self.post.iter_mut().map(|a| &mut a.values[..tokens * a.n_neurons]).collect();
-        self.correlator.absorb(&mut all);
+        self.comparison.absorb(&mut all);
         self.post.iter_mut().for_each(|a| a.discard(tokens));
     }
 
@@ -107,16 +91,23 @@ impl Sums {
     ///
     /// # Errors
     /// If no neuron of some judged model has a correlation.
-    pub fn finish(self, plan: &Plan, models: &[Gpt2]) -> Result<Outcome> {
-        let own: Vec<_> = plan.judged.iter().map(|&i| self.correlator.own(i).clone()).collect();
-        let pairs = self.correlator.finish();
+    pub fn finish(self, plan: &Plan, models: &[Gpt2], screening: &[Screening]) -> Result<Outcome> {
+        let own: Vec<_> = plan.judged.iter().map(|&i| self.comparison.own(i).clone()).collect();
+        let pairs = self.comparison.finish();
         let found = self.judged.iter().zip(&own).zip(&pairs);
-        let draw = |((judged, own), pairs): ((&Judged, _), &Vec<Pair>)| {
+        let found = found.enumerate();
+        let draw = |(i, ((judged, own), pairs)): (usize, ((&Judged, _), &Vec<Pair>))| {
+            let screening = screening.get(i).copied();
             let model = &models[judged.model];
             let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
             let weights = weight_statistics(&folded, &model.config);
-            let evidence =
-                Sources { pairs, own, activations: &judged.statistics, weights: &weights };
+            let evidence = Sources {
+                pairs,
+                own,
+                activations: &judged.statistics,
+                weights: &weights,
+                screening,
+            };
             Findings::draw(plan, judged.model, &evidence)
         };
         let mut findings = found.map(draw);
@@ -127,7 +118,25 @@ impl Sums {
     }
 }
 
-impl State for Sums {
+impl Sums<Correlator> {
+    /// Takes the pilots, which all sums are relative to, from the first tokens of
+    /// the corpus, without adding these tokens.
+    pub fn take_pilots(&mut self, plan: &Plan, models: &[Gpt2]) {
+        for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..CHUNK) {
+            self.run_models(models, &batch);
+        }
+        for Judged { pre, statistics, .. } in &mut self.judged {
+            statistics.take_pilot(&pre.values);
+            pre.values.clear();
+        }
+        for (model, post) in self.post.iter_mut().enumerate() {
+            self.comparison.take_pilot(model, &post.values);
+            post.values.clear();
+        }
+    }
+}
+
+impl<C: Comparison> State for Sums<C> {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         for activations in &mut self.post {
             visit(Part::Values(&mut activations.values))?;
@@ -136,6 +145,6 @@ impl State for Sums {
             visit(Part::Values(&mut judged.pre.values))?;
             judged.statistics.parts(visit)?;
         }
-        self.correlator.parts(visit)
+        self.comparison.parts(visit)
     }
 }

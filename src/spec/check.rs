@@ -124,6 +124,16 @@ fn check_corpus(spec: &Spec) -> Result<(), Finding> {
 fn check_correlation(spec: &Spec) -> Result<(), Finding> {
     let c = &spec.correlation;
     within("correlation.top_partners", c.top_partners, 1, 1000)?;
+    if let Some(screen) = &c.screen {
+        within("correlation.screen.sample", screen.sample, 100, usize::MAX)?;
+        within("correlation.screen.candidates", screen.candidates, 1, 1000)?;
+        let errors = screen.standard_errors;
+        if !(errors.is_finite() && errors >= 0.0) {
+            let problem = format!("{errors} is out of range, expected 0 or more");
+            let remedy = "4 is a cautious choice";
+            return finding("correlation.screen.standard_errors", problem, remedy);
+        }
+    }
     within("correlation.baseline.draws", c.baseline.draws, 1, 1000)?;
     let thresholds = std::iter::once(("correlation.threshold".to_string(), c.threshold));
     let also = c.also_report.iter().enumerate();

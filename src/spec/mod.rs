@@ -144,6 +144,30 @@ pub struct Correlation {
     /// are written to `partners.csv`.
     #[schemars(range(min = 1, max = 1000))]
     pub top_partners: usize,
+    /// Compare most neurons over all tokens with a few candidates alone, found in a
+    /// sample; every pair is compared when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub screen: Option<Screen>,
+}
+
+/// How candidates are found, and when they are trusted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Screen {
+    /// Tokens of the sample: rows from all over the corpus.
+    #[schemars(range(min = 100))]
+    pub sample: usize,
+    /// Best partners of the sample that are candidates, per neuron and partner model.
+    #[schemars(range(min = 1, max = 1000))]
+    pub candidates: usize,
+    /// How many standard errors a correlation of the sample may be off; a neuron
+    /// whose best match or side of a threshold could then differ is compared exactly.
+    #[serde(default = "default_standard_errors")]
+    pub standard_errors: f64,
+}
+
+fn default_standard_errors() -> f64 {
+    4.0
 }
 
 /// Precision of factors.
@@ -167,6 +191,7 @@ impl Default for Correlation {
             also_report: vec![0.3, 0.4],
             precision: Precision::default(),
             top_partners: 1,
+            screen: None,
         }
     }
 }

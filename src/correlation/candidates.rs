@@ -1,0 +1,95 @@
+//! Exact sums of chosen pairs of neurons alone.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use super::pair::{Best, Pair};
+use super::sums::{Layout, NeuronSums};
+use crate::backend::wide::widened;
+
+/// Σ x_i y_c over tokens for every neuron of a model and a few neurons of a partner.
+pub struct CandidateSums {
+    k: usize,
+    /// `[neuron][k]`: the candidates, counted over all layers.
+    lists: Vec<Vec<u32>>,
+    /// `[neuron][k]`.
+    sums: Vec<f64>,
+}
+
+impl CandidateSums {
+    /// Of the best partners that a sample found.
+    pub fn new(sample: &Pair) -> Self {
+        let list = |i| sample.top(i).map(|best| best.neuron as u32).collect();
+        let lists: Vec<Vec<u32>> = (0..sample.neurons()).map(list).collect();
+        let k = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        Self { k, sums: vec![0.0; lists.len() * k], lists }
+    }
+
+    /// Adds pilot-shifted values of the same tokens, by neuron: `[n_neurons][tokens]`.
+    pub fn absorb(&mut self, x: &ByNeuron, y: &ByNeuron) {
+        let rows = self.sums.par_chunks_mut(self.k).zip(&self.lists).enumerate();
+        rows.for_each(|(i, (sums, list))| {
+            let x = x.neuron(i);
+            for (sum, &candidate) in sums.iter_mut().zip(list) {
+                add_dot(x, y.neuron(candidate as usize), sum);
+            }
+        });
+    }
+
+    /// The candidates of a neuron with their correlations, best first.
+    pub fn best(&self, i: usize, x: &NeuronSums, y: &NeuronSums) -> Vec<Best> {
+        let Some(inverse_x) = x.inverse_spread(i) else {
+            return Vec::new();
+        };
+        let mean_x = x.sum(i) / x.n as f64;
+        let one = |(slot, &candidate): (usize, &u32)| {
+            let neuron = candidate as usize;
+            let cov = self.sums[i * self.k + slot] - mean_x * y.sum(neuron);
+            Some(Best { rho: cov * inverse_x * y.inverse_spread(neuron)?, neuron })
+        };
+        let mut best: Vec<Best> = self.lists[i].iter().enumerate().filter_map(one).collect();
+        best.sort_by(|a, b| b.rho.total_cmp(&a.rho).then(a.neuron.cmp(&b.neuron)));
+        best
+    }
+}
+
+/// At most [`CHUNK`] tokens, each neuron's values in one piece.
+pub struct ByNeuron {
+    tokens: usize,
+    values: Vec<f32>,
+}
+
+impl ByNeuron {
+    /// From values `[tokens, n_neurons]`.
+    pub fn of(tokens: &[f32], layout: Layout) -> Self {
+        let width = layout.n_neurons();
+        let n = tokens.len() / width;
+        assert!(n <= CHUNK, "a chunk at a time");
+        let mut values = vec![0.0; tokens.len()];
+        // Some neurons at a time, so that a line of the input is used whole.
+        values.par_chunks_mut(16 * n).enumerate().for_each(|(block, out)| {
+            for (t, row) in tokens.chunks_exact(width).enumerate() {
+                let row = &row[block * 16..][..out.len() / n];
+                row.iter().enumerate().for_each(|(i, &v)| out[i * n + t] = v);
+            }
+        });
+        Self { tokens: n, values }
+    }
+
+    fn neuron(&self, i: usize) -> &[f32] {
+        &self.values[i * self.tokens..(i + 1) * self.tokens]
+    }
+}
+
+widened! {
+    /// `sum ← sum + x · y` in f64, in sixteen interleaved parts.
+    fn add_dot(x: &[f32], y: &[f32], sum: &mut f64) {
+        let mut parts = [0.0_f64; 16];
+        for (x, y) in x.chunks(16).zip(y.chunks(16)) {
+            for (part, (x, y)) in parts.iter_mut().zip(x.iter().zip(y)) {
+                *part += f64::from(*x) * f64::from(*y);
+            }
+        }
+        *sum += parts.iter().sum::<f64>();
+    }
+}

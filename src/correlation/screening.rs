@@ -1,0 +1,255 @@
+//! Screening: the best candidates of each neuron from a sample of the tokens, then
+//! exact sums of these pairs alone over all tokens.
+//!
+//! A correlation of the sample is off by a standard error of `1/√(n − 3)` in
+//! Fisher's `z = artanh ρ`, if tokens were independent; neighbours are not quite,
+//! so choose a few standard errors more. A neuron is safe where, so many standard
+//! errors away, no partner outside its candidates could be its best one and its
+//! excess could not lie on the other side of a threshold. The others are compared
+//! exactly, with every neuron of every partner, over all tokens. Of safe neurons
+//! the chance level stays that of the sample.
+
+use super::candidates::{ByNeuron, CandidateSums};
+use super::excess::{Agreement, agreements};
+use super::pair::{Pair, Stopped, Watch};
+use super::sums::{Layout, NeuronSums};
+use super::{CHUNK, Comparison, Correlator, Keep, Study};
+use crate::checkpoint::{State, Visit};
+
+/// How far from certain a sample is.
+#[derive(Debug, Clone)]
+pub struct Margin {
+    /// Most that artanh ρ of the sample is off, at the confidence chosen.
+    z: f64,
+    /// Thresholds of the excess that matter.
+    thresholds: Vec<f64>,
+}
+
+impl Margin {
+    /// Of so many sampled tokens, at so many standard errors.
+    pub fn new(tokens: usize, standard_errors: f64, thresholds: Vec<f64>) -> Self {
+        Self { z: standard_errors / (tokens.max(4) as f64 - 3.0).sqrt(), thresholds }
+    }
+
+    fn moved(&self, rho: f64, by: f64) -> f64 {
+        // At 1 itself artanh is infinite.
+        (rho.clamp(-0.999_999, 0.999_999).atanh() + by).tanh()
+    }
+
+    /// Neurons that are not safe, given what the sample found and, once they are
+    /// known, the exact correlations of its candidates.
+    fn doubtful(&self, sample: &[Pair], exact: Option<&[Pair]>) -> Vec<usize> {
+        let agreements = agreements(exact.unwrap_or(sample));
+        let doubtful = |i: &usize| {
+            let elsewhere = (0..sample.len())
+                .any(|m| self.could_be_elsewhere(&sample[m], exact.map(|exact| &exact[m]), *i));
+            elsewhere || agreements[*i].is_some_and(|a| self.near_threshold(&a, exact.is_some()))
+        };
+        (0..agreements.len()).filter(doubtful).collect()
+    }
+
+    /// Whether a partner that is no candidate could correlate better than the best one.
+    fn could_be_elsewhere(&self, sample: &Pair, exact: Option<&Pair>, i: usize) -> bool {
+        let (Some(best), Some(last)) = (sample.best(i), sample.top(i).last()) else {
+            return false;
+        };
+        let best = match exact.and_then(|exact| exact.best(i)) {
+            Some(exact) => exact.rho,
+            None => self.moved(best.rho, -self.z),
+        };
+        sample.is_full(i) && self.moved(last.rho, self.z) > best
+    }
+
+    fn near_threshold(&self, a: &Agreement, exact: bool) -> bool {
+        let off = |rho: f64| (self.moved(rho, self.z) - self.moved(rho, -self.z)) / 2.0;
+        let corr = if exact { 0.0 } else { off(a.corr.mean) };
+        let reach = off(a.baseline.mean) + corr;
+        self.thresholds.iter().any(|t| (a.excess() - t).abs() <= reach)
+    }
+}
+
+/// What screening did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Screening {
+    /// Neurons compared exactly.
+    pub exact: usize,
+    /// Those of them whose doubt showed only in the candidates' exact correlations.
+    pub screened_again: usize,
+    /// Neurons judged.
+    pub of: usize,
+}
+
+/// A study in which most neurons are compared with their candidates alone.
+pub struct Screened {
+    study: Study,
+    margin: Margin,
+    own: Vec<NeuronSums>,
+    judged: Vec<Judged>,
+    /// Passes over all tokens that have ended.
+    passes: usize,
+}
+
+struct Judged {
+    model: usize,
+    /// Per partner, from the sample.
+    sample: Vec<Pair>,
+    /// Per partner, over all tokens.
+    candidates: Vec<CandidateSums>,
+    /// Per partner: the sample's, replaced neuron by neuron by what is exact.
+    found: Vec<Pair>,
+    exact: Exact,
+    done: Vec<bool>,
+    screening: Screening,
+}
+
+/// Neurons of a judged model that are compared exactly in this pass.
+struct Exact {
+    neurons: Vec<usize>,
+    /// The family with the model reduced to them.
+    correlator: Option<Correlator>,
+}
+
+impl Exact {
+    fn new(study: &Study, model: usize, neurons: Vec<usize>) -> Self {
+        let mut models = study.models.clone();
+        models[model] = Layout { n_layers: 1, d_mlp: neurons.len() };
+        let study = Study { models, judged: vec![model], ..study.clone() };
+        let correlator = || Correlator::new(study, Keep::Sums { passes: 1 });
+        Self { correlator: (!neurons.is_empty()).then(correlator), neurons }
+    }
+
+    fn absorb(&mut self, model: usize, width: usize, tokens: &[&mut [f32]]) {
+        let Some(correlator) = &mut self.correlator else { return };
+        let row = |row: &[f32]| self.neurons.iter().map(|&i| row[i]).collect::<Vec<f32>>();
+        let mut all: Vec<Vec<f32>> = tokens.iter().map(|tokens| tokens.to_vec()).collect();
+        all[model] = tokens[model].chunks_exact(width).flat_map(row).collect();
+        let mut all: Vec<&mut [f32]> = all.iter_mut().map(Vec::as_mut_slice).collect();
+        correlator.absorb(&mut all);
+    }
+}
+
+impl Screened {
+    /// From what a sample found: per judged model, the comparison with each partner.
+    pub fn new(study: Study, margin: Margin, sample: Vec<Vec<Pair>>) -> Self {
+        let own = study.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
+        let judge = |(&model, sample): (&usize, Vec<Pair>)| {
+            let doubtful = margin.doubtful(&sample, None);
+            let of = study.models[model].n_neurons();
+            Judged {
+                model,
+                candidates: sample.iter().map(CandidateSums::new).collect(),
+                found: sample.clone(),
+                screening: Screening { exact: doubtful.len(), of, ..Screening::default() },
+                exact: Exact::new(&study, model, doubtful),
+                done: vec![false; of],
+                sample,
+            }
+        };
+        let judged = study.judged.iter().zip(sample).map(judge).collect();
+        Self { study, margin, own, judged, passes: 0 }
+    }
+
+    /// What screening did, per judged model.
+    pub fn report(&self) -> Vec<Screening> {
+        self.judged.iter().map(|judged| judged.screening).collect()
+    }
+
+    /// Adds a chunk to the sums of all candidates.
+    fn absorb_candidates(&mut self, tokens: &[&[f32]]) {
+        let columns: Vec<ByNeuron> =
+            tokens.iter().zip(&self.study.models).map(|(t, &m)| ByNeuron::of(t, m)).collect();
+        for judged in &mut self.judged {
+            let partners = self.study.partners(judged.model);
+            for (y, sums) in partners.zip(&mut judged.candidates) {
+                sums.absorb(&columns[judged.model], &columns[y]);
+            }
+        }
+    }
+}
+
+impl Judged {
+    /// Enters what this pass has found; neurons that turned out to be doubtful.
+    fn end_pass(
+        &mut self,
+        (study, margin): (&Study, &Margin),
+        own: &[NeuronSums],
+        first: bool,
+        watch: Watch,
+    ) -> Result<Vec<usize>, Stopped> {
+        if first {
+            let partners = study.partners(self.model).zip(&self.candidates);
+            for ((y, sums), found) in partners.zip(&mut self.found) {
+                for i in 0..found.neurons() {
+                    found.set_top(i, &sums.best(i, &own[self.model], &own[y]));
+                }
+            }
+        }
+        if let Some(mut correlator) = self.exact.correlator.take() {
+            correlator.end_pass(watch)?;
+            for (found, exact) in self.found.iter_mut().zip(&correlator.finish()[0]) {
+                for (row, &i) in self.exact.neurons.iter().enumerate() {
+                    found.copy_neuron(i, exact, row);
+                }
+            }
+            self.exact.neurons.iter().for_each(|&i| self.done[i] = true);
+        }
+        if !first {
+            return Ok(Vec::new());
+        }
+        let mut doubtful = margin.doubtful(&self.sample, Some(&self.found));
+        doubtful.retain(|&i| !self.done[i]);
+        self.screening.exact += doubtful.len();
+        self.screening.screened_again = doubtful.len();
+        Ok(doubtful)
+    }
+}
+
+impl Comparison for Screened {
+    fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
+        for judged in &mut self.judged {
+            let width = self.study.models[judged.model].n_neurons();
+            judged.exact.absorb(judged.model, width, tokens);
+        }
+        if self.repeats() {
+            return;
+        }
+        self.own.iter_mut().zip(tokens.iter_mut()).for_each(|(own, tokens)| own.absorb(tokens));
+        let width = |model: usize| self.study.models[model].n_neurons();
+        let widths: Vec<usize> = (0..tokens.len()).map(width).collect();
+        let count = tokens[0].len() / widths[0];
+        for start in (0..count).step_by(CHUNK) {
+            let end = (start + CHUNK).min(count);
+            let chunks = tokens.iter().zip(&widths).map(|(t, w)| &t[start * w..end * w]);
+            self.absorb_candidates(&chunks.collect::<Vec<_>>());
+        }
+    }
+
+    fn repeats(&self) -> bool {
+        self.passes > 0
+    }
+
+    fn own(&self, model: usize) -> &NeuronSums {
+        &self.own[model]
+    }
+
+    fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped> {
+        let first = self.passes == 0;
+        self.passes += 1;
+        for judged in &mut self.judged {
+            let how = (&self.study, &self.margin);
+            let again = judged.end_pass(how, &self.own, first, watch)?;
+            judged.exact = Exact::new(&self.study, judged.model, again);
+        }
+        Ok(self.judged.iter().any(|judged| judged.exact.correlator.is_some()))
+    }
+
+    fn finish(self) -> Vec<Vec<Pair>> {
+        self.judged.into_iter().map(|judged| judged.found).collect()
+    }
+}
+
+impl State for Screened {
+    fn parts(&mut self, _: Visit) -> std::io::Result<()> {
+        Err(std::io::Error::other("a screened run keeps no checkpoint"))
+    }
+}
