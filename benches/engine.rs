@@ -70,7 +70,7 @@ fn products(c: &mut Criterion) {
 
 /// Five models with a rotation baseline, from activations to chance levels: how
 /// cost grows with layers (the square) and tokens (in proportion). 768 neurons a
-/// layer; `bench-host --study` measures full size.
+/// layer; `bench-host --study` measures models of full width.
 fn study(c: &mut Criterion) {
     let mut group = c.benchmark_group("study of five models");
     group.sample_size(10);

@@ -18,6 +18,8 @@ pub struct Estimate {
     pub tokens: usize,
     /// What is kept of them.
     pub keep: Keep,
+    /// Whether neurons in doubt will cost more than is counted.
+    pub screened: bool,
     /// Floating-point operations of all forward passes.
     pub forward: f64,
     /// Floating-point operations of all sums over tokens.
@@ -35,7 +37,11 @@ impl Estimate {
     pub fn of(plan: &Plan) -> Self {
         let tokens = plan.tokens.count().used;
         let read: usize = plan.tokens.rows.iter().map(|row| row.ids.len()).sum();
-        let (sums, finish) = plan.study().operations(plan.keep, tokens);
+        let screen = plan.spec.correlation.screen.as_ref();
+        let sampled = screen.map_or(tokens, |screen| screen.sample.min(tokens));
+        let (mut sums, finish) = plan.study().operations(plan.keep, sampled);
+        sums += screen.map_or(0.0, |s| plan.study().candidate_operations(s.candidates, tokens));
+        let read = read + if screen.is_some() { sampled } else { 0 };
         let weights: usize = plan.models.iter().map(|m| m.config.block_weights()).sum();
         let passes = match plan.keep {
             Keep::Sums { passes } => passes,
@@ -44,6 +50,7 @@ impl Estimate {
         Self {
             tokens,
             keep: plan.keep,
+            screened: screen.is_some(),
             forward: (2 * passes * read) as f64 * weights as f64,
             sums,
             finish,
@@ -71,11 +78,18 @@ impl fmt::Display for Estimate {
             tera(self.finish)
         )?;
         let kept = match self.keep {
+            Keep::Tokens if self.screened => "all activations of a sample are kept".to_string(),
             Keep::Tokens => "all activations are kept".to_string(),
             Keep::Sums { passes: 1 } => "sums are kept".to_string(),
             Keep::Sums { passes } => format!("sums are kept, in {passes} passes over the tokens"),
         };
         writeln!(f, "memory      {:.2} GiB; {kept}", self.bytes as f64 / f64::from(1 << 30))?;
+        if self.screened {
+            writeln!(
+                f,
+                "screening   neurons in doubt are compared exactly, at a cost not counted here"
+            )?;
+        }
         writeln!(
             f,
             "time        at least {:.0} s, at the {:.0} GFLOP/s that this machine's products reach",

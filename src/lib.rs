@@ -7,7 +7,8 @@
 //! [`spec`] says what an experiment is, [`plan`] makes it real, [`corpus`] gives
 //! tokens, [`model`] activations, [`correlation`] and [`stats`] sums over them,
 //! [`table`] and [`findings`] what follows, [`claims`] judges it, and [`report`]
-//! shows it. [`run`] is the pipeline; [`backend`] holds the arithmetic and all
+//! shows it. [`run`] is the pipeline; [`estimate`] and [`hostbench`] tell what it costs on
+//! this machine; [`backend`] holds the arithmetic and all
 //! `unsafe`; [`store`] and [`checkpoint`] write files that are whole or not there;
 //! [`hub`] alone opens a socket.
 #![warn(missing_docs)]

@@ -171,6 +171,13 @@ impl Plan {
         self.bytes_with(self.keep)
     }
 
+    /// Bytes that a screened run may take for neurons it compares exactly: what the
+    /// spec leaves, or as much as the rest of the run.
+    pub fn room(&self) -> usize {
+        let limit = self.spec.batch.memory_gib.map(|gib| (gib * f64::from(1 << 30)) as usize);
+        limit.map_or(self.bytes(), |limit| limit.saturating_sub(self.bytes()))
+    }
+
     fn bytes_with(&self, keep: Keep) -> usize {
         let study = self.study();
         let n = |model: &PlannedModel| model.layout().n_neurons();

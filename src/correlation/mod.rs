@@ -14,14 +14,16 @@ mod random;
 mod rotation;
 mod screening;
 mod source;
+mod study;
 mod sums;
 mod surrogate;
 #[cfg(test)]
 mod tests;
 
-pub use correlator::{Correlator, Keep, Study};
+pub use correlator::Correlator;
 pub use pair::{BINS, Best, Pair, Stopped, Watch};
 pub use screening::{Margin, Screened, Screening};
+pub use study::{Keep, Study};
 pub use sums::{Layout, NeuronSums};
 
 use crate::checkpoint::State;

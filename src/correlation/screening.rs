@@ -83,6 +83,8 @@ pub struct Screening {
 pub struct Screened {
     study: Study,
     margin: Margin,
+    /// Bytes that the sums of neurons compared exactly may take in a pass, for each judged model.
+    room: usize,
     own: Vec<NeuronSums>,
     judged: Vec<Judged>,
     /// Passes over all tokens that have ended.
@@ -98,6 +100,8 @@ struct Judged {
     /// Per partner: the sample's, replaced neuron by neuron by what is exact.
     found: Vec<Pair>,
     exact: Exact,
+    /// Neurons whose turn for exact comparison comes in a later pass.
+    waiting: Vec<usize>,
     done: Vec<bool>,
     screening: Screening,
 }
@@ -110,7 +114,11 @@ struct Exact {
 }
 
 impl Exact {
-    fn new(study: &Study, model: usize, neurons: Vec<usize>) -> Self {
+    /// Of the first of those waiting, as many as there is room for.
+    fn of_waiting(study: &Study, model: usize, waiting: &mut Vec<usize>, room: usize) -> Self {
+        let partners: usize = study.partners(model).map(|y| study.models[y].n_neurons()).sum();
+        let most = (room / (size_of::<f64>() * partners)).max(1);
+        let neurons: Vec<usize> = waiting.drain(..most.min(waiting.len())).collect();
         let mut models = study.models.clone();
         models[model] = Layout { n_layers: 1, d_mlp: neurons.len() };
         let study = Study { models, judged: vec![model], ..study.clone() };
@@ -130,23 +138,27 @@ impl Exact {
 
 impl Screened {
     /// From what a sample found: per judged model, the comparison with each partner.
-    pub fn new(study: Study, margin: Margin, sample: Vec<Vec<Pair>>) -> Self {
+    /// Sums of neurons that are compared exactly take `room` bytes at most in each
+    /// pass over the tokens.
+    pub fn new(study: Study, margin: Margin, sample: Vec<Vec<Pair>>, room: usize) -> Self {
+        let room = room / study.judged.len();
         let own = study.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
         let judge = |(&model, sample): (&usize, Vec<Pair>)| {
-            let doubtful = margin.doubtful(&sample, None);
+            let mut waiting = margin.doubtful(&sample, None);
             let of = study.models[model].n_neurons();
             Judged {
                 model,
                 candidates: sample.iter().map(CandidateSums::new).collect(),
                 found: sample.clone(),
-                screening: Screening { exact: doubtful.len(), of, ..Screening::default() },
-                exact: Exact::new(&study, model, doubtful),
+                screening: Screening { exact: waiting.len(), of, ..Screening::default() },
+                exact: Exact::of_waiting(&study, model, &mut waiting, room),
+                waiting,
                 done: vec![false; of],
                 sample,
             }
         };
         let judged = study.judged.iter().zip(sample).map(judge).collect();
-        Self { study, margin, own, judged, passes: 0 }
+        Self { study, margin, room, own, judged, passes: 0 }
     }
 
     /// What screening did, per judged model.
@@ -168,14 +180,14 @@ impl Screened {
 }
 
 impl Judged {
-    /// Enters what this pass has found; neurons that turned out to be doubtful.
+    /// Enters what this pass has found, and has neurons wait that turned out to be doubtful.
     fn end_pass(
         &mut self,
         (study, margin): (&Study, &Margin),
         own: &[NeuronSums],
         first: bool,
         watch: Watch,
-    ) -> Result<Vec<usize>, Stopped> {
+    ) -> Result<(), Stopped> {
         if first {
             let partners = study.partners(self.model).zip(&self.candidates);
             for ((y, sums), found) in partners.zip(&mut self.found) {
@@ -193,14 +205,14 @@ impl Judged {
             }
             self.exact.neurons.iter().for_each(|&i| self.done[i] = true);
         }
-        if !first {
-            return Ok(Vec::new());
+        if first {
+            let mut doubtful = margin.doubtful(&self.sample, Some(&self.found));
+            doubtful.retain(|i| !self.done[*i] && !self.waiting.contains(i));
+            self.screening.exact += doubtful.len();
+            self.screening.screened_again = doubtful.len();
+            self.waiting.append(&mut doubtful);
         }
-        let mut doubtful = margin.doubtful(&self.sample, Some(&self.found));
-        doubtful.retain(|&i| !self.done[i]);
-        self.screening.exact += doubtful.len();
-        self.screening.screened_again = doubtful.len();
-        Ok(doubtful)
+        Ok(())
     }
 }
 
@@ -237,8 +249,9 @@ impl Comparison for Screened {
         self.passes += 1;
         for judged in &mut self.judged {
             let how = (&self.study, &self.margin);
-            let again = judged.end_pass(how, &self.own, first, watch)?;
-            judged.exact = Exact::new(&self.study, judged.model, again);
+            judged.end_pass(how, &self.own, first, watch)?;
+            let (model, waiting) = (judged.model, &mut judged.waiting);
+            judged.exact = Exact::of_waiting(&self.study, model, waiting, self.room);
         }
         Ok(self.judged.iter().any(|judged| judged.exact.correlator.is_some()))
     }

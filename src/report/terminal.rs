@@ -25,7 +25,7 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     if let Some(Screening { exact, screened_again, of }) = s.screening {
         writeln!(
             out,
-            "screened  {} with candidates alone; {exact} exactly, {screened_again} of them in a second pass",
+            "screened  {} with candidates alone; {exact} exactly, {screened_again} of them in doubt only afterwards",
             of - exact
         )?;
     }

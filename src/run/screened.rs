@@ -33,7 +33,7 @@ pub fn run(
     let sample_s = begun.elapsed().as_secs_f64();
     let thresholds = plan.thresholds().collect();
     let margin = Margin::new(tokens.count().used, screen.standard_errors, thresholds);
-    let comparison = Screened::new(study, margin, sample.comparison.finish());
+    let comparison = Screened::new(study, margin, sample.comparison.finish(), plan.room());
     let mut sums = Sums::new(plan, comparison);
     let spent = read_and_match(plan, models, &mut sums, 0, control)?;
     let report = sums.comparison.report();
