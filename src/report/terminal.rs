@@ -36,8 +36,13 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     write_also(out, also)?;
     if let Some(timing) = &s.timing {
         let all = timing.load_s + timing.tokens_s + timing.finish_s;
-        let rate = t.used as f64 / timing.tokens_s;
-        writeln!(out, "\n{all:.1} s in all; {rate:.0} tokens/s through all models and sums")?;
+        write!(out, "\n{all:.1} s in all")?;
+        // Shares that are merged were read elsewhere.
+        if timing.tokens_s > 0.0 {
+            let rate = t.used as f64 / timing.tokens_s;
+            write!(out, "; {rate:.0} tokens/s through all models and sums")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
