@@ -74,6 +74,8 @@ fn read_and_match<C: Comparison>(
     loop {
         let begun = Instant::now();
         read_all(models, sums, &batches, done, control)?;
+        // Matching cannot be stopped half-way, so what it starts from is kept.
+        control.checkpoints.as_mut().map_or(Ok(()), |c| c.write(sums, batches.len()))?;
         spent.reading += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let again = match_neurons(plan, sums, control)?;
@@ -85,7 +87,7 @@ fn read_and_match<C: Comparison>(
     }
 }
 
-/// A screened run is not cut, since its candidates come from its first tokens.
+/// A screened run is not cut: its candidates are not part of what is kept.
 fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
     if plan.spec.correlation.screen.is_none() {
         return Ok(());
@@ -138,8 +140,7 @@ fn read_all<C: Comparison>(
             checkpoints.write_if_due(sums, i + 1)?;
         }
     }
-    // Matching cannot be stopped half-way, so what it starts from is kept.
-    control.checkpoints.as_mut().map_or(Ok(()), |c| c.write(sums, batches.len()))
+    Ok(())
 }
 
 /// Compares what was kept; whether the tokens are wanted again.
