@@ -23,6 +23,8 @@ pub enum Kind {
     Store,
     /// A table of evidence or a claims file cannot be read.
     Evidence,
+    /// A graphics processor is missing, or does not do what it is asked.
+    Device,
     /// The run was interrupted by the user.
     Interrupted,
 }

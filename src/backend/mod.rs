@@ -5,6 +5,7 @@
 
 mod aligned;
 mod cache;
+pub mod device;
 pub mod kernel;
 pub mod map;
 pub mod matmul;

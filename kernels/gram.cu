@@ -1,0 +1,39 @@
+// C[m, m] += X[m, k] X[m, k]^T, symmetric: tiles on and below the diagonal are
+// multiplied, and written to both sides. What the rotation baseline starts from
+// (the spread of a random combination of a layer's neurons).
+//
+// Grid: one block for each of the t (t + 1) / 2 tiles, t = m / 128 rounded up; 256 threads.
+#include "tile.cuh"
+
+template <typename T>
+__device__ void gram(Operand x, int k, int terms, float *c, int ldc) {
+    __shared__ __align__(128) unsigned char slabs[STAGES * 2 * SLAB_BYTES];
+    // Tile (down, across) with across <= down, counted row by row.
+    int down = 0, across = blockIdx.x;
+    while (across > down) across -= ++down;
+    int row0 = down * TILE, col0 = across * TILE;
+    Accumulators acc;
+    multiply<T>(x, x, row0, col0, k, terms, shared_address(slabs), acc);
+    #pragma unroll
+    for (int i = 0; i < 4; i++)
+        #pragma unroll
+        for (int j = 0; j < 4; j++)
+            #pragma unroll
+            for (int v = 0; v < 4; v++) {
+                int row = row0 + row_of(i, v), col = col0 + col_of(j, v);
+                // Sums above the diagonal are copies, also within a tile: the planes of
+                // an operand enter a sum in another order than those of the other.
+                if (row >= x.rows || col > row) continue;
+                c[(u64)row * ldc + col] += acc.at[i][j][v];
+                if (col < row) c[(u64)col * ldc + row] += acc.at[i][j][v];
+            }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    gram_f16(const u16 *x, int m, int ld, u64 plane, int k, int terms, float *c, int ldc) {
+    gram<F16>({x, m, ld, plane}, k, terms, c, ldc);
+}
+extern "C" __global__ void __launch_bounds__(THREADS)
+    gram_bf16(const u16 *x, int m, int ld, u64 plane, int k, int terms, float *c, int ldc) {
+    gram<Bf16>({x, m, ld, plane}, k, terms, c, ldc);
+}

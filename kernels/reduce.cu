@@ -1,0 +1,49 @@
+// What the fused epilogue finds, from sums that were stored (`judge_sums`); and the
+// last step of both, best partners of a row over all tiles (`merge_best`).
+#include "epilogue.cuh"
+
+// Sums C[m, n] over tokens, row-major. Grid: (n / 128, m / 128), rounded up; 256 threads.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    judge_sums(const float *c, int m, int n, int ldc, const float *sum_x, const float *inverse_x,
+               const float *sum_y, const float *inverse_y, float per_token, float *rho, u32 *partner, int best,
+               u64 *histogram, float *powers) {
+    __shared__ Scratch scratch;
+    Accumulators acc;
+    int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+    #pragma unroll
+    for (int i = 0; i < 4; i++)
+        #pragma unroll
+        for (int j = 0; j < 4; j++)
+            #pragma unroll
+            for (int v = 0; v < 4; v++) {
+                int row = row0 + row_of(i, v), col = col0 + col_of(j, v);
+                acc.at[i][j][v] = row < m && col < n ? c[(u64)row * ldc + col] : 0.0f;
+            }
+    judge_tile(acc, scratch, {sum_x, inverse_x}, {sum_y, inverse_y}, {rho, partner, best, histogram, powers}, row0,
+               col0, m, n, per_token);
+}
+
+// From [tiles][best][rows] to [best][rows], each tile's list best first. `first` is
+// added to partners. Grid: rows / 256, rounded up; 256 threads.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    merge_best(const float *rho, const u32 *partner, int tiles, int best, int rows, u32 first, float *out_rho,
+               u32 *out_partner) {
+    int row = blockIdx.x * THREADS + threadIdx.x;
+    if (row >= rows) return;
+    float last_rho = 0.0f;
+    u32 last = 0;
+    for (int round = 0; round < best; round++) {
+        float top = __uint_as_float(0x7fffffff);
+        u32 at = ~0u;
+        for (int slot = 0; slot < tiles * best; slot++) {
+            float r = rho[(u64)slot * rows + row];
+            u32 j = partner[(u64)slot * rows + row];
+            bool left = r == r && (round == 0 || before(last_rho, last, r, j));
+            if (left && (at == ~0u || before(r, j, top, at))) top = r, at = j;
+        }
+        out_rho[(u64)round * rows + row] = top;
+        out_partner[(u64)round * rows + row] = at == ~0u ? 0 : at + first;
+        // Nothing comes after nothing.
+        last_rho = at == ~0u ? -3e38f : top, last = at;
+    }
+}

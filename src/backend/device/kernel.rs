@@ -1,0 +1,126 @@
+//! The kernels, as they are embedded.
+
+/// A file of `kernels/`, compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Module {
+    /// Bias, GELU, and what is wanted of activations.
+    Activation,
+    /// Sums of products of screened pairs.
+    Candidates,
+    /// Products on tensor cores.
+    Correlate,
+    /// The rest of the forward pass.
+    Forward,
+    /// Symmetric products.
+    Gram,
+    /// Best partners from what was stored.
+    Reduce,
+}
+
+impl Module {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Activation,
+        Self::Candidates,
+        Self::Correlate,
+        Self::Forward,
+        Self::Gram,
+        Self::Reduce,
+    ];
+
+    /// Name of its source in `kernels/`, without `.cu`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Activation => "activation",
+            Self::Candidates => "candidates",
+            Self::Correlate => "correlate",
+            Self::Forward => "forward",
+            Self::Gram => "gram",
+            Self::Reduce => "reduce",
+        }
+    }
+
+    /// Its PTX, for compute capability 8.0 and newer.
+    pub fn ptx(self) -> &'static str {
+        match self {
+            Self::Activation => include_str!("../../../kernels/activation.ptx"),
+            Self::Candidates => include_str!("../../../kernels/candidates.ptx"),
+            Self::Correlate => include_str!("../../../kernels/correlate.ptx"),
+            Self::Forward => include_str!("../../../kernels/forward.ptx"),
+            Self::Gram => include_str!("../../../kernels/gram.ptx"),
+            Self::Reduce => include_str!("../../../kernels/reduce.ptx"),
+        }
+    }
+}
+
+/// How values are held in sixteen bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Number {
+    /// IEEE binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// A kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kernel {
+    /// `kernels/activation.cu`
+    Activation(Number),
+    /// `kernels/candidates.cu`
+    Candidates(Number),
+    /// `kernels/correlate.cu`, sums written.
+    Product(Number),
+    /// `kernels/correlate.cu`, sums judged.
+    Fused(Number),
+    /// `kernels/gram.cu`
+    Gram(Number),
+    /// `kernels/reduce.cu`, sums judged.
+    JudgeSums,
+    /// `kernels/reduce.cu`, over tiles.
+    MergeBest,
+    /// `kernels/forward.cu`
+    Embed,
+    /// `kernels/forward.cu`
+    LayerNorm(Number),
+    /// `kernels/forward.cu`
+    Attention(Number),
+}
+
+impl Kernel {
+    /// Where it is.
+    pub fn module(self) -> Module {
+        match self {
+            Self::Activation(_) => Module::Activation,
+            Self::Candidates(_) => Module::Candidates,
+            Self::Product(_) | Self::Fused(_) => Module::Correlate,
+            Self::Gram(_) => Module::Gram,
+            Self::JudgeSums | Self::MergeBest => Module::Reduce,
+            Self::Embed | Self::LayerNorm(_) | Self::Attention(_) => Module::Forward,
+        }
+    }
+
+    /// Its name in the module.
+    pub fn entry(self) -> &'static str {
+        use Number::{Bf16, F16};
+        match self {
+            Self::Activation(F16) => "activation_f16",
+            Self::Activation(Bf16) => "activation_bf16",
+            Self::Candidates(F16) => "candidates_f16",
+            Self::Candidates(Bf16) => "candidates_bf16",
+            Self::Product(F16) => "product_f16",
+            Self::Product(Bf16) => "product_bf16",
+            Self::Fused(F16) => "fused_f16",
+            Self::Fused(Bf16) => "fused_bf16",
+            Self::Gram(F16) => "gram_f16",
+            Self::Gram(Bf16) => "gram_bf16",
+            Self::JudgeSums => "judge_sums",
+            Self::MergeBest => "merge_best",
+            Self::Embed => "embed",
+            Self::LayerNorm(F16) => "layer_norm_f16",
+            Self::LayerNorm(Bf16) => "layer_norm_bf16",
+            Self::Attention(F16) => "attention_f16",
+            Self::Attention(Bf16) => "attention_bf16",
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! One function for each kernel: sizes are checked, then it is launched. Shapes,
+//! equations and grids are those of the source in `kernels/`.
+
+use super::array::{Array, Halves, Plain, Rows};
+use super::{Arg, Device, Kernel};
+use crate::error::Result;
+
+/// Rows and columns of a tile.
+const TILE: usize = 128;
+
+/// Tokens that one block of `activation` adds up.
+pub const ACTIVATION_CHUNK: usize = 256;
+
+/// Sums of `activation` per neuron: see `kernels/activation.cu`.
+pub const ACTIVATION_SUMS: usize = 9;
+
+/// Bins of the histogram of ρ.
+pub const BINS: usize = 100;
+
+/// Power sums of ρ of a tile: n, and of ρ to ρ⁴.
+const POWERS: usize = 5;
+
+fn int(n: usize) -> u32 {
+    // What has more elements than this does not fit into any device.
+    u32::try_from(n).unwrap_or_else(|_| panic!("{n} is no 32-bit size"))
+}
+
+fn u32_of<'a, M>(n: usize) -> Arg<'a, M> {
+    Arg::U32(int(n))
+}
+
+fn whole<D: Device, T: Plain>(array: &Array<D, T>, len: usize) -> Arg<'_, D::Memory> {
+    assert!(array.len() >= len, "an array of {} is shorter than {len}", array.len());
+    Arg::In(&array.memory, 0)
+}
+
+fn whole_mut<D: Device, T: Plain>(array: &mut Array<D, T>, len: usize) -> Arg<'_, D::Memory> {
+    assert!(array.len() >= len, "an array of {} is shorter than {len}", array.len());
+    Arg::Out(&mut array.memory, 0)
+}
+
+/// The arguments that an operand is: values, rows, leading dimension, plane.
+fn operand<'a, D: Device>(x: &Rows<'a, D>) -> [Arg<'a, D::Memory>; 4] {
+    [
+        Arg::In(&x.of.values.memory, x.start()),
+        u32_of(x.len()),
+        u32_of(x.of.ld()),
+        Arg::U64(x.of.plane()),
+    ]
+}
+
+/// Checks that a product over the first `k` columns of both exists; its terms.
+fn terms<D: Device>(x: &Rows<D>, y: &Rows<D>, k: usize) -> u32 {
+    assert!(k <= x.of.cols && k <= y.of.cols, "{k} of {} and {} columns", x.of.cols, y.of.cols);
+    assert_eq!(x.of.form, y.of.form, "operands in two forms");
+    x.of.form.terms()
+}
+
+/// Where a product goes.
+#[derive(Debug)]
+pub struct Into<'a, D: Device> {
+    /// Row-major.
+    pub values: &'a mut Array<D, f32>,
+    /// Where it begins.
+    pub at: usize,
+    /// Values from one row to the next.
+    pub ld: usize,
+    /// Whether it is added to what is there.
+    pub add: bool,
+}
+
+/// `C[m, n] (+)= X Yᵀ (+ bias)` over the first `k` columns.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn product<D: Device>(
+    device: &D,
+    (x, y, k): (&Rows<D>, &Rows<D>, usize),
+    c: Into<D>,
+    bias: Option<&Array<D, f32>>,
+) -> Result<()> {
+    let (m, n) = (x.len(), y.len());
+    let terms = terms(x, y, k);
+    assert!(
+        c.ld >= n && c.values.len() >= c.at + (m.max(1) - 1) * c.ld + n,
+        "no room for {m} x {n}"
+    );
+    let [xv, xm, xl, xp] = operand(x);
+    let [yv, yn, yl, yp] = operand(y);
+    let out = Arg::Out(&mut c.values.memory, c.at * f32::BYTES);
+    let bias = bias.map_or(Arg::Null, |bias| whole(bias, n));
+    let (k, ld) = (u32_of(k), u32_of(c.ld));
+    let args =
+        [xv, xm, xl, xp, yv, yn, yl, yp, k, Arg::U32(terms), out, ld, Arg::U32(c.add.into()), bias];
+    let grid = [n.div_ceil(TILE), m.div_ceil(TILE), 1];
+    device.launch(Kernel::Product(x.of.form.number), grid, &mut { args })
+}
+
+/// `C[m, m] += X Xᵀ` over the first `k` columns.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn gram<D: Device>(
+    device: &D,
+    x: &Rows<D>,
+    k: usize,
+    c: &mut Array<D, f32>,
+    at: usize,
+) -> Result<()> {
+    let m = x.len();
+    let terms = terms(x, x, k);
+    assert!(c.len() >= at + m * m, "no room for {m} x {m}");
+    let [xv, xm, xl, xp] = operand(x);
+    let out = Arg::Out(&mut c.memory, at * f32::BYTES);
+    let tiles = m.div_ceil(TILE);
+    let mut args = [xv, xm, xl, xp, u32_of(k), Arg::U32(terms), out, u32_of(m)];
+    device.launch(Kernel::Gram(x.of.form.number), [tiles * (tiles + 1) / 2, 1, 1], &mut args)
+}
+
+/// Sums over the neurons of one side of a comparison, `[rows]` each: Σx, and
+/// 1 / √(Σx² − (Σx)²/n), NaN where the neuron has no correlation.
+#[derive(Debug)]
+pub struct Side<'a, D: Device> {
+    /// Σx.
+    pub sum: &'a Array<D, f32>,
+    /// 1 / spread.
+    pub inverse: &'a Array<D, f32>,
+}
+
+/// What a comparison finds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// `[best][rows]`, largest first; NaN where there are not so many.
+    pub rho: Vec<f32>,
+    /// `[best][rows]`: the column it was found in.
+    pub partner: Vec<u32>,
+    /// How many ρ lie in each bin.
+    pub histogram: Vec<u64>,
+    /// n, and sums of ρ to ρ⁴.
+    pub powers: [f64; POWERS],
+}
+
+/// Memory for what a comparison finds, tile by tile.
+#[derive(Debug)]
+struct Found<D: Device> {
+    rho: Array<D, f32>,
+    partner: Array<D, u32>,
+    histogram: Array<D, u64>,
+    powers: Array<D, f32>,
+    rows: usize,
+    tiles: [usize; 2],
+    best: usize,
+}
+
+impl<D: Device> Found<D> {
+    fn new(device: &D, m: usize, n: usize, best: usize) -> Result<Self> {
+        let tiles = [n.div_ceil(TILE), m.div_ceil(TILE)];
+        Ok(Self {
+            rho: Array::new(device, tiles[0] * best * m)?,
+            partner: Array::new(device, tiles[0] * best * m)?,
+            histogram: Array::zeros(device, BINS)?,
+            powers: Array::new(device, tiles[0] * tiles[1] * POWERS)?,
+            rows: m,
+            tiles,
+            best,
+        })
+    }
+
+    fn args(&mut self) -> [Arg<'_, D::Memory>; 5] {
+        [
+            Arg::Out(&mut self.rho.memory, 0),
+            Arg::Out(&mut self.partner.memory, 0),
+            u32_of(self.best),
+            Arg::Out(&mut self.histogram.memory, 0),
+            Arg::Out(&mut self.powers.memory, 0),
+        ]
+    }
+
+    fn grid(&self) -> [usize; 3] {
+        [self.tiles[0], self.tiles[1], 1]
+    }
+
+    /// Merges the tiles.
+    fn finish(self, device: &D) -> Result<Judged> {
+        let len = self.best * self.rows;
+        let mut rho = Array::<D, f32>::new(device, len)?;
+        let mut partner = Array::<D, u32>::new(device, len)?;
+        let mut args = [
+            Arg::In(&self.rho.memory, 0),
+            Arg::In(&self.partner.memory, 0),
+            u32_of(self.tiles[0]),
+            u32_of(self.best),
+            u32_of(self.rows),
+            Arg::U32(0),
+            whole_mut(&mut rho, len),
+            whole_mut(&mut partner, len),
+        ];
+        device.launch(Kernel::MergeBest, [self.rows.div_ceil(THREADS), 1, 1], &mut args)?;
+        let mut powers = [0.0; POWERS];
+        for tile in self.powers.to_vec(device)?.chunks_exact(POWERS) {
+            powers.iter_mut().zip(tile).for_each(|(all, &tile)| *all += f64::from(tile));
+        }
+        Ok(Judged {
+            rho: rho.to_vec(device)?,
+            partner: partner.to_vec(device)?,
+            histogram: self.histogram.to_vec(device)?,
+            powers,
+        })
+    }
+}
+
+const THREADS: usize = super::THREADS as usize;
+
+/// Correlates rows of x with rows of y over their first `k` columns, `k` tokens, and
+/// keeps the `best` partners of each row of x. No matrix of ρ is written.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn correlate<D: Device>(
+    device: &D,
+    (x, y, k): (&Rows<D>, &Rows<D>, usize),
+    (of_x, of_y): (&Side<D>, &Side<D>),
+    tokens: f64,
+    best: usize,
+) -> Result<Judged> {
+    let (m, n) = (x.len(), y.len());
+    let terms = terms(x, y, k);
+    let mut found = Found::new(device, m, n, best)?;
+    let grid = found.grid();
+    let [xv, xm, xl, xp] = operand(x);
+    let [yv, yn, yl, yp] = operand(y);
+    let [a, b, c, d] = sides((of_x, m), (of_y, n));
+    let [f0, f1, f2, f3, f4] = found.args();
+    let (k, per_token) = (u32_of(k), Arg::F32((1.0 / tokens) as f32));
+    let terms = Arg::U32(terms);
+    let mut args =
+        [xv, xm, xl, xp, yv, yn, yl, yp, k, terms, a, b, c, d, per_token, f0, f1, f2, f3, f4];
+    device.launch(Kernel::Fused(x.of.form.number), grid, &mut args)?;
+    found.finish(device)
+}
+
+/// The same from sums of products `C[m, n]` that were kept.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn judge_sums<D: Device>(
+    device: &D,
+    (c, m, n): (&Array<D, f32>, usize, usize),
+    (of_x, of_y): (&Side<D>, &Side<D>),
+    tokens: f64,
+    best: usize,
+) -> Result<Judged> {
+    let mut found = Found::new(device, m, n, best)?;
+    let grid = found.grid();
+    let [x0, x1, y0, y1] = sides((of_x, m), (of_y, n));
+    let [f0, f1, f2, f3, f4] = found.args();
+    let per_token = Arg::F32((1.0 / tokens) as f32);
+    let mut args = [
+        whole(c, m * n),
+        u32_of(m),
+        u32_of(n),
+        u32_of(n),
+        x0,
+        x1,
+        y0,
+        y1,
+        per_token,
+        f0,
+        f1,
+        f2,
+        f3,
+        f4,
+    ];
+    device.launch(Kernel::JudgeSums, grid, &mut args)?;
+    found.finish(device)
+}
+
+fn sides<'a, D: Device>(
+    (x, m): (&'a Side<D>, usize),
+    (y, n): (&'a Side<D>, usize),
+) -> [Arg<'a, D::Memory>; 4] {
+    [whole(x.sum, m), whole(x.inverse, m), whole(y.sum, n), whole(y.inverse, n)]
+}
+
+/// `sums[p] += Σ_t x[i_p, t] y[j_p, t]` over the first `tokens` columns.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn candidates<D: Device>(
+    device: &D,
+    (x, y, tokens): (&Halves<D>, &Halves<D>, usize),
+    (i, j): (&Array<D, u32>, &Array<D, u32>),
+    sums: &mut Array<D, f64>,
+) -> Result<()> {
+    terms(&x.all(), &y.all(), tokens);
+    let pairs = i.len();
+    let mut args = [
+        Arg::In(&x.values.memory, 0),
+        u32_of(x.ld()),
+        Arg::U64(x.plane()),
+        Arg::In(&y.values.memory, 0),
+        u32_of(y.ld()),
+        Arg::U64(y.plane()),
+        u32_of(tokens),
+        whole(i, pairs),
+        whole(j, pairs),
+        u32_of(pairs),
+        whole_mut(sums, pairs),
+    ];
+    device.launch(Kernel::Candidates(x.form.number), [pairs.div_ceil(8), 1, 1], &mut args)
+}
+
+/// The activation function of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// `gelu_new`: by tanh.
+    Tanh,
+    /// By the error function.
+    Erf,
+}
+
+/// What `activation` is told of a batch of one layer.
+#[derive(Debug)]
+pub struct Batch<'a, D: Device> {
+    /// Tokens.
+    pub tokens: usize,
+    /// Neurons of the layer.
+    pub width: usize,
+    /// `[width][4]`: bias, centre of the moments, pilot, scale.
+    pub neurons: &'a Array<D, f32>,
+    /// Column of each token in `kept`; −1 for those not kept.
+    pub slot: &'a Array<D, i32>,
+    /// Which GELU.
+    pub gelu: Gelu,
+    /// Pre-activations above this are counted.
+    pub edge: f32,
+    /// Post-activations below this are counted.
+    pub low: f32,
+}
+
+/// Bias, GELU, `next` `[tokens, width]`, `kept` `[width, kept tokens]` from row `row` on,
+/// and sums `[chunks][ACTIVATION_SUMS][width]` of pre-activations `x` `[tokens, width]`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn activation<D: Device>(
+    device: &D,
+    x: &Array<D, f32>,
+    batch: &Batch<D>,
+    next: &mut Halves<D>,
+    (kept, row): (&mut Halves<D>, usize),
+    sums: &mut Array<D, f32>,
+) -> Result<()> {
+    let Batch { tokens, width, .. } = *batch;
+    let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
+    assert!(next.rows >= tokens && next.ld() == width, "`next` is no {tokens} x {width}");
+    assert!(kept.rows >= row + width, "`kept` has no rows {row} to {}", row + width);
+    assert_eq!(next.form.number, kept.form.number, "two kinds of number");
+    let (next_plane, kept_plane, ld) = (next.plane(), kept.plane(), kept.ld());
+    let number = next.form.number;
+    let mut args = [
+        whole(x, tokens * width),
+        u32_of(tokens),
+        u32_of(width),
+        whole(batch.neurons, width * 4),
+        whole(batch.slot, tokens),
+        Arg::U32((batch.gelu == Gelu::Erf).into()),
+        Arg::F32(batch.edge),
+        Arg::F32(batch.low),
+        Arg::Out(&mut next.values.memory, 0),
+        Arg::U64(next_plane),
+        Arg::Out(&mut kept.values.memory, row * ld * u16::BYTES),
+        u32_of(ld),
+        Arg::U64(kept_plane),
+        whole_mut(sums, chunks * ACTIVATION_SUMS * width),
+    ];
+    device.launch(Kernel::Activation(number), [width.div_ceil(32), chunks, 1], &mut args)
+}
+
+/// `resid[t] = embed[id[t]] + pos_embed[position[t]]`, rows of `d`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn embed<D: Device>(
+    device: &D,
+    (embed, pos_embed): (&Array<D, f32>, &Array<D, f32>),
+    (id, position): (&Array<D, u32>, &Array<D, u32>),
+    d: usize,
+    resid: &mut Array<D, f32>,
+) -> Result<()> {
+    let tokens = id.len();
+    let mut args = [
+        Arg::In(&embed.memory, 0),
+        Arg::In(&pos_embed.memory, 0),
+        whole(id, tokens),
+        whole(position, tokens),
+        u32_of(d),
+        whole_mut(resid, tokens * d),
+    ];
+    device.launch(Kernel::Embed, [tokens, 1, 1], &mut args)
+}
+
+/// LayerNorm of the first `rows` rows of x, `[rows, d]`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn layer_norm<D: Device>(
+    device: &D,
+    (x, rows): (&Array<D, f32>, usize),
+    (gain, bias, eps): (&Array<D, f32>, &Array<D, f32>, f32),
+    out: &mut Halves<D>,
+) -> Result<()> {
+    let d = gain.len();
+    assert!(out.rows >= rows && out.ld() == d, "`out` is no {rows} x {d}");
+    let (plane, number) = (out.plane(), out.form.number);
+    let mut args = [
+        whole(x, rows * d),
+        u32_of(rows),
+        u32_of(d),
+        whole(gain, d),
+        whole(bias, d),
+        Arg::F32(eps),
+        Arg::Out(&mut out.values.memory, 0),
+        Arg::U64(plane),
+    ];
+    device.launch(Kernel::LayerNorm(number), [rows.div_ceil(8), 1, 1], &mut args)
+}
+
+/// Sequences that lie one after the other.
+#[derive(Debug)]
+pub struct Sequences<D: Device> {
+    /// First token of each.
+    pub start: Array<D, u32>,
+    /// Tokens of each.
+    pub length: Array<D, u32>,
+    /// Tokens of the longest.
+    pub longest: usize,
+    /// Tokens of all.
+    pub tokens: usize,
+}
+
+/// Causal attention of every head: `qkv` `[tokens, 3 d]` to `out` `[tokens, d]`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit, or a head has more than 128 dimensions.
+pub fn attention<D: Device>(
+    device: &D,
+    qkv: &Array<D, f32>,
+    sequences: &Sequences<D>,
+    (d, d_head, scale): (usize, usize, f32),
+    out: &mut Halves<D>,
+) -> Result<()> {
+    assert!(d_head <= 128, "a head of {d_head} dimensions");
+    assert!(
+        out.rows >= sequences.tokens && out.ld() == d,
+        "`out` is no {} x {d}",
+        sequences.tokens
+    );
+    let (plane, number, count) = (out.plane(), out.form.number, sequences.start.len());
+    let mut args = [
+        whole(qkv, sequences.tokens * 3 * d),
+        whole(&sequences.start, count),
+        whole(&sequences.length, count),
+        u32_of(d),
+        u32_of(d_head),
+        Arg::F32(scale),
+        Arg::Out(&mut out.values.memory, 0),
+        Arg::U64(plane),
+    ];
+    let grid = [sequences.longest.div_ceil(8), d / d_head, count];
+    device.launch(Kernel::Attention(number), grid, &mut args)
+}

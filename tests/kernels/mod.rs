@@ -1,0 +1,98 @@
+//! Every kernel of `kernels/` against its f64 twin: on the virtual machine always,
+//! and on a card where there is one. One body for both.
+
+mod compile;
+mod elementwise;
+mod machine;
+mod mutations;
+mod products;
+mod twin;
+
+use std::ops::Deref;
+use std::sync::LazyLock;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use universal_neurons::backend::device::array::Form;
+use universal_neurons::backend::device::cuda::Cuda;
+use universal_neurons::backend::device::{Device, Number};
+
+use crate::ptx_vm::Machine;
+use crate::ptx_vm::memory::Buffer;
+
+/// A device that may know more than a card does.
+pub trait Probe: Device {
+    /// How often the last launch wrote each byte, where that is known.
+    fn writes(&self, _: &Self::Memory) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl Probe for Cuda {}
+
+impl Probe for Machine {
+    fn writes(&self, memory: &Buffer) -> Option<Vec<u8>> {
+        Some(memory.writes())
+    }
+}
+
+static MACHINE: LazyLock<Machine> = LazyLock::new(Machine::new);
+
+/// The machine that tests share.
+pub fn machine() -> &'static Machine {
+    MACHINE.deref()
+}
+
+/// The card; without one, says why its tests are skipped, which `REQUIRE_GPU=1` forbids.
+pub fn card() -> Option<Cuda> {
+    match Cuda::open() {
+        Ok(card) => Some(card),
+        Err(error) if std::env::var("REQUIRE_GPU").is_ok_and(|v| v == "1") => {
+            panic!("REQUIRE_GPU=1, but {error}")
+        }
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// Makes two tests of each body.
+macro_rules! on_every_device {
+    ($($body:ident),* $(,)?) => {
+        mod vm {
+            $(#[test] fn $body() { super::$body(crate::kernels::machine()); })*
+        }
+        mod cuda {
+            $(#[test] fn $body() {
+                if let Some(card) = crate::kernels::card() { super::$body(&card); }
+            })*
+        }
+    };
+}
+use on_every_device;
+
+pub const FORMS: [Form; 4] = [
+    Form { number: Number::F16, twice: false },
+    Form { number: Number::Bf16, twice: false },
+    Form { number: Number::F16, twice: true },
+    Form { number: Number::Bf16, twice: true },
+];
+
+/// Random numbers for a test.
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// Uniform in [-1, 1).
+    pub fn value(&mut self) -> f32 {
+        (self.0.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    pub fn values(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.value()).collect()
+    }
+}

@@ -1,0 +1,277 @@
+//! `correlate`, `gram`, `reduce`, `candidates`.
+
+use universal_neurons::backend::device::array::{Array, Form, Halves};
+use universal_neurons::backend::device::ops::{self, BINS, Into, Judged, Side};
+use universal_neurons::backend::device::{Device, Number};
+
+use super::{FORMS, Probe, Random, on_every_device, twin};
+
+on_every_device!(
+    products_are_sums_of_products,
+    products_are_added_with_bias_where_they_are_told_to,
+    gram_is_a_product_with_itself,
+    comparisons_find_the_best_partners,
+    stored_sums_are_judged_alike,
+    the_first_of_equals_comes_first,
+    candidates_are_summed_in_f64,
+);
+
+/// Sizes that are no multiple of a tile, a slab, or eight.
+const SHAPES: [(usize, usize, usize); 5] =
+    [(1, 1, 1), (3, 130, 33), (129, 5, 100), (150, 140, 64), (16, 8, 31)];
+
+/// What a form keeps of a value, relative to it, at worst. Two planes of f16 hold 22
+/// bits, of bf16 16; the product of two second planes is left out.
+fn unit(form: Form) -> f64 {
+    match (form.number, form.twice) {
+        (Number::F16, false) => 2f64.powi(-11),
+        (Number::Bf16, false) => 2f64.powi(-8),
+        (Number::F16, true) => 2f64.powi(-21),
+        (Number::Bf16, true) => 2f64.powi(-15),
+    }
+}
+
+/// Largest error of a sum of k products that add up to `size` in absolute value: the
+/// forms of both factors, and f32 accumulators.
+fn bound(form: Form, k: usize, size: f64) -> f64 {
+    size * (2.2 * unit(form) + (k as f64 + 8.0) * 2f64.powi(-23)) + 1e-7
+}
+
+/// Rows of k values, and room for a few more that hold what must not be counted.
+fn halves<D: Device>(device: &D, values: &[f32], k: usize, form: Form) -> Halves<D> {
+    let value = |row: usize, col: usize| if col < k { values[row * k + col] } else { f32::NAN };
+    Halves::of(device, (values.len() / k, k + 5), form, value).unwrap()
+}
+
+pub fn products_are_sums_of_products<D: Probe>(device: &D) {
+    for (case, (m, n, k)) in SHAPES.into_iter().enumerate() {
+        for form in FORMS {
+            let mut random = Random::new(case as u64);
+            let (x, y) = (random.values(m * k), random.values(n * k));
+            let ld = n + case;
+            // Poisoned: the machine faults on a read of what was not written.
+            let mut c = Array::new(device, m * ld).unwrap();
+            let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
+            let into = Into { values: &mut c, at: 0, ld, add: false };
+            ops::product(device, (&dx.all(), &dy.all(), k), into, None).unwrap();
+            let (want, size) = twin::product(&x, &y, k);
+            for i in 0..m {
+                let row = c.read(device, i * ld..i * ld + n).unwrap();
+                for (j, &got) in row.iter().enumerate() {
+                    let (want, size) = (want[i * n + j], size[i * n + j]);
+                    let off = (f64::from(got) - want).abs();
+                    assert!(off <= bound(form, k, size), "{form:?} {m} {n} {k}: {got} for {want}");
+                }
+            }
+            if let Some(writes) = device.writes(c.memory()) {
+                for (byte, &times) in writes.iter().enumerate() {
+                    let inside = byte / 4 % ld < n;
+                    assert_eq!(times, u8::from(inside), "byte {byte} of {m} x {ld}");
+                }
+            }
+        }
+    }
+}
+
+pub fn products_are_added_with_bias_where_they_are_told_to<D: Probe>(device: &D) {
+    let (m, n, k, at, ld) = (20, 33, 40, 7, 50);
+    let mut random = Random::new(9);
+    let (x, y, bias) = (random.values(3 * m * k), random.values(2 * n * k), random.values(n));
+    let before = random.values(at + m * ld);
+    let mut c = Array::of(device, &before).unwrap();
+    let form = FORMS[2];
+    let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
+    let operands = (&dx.rows(m..2 * m), &dy.rows(n..2 * n), k);
+    let device_bias = Array::of(device, &bias).unwrap();
+    let into = Into { values: &mut c, at, ld, add: true };
+    ops::product(device, operands, into, Some(&device_bias)).unwrap();
+    let (want, size) = twin::product(&x[m * k..2 * m * k], &y[n * k..], k);
+    let after = c.to_vec(device).unwrap();
+    for (i, (&now, &then)) in after.iter().zip(&before).enumerate() {
+        let place = i.checked_sub(at).map(|i| (i / ld, i % ld));
+        match place.filter(|(_, col)| *col < n) {
+            None => assert_eq!(now, then, "value {i} lies outside"),
+            Some((row, col)) => {
+                let want = want[row * n + col] + f64::from(bias[col]) + f64::from(then);
+                assert!((f64::from(now) - want).abs() < bound(form, k, size[row * n + col] + 2.0));
+            }
+        }
+    }
+}
+
+pub fn gram_is_a_product_with_itself<D: Probe>(device: &D) {
+    for (m, k) in [(1, 5), (140, 40), (260, 33)] {
+        for form in [FORMS[1], FORMS[2]] {
+            let x = Random::new(m as u64).values(m * k);
+            let dx = halves(device, &x, k, form);
+            let mut c = Array::zeros(device, m * m).unwrap();
+            // Twice: it is added.
+            ops::gram(device, &dx.all(), k, &mut c, 0).unwrap();
+            ops::gram(device, &dx.all(), k, &mut c, 0).unwrap();
+            let (want, size) = twin::product(&x, &x, k);
+            let got = c.to_vec(device).unwrap();
+            for ((&got, want), size) in got.iter().zip(want).zip(size) {
+                assert!((f64::from(got) - 2.0 * want).abs() <= 2.0 * bound(form, k, size));
+            }
+            for i in 0..m {
+                for j in 0..i {
+                    assert_eq!(got[i * m + j].to_bits(), got[j * m + i].to_bits(), "symmetry");
+                }
+            }
+            if let Some(writes) = device.writes(c.memory()) {
+                assert!(writes.iter().all(|&w| w == 1), "each sum is written once");
+            }
+        }
+    }
+}
+
+/// Rows that are hard to correlate: constant ones, tails of ten standard deviations,
+/// means of three, a copy of row 0 with little noise.
+fn neurons(rows: usize, k: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let shared = Random::new(77).values(k);
+    let mut row = |i: usize| -> Vec<f32> {
+        match i % 7 {
+            3 => vec![0.25; k],
+            4 => (0..k).map(|t| if t % 50 == 7 { 10.0 } else { 0.1 * random.value() }).collect(),
+            5 => (0..k).map(|_| 3.0 + random.value()).collect(),
+            6 => shared.iter().map(|s| s + 0.1 * random.value()).collect(),
+            _ => random.values(k),
+        }
+    };
+    (0..rows).flat_map(&mut row).collect()
+}
+
+struct Sums<D: Device> {
+    sum: Array<D, f32>,
+    inverse: Array<D, f32>,
+}
+
+impl<D: Device> Sums<D> {
+    fn of(device: &D, values: &[f32], k: usize) -> Self {
+        let (sum, inverse): (Vec<f32>, Vec<f32>) =
+            twin::sums(values, k).iter().map(|&(s, i)| (s as f32, i as f32)).unzip();
+        Self {
+            sum: Array::of(device, &sum).unwrap(),
+            inverse: Array::of(device, &inverse).unwrap(),
+        }
+    }
+
+    fn side(&self) -> Side<'_, D> {
+        Side { sum: &self.sum, inverse: &self.inverse }
+    }
+}
+
+/// Values as they are after rounding, so that the twin sees what the kernel sees.
+fn rounded(values: &[f32], form: Form) -> Vec<f32> {
+    let one = |&x: &f32| {
+        let first = form.number.widen(form.number.round(x));
+        let second = form.number.widen(form.number.round(x - first));
+        first + if form.twice { second } else { 0.0 }
+    };
+    values.iter().map(one).collect()
+}
+
+fn check_judged(found: &Judged, rho: &[f64], (m, n): (usize, usize), best: usize, off: f64) {
+    for i in 0..m {
+        let row = &rho[i * n..(i + 1) * n];
+        let mut order: Vec<usize> = (0..n).filter(|&j| !row[j].is_nan()).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        let mut seen = Vec::new();
+        for slot in 0..best {
+            let (got, partner) = (found.rho[slot * m + i], found.partner[slot * m + i] as usize);
+            let Some(&want) = order.get(slot) else {
+                assert!(got.is_nan(), "row {i} has no {slot}th partner, not {got}");
+                continue;
+            };
+            assert!((f64::from(got) - row[want]).abs() < off, "row {i}: {got} for {}", row[want]);
+            // Another partner may stand there only where both are as good.
+            assert!((row[partner] - row[want]).abs() < 2.0 * off, "row {i}: {partner} for {want}");
+            assert!(!seen.contains(&partner), "row {i}: {partner} twice");
+            seen.push(partner);
+        }
+    }
+    let all: Vec<f64> = rho.iter().copied().filter(|r| !r.is_nan()).collect();
+    assert_eq!(found.histogram.iter().sum::<u64>(), all.len() as u64);
+    for (bin, &count) in found.histogram.iter().enumerate() {
+        let edge = |i: usize| -1.0 + 2.0 * i as f64 / BINS as f64;
+        // Some may lie on the other side of an edge after rounding.
+        let within = |by: f64| {
+            let (low, high) = (edge(bin) - by, edge(bin + 1) + by);
+            let ends = |r: f64| (bin == 0 || r >= low) && (bin + 1 == BINS || r < high);
+            all.iter().filter(|&&r| ends(r)).count() as u64
+        };
+        assert!((within(-off)..=within(off)).contains(&count), "bin {bin}: {count}");
+    }
+    for (power, &got) in found.powers.iter().enumerate() {
+        let want: f64 = all.iter().map(|r| r.powi(power as i32)).sum();
+        assert!(
+            (got - want).abs() <= off * (all.len() as f64 + 1.0),
+            "power {power}: {got} for {want}"
+        );
+    }
+}
+
+pub fn comparisons_find_the_best_partners<D: Probe>(device: &D) {
+    for (m, n, k, best) in [(1, 1, 8, 1), (140, 150, 90, 3), (40, 300, 64, 1), (9, 5, 70, 10)] {
+        for form in [FORMS[0], FORMS[1], FORMS[2]] {
+            let (x, y) = (neurons(m, k, 1), neurons(n, k, 2));
+            let (x, y) = (rounded(&x, form), rounded(&y, form));
+            let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
+            let (sx, sy) = (Sums::of(device, &x, k), Sums::of(device, &y, k));
+            let operands = (&dx.all(), &dy.all(), k);
+            let sides = (&sx.side(), &sy.side());
+            let found = ops::correlate(device, operands, sides, k as f64, best).unwrap();
+            // A mean of three deviations costs Σ|xy| ten times the spread.
+            check_judged(&found, &twin::pearson(&x, &y, k), (m, n), best, 1e-4);
+        }
+    }
+}
+
+fn stored_sums_are_judged_alike<D: Probe>(device: &D) {
+    let (m, n, k, best) = (133, 140, 70, 2);
+    let (x, y) = (neurons(m, k, 3), neurons(n, k, 4));
+    let form = FORMS[2];
+    let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
+    let (sx, sy) = (Sums::of(device, &x, k), Sums::of(device, &y, k));
+    let (operands, sides) = ((&dx.all(), &dy.all(), k), (&sx.side(), &sy.side()));
+    let fused = ops::correlate(device, operands, sides, k as f64, best).unwrap();
+    let mut c = Array::new(device, m * n).unwrap();
+    let into = Into { values: &mut c, at: 0, ld: n, add: false };
+    ops::product(device, operands, into, None).unwrap();
+    let stored = ops::judge_sums(device, (&c, m, n), sides, k as f64, best).unwrap();
+    check_judged(&stored, &twin::pearson(&x, &y, k), (m, n), best, 1e-4);
+    assert_eq!(fused.partner, stored.partner, "the same arithmetic on the same sums");
+    assert_eq!(fused.histogram, stored.histogram);
+}
+
+fn the_first_of_equals_comes_first<D: Probe>(device: &D) {
+    // Columns 0 to 299 are all alike, in three tiles.
+    let (k, n) = (16, 300);
+    let x = Random::new(5).values(k);
+    let y = x.repeat(n);
+    let (dx, dy) = (halves(device, &x, k, FORMS[0]), halves(device, &y, k, FORMS[0]));
+    let (sx, sy) = (Sums::of(device, &x, k), Sums::of(device, &y, k));
+    let sides = (&sx.side(), &sy.side());
+    let found = ops::correlate(device, (&dx.all(), &dy.all(), k), sides, k as f64, 4).unwrap();
+    assert_eq!(found.partner, [0, 1, 2, 3]);
+}
+
+pub fn candidates_are_summed_in_f64<D: Probe>(device: &D) {
+    for form in FORMS {
+        let (m, n, k, pairs) = (20, 30, 77, 45);
+        let mut random = Random::new(8);
+        let (x, y) = (rounded(&random.values(m * k), form), rounded(&random.values(n * k), form));
+        let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
+        let i: Vec<u32> = (0..pairs).map(|p| p * 7 % m as u32).collect();
+        let j: Vec<u32> = (0..pairs).map(|p| p * 11 % n as u32).collect();
+        let (di, dj) = (Array::of(device, &i).unwrap(), Array::of(device, &j).unwrap());
+        let mut sums = Array::of(device, &vec![100.0; pairs as usize]).unwrap();
+        ops::candidates(device, (&dx, &dy, k), (&di, &dj), &mut sums).unwrap();
+        let (want, size) = twin::product(&x, &y, k);
+        for ((&got, &i), &j) in sums.to_vec(device).unwrap().iter().zip(&i).zip(&j) {
+            let at = i as usize * n + j as usize;
+            assert!((got - 100.0 - want[at]).abs() < 1e-6 * size[at], "{form:?}");
+        }
+    }
+}

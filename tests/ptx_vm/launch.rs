@@ -1,0 +1,170 @@
+//! A launch: blocks in parallel, each with its shared memory and its warps.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::memory::{Buffer, Shared};
+use super::ops::Space;
+use super::parse::Program;
+use super::warp::{LANES, Warp};
+
+/// What a launch did, for a roofline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instructions, counted once for a warp.
+    pub instructions: u64,
+    pub mma: u64,
+    pub global_read: u64,
+    pub global_written: u64,
+    /// Accesses of a warp to shared memory, and the turns that they took: more where
+    /// lanes met in a bank.
+    pub shared: u64,
+    pub shared_turns: u64,
+}
+
+impl Counts {
+    pub fn access(
+        &mut self,
+        space: Space,
+        mask: u32,
+        bytes: usize,
+        at: impl Fn(usize) -> u64,
+        write: bool,
+    ) {
+        let total = u64::from(mask.count_ones()) * bytes as u64;
+        match (space, write) {
+            (Space::Param, _) => {}
+            (Space::Global, false) => self.global_read += total,
+            (Space::Global, true) => self.global_written += total,
+            (Space::Shared, _) => {
+                let mut words: Vec<u64> =
+                    (0..LANES).filter(|l| mask >> l & 1 == 1).map(|l| at(l) / 4).collect();
+                words.sort_unstable();
+                words.dedup();
+                let mut banks = [0; LANES];
+                words.iter().for_each(|word| banks[(word % 32) as usize] += 1);
+                self.shared += 1;
+                self.shared_turns += banks.into_iter().max().unwrap_or(0);
+            }
+        }
+    }
+
+    fn merge(self, other: Self) -> Self {
+        Self {
+            instructions: self.instructions + other.instructions,
+            mma: self.mma + other.mma,
+            global_read: self.global_read + other.global_read,
+            global_written: self.global_written + other.global_written,
+            shared: self.shared + other.shared,
+            shared_turns: self.shared_turns + other.shared_turns,
+        }
+    }
+}
+
+/// Memory that a kernel was given: argument `i` lies at `(i + 1) << 40`.
+pub struct Window<'a> {
+    pub buffer: &'a Buffer,
+    pub writable: bool,
+}
+
+/// What all blocks of a launch share.
+pub struct Grid<'a> {
+    pub program: &'a Program,
+    pub params: Vec<u64>,
+    pub windows: Vec<Option<Window<'a>>>,
+    /// Atomic additions take turns.
+    pub turn: Mutex<()>,
+}
+
+/// Address of byte `at` of the memory given as argument `arg`.
+pub fn address(arg: usize, at: usize) -> u64 {
+    (arg as u64 + 1) << 40 | at as u64
+}
+
+impl Grid<'_> {
+    fn at(&self, address: u64, bytes: usize, write: bool) -> Result<(&Buffer, usize), String> {
+        let window =
+            (address >> 40).checked_sub(1).and_then(|arg| self.windows.get(arg as usize)?.as_ref());
+        let Some(window) = window else {
+            return Err(format!("address {address:#x} is in no memory that was given"));
+        };
+        let at = (address & ((1 << 40) - 1)) as usize;
+        if at + bytes > window.buffer.len() {
+            return Err(format!("byte {at} of {} is out of bounds", window.buffer.len()));
+        }
+        if !at.is_multiple_of(bytes) {
+            return Err(format!("address {address:#x} is not a multiple of {bytes}"));
+        }
+        if write && !window.writable {
+            return Err("writes to memory that is only read".to_owned());
+        }
+        Ok((window.buffer, at))
+    }
+
+    pub fn load(&self, address: u64, bytes: usize) -> Result<u64, String> {
+        let (buffer, at) = self.at(address, bytes, false)?;
+        buffer.load(at, bytes)
+    }
+
+    pub fn store(&self, address: u64, bytes: usize, value: u64) -> Result<(), String> {
+        let (buffer, at) = self.at(address, bytes, true)?;
+        buffer.store(at, bytes, value);
+        Ok(())
+    }
+
+    pub fn add(&self, address: u64, bytes: usize, value: u64) -> Result<(), String> {
+        let (buffer, at) = self.at(address, bytes, true)?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = buffer.load(at, bytes)?.wrapping_add(value);
+        buffer.store(at, bytes, sum);
+        Ok(())
+    }
+
+    /// Executes all blocks; the first fault, in the order of blocks, is the result.
+    pub fn run(&self, blocks: [usize; 3], threads: usize) -> Result<Counts, String> {
+        let [x, y, z] = blocks;
+        let one = |i: usize| self.block([i % x, i / x % y, i / x / y], blocks, threads);
+        let all: Vec<Result<Counts, String>> = (0..x * y * z).into_par_iter().map(one).collect();
+        all.into_iter().try_fold(Counts::default(), |sum, counts| Ok(sum.merge(counts?)))
+    }
+
+    fn block(
+        &self,
+        index: [usize; 3],
+        blocks: [usize; 3],
+        threads: usize,
+    ) -> Result<Counts, String> {
+        let shared = Shared::new(self.program.shared);
+        let mut block = Block { index, blocks, shared, counts: Counts::default() };
+        let mut warps: Vec<Warp> =
+            (0..threads / LANES).map(|w| Warp::new(w * LANES, self.program.registers)).collect();
+        loop {
+            for warp in &mut warps {
+                warp.run(self, &mut block)?;
+            }
+            let waiting = || warps.iter().filter(|warp| warp.running != 0);
+            if waiting().count() == 0 {
+                return Ok(block.counts);
+            }
+            let mut places = waiting().map(Warp::barrier);
+            let first = places.next().flatten();
+            if first.is_none() || places.any(|place| place != first) {
+                return Err(format!(
+                    "{}: threads of a block wait at different barriers",
+                    self.program.name
+                ));
+            }
+            warps.iter_mut().for_each(Warp::release);
+            block.shared.epoch += 1;
+        }
+    }
+}
+
+/// A block at work.
+pub struct Block {
+    pub index: [usize; 3],
+    pub blocks: [usize; 3],
+    pub shared: Shared,
+    pub counts: Counts,
+}

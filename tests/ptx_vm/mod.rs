@@ -1,0 +1,133 @@
+//! A machine that executes the PTX of `kernels/`: whole grids, warp by warp, blocks in
+//! parallel. It stops at what a card would let pass: addresses out of bounds or out of
+//! line, reads of what was never written, races in shared memory between barriers,
+//! barriers that not every thread reaches. An instruction it does not know is an error.
+//!
+//! Two things it cannot know are left to the card: in which order a tensor core adds,
+//! and the exact error of approximations; here sums are rounded once, and approximations
+//! are off by what the manual allows.
+
+pub mod launch;
+pub mod memory;
+mod ops;
+pub mod parse;
+mod warp;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use universal_neurons::backend::device::{Arg, Device, Kernel, Module, THREADS};
+use universal_neurons::error::{Error, Kind, Result};
+
+use launch::{Counts, Grid, Window};
+use memory::Buffer;
+use parse::Program;
+
+/// The machine.
+pub struct Machine {
+    programs: HashMap<String, Program>,
+    /// What the last launch did.
+    pub counts: Mutex<Counts>,
+}
+
+impl Machine {
+    /// With the kernels as they are embedded.
+    pub fn new() -> Self {
+        Self::with(|_, ptx| ptx.to_owned())
+    }
+
+    /// With kernels changed on the way.
+    pub fn with(change: impl Fn(Module, &str) -> String) -> Self {
+        let parse = |module: Module| {
+            parse::parse(&change(module, module.ptx()))
+                .unwrap_or_else(|e| panic!("kernels/{}.ptx: {e}", module.name()))
+        };
+        let programs = Module::ALL.into_iter().flat_map(parse).collect();
+        Self { programs, counts: Mutex::default() }
+    }
+
+    /// With the kernels of this text alone.
+    pub fn of(ptx: &str) -> std::result::Result<Self, String> {
+        Ok(Self { programs: parse::parse(ptx)?, counts: Mutex::default() })
+    }
+
+    /// Executes a kernel by name.
+    pub fn execute(
+        &self,
+        name: &str,
+        grid: [usize; 3],
+        threads: usize,
+        args: &mut [Arg<'_, Buffer>],
+    ) -> std::result::Result<Counts, String> {
+        let program = self.programs.get(name).ok_or_else(|| format!("no kernel {name}"))?;
+        if program.params.len() != args.len() {
+            return Err(format!(
+                "{name} takes {} arguments, not {}",
+                program.params.len(),
+                args.len()
+            ));
+        }
+        let (mut params, mut windows) = (Vec::new(), Vec::new());
+        for (i, (arg, &bytes)) in args.iter_mut().zip(&program.params).enumerate() {
+            let (value, window, size) = match arg {
+                Arg::In(buffer, at) => {
+                    (launch::address(i, *at), Some(Window { buffer, writable: false }), 8)
+                }
+                Arg::Out(buffer, at) => {
+                    buffer.begin_launch();
+                    (launch::address(i, *at), Some(Window { buffer, writable: true }), 8)
+                }
+                Arg::Null => (0, None, 8),
+                Arg::U32(v) => (u64::from(*v), None, 4),
+                Arg::U64(v) => (*v, None, 8),
+                Arg::F32(v) => (u64::from(v.to_bits()), None, 4),
+            };
+            if size != bytes {
+                return Err(format!("argument {i} of {name} has {bytes} bytes, not {size}"));
+            }
+            params.push(value);
+            windows.push(window);
+        }
+        Grid { program, params, windows, turn: Mutex::new(()) }.run(grid, threads)
+    }
+}
+
+fn failed(problem: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Device, "the virtual machine", problem, "mend the kernel")
+}
+
+impl Device for Machine {
+    type Memory = Buffer;
+
+    fn name(&self) -> String {
+        "a virtual machine for PTX".to_owned()
+    }
+
+    fn free(&self) -> Result<usize> {
+        Ok(1 << 30)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        Ok(Buffer::new(bytes))
+    }
+
+    fn write(&self, memory: &mut Buffer, at: usize, bytes: &[u8]) -> Result<()> {
+        memory.fill(at, bytes);
+        Ok(())
+    }
+
+    fn read(&self, memory: &Buffer, at: usize, bytes: &mut [u8]) -> Result<()> {
+        memory.copy_to(at, bytes).map_err(failed)
+    }
+
+    fn clear(&self, memory: &mut Buffer) -> Result<()> {
+        memory.fill(0, &vec![0; memory.len()]);
+        Ok(())
+    }
+
+    fn launch(&self, kernel: Kernel, grid: [usize; 3], args: &mut [Arg<'_, Buffer>]) -> Result<()> {
+        let counts = self.execute(kernel.entry(), grid, THREADS as usize, args).map_err(failed)?;
+        *self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = counts;
+        Ok(())
+    }
+}
