@@ -1,5 +1,6 @@
 // What the fused epilogue finds, from sums that were stored (`judge_sums`); and the
-// last step of both, best partners of a row over all tiles (`merge_best`).
+// last step of both, best partners of a row over all tiles (`merge_best`). And sums made
+// an operand again, for the rotation baseline (`scale_sums`).
 #include "epilogue.cuh"
 
 // Sums C[m, n] over tokens, row-major. Grid: (n / 128, m / 128), rounded up; 256 threads.
@@ -46,4 +47,33 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         // Nothing comes after nothing.
         last_rho = at == ~0u ? -3e38f : top, last = at;
     }
+}
+
+// out_ij = (c_ij - sum_i sum_j / n) inv_i unit, in sixteen bits: rho_ij times the spread
+// of column j. 0 where column j has no correlation, so that it adds nothing to any
+// combination of columns. Grid: (n / 256, m), rounded up; 256 threads.
+template <typename T>
+__device__ void scale_sums(const float *c, int n, int ldc, const float *sum_x, const float *inverse_x,
+                           const float *sum_y, const float *inverse_y, float per_token, float unit, u16 *out, int ld,
+                           u64 plane) {
+    int col = blockIdx.x * THREADS + threadIdx.x;
+    u64 row = blockIdx.y;
+    if (col >= n) return;
+    float inverse = inverse_y[col];
+    float value = (c[row * ldc + col] - sum_x[row] * per_token * sum_y[col]) * inverse_x[row] * unit;
+    u16 hi, lo;
+    split<T>(inverse == inverse ? value : 0.0f, &hi, &lo);
+    out[row * ld + col] = hi;
+    if (plane) out[row * ld + col + plane] = lo;
+}
+
+#define SCALE_SUMS                                                                                             \
+    const float *c, int n, int ldc, const float *sum_x, const float *inverse_x, const float *sum_y,            \
+        const float *inverse_y, float per_token, float unit, u16 *out, int ld, u64 plane
+
+extern "C" __global__ void __launch_bounds__(THREADS) scale_sums_f16(SCALE_SUMS) {
+    scale_sums<F16>(c, n, ldc, sum_x, inverse_x, sum_y, inverse_y, per_token, unit, out, ld, plane);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) scale_sums_bf16(SCALE_SUMS) {
+    scale_sums<Bf16>(c, n, ldc, sum_x, inverse_x, sum_y, inverse_y, per_token, unit, out, ld, plane);
 }

@@ -1,7 +1,7 @@
 //! `correlate`, `gram`, `reduce`, `candidates`.
 
 use universal_neurons::backend::device::array::{Array, Form, Halves};
-use universal_neurons::backend::device::ops::{self, BINS, Into, Judged, Side};
+use universal_neurons::backend::device::ops::{self, BINS, Into, Judged, Side, Sums};
 use universal_neurons::backend::device::{Device, Number};
 
 use super::{FORMS, Probe, Random, on_every_device, twin};
@@ -12,6 +12,7 @@ on_every_device!(
     gram_is_a_product_with_itself,
     comparisons_find_the_best_partners,
     stored_sums_are_judged_alike,
+    sums_become_an_operand,
     the_first_of_equals_comes_first,
     candidates_are_summed_in_f64,
 );
@@ -142,12 +143,12 @@ fn neurons(rows: usize, k: usize, seed: u64) -> Vec<f32> {
     (0..rows).flat_map(&mut row).collect()
 }
 
-struct Sums<D: Device> {
+struct Own<D: Device> {
     sum: Array<D, f32>,
     inverse: Array<D, f32>,
 }
 
-impl<D: Device> Sums<D> {
+impl<D: Device> Own<D> {
     fn of(device: &D, values: &[f32], k: usize) -> Self {
         let (sum, inverse): (Vec<f32>, Vec<f32>) =
             twin::sums(values, k).iter().map(|&(s, i)| (s as f32, i as f32)).unzip();
@@ -158,7 +159,7 @@ impl<D: Device> Sums<D> {
     }
 
     fn side(&self) -> Side<'_, D> {
-        Side { sum: &self.sum, inverse: &self.inverse }
+        Side { sum: &self.sum, inverse: &self.inverse, at: 0 }
     }
 }
 
@@ -218,7 +219,7 @@ pub fn comparisons_find_the_best_partners<D: Probe>(device: &D) {
             let (x, y) = (neurons(m, k, 1), neurons(n, k, 2));
             let (x, y) = (rounded(&x, form), rounded(&y, form));
             let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
-            let (sx, sy) = (Sums::of(device, &x, k), Sums::of(device, &y, k));
+            let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
             let operands = (&dx.all(), &dy.all(), k);
             let sides = (&sx.side(), &sy.side());
             let found = ops::correlate(device, operands, sides, k as f64, best).unwrap();
@@ -233,16 +234,47 @@ fn stored_sums_are_judged_alike<D: Probe>(device: &D) {
     let (x, y) = (neurons(m, k, 3), neurons(n, k, 4));
     let form = FORMS[2];
     let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
-    let (sx, sy) = (Sums::of(device, &x, k), Sums::of(device, &y, k));
+    let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
     let (operands, sides) = ((&dx.all(), &dy.all(), k), (&sx.side(), &sy.side()));
     let fused = ops::correlate(device, operands, sides, k as f64, best).unwrap();
     let mut c = Array::new(device, m * n).unwrap();
     let into = Into { values: &mut c, at: 0, ld: n, add: false };
     ops::product(device, operands, into, None).unwrap();
-    let stored = ops::judge_sums(device, (&c, m, n), sides, k as f64, best).unwrap();
+    let sums = Sums { values: &c, at: 0, ld: n, shape: (m, n) };
+    let stored = ops::judge_sums(device, &sums, sides, k as f64, best).unwrap();
     check_judged(&stored, &twin::pearson(&x, &y, k), (m, n), best, 1e-4);
     assert_eq!(fused.partner, stored.partner, "the same arithmetic on the same sums");
     assert_eq!(fused.histogram, stored.histogram);
+}
+
+fn sums_become_an_operand<D: Probe>(device: &D) {
+    let (m, n, k) = (9, 300, 40);
+    for form in [FORMS[1], FORMS[2]] {
+        let (x, y) = (neurons(m, k, 5), neurons(n, k, 6));
+        let (sums, _) = twin::product(&x, &y, k);
+        let values: Vec<f32> = sums.iter().map(|&v| v as f32).collect();
+        let c = Array::of(device, &values).unwrap();
+        let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
+        let mut out = Halves::new(device, m, n, form).unwrap();
+        let of = Sums { values: &c, at: 0, ld: n, shape: (m, n) };
+        let sides = (&sx.side(), &sy.side());
+        ops::scale_sums(device, &of, sides, (k as f64, 0.5), &mut out).unwrap();
+        let got = out.to_vec(device, n).unwrap();
+        let (rho, spreads) = (twin::pearson(&x, &y, k), twin::sums(&y, k));
+        for (at, (&got, rho)) in got.iter().zip(rho).enumerate() {
+            let (row, spread) = (at / n, 1.0 / spreads[at % n].1);
+            match spread.is_nan() {
+                true => assert!(got == 0.0, "column {} has no correlation", at % n),
+                false if rho.is_nan() => assert!(got.is_nan(), "row {row} has none"),
+                false => {
+                    let want = rho * spread / 2.0;
+                    // Sums of products with a mean of three are f32.
+                    let room = want.abs() * unit(form) + 2e-4;
+                    assert!((f64::from(got) - want).abs() < room, "{form:?} {got} for {want}");
+                }
+            }
+        }
+    }
 }
 
 fn the_first_of_equals_comes_first<D: Probe>(device: &D) {
@@ -251,7 +283,7 @@ fn the_first_of_equals_comes_first<D: Probe>(device: &D) {
     let x = Random::new(5).values(k);
     let y = x.repeat(n);
     let (dx, dy) = (halves(device, &x, k, FORMS[0]), halves(device, &y, k, FORMS[0]));
-    let (sx, sy) = (Sums::of(device, &x, k), Sums::of(device, &y, k));
+    let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
     let sides = (&sx.side(), &sy.side());
     let found = ops::correlate(device, (&dx.all(), &dy.all(), k), sides, k as f64, 4).unwrap();
     assert_eq!(found.partner, [0, 1, 2, 3]);

@@ -168,6 +168,7 @@ fn compare(opcode: &str) -> Option<Op> {
         "ltu.f32" => |a, b| u64::from(f(a) < f(b) || f(a).is_nan() || f(b).is_nan()),
         "geu.f32" => |a, b| u64::from(f(a) >= f(b) || f(a).is_nan() || f(b).is_nan()),
         "gtu.f32" => |a, b| u64::from(f(a) > f(b) || f(a).is_nan() || f(b).is_nan()),
+        "num.f32" => |a, b| (!f(a).is_nan() && !f(b).is_nan()).into(),
         "nan.f32" => |a, b| (f(a).is_nan() || f(b).is_nan()).into(),
         "eq.s32" => |a, b| (s(a) == s(b)).into(),
         "ne.s32" => |a, b| (s(a) != s(b)).into(),

@@ -79,6 +79,8 @@ pub enum Kernel {
     JudgeSums,
     /// `kernels/reduce.cu`, over tiles.
     MergeBest,
+    /// `kernels/reduce.cu`, sums made an operand.
+    ScaleSums(Number),
     /// `kernels/forward.cu`
     Embed,
     /// `kernels/forward.cu`
@@ -95,7 +97,7 @@ impl Kernel {
             Self::Candidates(_) => Module::Candidates,
             Self::Product(_) | Self::Fused(_) => Module::Correlate,
             Self::Gram(_) => Module::Gram,
-            Self::JudgeSums | Self::MergeBest => Module::Reduce,
+            Self::JudgeSums | Self::MergeBest | Self::ScaleSums(_) => Module::Reduce,
             Self::Embed | Self::LayerNorm(_) | Self::Attention(_) => Module::Forward,
         }
     }
@@ -116,6 +118,8 @@ impl Kernel {
             Self::Gram(Bf16) => "gram_bf16",
             Self::JudgeSums => "judge_sums",
             Self::MergeBest => "merge_best",
+            Self::ScaleSums(F16) => "scale_sums_f16",
+            Self::ScaleSums(Bf16) => "scale_sums_bf16",
             Self::Embed => "embed",
             Self::LayerNorm(F16) => "layer_norm_f16",
             Self::LayerNorm(Bf16) => "layer_norm_bf16",

@@ -123,7 +123,7 @@ pub fn gram<D: Device>(
     device.launch(Kernel::Gram(x.of.form.number), [tiles * (tiles + 1) / 2, 1, 1], &mut args)
 }
 
-/// Sums over the neurons of one side of a comparison, `[rows]` each: Σx, and
+/// Sums over the neurons of one side of a comparison, one value for each row: Σx, and
 /// 1 / √(Σx² − (Σx)²/n), NaN where the neuron has no correlation.
 #[derive(Debug)]
 pub struct Side<'a, D: Device> {
@@ -131,6 +131,20 @@ pub struct Side<'a, D: Device> {
     pub sum: &'a Array<D, f32>,
     /// 1 / spread.
     pub inverse: &'a Array<D, f32>,
+    /// Value of the first row.
+    pub at: usize,
+}
+
+impl<D: Device> Side<'_, D> {
+    fn args(&self, rows: usize) -> [Arg<'_, D::Memory>; 2] {
+        let one = |array: &'_ Array<D, f32>| {
+            assert!(array.len() >= self.at + rows, "no {rows} values from {} on", self.at);
+        };
+        one(self.sum);
+        one(self.inverse);
+        let at = self.at * f32::BYTES;
+        [Arg::In(&self.sum.memory, at), Arg::In(&self.inverse.memory, at)]
+    }
 }
 
 /// What a comparison finds.
@@ -248,7 +262,29 @@ pub fn correlate<D: Device>(
     found.finish(device)
 }
 
-/// The same from sums of products `C[m, n]` that were kept.
+/// Sums of products that were kept, `[m, n]` from value `at` on, rows every `ld` values.
+#[derive(Debug)]
+pub struct Sums<'a, D: Device> {
+    /// Where they lie.
+    pub values: &'a Array<D, f32>,
+    /// Where they begin.
+    pub at: usize,
+    /// Values from one row to the next.
+    pub ld: usize,
+    /// Rows and columns.
+    pub shape: (usize, usize),
+}
+
+impl<D: Device> Sums<'_, D> {
+    fn arg(&self) -> Arg<'_, D::Memory> {
+        let (m, n) = self.shape;
+        let end = self.at + (m.max(1) - 1) * self.ld + n;
+        assert!(self.ld >= n && self.values.len() >= end, "no {m} x {n} sums there");
+        Arg::In(&self.values.memory, self.at * f32::BYTES)
+    }
+}
+
+/// The same as [`correlate`] from sums that were kept.
 ///
 /// # Errors
 /// If the device fails.
@@ -257,41 +293,65 @@ pub fn correlate<D: Device>(
 /// If shapes do not fit.
 pub fn judge_sums<D: Device>(
     device: &D,
-    (c, m, n): (&Array<D, f32>, usize, usize),
+    c: &Sums<D>,
     (of_x, of_y): (&Side<D>, &Side<D>),
     tokens: f64,
     best: usize,
 ) -> Result<Judged> {
+    let (m, n) = c.shape;
     let mut found = Found::new(device, m, n, best)?;
     let grid = found.grid();
     let [x0, x1, y0, y1] = sides((of_x, m), (of_y, n));
     let [f0, f1, f2, f3, f4] = found.args();
     let per_token = Arg::F32((1.0 / tokens) as f32);
+    let (m, n, ld) = (u32_of(m), u32_of(n), u32_of(c.ld));
+    let mut args = [c.arg(), m, n, ld, x0, x1, y0, y1, per_token, f0, f1, f2, f3, f4];
+    device.launch(Kernel::JudgeSums, grid, &mut args)?;
+    found.finish(device)
+}
+
+/// `out = (C − Σx Σy / n) / spread_x · unit`, an operand `[m, n]`; 0 in columns that
+/// have no correlation.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn scale_sums<D: Device>(
+    device: &D,
+    c: &Sums<D>,
+    (of_x, of_y): (&Side<D>, &Side<D>),
+    (tokens, unit): (f64, f32),
+    out: &mut Halves<D>,
+) -> Result<()> {
+    let (m, n) = c.shape;
+    assert!(out.rows >= m && out.cols >= n, "`out` has no room for {m} x {n}");
+    let (ld, plane, number) = (out.ld(), out.plane(), out.form.number);
+    let [x0, x1, y0, y1] = sides((of_x, m), (of_y, n));
     let mut args = [
-        whole(c, m * n),
-        u32_of(m),
+        c.arg(),
         u32_of(n),
-        u32_of(n),
+        u32_of(c.ld),
         x0,
         x1,
         y0,
         y1,
-        per_token,
-        f0,
-        f1,
-        f2,
-        f3,
-        f4,
+        Arg::F32((1.0 / tokens) as f32),
+        Arg::F32(unit),
+        Arg::Out(&mut out.values.memory, 0),
+        u32_of(ld),
+        Arg::U64(plane),
     ];
-    device.launch(Kernel::JudgeSums, grid, &mut args)?;
-    found.finish(device)
+    device.launch(Kernel::ScaleSums(number), [n.div_ceil(THREADS), m, 1], &mut args)
 }
 
 fn sides<'a, D: Device>(
     (x, m): (&'a Side<D>, usize),
     (y, n): (&'a Side<D>, usize),
 ) -> [Arg<'a, D::Memory>; 4] {
-    [whole(x.sum, m), whole(x.inverse, m), whole(y.sum, n), whole(y.inverse, n)]
+    let ([x0, x1], [y0, y1]) = (x.args(m), y.args(n));
+    [x0, x1, y0, y1]
 }
 
 /// `sums[p] += Σ_t x[i_p, t] y[j_p, t]` over the first `tokens` columns.
