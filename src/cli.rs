@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::claims::Tier;
 use crate::run::Shard;
+use crate::spec::DeviceChoice;
 
 /// What is run when no experiment is named.
 pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
@@ -112,6 +113,9 @@ pub struct RunOptions {
     /// Threads to use [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// What multiplies [default: what the experiment says, or else `auto`].
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
     /// Tell what the run would cost, and do not run.
     #[arg(long)]
     pub dry_run: bool,

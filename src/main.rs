@@ -68,10 +68,12 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
+        device: Some(options.device.unwrap_or(plan.spec.device)),
         checkpoints: checkpoints(&plan, &out, options),
         resume: options.resume,
     };
     if let Some(shard) = options.shard {
+        run::refuse_device(&control, "--shard")?;
         let path = run::run_shard(&plan, shard, &mut control)?;
         show(&format!("sums in {}\n", path.display()));
         return Ok(());

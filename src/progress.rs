@@ -40,6 +40,15 @@ impl Progress {
         }
     }
 
+    /// Says something in a line of its own.
+    pub fn say(&self, line: &str) {
+        match self {
+            Self::Quiet => {}
+            Self::Bar(bar) => bar.borrow().suspend(|| eprintln!("{line}")),
+            Self::Lines(_) => eprintln!("{line}"),
+        }
+    }
+
     /// Begins a stage of `total` steps.
     pub fn stage(&self, name: &str, total: u64) {
         match self {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod desk;
+mod device;
 mod fetch;
 mod golden;
 mod kernels;

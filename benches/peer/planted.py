@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 LAYERS, D_MODEL, D_MLP, HEADS, CONTEXT, VOCAB = 12, 768, 3072, 12, 256, 2048
-TOKENS, NOISE = 65_536, 0.004
+TOKENS, NOISE = 65_536, 0.001
 DESK = pathlib.Path(__file__).parents[2] / "experiments" / "desk"
 
 SPEC = """version: 1
@@ -34,7 +34,8 @@ models:
 corpus: {{ path: corpus.jsonl, context: {context}, tokenisation: per_doc, exclude: [] }}
 correlation:
   baseline: {{ kind: rotation, draws: 1, seed: 1 }}
-  threshold: 0.25
+  threshold: 0.15
+  also_report: []
   precision: {precision}
   screen: {{ sample: {sample}, candidates: 16 }}
 batch: {{ tokens: 4096, memory_gib: 16 }}

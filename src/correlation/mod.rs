@@ -8,6 +8,7 @@
 mod candidates;
 mod correlator;
 pub mod excess;
+mod on_device;
 pub mod oracle;
 mod pair;
 mod random;
@@ -21,6 +22,7 @@ mod surrogate;
 mod tests;
 
 pub use correlator::Correlator;
+pub use on_device::OnDevice;
 pub use pair::{BINS, Best, Pair, Stopped, Watch};
 pub use screening::{Margin, Screened, Screening};
 pub use study::{Keep, Study};

@@ -1,10 +1,13 @@
 //! What comparing a model with one partner finds, filled layer by layer.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::rotation::Chance;
 use super::source::Source;
 use super::sums::{Layout, NeuronSums};
+use crate::backend::device::ops::Judged;
 use crate::backend::wide::widened;
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PowerSums;
@@ -175,6 +178,31 @@ impl Pair {
         Ok(())
     }
 
+    /// Takes what a device found of some neurons in some columns of the partner, the
+    /// first of which is `first`.
+    pub fn enter(&mut self, neurons: Range<usize>, first: usize, found: &Judged) {
+        let rows = neurons.len();
+        for (row, neuron) in neurons.enumerate() {
+            let slots = neuron * self.k..(neuron + 1) * self.k;
+            let (top, partner) = (&mut self.rho[slots.clone()], &mut self.partner[slots]);
+            for slot in (row..found.rho.len()).step_by(rows) {
+                let column = first + found.partner[slot] as usize;
+                keep_if_best(found.rho[slot].into(), column, top, partner);
+            }
+        }
+        let counts = self.histogram.iter_mut().zip(&found.histogram);
+        counts.for_each(|(all, &count)| *all += count as f64);
+        let [n, sums @ ..] = found.powers;
+        self.moments.merge(&PowerSums::of(0.0, n, sums));
+    }
+
+    /// Raises the best chance correlation of some neurons in a draw.
+    pub fn raise_baseline(&mut self, draw: usize, neurons: Range<usize>, best: &[f32]) {
+        // `max` returns the other operand where one is NaN.
+        let all = self.baseline[draw][neurons].iter_mut().zip(best);
+        all.for_each(|(all, &best)| *all = all.max(best.into()));
+    }
+
     /// Takes the sums of products of one layer of each, which become correlations,
     /// and where there is room for them, scaled by the spread of y.
     fn take(
@@ -274,15 +302,20 @@ impl State for Pair {
 
 /// Enters the values of a row into a list of the largest; the first of equals comes first.
 fn keep_best(row: &[f64], first: usize, top: &mut [f64], partner: &mut [u32]) {
-    let last = top.len() - 1;
     for (i, &rho) in row.iter().enumerate() {
-        // False for a NaN on the left, true for one on the right, which is an empty place.
-        if rho > top[last] || (top[last].is_nan() && !rho.is_nan()) {
-            let place = top.iter().position(|&t| t.is_nan() || rho > t).unwrap_or(last);
-            top[place..].rotate_right(1);
-            partner[place..].rotate_right(1);
-            (top[place], partner[place]) = (rho, (first + i) as u32);
-        }
+        keep_if_best(rho, first + i, top, partner);
+    }
+}
+
+#[inline(always)]
+fn keep_if_best(rho: f64, neuron: usize, top: &mut [f64], partner: &mut [u32]) {
+    let last = top.len() - 1;
+    // False for a NaN on the left, true for one on the right, which is an empty place.
+    if rho > top[last] || (top[last].is_nan() && !rho.is_nan()) {
+        let place = top.iter().position(|&t| t.is_nan() || rho > t).unwrap_or(last);
+        top[place..].rotate_right(1);
+        partner[place..].rotate_right(1);
+        (top[place], partner[place]) = (rho, neuron as u32);
     }
 }
 

@@ -104,6 +104,11 @@ impl Chance {
         Self { product, d, draws }
     }
 
+    /// Per draw, the rotation and `1 / spread` of each rotated neuron.
+    pub fn draws(&self) -> impl Iterator<Item = (&[f32], &[f64])> {
+        self.draws.iter().map(|draw| (draw.rotation.as_slice(), draw.inverse.as_slice()))
+    }
+
     /// Raises the best chance correlation of some neurons, per draw, to that with
     /// the rotated neurons, given `ρ spread_y` with the neurons themselves,
     /// `[neurons, d_mlp]`; `rotated` is room for as much.

@@ -145,6 +145,14 @@ impl Study {
         }
     }
 
+    /// Bytes of all sums where they are kept in f32 on a device, for every direction.
+    pub fn device_sums_bytes(&self) -> usize {
+        let n = |model: usize| self.models[model].n_neurons();
+        let cross: usize = self.directions().map(|(x, y)| n(x) * n(y)).sum();
+        let gram = |model: usize| n(model) * self.models[model].d_mlp;
+        4 * (cross + self.all_partners().into_iter().map(gram).sum::<usize>())
+    }
+
     /// Bytes that comparing two layers takes, beside what is kept.
     pub fn comparing_bytes(&self) -> usize {
         let d = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);

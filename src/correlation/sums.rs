@@ -83,6 +83,31 @@ impl NeuronSums {
         });
     }
 
+    /// Neurons.
+    pub fn neurons(&self) -> usize {
+        self.sum.len()
+    }
+
+    /// Adds sums over so many other tokens, of values relative to the same pilot.
+    pub fn add(&mut self, tokens: u64, sum: &[f64], square: &[f64]) {
+        self.n += tokens;
+        self.sum.iter_mut().zip(sum).for_each(|(all, s)| *all += s);
+        self.sum_sq.iter_mut().zip(square).for_each(|(all, s)| *all += s);
+    }
+
+    /// Those of some neurons, each multiplied by a factor.
+    pub fn layer(&self, neurons: Range<usize>, factors: &[f64]) -> Self {
+        let times = |values: &[f64], power: i32| {
+            values.iter().zip(factors).map(|(v, f)| v * f.powi(power)).collect()
+        };
+        Self {
+            n: self.n,
+            pilot: Vec::new(),
+            sum: times(&self.sum[neurons.clone()], 1),
+            sum_sq: times(&self.sum_sq[neurons], 2),
+        }
+    }
+
     /// Takes each neuron's mean over the first chunk as its pilot, without adding it.
     pub fn take_pilot(&mut self, tokens: &[f32]) {
         let width = self.sum.len();

@@ -64,6 +64,8 @@ pub struct Outcome {
     pub reference: Findings,
     /// Of the others, in the order of the spec.
     pub also: Vec<Findings>,
+    /// What the products were made by.
+    pub device: String,
 }
 
 impl Outcome {

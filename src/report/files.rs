@@ -6,7 +6,6 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::backend::kernel::Kernel;
 use crate::correlation::CHUNK;
 use crate::error::Result;
 use crate::findings::{Extra, Findings, Outcome, Partner};
@@ -25,7 +24,7 @@ pub fn write(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<
     for findings in &outcome.also {
         write_one(findings, &format!("-{}", findings.summary.reference), &directory)?;
     }
-    directory.write_json(MARK, &Provenance::of(plan))?;
+    directory.write_json(MARK, &Provenance::of(plan, outcome))?;
     directory.commit()
 }
 
@@ -109,7 +108,7 @@ struct Provenance<'a> {
     corpus_sha256: &'a str,
     tokens_sha256: String,
     tokens_per_chunk: usize,
-    device: String,
+    device: &'a str,
     threads: usize,
 }
 
@@ -121,7 +120,7 @@ struct ModelProvenance<'a> {
 }
 
 impl<'a> Provenance<'a> {
-    fn of(plan: &'a Plan) -> Self {
+    fn of(plan: &'a Plan, outcome: &'a Outcome) -> Self {
         let model = |m: &'a crate::plan::PlannedModel| ModelProvenance {
             name: &m.name,
             folder: &m.folder,
@@ -138,11 +137,7 @@ impl<'a> Provenance<'a> {
             corpus_sha256: &plan.corpus_digest,
             tokens_sha256: plan.tokens_digest(),
             tokens_per_chunk: CHUNK,
-            device: format!(
-                "cpu ({}, {})",
-                std::env::consts::ARCH,
-                Kernel::best(plan.spec.correlation.precision).name
-            ),
+            device: &outcome.device,
             threads: rayon::current_num_threads(),
         }
     }

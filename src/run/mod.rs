@@ -1,5 +1,6 @@
 //! The pipeline: models read tokens, sums are kept, findings are drawn.
 
+mod device;
 mod screened;
 mod shard;
 mod sums;
@@ -16,7 +17,9 @@ use crate::findings::{Outcome, Timing};
 use crate::model::Gpt2;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::spec::DeviceChoice;
 
+pub use device::{refuse as refuse_device, run as run_on_device};
 pub use shard::{Shard, merge, run_shard};
 use sums::Sums;
 
@@ -27,18 +30,27 @@ pub struct Control {
     pub progress: Progress,
     /// Set to stop the run after the current batch.
     pub stop: Arc<AtomicBool>,
+    /// What multiplies; the CPU where nothing is said.
+    pub device: Option<DeviceChoice>,
     /// Where sums are kept, if they are.
     pub checkpoints: Option<Checkpoints>,
     /// Whether to go on from the checkpoint.
     pub resume: bool,
 }
 
-/// Runs a plan.
+/// Runs a plan on the device that `control` asks for.
 ///
 /// # Errors
-/// If a model cannot be loaded, no neuron can be correlated, a checkpoint cannot
+/// If the device is missing or cannot do what the plan asks, if a model cannot be loaded, no neuron can be correlated, a checkpoint cannot
 /// be written or read, or the run was stopped.
 pub fn run(plan: &Plan, control: &mut Control) -> Result<Outcome> {
+    match device::choose(plan, control)? {
+        Some(card) => device::run(plan, &card, control),
+        None => run_on_cpu(plan, control),
+    }
+}
+
+fn run_on_cpu(plan: &Plan, control: &mut Control) -> Result<Outcome> {
     let begun = Instant::now();
     let models = load_models(plan, &control.progress)?;
     let load_s = begun.elapsed().as_secs_f64();

@@ -1,8 +1,11 @@
 //! What a run keeps of the tokens that have gone by.
 
+use crate::backend::kernel::Kernel;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
-use crate::correlation::{CHUNK, Comparison, Correlator, Pair, Screening, TOKENS_AT_ONCE};
+use crate::correlation::{
+    CHUNK, Comparison, Correlator, NeuronSums, Pair, Screening, TOKENS_AT_ONCE,
+};
 use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
 use crate::model::capture::{Activations, Capture};
@@ -94,28 +97,53 @@ impl<C: Comparison> Sums<C> {
     pub fn finish(self, plan: &Plan, models: &[Gpt2], screening: &[Screening]) -> Result<Outcome> {
         let own: Vec<_> = plan.judged.iter().map(|&i| self.comparison.own(i).clone()).collect();
         let pairs = self.comparison.finish();
-        let found = self.judged.iter().zip(&own).zip(&pairs);
-        let found = found.enumerate();
-        let draw = |(i, ((judged, own), pairs)): (usize, ((&Judged, _), &Vec<Pair>))| {
-            let screening = screening.get(i).copied();
-            let model = &models[judged.model];
-            let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
-            let weights = weight_statistics(&folded, &model.config);
-            let evidence = Sources {
-                pairs,
-                own,
-                activations: &judged.statistics,
-                weights: &weights,
-                screening,
-            };
-            Findings::draw(plan, judged.model, &evidence)
-        };
-        let mut findings = found.map(draw);
-        let reference =
-            findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"))?;
-        let also = findings.collect::<Result<_>>()?;
-        Ok(Outcome { reference, also })
+        let found = self.judged.iter().zip(&own).zip(&pairs).enumerate();
+        let judged = found.map(|(i, ((judged, own), pairs))| Found {
+            model: judged.model,
+            pairs,
+            own,
+            activations: &judged.statistics,
+            screening: screening.get(i).copied(),
+        });
+        draw(plan, models, judged)
     }
+}
+
+/// What was found of a judged model.
+pub struct Found<'a> {
+    /// Its place in the family.
+    pub model: usize,
+    /// The comparison with each partner.
+    pub pairs: &'a [Pair],
+    /// Sums over its neurons.
+    pub own: &'a NeuronSums,
+    /// Statistics of their activations.
+    pub activations: &'a ActivationSums,
+    /// What screening did, if there was any.
+    pub screening: Option<Screening>,
+}
+
+/// Draws the findings of every judged model, the reference first.
+///
+/// # Errors
+/// If no neuron of some judged model has a correlation.
+pub fn draw<'a>(
+    plan: &Plan,
+    models: &[Gpt2],
+    judged: impl Iterator<Item = Found<'a>>,
+) -> Result<Outcome> {
+    let draw = |found: Found<'a>| {
+        let Found { model: index, pairs, own, activations, screening } = found;
+        let model = &models[index];
+        let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
+        let weights = weight_statistics(&folded, &model.config);
+        let weights = weights.as_slice();
+        Findings::draw(plan, index, &Sources { pairs, own, activations, weights, screening })
+    };
+    let mut findings = judged.map(draw);
+    let reference = findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"))?;
+    let also = findings.collect::<Result<_>>()?;
+    Ok(Outcome { reference, also, device: cpu(plan) })
 }
 
 impl Sums<Correlator> {
@@ -147,4 +175,10 @@ impl<C: Comparison> State for Sums<C> {
         }
         self.comparison.parts(visit)
     }
+}
+
+/// The processor, and the instructions that products are made of.
+fn cpu(plan: &Plan) -> String {
+    let kernel = Kernel::best(plan.spec.correlation.precision).name;
+    format!("cpu ({}, {kernel})", std::env::consts::ARCH)
 }

@@ -46,9 +46,27 @@ pub struct Spec {
     /// Preprocessing of the weights before weight statistics.
     #[serde(default)]
     pub weights: WeightOptions,
+    /// What multiplies. Changes numbers only within rounding.
+    #[serde(default)]
+    pub device: DeviceChoice,
     /// How the work is cut. Changes speed and memory, and numbers only within rounding.
     #[serde(default)]
     pub batch: Batch,
+}
+
+/// What multiplies.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// A graphics processor where there is one that can do what the spec asks, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first NVIDIA card; an error where there is none.
+    Cuda,
 }
 
 /// The kinds of experiment that this program runs.

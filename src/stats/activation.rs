@@ -14,10 +14,10 @@ const BIN: f64 = 25.0 / 255.0;
 
 /// The published column `sparsity` counts pre-activations above this edge: one
 /// bin below zero, since the edge nearest zero lies at +1.6e-7.
-const PUBLISHED_EDGE: f64 = LOWEST + 101.0 * BIN;
+pub const PUBLISHED_EDGE: f64 = LOWEST + 101.0 * BIN;
 
 /// The replication note's sparsity counts post-activations below this.
-const NOTE_THRESHOLD: f32 = 0.01;
+pub const NOTE_THRESHOLD: f32 = 0.01;
 
 /// Sums over tokens for every neuron of one model.
 #[derive(Debug, Clone)]
@@ -82,6 +82,27 @@ impl ActivationSums {
             histogram.par_iter_mut().enumerate().for_each(|(i, bins)| {
                 pre.iter().skip(i).step_by(width).for_each(|&v| bins[bin(v.into())] += 1);
             });
+        }
+    }
+
+    /// Adds sums over so many tokens that were taken elsewhere, around each neuron's
+    /// pilot: `sums[0..4]` of (pre − pilot)^1 to 4, and counts as in
+    /// `kernels/activation.cu`.
+    pub fn add(&mut self, tokens: u64, pilots: &[f32], powers: [&[f64]; 4], counts: [&[f64]; 3]) {
+        self.n += tokens;
+        self.started = true;
+        for (i, neuron) in self.neurons.iter_mut().enumerate() {
+            let sums = powers.map(|power| power[i]);
+            let other = PowerSums::of(pilots[i].into(), tokens as f64, sums);
+            if neuron.powers == PowerSums::default() {
+                neuron.powers = other;
+            } else {
+                neuron.powers.merge(&other);
+            }
+            let [above_zero, above_edge, below] = counts.map(|count| count[i] as u64);
+            neuron.above_zero += above_zero;
+            neuron.above_published_edge += above_edge;
+            neuron.below_note_threshold += below;
         }
     }
 

@@ -32,6 +32,11 @@ impl PowerSums {
         Self { shift, ..Self::default() }
     }
 
+    /// From n and the sums themselves.
+    pub fn of(shift: f64, n: f64, sums: [f64; 4]) -> Self {
+        Self { n, shift, sums }
+    }
+
     /// Adds a value.
     #[inline]
     pub fn add(&mut self, value: f64) {

@@ -50,7 +50,7 @@ impl Counts {
         }
     }
 
-    fn merge(self, other: Self) -> Self {
+    pub fn merge(self, other: Self) -> Self {
         Self {
             instructions: self.instructions + other.instructions,
             mma: self.mma + other.mma,

@@ -26,14 +26,21 @@ use parse::Program;
 /// The machine.
 pub struct Machine {
     programs: HashMap<String, Program>,
-    /// What the last launch did.
+    /// What all launches did so far.
     pub counts: Mutex<Counts>,
+    /// Memory that it says is free.
+    pub memory: usize,
 }
 
 impl Machine {
     /// With the kernels as they are embedded.
     pub fn new() -> Self {
         Self::with(|_, ptx| ptx.to_owned())
+    }
+
+    /// With so much memory.
+    pub fn of_memory(bytes: usize) -> Self {
+        Self { memory: bytes, ..Self::new() }
     }
 
     /// With kernels changed on the way.
@@ -43,12 +50,13 @@ impl Machine {
                 .unwrap_or_else(|e| panic!("kernels/{}.ptx: {e}", module.name()))
         };
         let programs = Module::ALL.into_iter().flat_map(parse).collect();
-        Self { programs, counts: Mutex::default() }
+        Self { programs, counts: Mutex::default(), memory: 1 << 30 }
     }
 
     /// With the kernels of this text alone.
     pub fn of(ptx: &str) -> std::result::Result<Self, String> {
-        Ok(Self { programs: parse::parse(ptx)?, counts: Mutex::default() })
+        let programs = parse::parse(ptx)?;
+        Ok(Self { programs, counts: Mutex::default(), memory: 0 })
     }
 
     /// Executes a kernel by name.
@@ -104,7 +112,7 @@ impl Device for Machine {
     }
 
     fn free(&self) -> Result<usize> {
-        Ok(1 << 30)
+        Ok(self.memory)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
@@ -127,7 +135,8 @@ impl Device for Machine {
 
     fn launch(&self, kernel: Kernel, grid: [usize; 3], args: &mut [Arg<'_, Buffer>]) -> Result<()> {
         let counts = self.execute(kernel.entry(), grid, THREADS as usize, args).map_err(failed)?;
-        *self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = counts;
+        let mut all = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *all = all.merge(counts);
         Ok(())
     }
 }

@@ -1,0 +1,318 @@
+//! The comparison on a device: activations stay there, or sums of them, and two layers
+//! at a time are multiplied and judged there. What comes back is best partners.
+
+use super::pair::{Pair, Side, Stopped, Watch};
+use super::rotation::{Chance, rotation, stream};
+use super::study::Study;
+use super::sums::{Layout, NeuronSums};
+use crate::backend::device::Device;
+use crate::backend::device::array::{Array, Form, Halves};
+use crate::backend::device::ops::{self, Into, Sums};
+use crate::error::Result;
+
+const _: () = assert!(ops::BINS == super::BINS, "two histograms of ρ");
+
+/// What is kept on the device of tokens that have gone by.
+#[derive(Debug)]
+enum Kept<D: Device> {
+    /// All of them.
+    Tokens,
+    /// Sums, and the tokens since they were last added to.
+    Sums {
+        /// Judged model, partner, and `[n_x, n_y]` sums of products.
+        cross: Vec<(usize, usize, Array<D, f32>)>,
+        /// Of every partner, `[layer][d_mlp, d_mlp]`.
+        grams: Vec<Option<Array<D, f32>>>,
+    },
+}
+
+/// A family compared on a device.
+#[derive(Debug)]
+pub struct OnDevice<'a, D: Device> {
+    device: &'a D,
+    study: Study,
+    form: Form,
+    /// Of every model, `[n_neurons, capacity]`: see `kernels/activation.cu`.
+    pub kept: Vec<Halves<D>>,
+    /// Tokens held in `kept`.
+    filled: usize,
+    sums: Kept<D>,
+    own: Vec<NeuronSums>,
+    /// What the neurons of each model were multiplied by.
+    scales: Vec<Vec<f32>>,
+}
+
+/// Σx and 1 / spread of all neurons of a model.
+struct Own<D: Device> {
+    sum: Array<D, f32>,
+    inverse: Array<D, f32>,
+}
+
+impl<D: Device> Own<D> {
+    fn of(device: &D, sums: &NeuronSums) -> Result<Self> {
+        let n = sums.neurons();
+        let sum: Vec<f32> = (0..n).map(|i| sums.sum(i) as f32).collect();
+        let inverse = |i: usize| sums.inverse_spread(i).map_or(f32::NAN, |v| v as f32);
+        let inverse: Vec<f32> = (0..n).map(inverse).collect();
+        Ok(Self { sum: Array::of(device, &sum)?, inverse: Array::of(device, &inverse)? })
+    }
+
+    fn side(&self, at: usize) -> ops::Side<'_, D> {
+        ops::Side { sum: &self.sum, inverse: &self.inverse, at }
+    }
+}
+
+impl<'a, D: Device> OnDevice<'a, D> {
+    /// No tokens yet, and room for `capacity` at a time. If they are `all` tokens,
+    /// they are what is kept; if not, sums of products are.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn new(
+        device: &'a D,
+        study: Study,
+        form: Form,
+        (capacity, all): (usize, bool),
+    ) -> Result<Self> {
+        let kept = study.models.iter().map(|m| Halves::new(device, m.n_neurons(), capacity, form));
+        let kept = kept.collect::<Result<Vec<_>>>()?;
+        let sums = if all { Kept::Tokens } else { Kept::sums(device, &study)? };
+        let own = study.models.iter().map(|m| NeuronSums::around_zero(m.n_neurons())).collect();
+        let scales = study.models.iter().map(|m| vec![1.0; m.n_neurons()]).collect();
+        Ok(Self { device, study, form, kept, filled: 0, sums, own, scales })
+    }
+
+    /// Says what the neurons of a model are multiplied by in `kept`, each by its own
+    /// power of two. No correlation feels it, but a rotation mixes neurons as they are.
+    pub fn set_scales(&mut self, model: usize, scales: Vec<f32>) {
+        self.scales[model] = scales;
+    }
+
+    /// Column of `kept` that the next tokens begin at.
+    pub fn next(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether so many more tokens fit.
+    pub fn has_room(&self, tokens: usize) -> bool {
+        self.kept.iter().all(|kept| self.filled + tokens <= kept.cols)
+    }
+
+    /// Counts tokens that were written to `kept`, with Σx and Σx² of every model's neurons.
+    pub fn count(&mut self, tokens: usize, sums: &[[&[f64]; 2]]) {
+        self.filled += tokens;
+        for (own, [sum, square]) in self.own.iter_mut().zip(sums) {
+            own.add(tokens as u64, sum, square);
+        }
+    }
+
+    /// Sums over the neurons of a model, of values as they lie in `kept`.
+    pub fn own(&self, model: usize) -> &NeuronSums {
+        &self.own[model]
+    }
+
+    /// Adds the tokens held to the sums and makes room for others.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn flush(&mut self) -> Result<()> {
+        let Kept::Sums { cross, grams } = &mut self.sums else { return Ok(()) };
+        let (device, k) = (self.device, self.filled);
+        for (x, y, sums) in cross {
+            let ld = self.study.models[*y].n_neurons();
+            let operands = (&self.kept[*x].all(), &self.kept[*y].all(), k);
+            ops::product(device, operands, Into { values: sums, at: 0, ld, add: true }, None)?;
+        }
+        for (model, gram) in grams.iter_mut().enumerate() {
+            let Some(gram) = gram else { continue };
+            let layout = self.study.models[model];
+            for layer in 0..layout.n_layers {
+                let rows = self.kept[model].rows(layout.neurons(layer));
+                ops::gram(device, &rows, k, gram, layer * layout.d_mlp * layout.d_mlp)?;
+            }
+        }
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// Compares every judged model with its partners: `[judged][partner]`.
+    ///
+    /// # Errors
+    /// If the device fails; the inner error, if `watch` does not let it go on.
+    pub fn compare(&mut self, watch: Watch) -> Result<Result<Vec<Vec<Pair>>, Stopped>> {
+        self.flush()?;
+        let own = self.own.iter().map(|own| Own::of(self.device, own));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let mut found = Vec::new();
+        for &x in &self.study.judged {
+            let mut pairs = Vec::new();
+            for y in self.study.partners(x) {
+                let (n, draws) = (self.study.models[x].n_neurons(), self.study.baseline.draws);
+                let mut pair = Pair::new(n, self.study.top, draws);
+                match self.compare_two((x, y), &own, &mut pair, watch)? {
+                    Ok(()) => pairs.push(pair),
+                    Err(Stopped) => return Ok(Err(Stopped)),
+                }
+            }
+            found.push(pairs);
+        }
+        Ok(Ok(found))
+    }
+
+    fn compare_two(
+        &self,
+        (x, y): (usize, usize),
+        own: &[Own<D>],
+        pair: &mut Pair,
+        watch: Watch,
+    ) -> Result<Result<(), Stopped>> {
+        let (of_x, of_y) = (self.study.models[x], self.study.models[y]);
+        let (m, n) = (of_x.d_mlp, of_y.d_mlp);
+        let mut room = Room::new(self.device, (m, n), self.form)?;
+        for y_layer in 0..of_y.n_layers {
+            let chance = self.chance(y, y_layer)?;
+            for x_layer in 0..of_x.n_layers {
+                let (rows, cols) = (of_x.neurons(x_layer), of_y.neurons(y_layer));
+                let sides = (&own[x].side(rows.start), &own[y].side(cols.start));
+                let tokens = self.own[x].n as f64;
+                let Room { cross, scaled, .. } = &mut room;
+                let sums = self.sums((x, rows.clone()), (y, cols.clone()), cross)?;
+                let judged = ops::judge_sums(self.device, &sums, sides, tokens, self.study.top)?;
+                pair.enter(rows.clone(), cols.start, &judged);
+                // ρ times the spread of y, which grows with √tokens.
+                let scale = (tokens, (1.0 / tokens.sqrt()) as f32);
+                ops::scale_sums(self.device, &sums, sides, scale, scaled)?;
+                for (draw, chance) in chance.iter().enumerate() {
+                    let best = room.rotated(self.device, chance)?;
+                    pair.raise_baseline(draw, rows.clone(), &best);
+                }
+                if watch().is_err() {
+                    return Ok(Err(Stopped));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sums of products of some neurons of x with some of y: those that were kept, or
+    /// those of the tokens that were.
+    fn sums<'s>(
+        &'s self,
+        (x, rows): (usize, std::ops::Range<usize>),
+        (y, cols): (usize, std::ops::Range<usize>),
+        room: &'s mut Array<D, f32>,
+    ) -> Result<Sums<'s, D>> {
+        let shape = (rows.len(), cols.len());
+        if let Kept::Sums { cross, .. } = &self.sums {
+            let ld = self.study.models[y].n_neurons();
+            let at = rows.start * ld + cols.start;
+            let (_, _, values) = cross
+                .iter()
+                .find(|(a, b, _)| (*a, *b) == (x, y))
+                .unwrap_or_else(|| unreachable!("sums of every direction"));
+            return Ok(Sums { values, at, ld, shape });
+        }
+        let operands = (&self.kept[x].rows(rows), &self.kept[y].rows(cols), self.filled);
+        let ld = shape.1;
+        let into = Into { values: &mut *room, at: 0, ld, add: false };
+        ops::product(self.device, operands, into, None)?;
+        Ok(Sums { values: room, at: 0, ld, shape })
+    }
+
+    /// The rotated neurons of a layer of a partner, for every draw.
+    fn chance(&self, y: usize, layer: usize) -> Result<Vec<Rotated<D>>> {
+        let (device, layout) = (self.device, self.study.models[y]);
+        let d = layout.d_mlp;
+        let gram = match &self.sums {
+            Kept::Sums { grams, .. } => match &grams[y] {
+                Some(grams) => grams.read(device, layer * d * d..(layer + 1) * d * d)?,
+                None => unreachable!("Gram sums of every partner"),
+            },
+            Kept::Tokens => {
+                let mut gram = Array::zeros(device, d * d)?;
+                let rows = self.kept[y].rows(layout.neurons(layer));
+                ops::gram(device, &rows, self.filled, &mut gram, 0)?;
+                gram.to_vec(device)?
+            }
+        };
+        let relative = self.relative_scales(y, layer);
+        let gram: Vec<f64> = gram
+            .into_iter()
+            .enumerate()
+            .map(|(i, v)| f64::from(v) * relative[i / d] * relative[i % d])
+            .collect();
+        let own = self.own[y].layer(layout.neurons(layer), &relative);
+        let baseline = &self.study.baseline;
+        let one = |draw| rotation(baseline.kind, stream(baseline.seed, draw, y, layer), d);
+        let side = Side { layout: Layout { n_layers: 1, ..layout }, sums: &own };
+        let rotations = (0..baseline.draws).map(one);
+        let chance = Chance::new(self.study.product(), side, 0, &gram, rotations);
+        let spread = (self.own[y].n as f64).sqrt();
+        let upload = |(r, inverse): (&[f32], &[f64])| -> Result<Rotated<D>> {
+            let inverse: Vec<f32> = inverse.iter().map(|v| (v * spread) as f32).collect();
+            Ok(Rotated {
+                rotation: Halves::of(device, (d, d), self.form, |row, col| {
+                    r[row * d + col] * relative[col] as f32
+                })?,
+                inverse: Array::of(device, &inverse)?,
+            })
+        };
+        chance.draws().map(upload).collect()
+    }
+
+    /// By what the neurons of a layer are to be multiplied, so that all of them are
+    /// multiplied alike: 1 at most.
+    fn relative_scales(&self, model: usize, layer: usize) -> Vec<f64> {
+        let scales = &self.scales[model][self.study.models[model].neurons(layer)];
+        let least = scales.iter().copied().fold(f32::INFINITY, f32::min);
+        scales.iter().map(|&scale| f64::from(least / scale)).collect()
+    }
+}
+
+impl<D: Device> Kept<D> {
+    fn sums(device: &D, study: &Study) -> Result<Self> {
+        let n = |model: usize| study.models[model].n_neurons();
+        let cross = |(x, y): (usize, usize)| Ok((x, y, Array::zeros(device, n(x) * n(y))?));
+        let cross = study.directions().map(cross).collect::<Result<_>>()?;
+        let gram = |model: usize| -> Result<Option<Array<D, f32>>> {
+            let needed = study.all_partners().contains(&model);
+            let len = n(model) * study.models[model].d_mlp;
+            needed.then(|| Array::zeros(device, len)).transpose()
+        };
+        let grams = (0..study.models.len()).map(gram).collect::<Result<_>>()?;
+        Ok(Self::Sums { cross, grams })
+    }
+}
+
+/// A rotation, and 1 / spread of each rotated neuron, per √token.
+struct Rotated<D: Device> {
+    rotation: Halves<D>,
+    inverse: Array<D, f32>,
+}
+
+/// What comparing two layers uses over and over.
+struct Room<D: Device> {
+    cross: Array<D, f32>,
+    scaled: Halves<D>,
+    zeros: Array<D, f32>,
+    ones: Array<D, f32>,
+}
+
+impl<D: Device> Room<D> {
+    fn new(device: &D, (m, n): (usize, usize), form: Form) -> Result<Self> {
+        Ok(Self {
+            cross: Array::new(device, m * n)?,
+            scaled: Halves::new(device, m, n, form)?,
+            zeros: Array::zeros(device, m.max(n))?,
+            ones: Array::of(device, &vec![1.0; m])?,
+        })
+    }
+
+    /// Best correlation of each row of `scaled` with the rotated neurons.
+    fn rotated(&self, device: &D, chance: &Rotated<D>) -> Result<Vec<f32>> {
+        let rows = ops::Side { sum: &self.zeros, inverse: &self.ones, at: 0 };
+        let cols = ops::Side { sum: &self.zeros, inverse: &chance.inverse, at: 0 };
+        let operands = (&self.scaled.all(), &chance.rotation.all(), chance.rotation.cols);
+        Ok(ops::correlate(device, operands, (&rows, &cols), 1.0, 1)?.rho)
+    }
+}

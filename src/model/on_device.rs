@@ -1,0 +1,342 @@
+//! The forward pass of GPT-2 on a device: weights go there once, tokens for every
+//! batch, and activations stay.
+
+use super::Gpt2;
+use super::weights::{Linear, Norm};
+use crate::backend::device::Device;
+use crate::backend::device::array::{Array, Form, Halves};
+use crate::backend::device::ops::{
+    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, Batch, Gelu, Into, Sequences,
+};
+use crate::error::Result;
+
+/// Gain and bias of a LayerNorm.
+#[derive(Debug)]
+struct NormOn<D: Device> {
+    gain: Array<D, f32>,
+    bias: Array<D, f32>,
+}
+
+impl<D: Device> NormOn<D> {
+    fn of(device: &D, norm: &Norm) -> Result<Self> {
+        Ok(Self { gain: Array::of(device, &norm.gain)?, bias: Array::of(device, &norm.bias)? })
+    }
+}
+
+/// Wᵀ `[d_out, d_in]`, so that a product runs along rows of both operands, and b.
+#[derive(Debug)]
+struct LinearOn<D: Device> {
+    weight: Halves<D>,
+    bias: Array<D, f32>,
+}
+
+impl<D: Device> LinearOn<D> {
+    fn of(device: &D, linear: &Linear, form: Form) -> Result<Self> {
+        let d_out = linear.bias.len();
+        let shape = (d_out, linear.weight.len() / d_out);
+        let value = |row: usize, col: usize| linear.weight[col * d_out + row];
+        let weight = Halves::of(device, shape, form, value)?;
+        Ok(Self { weight, bias: Array::of(device, &linear.bias)? })
+    }
+}
+
+#[derive(Debug)]
+struct BlockOn<D: Device> {
+    ln_1: NormOn<D>,
+    qkv: LinearOn<D>,
+    attn_out: LinearOn<D>,
+    ln_2: NormOn<D>,
+    mlp_in: LinearOn<D>,
+    mlp_out: LinearOn<D>,
+}
+
+/// A GPT-2 whose weights lie on a device.
+#[derive(Debug)]
+pub struct Gpt2OnDevice<D: Device> {
+    config: super::Config,
+    form: Form,
+    embed: Array<D, f32>,
+    pos_embed: Array<D, f32>,
+    blocks: Vec<BlockOn<D>>,
+    /// `[layer][d_mlp][4]`: bias, centre of moments, pilot, scale.
+    neurons: Vec<Array<D, f32>>,
+}
+
+/// Where neurons are looked at from: changes no correlation and no moment, and keeps
+/// the digits that a large mean or a small spread would cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pilot {
+    /// Mean of the pre-activation, of which moments are taken around.
+    pub pre: f32,
+    /// Mean of the post-activation, which is subtracted.
+    pub post: f32,
+    /// A power of two, by which it is then multiplied.
+    pub scale: f32,
+}
+
+impl Pilot {
+    /// None.
+    pub const NONE: Self = Self { pre: 0.0, post: 0.0, scale: 1.0 };
+}
+
+/// What is wanted of the neurons of a batch.
+#[derive(Debug)]
+pub struct Capture<'a, D: Device> {
+    /// Which tokens are kept.
+    pub keep: &'a [bool],
+    /// `[n_neurons, …]`: the post-activation of the `i`th kept token, shifted and
+    /// scaled by the pilots, becomes column `first + i`.
+    pub kept: &'a mut Halves<D>,
+    /// Column of the first kept token.
+    pub first: usize,
+    /// Pre-activations above this are counted.
+    pub edge: f32,
+    /// Post-activations below this are counted.
+    pub low: f32,
+}
+
+/// Sums over the kept tokens of a batch, of one model.
+#[derive(Debug, Clone)]
+pub struct BatchSums {
+    /// Kept tokens.
+    pub tokens: usize,
+    /// `[ACTIVATION_SUMS][n_neurons]`: see `kernels/activation.cu`.
+    pub sums: Vec<Vec<f64>>,
+}
+
+impl BatchSums {
+    /// Adds those of other tokens.
+    pub fn add(&mut self, other: &Self) {
+        self.tokens += other.tokens;
+        for (all, other) in self.sums.iter_mut().zip(&other.sums) {
+            all.iter_mut().zip(other).for_each(|(all, v)| *all += v);
+        }
+    }
+}
+
+impl<D: Device> Gpt2OnDevice<D> {
+    /// Copies the weights.
+    ///
+    /// # Errors
+    /// If the device has no room for them.
+    pub fn of(device: &D, model: &Gpt2, form: Form) -> Result<Self> {
+        let block = |block: &super::weights::Block| -> Result<BlockOn<D>> {
+            Ok(BlockOn {
+                ln_1: NormOn::of(device, &block.ln_1)?,
+                qkv: LinearOn::of(device, &block.qkv, form)?,
+                attn_out: LinearOn::of(device, &block.attn_out, form)?,
+                ln_2: NormOn::of(device, &block.ln_2)?,
+                mlp_in: LinearOn::of(device, &block.mlp_in, form)?,
+                mlp_out: LinearOn::of(device, &block.mlp_out, form)?,
+            })
+        };
+        let blocks = model.weights.blocks.iter().map(block).collect::<Result<_>>()?;
+        let mut on_device = Self {
+            config: model.config.clone(),
+            form,
+            embed: Array::of(device, &model.weights.embed)?,
+            pos_embed: Array::of(device, &model.weights.pos_embed)?,
+            blocks,
+            neurons: Vec::new(),
+        };
+        let n_neurons = model.config.n_layers * model.config.d_mlp();
+        on_device.look_from(device, model, &vec![Pilot::NONE; n_neurons])?;
+        Ok(on_device)
+    }
+
+    /// Takes pilots of all neurons, over all layers.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn look_from(&mut self, device: &D, model: &Gpt2, pilots: &[Pilot]) -> Result<()> {
+        let d_mlp = self.config.d_mlp();
+        let layers = model.weights.blocks.iter().zip(pilots.chunks_exact(d_mlp));
+        let of = |(bias, p): (&f32, &Pilot)| [*bias, p.pre, p.post, p.scale];
+        let array = |(block, pilots): (&super::weights::Block, &[Pilot])| {
+            let values: Vec<f32> = block.mlp_in.bias.iter().zip(pilots).flat_map(of).collect();
+            Array::of(device, &values)
+        };
+        self.neurons = layers.map(array).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Runs rows of token ids through all blocks. Returns the sums over kept tokens,
+    /// and the residual stream after the last block, `[tokens, d_model]`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    ///
+    /// # Panics
+    /// If `capture.keep` has not as many values as there are tokens, or `kept` no room.
+    pub fn forward(
+        &self,
+        device: &D,
+        rows: &[&[u32]],
+        capture: Capture<D>,
+    ) -> Result<(BatchSums, Array<D, f32>)> {
+        let Capture { keep, kept, first, edge, low } = capture;
+        let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
+        let sequences = sequences(device, rows)?;
+        let tokens = sequences.tokens;
+        assert_eq!(keep.len(), tokens, "what is kept of every token");
+        let count = keep.iter().filter(|&&k| k).count();
+        assert!(first + count <= kept.cols, "{count} tokens from column {first} on");
+        let slot = Array::of(device, &slots(keep, first))?;
+        let mut resid = self.embed(device, rows, tokens)?;
+        let mut room = Room::new(device, tokens, (d, d_mlp), self.form)?;
+        let mut sums = vec![Vec::new(); ACTIVATION_SUMS];
+        for (layer, block) in self.blocks.iter().enumerate() {
+            self.attention(device, (block, layer), &sequences, &mut resid, &mut room)?;
+            self.pre_activations(device, block, &resid, tokens, &mut room)?;
+            let batch = Batch {
+                tokens,
+                width: d_mlp,
+                neurons: &self.neurons[layer],
+                slot: &slot,
+                gelu: Gelu::Tanh,
+                edge,
+                low,
+            };
+            let Room { wide, next, partial, .. } = &mut room;
+            ops::activation(device, wide, &batch, next, (kept, layer * d_mlp), partial)?;
+            add_linear(device, (next, tokens, d_mlp), &block.mlp_out, &mut resid)?;
+            gather(&partial.to_vec(device)?, d_mlp, &mut sums);
+        }
+        Ok((BatchSums { tokens: count, sums }, resid))
+    }
+
+    fn embed(&self, device: &D, rows: &[&[u32]], tokens: usize) -> Result<Array<D, f32>> {
+        let ids: Vec<u32> = rows.iter().flat_map(|row| row.iter().copied()).collect();
+        let positions: Vec<u32> = rows.iter().flat_map(|row| 0..row.len() as u32).collect();
+        let inside = ids.iter().all(|&id| (id as usize) < self.config.d_vocab);
+        assert!(inside, "an id outside of the vocabulary");
+        let at = (&Array::of(device, &ids)?, &Array::of(device, &positions)?);
+        let d = self.config.d_model;
+        let mut resid = Array::new(device, tokens * d)?;
+        ops::embed(device, (&self.embed, &self.pos_embed), at, d, &mut resid)?;
+        Ok(resid)
+    }
+
+    /// `resid += Attn(LN1(resid))`.
+    fn attention(
+        &self,
+        device: &D,
+        (block, layer): (&BlockOn<D>, usize),
+        sequences: &Sequences<D>,
+        resid: &mut Array<D, f32>,
+        room: &mut Room<D>,
+    ) -> Result<()> {
+        let (d, tokens) = (self.config.d_model, sequences.tokens);
+        let Room { normed, wide, .. } = room;
+        self.norm(device, &block.ln_1, resid, tokens, normed)?;
+        let operands = (&normed.rows(0..tokens), &block.qkv.weight.all(), d);
+        let into = Into { values: wide, at: 0, ld: 3 * d, add: false };
+        ops::product(device, operands, into, Some(&block.qkv.bias))?;
+        let head = (d, self.config.d_head(), self.config.attention_scale(layer));
+        ops::attention(device, wide, sequences, head, normed)?;
+        add_linear(device, (normed, tokens, d), &block.attn_out, resid)
+    }
+
+    /// LN2(resid) W_in, without its bias, which the activation adds.
+    fn pre_activations(
+        &self,
+        device: &D,
+        block: &BlockOn<D>,
+        resid: &Array<D, f32>,
+        tokens: usize,
+        room: &mut Room<D>,
+    ) -> Result<()> {
+        let Room { normed, wide, .. } = room;
+        self.norm(device, &block.ln_2, resid, tokens, normed)?;
+        let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
+        let operands = (&normed.rows(0..tokens), &block.mlp_in.weight.all(), d);
+        let into = Into { values: wide, at: 0, ld: d_mlp, add: false };
+        ops::product(device, operands, into, None)
+    }
+
+    fn norm(
+        &self,
+        device: &D,
+        norm: &NormOn<D>,
+        x: &Array<D, f32>,
+        tokens: usize,
+        out: &mut Halves<D>,
+    ) -> Result<()> {
+        let by = (&norm.gain, &norm.bias, self.config.layer_norm_eps);
+        ops::layer_norm(device, (x, tokens), by, out)
+    }
+}
+
+/// What the blocks of a batch take turns to use.
+struct Room<D: Device> {
+    /// `[tokens, d_model]`
+    normed: Halves<D>,
+    /// `[tokens, 3 d_model]` or `[tokens, d_mlp]`
+    wide: Array<D, f32>,
+    /// `[tokens, d_mlp]`
+    next: Halves<D>,
+    /// `[chunks][ACTIVATION_SUMS][d_mlp]`
+    partial: Array<D, f32>,
+}
+
+impl<D: Device> Room<D> {
+    fn new(device: &D, tokens: usize, (d, d_mlp): (usize, usize), form: Form) -> Result<Self> {
+        let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
+        Ok(Self {
+            normed: Halves::new(device, tokens, d, form)?,
+            wide: Array::new(device, tokens * d_mlp.max(3 * d))?,
+            next: Halves::new(device, tokens, d_mlp, form)?,
+            partial: Array::new(device, chunks * ACTIVATION_SUMS * d_mlp)?,
+        })
+    }
+}
+
+/// `out += x W + b` for the first tokens of x.
+fn add_linear<D: Device>(
+    device: &D,
+    (x, tokens, d_in): (&Halves<D>, usize, usize),
+    layer: &LinearOn<D>,
+    out: &mut Array<D, f32>,
+) -> Result<()> {
+    let ld = layer.weight.rows;
+    let operands = (&x.rows(0..tokens), &layer.weight.all(), d_in);
+    ops::product(device, operands, Into { values: out, at: 0, ld, add: true }, Some(&layer.bias))
+}
+
+fn sequences<D: Device>(device: &D, rows: &[&[u32]]) -> Result<Sequences<D>> {
+    let length: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
+    let mut tokens = 0;
+    let begin = |length: &u32| {
+        tokens += length;
+        tokens - length
+    };
+    let start: Vec<u32> = length.iter().map(begin).collect();
+    Ok(Sequences {
+        start: Array::of(device, &start)?,
+        longest: length.iter().copied().max().unwrap_or(0) as usize,
+        length: Array::of(device, &length)?,
+        tokens: tokens as usize,
+    })
+}
+
+/// Column of each kept token, −1 for the others.
+fn slots(keep: &[bool], first: usize) -> Vec<i32> {
+    let mut next = first as i32;
+    let slot = |&keep: &bool| {
+        next += i32::from(keep);
+        if keep { next - 1 } else { -1 }
+    };
+    keep.iter().map(slot).collect()
+}
+
+/// Adds the chunks of a layer, in order, behind the sums of the layers before.
+fn gather(partial: &[f32], d_mlp: usize, sums: &mut [Vec<f64>]) {
+    for (q, sums) in sums.iter_mut().enumerate() {
+        let first = sums.len();
+        sums.resize(first + d_mlp, 0.0);
+        for chunk in partial.chunks_exact(ACTIVATION_SUMS * d_mlp) {
+            let values = &chunk[q * d_mlp..(q + 1) * d_mlp];
+            sums[first..].iter_mut().zip(values).for_each(|(s, &v)| *s += f64::from(v));
+        }
+    }
+}

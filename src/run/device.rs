@@ -1,0 +1,281 @@
+//! A run on a device: forward passes, sums and comparisons there, findings here.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::sums::{Found, draw};
+use super::{Control, load_models, lost};
+use crate::backend::device::array::Form;
+use crate::backend::device::cuda::Cuda;
+use crate::backend::device::{Device, Number};
+use crate::corpus::Batch;
+use crate::correlation::{CHUNK, OnDevice, Stopped};
+use crate::error::{Error, Kind, Result};
+use crate::findings::{Outcome, Timing};
+use crate::model::Gpt2;
+use crate::model::on_device::{BatchSums, Capture, Gpt2OnDevice, Pilot};
+use crate::plan::Plan;
+use crate::spec::{BaselineKind, DeviceChoice, MomentKind, Precision};
+use crate::stats::ActivationSums;
+use crate::stats::activation::{NOTE_THRESHOLD, PUBLISHED_EDGE};
+
+/// Tokens that are held at a time where sums are kept.
+const HELD: usize = 16_384;
+
+/// Share of the device's free memory that a run may take.
+const SHARE: f64 = 0.9;
+
+/// The card, if the run is to use it; says so where it was left to the program.
+pub fn choose(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
+    let wanted = control.device.unwrap_or(DeviceChoice::Cpu);
+    if wanted == DeviceChoice::Cpu {
+        return Ok(None);
+    }
+    let card = match unsupported(plan, control) {
+        Some(what) => Err(refused(what)),
+        None => Cuda::open(),
+    };
+    match card {
+        Ok(card) => {
+            control.progress.say(&format!("device: {}", card.name()));
+            Ok(Some(card))
+        }
+        Err(error) if wanted == DeviceChoice::Auto => {
+            control.progress.say(&format!("device: cpu ({})", error.problem));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses what only the CPU can do, where another device is demanded.
+///
+/// # Errors
+/// If one is.
+pub fn refuse(control: &Control, what: &str) -> Result<()> {
+    match control.device {
+        Some(DeviceChoice::Cuda) => Err(refused(what)),
+        _ => Ok(()),
+    }
+}
+
+fn refused(what: &str) -> Error {
+    let problem = format!("{what} is done by the CPU alone");
+    Error::new(Kind::Device, "device cuda", problem, "leave it out, or use `device: cpu`")
+}
+
+/// What the plan asks for that a device does not do.
+fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
+    let kind = plan.spec.correlation.baseline.kind;
+    let rotates = matches!(kind, BaselineKind::Rotation | BaselineKind::Orthogonal);
+    let odd = |n: usize| !n.is_multiple_of(8);
+    let shape = |m: &crate::plan::PlannedModel| {
+        odd(m.config.d_model) || odd(m.config.d_mlp()) || m.config.d_head() > 128
+    };
+    [
+        (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
+        (!rotates, "this kind of `correlation.baseline`"),
+        (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
+        (control.checkpoints.is_some(), "keeping checkpoints"),
+        (plan.models.iter().any(shape), "a model whose sizes are no multiples of 8"),
+    ]
+    .into_iter()
+    .find_map(|(asked, what)| asked.then_some(what))
+}
+
+/// How values enter products: f32 as pairs of f16, whose products are nearly those of f32.
+fn form(precision: Precision) -> Form {
+    match precision {
+        Precision::F32 => Form { number: Number::F16, twice: true },
+        Precision::Bf16 => Form { number: Number::Bf16, twice: false },
+    }
+}
+
+/// Runs a plan on a device.
+///
+/// # Errors
+/// If a model cannot be loaded, the device fails or has too little memory, no neuron
+/// can be correlated, or the run was stopped.
+pub fn run<D: Device>(plan: &Plan, device: &D, control: &mut Control) -> Result<Outcome> {
+    let begun = Instant::now();
+    let models = load_models(plan, &control.progress)?;
+    let mut family = Family::new(plan, device, &models)?;
+    let load_s = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    family.take_pilots()?;
+    family.read(control)?;
+    let tokens_s = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let outcome = family.finish(control)?;
+    control.progress.finish();
+    let finish_s = begun.elapsed().as_secs_f64();
+    Ok(outcome.timed(Timing { load_s, tokens_s, finish_s }))
+}
+
+/// The models on the device, and what is kept of their tokens.
+struct Family<'a, D: Device> {
+    plan: &'a Plan,
+    device: &'a D,
+    models: &'a [Gpt2],
+    on_device: Vec<Gpt2OnDevice<D>>,
+    comparison: OnDevice<'a, D>,
+    pilots: Vec<Vec<Pilot>>,
+    statistics: Vec<(usize, ActivationSums)>,
+}
+
+impl<'a, D: Device> Family<'a, D> {
+    fn new(plan: &'a Plan, device: &'a D, models: &'a [Gpt2]) -> Result<Self> {
+        let form = form(plan.spec.correlation.precision);
+        let upload = |model: &Gpt2| Gpt2OnDevice::of(device, model, form);
+        let on_device = models.iter().map(upload).collect::<Result<_>>()?;
+        let held = choose_held(plan, form, device.free()?)?;
+        let comparison = OnDevice::new(device, plan.study(), form, held)?;
+        let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
+        let statistics = |&model: &usize| {
+            (model, ActivationSums::new(n_neurons(model), plan.spec.statistics.moments))
+        };
+        Ok(Self {
+            plan,
+            device,
+            models,
+            on_device,
+            comparison,
+            pilots: (0..models.len()).map(|m| vec![Pilot::NONE; n_neurons(m)]).collect(),
+            statistics: plan.judged.iter().map(statistics).collect(),
+        })
+    }
+
+    /// Runs a model over a batch; its activations become the next columns that are kept.
+    fn forward(&mut self, model: usize, batch: &Batch) -> Result<BatchSums> {
+        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let keep = batch.kept();
+        let first = self.comparison.next();
+        let capture = Capture {
+            keep: &keep,
+            kept: &mut self.comparison.kept[model],
+            first,
+            edge: PUBLISHED_EDGE as f32,
+            low: NOTE_THRESHOLD,
+        };
+        let (sums, _) = self.on_device[model].forward(self.device, &rows, capture)?;
+        Ok(sums)
+    }
+
+    /// Looks at neurons from their means over the first chunk, in units of their spread.
+    fn take_pilots(&mut self) -> Result<()> {
+        let batches = self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..CHUNK);
+        for model in 0..self.models.len() {
+            let mut all: Option<BatchSums> = None;
+            for batch in &batches {
+                let sums = self.forward(model, batch)?;
+                match &mut all {
+                    None => all = Some(sums),
+                    Some(all) => all.add(&sums),
+                }
+            }
+            let Some(all) = all else { continue };
+            self.pilots[model] = (0..self.pilots[model].len()).map(|i| pilot(&all, i)).collect();
+            let pilots = &self.pilots[model];
+            self.on_device[model].look_from(self.device, &self.models[model], pilots)?;
+            let scales = pilots.iter().map(|pilot| pilot.scale).collect();
+            self.comparison.set_scales(model, scales);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, control: &mut Control) -> Result<()> {
+        let used = self.plan.tokens.count().used;
+        control.progress.stage("reading tokens", used as u64);
+        for batch in &self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..used) {
+            if control.stop.load(Ordering::Relaxed) {
+                return Err(lost());
+            }
+            if !self.comparison.has_room(batch.used.len()) {
+                self.comparison.flush()?;
+            }
+            let sums = (0..self.models.len()).map(|model| self.forward(model, batch));
+            let sums = sums.collect::<Result<Vec<_>>>()?;
+            self.count(&sums);
+            control.progress.advance(batch.used.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, sums: &[BatchSums]) {
+        let tokens = sums[0].tokens;
+        let kept: Vec<[&[f64]; 2]> =
+            sums.iter().map(|s| [s.sums[4].as_slice(), s.sums[5].as_slice()]).collect();
+        self.comparison.count(tokens, &kept);
+        for (model, statistics) in &mut self.statistics {
+            let centres: Vec<f32> = self.pilots[*model].iter().map(|p| p.pre).collect();
+            let of = |q: usize| sums[*model].sums[q].as_slice();
+            let (powers, counts) = ([of(0), of(1), of(2), of(3)], [of(6), of(7), of(8)]);
+            statistics.add(tokens as u64, &centres, powers, counts);
+        }
+    }
+
+    fn finish(mut self, control: &mut Control) -> Result<Outcome> {
+        control.progress.stage("matching neurons", self.plan.study().steps() as u64);
+        let watch = || {
+            control.progress.advance(1);
+            if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
+        };
+        let pairs = self.comparison.compare(&watch)?.map_err(|Stopped| lost())?;
+        let found = self.statistics.iter().zip(&pairs).map(|((model, activations), pairs)| Found {
+            model: *model,
+            pairs,
+            own: self.comparison.own(*model),
+            activations,
+            screening: None,
+        });
+        let outcome = draw(self.plan, self.models, found)?;
+        let form = form(self.plan.spec.correlation.precision);
+        let how = if form.twice { "pairs of f16" } else { "bf16" };
+        Ok(Outcome { device: format!("cuda ({}, {how})", self.device.name()), ..outcome })
+    }
+}
+
+/// Means of the first tokens, and the power of two nearest to 1 / spread.
+fn pilot(sums: &BatchSums, neuron: usize) -> Pilot {
+    let n = sums.tokens as f64;
+    let mean = |q: usize| sums.sums[q][neuron] / n;
+    let spread = (mean(5) - mean(4).powi(2)).max(0.0).sqrt();
+    let finite = |x: f64| if x.is_finite() { x as f32 } else { 0.0 };
+    let usual = spread.is_finite() && spread > 0.0;
+    let scale = if usual { (-spread.log2().round()).clamp(-60.0, 60.0).exp2() } else { 1.0 };
+    Pilot { pre: finite(mean(0)), post: finite(mean(4)), scale: scale as f32 }
+}
+
+/// Tokens that the device holds at a time, and whether they are all: then they are
+/// what is kept, if they are smaller than sums would be.
+fn choose_held(plan: &Plan, form: Form, free: usize) -> Result<(usize, bool)> {
+    let study = plan.study();
+    let used = plan.tokens.count().used;
+    let neurons: usize = study.models.iter().map(|m| m.n_neurons()).sum();
+    let d = study.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
+    let batch = plan.spec.batch.tokens.max(plan.tokens.context);
+    let limit = plan.spec.batch.memory_gib.map_or(usize::MAX, |gib| (gib * 2f64.powi(30)) as usize);
+    let room = ((free as f64 * SHARE) as usize).min(limit);
+    // Activations of a batch; sums, an operand, rotations and partners of two layers.
+    let besides = batch * d * 24 + d * d * (16 + 4 * study.baseline.draws);
+    let per_token = 2 * form.planes() * neurons;
+    let (all, sums) = (per_token * used.next_multiple_of(8), study.device_sums_bytes());
+    let all_fit = all + besides <= room;
+    if all_fit && all <= sums + per_token * HELD {
+        return Ok((used, true));
+    }
+    // As many at a time as there is room for beside the sums.
+    let some = (room.saturating_sub(besides + sums) / per_token / 8 * 8).min(HELD.max(batch));
+    if some >= batch {
+        return Ok((some, false));
+    }
+    if all_fit {
+        return Ok((used, true));
+    }
+    let least = all.min(sums + per_token * batch) + besides;
+    let gib = |bytes: usize| bytes as f64 / 2f64.powi(30);
+    let (least, room) = (gib(least), gib(room));
+    let problem = format!("the run needs {least:.2} GiB beside the weights, there are {room:.2}");
+    let remedy = "compare fewer models, use `precision: bf16`, or `device: cpu`";
+    Err(Error::new(Kind::Device, "memory of the device", problem, remedy))
+}

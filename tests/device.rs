@@ -1,0 +1,231 @@
+//! A whole run on a device: the table is that of the CPU, within what rounding moves.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use tempfile::TempDir;
+use universal_neurons::compare::Tolerance;
+use universal_neurons::findings::Outcome;
+use universal_neurons::plan::Plan;
+use universal_neurons::run::{Control, run, run_on_device};
+use universal_neurons::spec::{BaselineKind, Precision, Spec};
+use universal_neurons::table::Column;
+
+use crate::kernels::{Probe, Random, card, machine};
+use crate::ptx_vm::Machine;
+use crate::support::{assert_close, path, run as program, stderr};
+
+const D: usize = 32;
+const D_MLP: usize = 72;
+const LAYERS: usize = 2;
+const VOCAB: usize = 2048;
+const CONTEXT: usize = 48;
+
+/// Tensors of a tiny GPT-2; those of one family share what `shared` draws.
+fn tensors(own: u64) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let (mut shared, mut noise) = (Random::new(1), Random::new(own));
+    let mut tensor = |name: &str, shape: &[usize], scale: f32, base: f32| {
+        let len = shape.iter().product();
+        let mut value = || base + scale * (shared.value() + 0.3 * noise.value());
+        (name.to_owned(), shape.to_vec(), (0..len).map(|_| value()).collect())
+    };
+    let mut all = vec![
+        tensor("wte.weight", &[VOCAB, D], 1.0, 0.0),
+        tensor("wpe.weight", &[CONTEXT, D], 0.3, 0.0),
+        tensor("ln_f.weight", &[D], 0.0, 1.0),
+        tensor("ln_f.bias", &[D], 0.0, 0.0),
+    ];
+    for layer in 0..LAYERS {
+        for (name, shape, scale, base) in [
+            ("ln_1.weight", &[D][..], 0.1, 1.0),
+            ("ln_1.bias", &[D], 0.1, 0.0),
+            ("attn.c_attn.weight", &[D, 3 * D], 0.3, 0.0),
+            ("attn.c_attn.bias", &[3 * D], 0.1, 0.0),
+            ("attn.c_proj.weight", &[D, D], 0.3, 0.0),
+            ("attn.c_proj.bias", &[D], 0.1, 0.0),
+            ("ln_2.weight", &[D], 0.1, 1.0),
+            ("ln_2.bias", &[D], 0.1, 0.0),
+            ("mlp.c_fc.weight", &[D, D_MLP], 0.4, 0.0),
+            ("mlp.c_fc.bias", &[D_MLP], 0.5, 0.0),
+            ("mlp.c_proj.weight", &[D_MLP, D], 0.3, 0.0),
+            ("mlp.c_proj.bias", &[D], 0.1, 0.0),
+        ] {
+            all.push(tensor(&format!("h.{layer}.{name}"), shape, scale, base));
+        }
+    }
+    all
+}
+
+fn write_model(folder: &Path, own: u64) {
+    std::fs::create_dir_all(folder).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(path("experiments/desk/a/config.json")).unwrap(),
+    )
+    .unwrap();
+    for (key, value) in [
+        ("n_embd", D),
+        ("n_head", 2),
+        ("n_inner", D_MLP),
+        ("n_layer", LAYERS),
+        ("n_positions", CONTEXT),
+    ] {
+        config[key] = value.into();
+    }
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(path("experiments/desk/a/tokenizer.json"), folder.join("tokenizer.json"))
+        .unwrap();
+    let tensors = tensors(own);
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
+}
+
+/// A family of three tiny models and a spec.
+fn family(folder: &Path) {
+    let mut spec = String::from(
+        "version: 1\nname: tiny\nkind: universality\nquestion: Does a device say the same?\n\
+         source: none\nmodels:\n  reference: a\n  family:\n",
+    );
+    for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
+        write_model(&folder.join(name), 10 + i as u64);
+        writeln!(spec, "    - {{ name: {name}, path: {name} }}").unwrap();
+    }
+    write!(spec, "corpus: {{ path: corpus.jsonl, context: {CONTEXT}, limit: 5 }}\n\
+                  correlation:\n  threshold: 0.2\n  baseline: {{ kind: rotation, draws: 2, seed: 5 }}\n\
+                  batch: {{ tokens: 100 }}\n").unwrap();
+    std::fs::write(folder.join("tiny.yaml"), spec).unwrap();
+    std::fs::copy(path("experiments/desk/corpus.jsonl"), folder.join("corpus.jsonl")).unwrap();
+}
+
+fn plan(folder: &Path, change: impl FnOnce(&mut Spec)) -> Plan {
+    let mut loaded = Spec::load(&folder.join("tiny.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    change(&mut loaded.spec);
+    Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn on_cpu(plan: &Plan) -> Outcome {
+    run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn on<D: Probe>(device: &D, plan: &Plan) -> Outcome {
+    run_on_device(plan, device, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn assert_same(got: &Outcome, want: &Outcome, off: f64) {
+    let tolerance = Tolerance { absolute: off, relative: off };
+    for (got, want) in [&got.reference]
+        .into_iter()
+        .chain(&got.also)
+        .zip([&want.reference].into_iter().chain(&want.also))
+    {
+        for &column in Column::ALL {
+            let (got, want) = (got.table.column(column), want.table.column(column));
+            assert_close(column.name(), got.iter().copied(), want, tolerance);
+        }
+        for (got, want) in got.partners.iter().zip(&want.partners) {
+            assert_eq!(got.pairs, want.pairs);
+            assert!((got.rho.mean - want.rho.mean).abs() < off);
+            assert!((got.rho.var - want.rho.var).abs() < off);
+        }
+    }
+}
+
+#[test]
+fn a_device_says_what_the_cpu_says() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| {
+        spec.models.also_reference = vec!["c".into()];
+        spec.correlation.top_partners = 3;
+    });
+    let want = on_cpu(&plan);
+    let got = on(machine(), &plan);
+    assert!(got.device.starts_with("cuda (a virtual machine"), "{}", got.device);
+    assert_same(&got, &want, 2e-4);
+    let summary = &got.reference.summary;
+    assert_eq!(summary.shares, want.reference.summary.shares);
+    for (got, want) in got.reference.partners.iter().zip(&want.reference.partners) {
+        assert_eq!(got.top.iter().map(Vec::len).min(), Some(3));
+        let best = |p: &universal_neurons::findings::Partner| -> Vec<_> {
+            p.top.iter().map(|top| top[0].0).collect()
+        };
+        assert_eq!(best(got), best(want), "the same best partners");
+    }
+    if let Some(card) = card() {
+        assert_same(&on(&card, &plan), &want, 2e-4);
+    }
+}
+
+#[test]
+fn sums_are_kept_where_tokens_do_not_fit() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    let want = on_cpu(&plan);
+    let tight = Machine::of_memory(740_000);
+    // Two planes of two bytes for each of 2 × 144 neurons.
+    let tokens = plan.tokens.count().used * 4 * 2 * LAYERS * D_MLP;
+    assert!(tokens > tight.memory, "{tokens} bytes of tokens fit");
+    assert_same(&on(&tight, &plan), &want, 2e-4);
+    let none = Machine::of_memory(100_000);
+    let error = run_on_device(&plan, &none, &mut Control::default()).expect_err("no room");
+    assert!(error.problem.contains("GiB"), "{error}");
+}
+
+#[test]
+fn bf16_is_near_and_orthogonal_rotations_run() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| {
+        spec.models.family.truncate(2);
+        spec.correlation.precision = Precision::Bf16;
+        spec.correlation.baseline.kind = BaselineKind::Orthogonal;
+    });
+    let (got, want) = (on(machine(), &plan).reference, on_cpu(&plan).reference);
+    // The forward pass is bf16 here too, which the CPU's is not.
+    for column in [Column::MaxCorr, Column::MeanBaseline, Column::Mean] {
+        let tolerance = Tolerance { absolute: 0.05, relative: 0.05 };
+        let (got, want) = (got.table.column(column), want.table.column(column));
+        assert_close(column.name(), got.iter().copied(), want, tolerance);
+    }
+}
+
+#[test]
+fn a_run_on_a_device_can_be_stopped() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    let mut control = Control::default();
+    control.stop.store(true, Ordering::Relaxed);
+    let error = run_on_device(&plan, machine(), &mut control).expect_err("stopped");
+    assert!(error.problem.contains("interrupted"), "{error}");
+}
+
+#[test]
+fn without_a_card_the_program_says_so() {
+    if card().is_some() {
+        eprintln!("skipped: there is a card");
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let demanded = program(folder.path(), &["run", "tiny.yaml", "--device", "cuda"]);
+    assert_eq!(demanded.status.code(), Some(2), "{}", stderr(&demanded));
+    assert!(stderr(&demanded).contains("libcuda was not found"), "{}", stderr(&demanded));
+    assert!(!folder.path().join("runs/tiny").exists(), "nothing half-written");
+    let left = program(folder.path(), &["run", "tiny.yaml"]);
+    assert!(left.status.success(), "{}", stderr(&left));
+    let said = stderr(&left);
+    assert_eq!(said.matches("device: cpu (there is no NVIDIA driver").count(), 1, "{said}");
+    let shard = ["run", "tiny.yaml", "--device", "cuda", "--shard", "1/2"];
+    let refused = program(folder.path(), &shard);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("done by the CPU alone"), "{}", stderr(&refused));
+}
