@@ -31,15 +31,37 @@ __device__ inline u32 place(int row, int piece) {
     return row * 64 + ((piece ^ ((row >> 1) & 3)) << 4);
 }
 
-// Starts copying values [row0.., k0..] of an operand; beyond its ends come zeros.
-__device__ inline void fetch(u32 slab, const Operand &x, const u16 *values, int row0, int k0, int k) {
-    for (int i = threadIdx.x; i < TILE * 4; i += THREADS) {
-        int row = i >> 2, piece = i & 3, at = k0 + piece * 8;
-        int left = (k - at) * 2;
-        int bytes = row0 + row < x.rows ? (left < 0 ? 0 : left > 16 ? 16 : left) : 0;
-        const u16 *from = bytes > 0 ? values + (u64)(row0 + row) * x.ld + at : x.values;
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slab + place(row, piece)),
-                     "l"(__cvta_generic_to_global(from)), "r"(bytes));
+// The pieces of an operand that a thread copies: one of each of two rows.
+struct Pieces {
+    const u16 *from[2];
+    u32 to[2];
+    int bytes[2];  // 0 where the row lies beyond the operand
+};
+
+__device__ inline Pieces pieces_of(const Operand &x, int row0) {
+    Pieces pieces;
+    int piece = threadIdx.x & 3;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int row = (threadIdx.x >> 2) + i * 64;
+        bool inside = row0 + row < x.rows;
+        pieces.from[i] = (const u16 *)__cvta_generic_to_global(x.values + (inside ? (u64)(row0 + row) * x.ld : 0));
+        pieces.from[i] += piece * 8;
+        pieces.to[i] = place(row, piece);
+        pieces.bytes[i] = inside ? 16 : 0;
+    }
+    return pieces;
+}
+
+// Starts copying them, `offset` values further on; `left` bytes of k are left there, and
+// beyond the ends of an operand come zeros.
+__device__ inline void fetch(u32 slab, const Pieces &pieces, u64 offset, int left) {
+    left = left < 0 ? 0 : left;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int bytes = left < pieces.bytes[i] ? left : pieces.bytes[i];
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(slab + pieces.to[i]),
+                     "l"(pieces.from[i] + offset), "r"(bytes));
     }
 }
 
@@ -102,13 +124,17 @@ __device__ void multiply(const Operand &x, const Operand &y, int row0, int col0,
         for (int j = 0; j < 4; j++)
             #pragma unroll
             for (int v = 0; v < 4; v++) acc.at[i][j][v] = 0.0f;
-    int slabs = (k + SLAB - 1) / SLAB, steps = slabs * terms;
+    int steps = (k + SLAB - 1) / SLAB * terms, k0 = 0, term = 0;
+    Pieces of_x = pieces_of(x, row0), of_y = pieces_of(y, col0);
+    // Steps are started in order: slab by slab, and that for each term.
     auto start = [&](int step) {
         if (step < steps) {
-            int term = step / slabs, k0 = (step - term * slabs) * SLAB;
             u32 stage = shared + (step % STAGES) * 2 * SLAB_BYTES;
-            fetch(stage, x, x.values + (term == 2 ? x.plane : 0), row0, k0, k);
-            fetch(stage + SLAB_BYTES, y, y.values + (term == 1 ? y.plane : 0), col0, k0, k);
+            int left = (k - k0 - (threadIdx.x & 3) * 8) * 2;
+            fetch(stage, of_x, k0 + (term == 2 ? x.plane : 0), left);
+            fetch(stage + SLAB_BYTES, of_y, k0 + (term == 1 ? y.plane : 0), left);
+            k0 += SLAB;
+            if (k0 >= k) k0 = 0, term++;
         }
         // A group even when it is empty, so that the count of groups is that of steps.
         asm volatile("cp.async.commit_group;");

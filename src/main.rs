@@ -155,7 +155,10 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
 
 fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> {
     let floors = floors.map(hostbench::read_floors).transpose()?.unwrap_or_default();
-    let bench = HostBench::measure();
+    let mut bench = HostBench::measure();
+    if let Some(no_card) = bench.measure_card()? {
+        eprintln!("no card is measured: {}", no_card.problem);
+    }
     show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() });
     if study {
         for precision in [Precision::F32, Precision::Bf16] {

@@ -6,6 +6,8 @@ mod elementwise;
 mod machine;
 mod mutations;
 mod products;
+mod roofline;
+mod stub;
 mod twin;
 
 use std::ops::Deref;

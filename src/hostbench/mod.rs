@@ -2,6 +2,8 @@
 //! products and of its forward pass, as fractions of the fastest that its
 //! innermost loop runs on all cores when everything lies in the nearest cache.
 
+pub mod device;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -11,6 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::backend::device::cuda::Cuda;
 use crate::backend::kernel::Kernel;
 use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::View;
@@ -74,6 +77,20 @@ impl HostBench {
             }
         }
         Self { threads: rayon::current_num_threads(), rates }
+    }
+
+    /// Measures the first card too, if there is one; says so if not.
+    ///
+    /// # Errors
+    /// If the card fails.
+    pub fn measure_card(&mut self) -> Result<Option<Error>> {
+        match Cuda::open() {
+            Ok(card) => {
+                self.rates.extend(device::measure(&card, device::SHAPE)?);
+                Ok(None)
+            }
+            Err(error) => Ok(Some(error)),
+        }
     }
 
     /// What lies below a floor, one line each.

@@ -1,0 +1,61 @@
+//! Rates of a device's products, as fractions of its plainest one.
+
+use std::time::Instant;
+
+use super::{RUNS, Rate};
+use crate::backend::device::array::{Array, Form, Halves};
+use crate::backend::device::ops::{self, Into, Side};
+use crate::backend::device::{Device, Number};
+use crate::error::Result;
+
+/// Neurons of either side, and tokens.
+pub const SHAPE: (usize, usize) = (8192, 8192);
+
+/// Measures products of `neurons` by `neurons` over so many tokens: sums that are
+/// written; the same from pairs of f16, in three products; sums that are judged where
+/// they are made; symmetric ones. Operations are those that a plain product needs.
+///
+/// # Errors
+/// If the device fails.
+pub fn measure<D: Device>(device: &D, (neurons, tokens): (usize, usize)) -> Result<Vec<Rate>> {
+    let operations = 2.0 * (neurons * neurons) as f64 * tokens as f64;
+    let value = |row: usize, col: usize| ((row * 31 + col * 17) % 97) as f32 / 97.0 - 0.5;
+    let make =
+        |twice| Halves::of(device, (neurons, tokens), Form { number: Number::F16, twice }, value);
+    let (plain, pairs) = (make(false)?, make(true)?);
+    let mut c = Array::zeros(device, neurons * neurons)?;
+    let one = Array::of(device, &vec![1.0; neurons])?;
+    let side = Side { sum: &one, inverse: &one, at: 0 };
+    let mut into = |x: &Halves<D>| {
+        let into = Into { values: &mut c, at: 0, ld: neurons, add: true };
+        ops::product(device, (&x.all(), &x.all(), tokens), into, None)?;
+        c.read(device, 0..1).map(drop)
+    };
+    let peak = operations / best(|| into(&plain))?;
+    let paired = operations / best(|| into(&pairs))?;
+    let fused = operations
+        / best(|| {
+            let operands = (&plain.all(), &plain.all(), tokens);
+            ops::correlate(device, operands, (&side, &side), tokens as f64, 1).map(drop)
+        })?;
+    let gram = operations
+        / best(|| {
+            ops::gram(device, &plain.all(), tokens, &mut c, 0)?;
+            c.read(device, 0..1).map(drop)
+        })?;
+    let named = [("product", peak), ("pairs", paired), ("fused", fused), ("gram", gram)];
+    Ok(named.map(|(what, rate)| of(what, rate, peak)).to_vec())
+}
+
+fn of(what: &'static str, rate: f64, peak: f64) -> Rate {
+    Rate { kernel: "cuda f16", what, gflops: rate / 1e9, of_peak: rate / peak }
+}
+
+/// Seconds of the fastest of several runs, the first of which loads the kernel.
+fn best(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut once = || {
+        let start = Instant::now();
+        run().map(|()| start.elapsed().as_secs_f64())
+    };
+    (0..RUNS).try_fold(f64::INFINITY, |best, _| Ok(once()?.min(best)))
+}

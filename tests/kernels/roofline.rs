@@ -1,0 +1,53 @@
+//! What kernels move and compute, counted by the machine: the part of speed that can be
+//! proved without a card.
+
+use universal_neurons::backend::device::array::{Array, Halves};
+use universal_neurons::backend::device::ops::{self, Into, Side};
+use universal_neurons::hostbench::device;
+
+use super::FORMS;
+use crate::ptx_vm::Machine;
+use crate::ptx_vm::launch::Counts;
+
+/// Counts of one tile of 128 by 128 over so many tokens, written or judged.
+fn tile(tokens: usize, judged: bool) -> Counts {
+    let machine = Machine::new();
+    let value = |row: usize, col: usize| (row + col) as f32 / 300.0;
+    let x = Halves::of(&machine, (128, tokens), FORMS[0], value).unwrap();
+    let one = Array::of(&machine, &vec![1.0; 128]).unwrap();
+    let side = Side { sum: &one, inverse: &one, at: 0 };
+    let mut c = Array::new(&machine, 128 * 128).unwrap();
+    if judged {
+        ops::correlate(&machine, (&x.all(), &x.all(), tokens), (&side, &side), 1.0, 1).unwrap();
+    } else {
+        let into = Into { values: &mut c, at: 0, ld: 128, add: false };
+        ops::product(&machine, (&x.all(), &x.all(), tokens), into, None).unwrap();
+    }
+    *machine.counts.lock().unwrap()
+}
+
+#[test]
+fn products_meet_no_bank_twice_and_read_what_they_must() {
+    let (few, many) = (tile(128, false), tile(256, false));
+    println!("128 x 128 tile, 128 tokens: {few:?}\n256 tokens: {many:?}");
+    assert_eq!(few.shared, few.shared_turns, "shared memory without conflicts");
+    // A tensor instruction is 16 x 8 x 16.
+    assert_eq!(many.mma, 128 * 128 * 256 / (16 * 8 * 16));
+    assert_eq!(many.global_read - few.global_read, 2 * 128 * 128 * 2, "each value once");
+    assert_eq!(few.global_written, 128 * 128 * 4);
+    let per_mma = (many.instructions - few.instructions) as f64 / (many.mma - few.mma) as f64;
+    println!("{per_mma:.2} instructions for each mma in the loop");
+    assert!(per_mma < 5.0, "{per_mma}");
+    let judged = tile(256, true);
+    println!("256 tokens, judged: {judged:?}");
+    assert!(judged.global_written < many.global_written / 10, "no matrix is written");
+}
+
+#[test]
+fn rates_of_a_device_are_fractions_of_its_product() {
+    let rates = device::measure(&Machine::new(), (130, 40)).unwrap();
+    let names: Vec<&str> = rates.iter().map(|rate| rate.what).collect();
+    assert_eq!(names, ["product", "pairs", "fused", "gram"]);
+    assert_eq!(rates[0].of_peak, 1.0);
+    assert!(rates.iter().all(|rate| rate.gflops > 0.0));
+}
