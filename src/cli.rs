@@ -116,6 +116,10 @@ pub struct RunOptions {
     /// What multiplies [default: what the experiment says, or else `auto`].
     #[arg(long, value_enum, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
+    /// Take the universal neurons from this run's folder, where an experiment needs
+    /// them, instead of finding them first.
+    #[arg(long, value_name = "FOLDER")]
+    pub universal: Option<PathBuf>,
     /// Tell what the run would cost, and do not run.
     #[arg(long)]
     pub dry_run: bool,

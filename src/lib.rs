@@ -22,6 +22,7 @@ pub mod corpus;
 pub mod correlation;
 pub mod error;
 pub mod estimate;
+pub mod families;
 pub mod findings;
 pub mod hostbench;
 pub mod hub;

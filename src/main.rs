@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use clap::Parser;
 use universal_neurons::checkpoint::Checkpoints;
-use universal_neurons::claims::evidence::{DATA, DeskRun};
+use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
-use universal_neurons::findings::Outcome;
+use universal_neurons::findings::{Outcome, Universal};
 use universal_neurons::hostbench::{self, HostBench, StudyTime};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::run::Control;
-use universal_neurons::spec::{Precision, Spec, schema::schema};
+use universal_neurons::spec::{ExperimentKind, Precision, Spec, schema::schema};
 use universal_neurons::store::{RunDirectory, write_whole};
 use universal_neurons::{hub, report, run};
 
@@ -72,6 +72,9 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         checkpoints: checkpoints(&plan, &out, options),
         resume: options.resume,
     };
+    if plan.spec.kind != ExperimentKind::Universality {
+        return run_kind(&plan, options, &out, &mut control);
+    }
     if let Some(shard) = options.shard {
         run::refuse_device(&control, "--shard")?;
         let path = run::run_shard(&plan, shard, &mut control)?;
@@ -82,6 +85,25 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let directory = RunDirectory::begin(&out)?;
     let outcome = run::run(&plan, &mut control)?;
     publish(&plan, &outcome, directory)
+}
+
+/// Runs an experiment of another kind.
+fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control) -> Result<()> {
+    if options.shard.is_some() || control.checkpoints.is_some() {
+        let problem = "shares and checkpoints are for `kind: universality`";
+        return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, "leave them out"));
+    }
+    let universal = |folder: &PathBuf| {
+        let evidence = Evidence::of_run(folder, plan.reference().layout())?;
+        Ok(Universal::above(&evidence.table, plan.spec.correlation.threshold))
+    };
+    let universal = options.universal.as_ref().map(universal).transpose()?;
+    let directory = RunDirectory::begin(out)?;
+    let figures = run::run_kind(plan, universal, control)?;
+    let folder = report::files::write_figures(plan, &figures, directory)?;
+    show(&report::terminal::figures(&plan.spec, &figures));
+    show(&format!("tables in {}\n", folder.display()));
+    Ok(())
 }
 
 fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> Result<()> {
@@ -177,7 +199,15 @@ fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
         let plan = Plan::make(Spec::load(DEFAULT_SPEC.as_ref())?)?;
         let stop = Arc::clone(&stop);
         let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
-        Ok(Evidence::of_findings(&run::run(&plan, &mut control)?.reference, shape))
+        let findings = run::run(&plan, &mut control)?.reference;
+        let universal = Universal::of(&findings, plan.spec.correlation.threshold);
+        let mut evidence = Evidence::of_findings(&findings, shape);
+        for (_, spec) in EXPERIMENTS {
+            let plan = Plan::make(Spec::load(spec.as_ref())?)?;
+            let figures = run::run_kind(&plan, Some(universal.clone()), &mut control)?;
+            evidence = evidence.with(&figures);
+        }
+        Ok(evidence)
     })
 }
 

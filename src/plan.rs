@@ -93,6 +93,30 @@ impl Plan {
         &self.models[self.judged[0]]
     }
 
+    /// Labels of the samples, in the order in which they first come.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<String> = Vec::new();
+        for sample in &self.samples {
+            if !labels.contains(&sample.domain) {
+                labels.push(sample.domain.clone());
+            }
+        }
+        labels
+    }
+
+    /// The text of every token of the reference's vocabulary, leading space included.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be read.
+    pub fn vocabulary(&self) -> Result<Vec<String>> {
+        let reference = self.reference();
+        let path = reference.folder.join("tokenizer.json");
+        let d_vocab = reference.config.d_vocab;
+        let tokenizer = tokens::load_tokenizer(&path, d_vocab)?;
+        let text = |id| tokenizer.decode(&[id], false).unwrap_or_default();
+        Ok((0..d_vocab as u32).map(text).collect())
+    }
+
     /// Indices of a judged model's partners in the family, in its order.
     pub fn partners(&self, judged: usize) -> impl Iterator<Item = usize> + Clone {
         (0..self.models.len()).filter(move |&i| i != judged)

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use universal_neurons::claims::evidence::{DATA, DeskRun};
+use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
 use universal_neurons::claims::{
     Claim, Entry, Evidence, Evidences, Judgement, Ledger, Tier, registry,
 };
@@ -58,8 +58,9 @@ fn test_name(claim: &Claim, judgement: &Judgement) -> String {
 }
 
 fn reason_to_ignore(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Option<String> {
-    let missing = |model: &String| evidences.missing(judgement.tier, model);
-    claim.measure.awaits().map(String::from).or_else(|| judgement.models.iter().find_map(missing))
+    let experiment = claim.measure.experiment();
+    let missing = |model: &String| evidences.missing(judgement.tier, model, experiment);
+    claim.measure.awaits().or_else(|| judgement.models.iter().find_map(missing))
 }
 
 fn trial(claim: &Claim, judgement: &Judgement, evidences: &Arc<Evidences>) -> Trial {
@@ -117,13 +118,20 @@ fn desk_folder() -> Result<PathBuf> {
     let lock = File::create(root.join("desk.lock")).expect("the target folder is writable");
     lock.lock().expect("the lock can be taken");
     if !folder.join("provenance.json").exists() || is_older_than_experiments(&folder) {
-        let out = folder.to_str().expect("UTF-8");
-        let mut command = Command::new(PROGRAM);
-        let status = command.current_dir(ROOT).args(["run", "--quiet", "--out", out]).output();
-        let output = status.expect("the program starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        run_program(&[], &folder);
+        for (name, spec) in EXPERIMENTS {
+            let universal = folder.to_str().expect("UTF-8");
+            run_program(&[spec, "--universal", universal], &folder.join(name));
+        }
     }
     Ok(folder)
+}
+
+fn run_program(arguments: &[&str], out: &Path) {
+    let mut command = Command::new(PROGRAM);
+    command.current_dir(ROOT).arg("run").args(arguments).arg("--quiet").arg("--out").arg(out);
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Whether a model, the corpus or the spec was changed after the run.
@@ -133,6 +141,12 @@ fn is_older_than_experiments(folder: &Path) -> bool {
     let experiments = Path::new(ROOT).join("experiments");
     let weights = ["a", "b", "c", "d", "e"]
         .map(|m| experiments.join("desk").join(m).join("model.safetensors"));
-    let others = ["desk-universality.yaml", "desk/corpus.jsonl"].map(|f| experiments.join(f));
-    weights.iter().chain(&others).any(|path| modified(path).map_or(true, |time| time > run))
+    let others = ["desk-universality.yaml", "desk/corpus.jsonl", "families/token-tests.yaml"];
+    let others = others.map(|f| experiments.join(f));
+    let specs = EXPERIMENTS.map(|(_, spec)| Path::new(ROOT).join(spec));
+    weights
+        .iter()
+        .chain(&others)
+        .chain(&specs)
+        .any(|path| modified(path).map_or(true, |time| time > run))
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod desk;
 mod device;
+mod experiments;
 mod fetch;
 mod golden;
 mod kernels;

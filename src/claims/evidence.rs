@@ -10,7 +10,7 @@ use super::claim::Tier;
 use super::sheet::Sheet;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::findings::Findings;
+use crate::findings::{FigureFile, Figures, Findings, Named};
 use crate::table::{Column, NeuronId, Table};
 
 /// The environment variable that names the folder with the authors' files.
@@ -33,14 +33,21 @@ pub struct Evidence {
     pub older: Option<Sheet>,
     /// The table of neurons of small kurtosis, where there is one.
     pub subgaussian: Option<Sheet>,
+    /// Figures of other experiments with the model.
+    pub figures: Named,
 }
+
+/// Experiments of other kinds than universality whose figures claims are about, and
+/// their specs for the bundled models.
+pub const EXPERIMENTS: [(&str, &str); 1] = [("families", "experiments/families.yaml")];
 
 impl Evidence {
     fn new(shape: Layout, table: Table, whole: bool) -> Self {
         let complete = |row: usize| Column::ALL.iter().all(|c| table.column(*c)[row].is_finite());
         let rows = (0..table.ids.len()).filter(|&row| !complete(row));
         let incomplete = rows.map(|row| table.ids[row]).collect();
-        Self { shape, table, whole, incomplete, depth: None, older: None, subgaussian: None }
+        let (depth, older, subgaussian, figures) = (None, None, None, Named::new());
+        Self { shape, table, whole, incomplete, depth, older, subgaussian, figures }
     }
 
     /// Evidence of a run that has just ended.
@@ -49,7 +56,15 @@ impl Evidence {
         Self { depth, ..Self::new(shape, findings.table.clone(), true) }
     }
 
-    /// Evidence of a run's folder.
+    /// Adds the figures of another experiment.
+    #[must_use]
+    pub fn with(mut self, figures: &Figures) -> Self {
+        self.figures.extend(figures.named.clone());
+        self
+    }
+
+    /// Evidence of a run's folder, and of runs of other experiments in folders beside
+    /// its tables that are called like them.
     ///
     /// # Errors
     /// If its tables are damaged.
@@ -65,8 +80,25 @@ impl Evidence {
         let summary: Summary = serde_json::from_str(&text).map_err(|e| {
             Error::new(Kind::Evidence, path.display(), e, "run the experiment again")
         })?;
-        Ok(Self { depth: Some(summary.depth), ..Self::new(shape, sheet.into_table(), true) })
+        let mut figures = Named::new();
+        for (name, _) in EXPERIMENTS {
+            figures.extend(read_figures(&folder.join(name).join("figures.json"))?);
+        }
+        let depth = Some(summary.depth);
+        Ok(Self { depth, figures, ..Self::new(shape, sheet.into_table(), true) })
     }
+}
+
+/// Figures of an experiment's folder; none where there is no such folder.
+fn read_figures(path: &Path) -> Result<Named> {
+    if !path.exists() {
+        return Ok(Named::new());
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::io(Kind::Evidence, path, "read the figures", &e))?;
+    let file: FigureFile = serde_json::from_str(&text)
+        .map_err(|e| Error::new(Kind::Evidence, path.display(), e, "run the experiment again"))?;
+    Ok(file.named())
 }
 
 /// Header of the universal tables and of `neurons.csv`.
@@ -155,14 +187,20 @@ impl Evidences {
         self.shapes.get(model).copied()
     }
 
-    /// Why there is no evidence, found without reading any; None if there is some.
-    pub fn missing(&self, tier: Tier, model: &str) -> Option<String> {
+    /// Why there is no evidence, of an experiment if one is named, found without reading
+    /// any; None if there is some.
+    pub fn missing(&self, tier: Tier, model: &str, experiment: Option<&str>) -> Option<String> {
+        let place = self.place(tier, model);
         let here = match tier {
             Tier::Desk => self.desk.is_some(),
-            _ => self.place(tier, model).is_some(),
+            _ => place.is_some(),
         };
         if here {
-            return None;
+            // The bundled models' experiments are run when they are asked for.
+            let folder = place.filter(|_| tier == Tier::Weights)?.join(experiment?);
+            let problem =
+                format!("no run of the `{}` experiment at {}", experiment?, folder.display());
+            return (!folder.exists()).then_some(problem);
         }
         Some(match (tier, &self.data) {
             (Tier::Desk, _) => "the bundled models are not here: run this in a checkout".into(),
@@ -216,7 +254,7 @@ impl Evidences {
         let Some(shape) = self.shape(model) else {
             return Ok(Err(format!("expected/models.yaml does not know {model}")));
         };
-        if let Some(reason) = self.missing(tier, model) {
+        if let Some(reason) = self.missing(tier, model, None) {
             return Ok(Err(reason));
         }
         let place = self.place(tier, model).unwrap_or_default();

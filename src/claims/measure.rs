@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::evidence::Evidence;
+use super::evidence::{EXPERIMENTS, Evidence};
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
@@ -145,29 +146,42 @@ pub enum Quantity {
 pub type Taken = Result<Vec<f64>, String>;
 
 impl Measure {
-    /// Why the quantity cannot be taken by this version, if it cannot.
-    pub fn awaits(&self) -> Option<&'static str> {
+    /// The experiment among whose figures the quantity is, if it is not taken from tables.
+    pub fn experiment(&self) -> Option<&'static str> {
         use Quantity as Q;
-        let experiment = match self.name {
+        Some(match self.name {
             Q::UnigramByLayer
             | Q::AlphabetLetters
             | Q::PreviousTokenDepth
             | Q::PositionDepth
             | Q::SyntaxDepth
             | Q::ContextNeurons
-            | Q::NearestNeighbourGap => "awaits the `families` experiment",
-            Q::EntropyCosine | Q::EntropyRanks | Q::EntropyEffect => {
-                "awaits the `entropy` experiment"
-            }
-            Q::BosNorm | Q::Deactivation => "awaits the `attention` experiment",
-            Q::SuppressionFires | Q::AblationEffect => "awaits the `ablation` experiment",
-            Q::SelfMatch | Q::SplitHalf => "awaits the `split-half` experiment",
-            Q::PerturbedMatch => "awaits the `perturbed` experiment",
-            Q::RareTokens => "awaits the `published` experiment on the original weights",
-            Q::TrainingTrend => "awaits the `dynamics` experiment",
+            | Q::NearestNeighbourGap => "families",
+            Q::EntropyCosine | Q::EntropyRanks | Q::EntropyEffect => "entropy",
+            Q::BosNorm | Q::Deactivation => "attention",
+            Q::SuppressionFires => "prediction",
+            Q::AblationEffect => "ablation",
+            Q::SelfMatch | Q::SplitHalf => "split-half",
+            Q::PerturbedMatch => "perturbed",
+            Q::RareTokens => "published",
+            Q::TrainingTrend => "dynamics",
             _ => return None,
-        };
-        Some(experiment)
+        })
+    }
+
+    /// Why the quantity cannot be taken by this version, if it cannot.
+    pub fn awaits(&self) -> Option<String> {
+        let experiment = self.experiment()?;
+        let known = EXPERIMENTS.iter().any(|(name, _)| *name == experiment);
+        (!known).then(|| format!("awaits the `{experiment}` experiment"))
+    }
+
+    /// The figure of that experiment, which has the quantity's name.
+    fn figure(&self, evidence: &Evidence) -> Taken {
+        let experiment = self.experiment().ok_or("is about several models")?;
+        let name = self.name.to_possible_value().map(|v| v.get_name().to_owned());
+        let found = evidence.figures.get(&name.unwrap_or_default()).cloned();
+        found.ok_or_else(|| format!("no run of the `{experiment}` experiment is here"))
     }
 
     /// Takes the measure from the evidence about one model or several.
@@ -258,7 +272,7 @@ impl View<'_> {
             Q::PredictionOnset => self.prediction_onset(),
             Q::SuppressionLateGap => self.suppression_late_gap(),
             Q::ActiveCosine => self.active_cosine(),
-            _ => Err(self.measure.awaits().unwrap_or("is about several models").into()),
+            _ => self.measure.figure(self.e),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Findings: what a run says, drawn from its sums and ready to be shown or judged.
 
+mod figures;
 mod summary;
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::spec::SparsityKind;
 use crate::stats::{ActivationSums, Moments, WeightStatistics};
 use crate::table::{NeuronId, Table, published_row};
 
+pub use figures::{FigureFile, Figures, Named, SCHEMA, TextTable};
 pub use summary::{Published, Share, Signature, Summary, Timing, Top};
 
 /// Everything a universality run found.
@@ -54,6 +56,23 @@ impl Partner {
             histogram: pair.histogram.clone(),
             top: (0..pair.neurons()).map(|i| pair.top(i).take(most).map(named).collect()).collect(),
         }
+    }
+}
+
+/// Which neurons are universal, counted over all layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Universal(pub Vec<bool>);
+
+impl Universal {
+    /// Those whose excess lies above a threshold.
+    pub fn of(findings: &Findings, threshold: f64) -> Self {
+        Self::above(&findings.table, threshold)
+    }
+
+    /// The same of a table of all neurons, in the order of neurons.
+    pub fn above(table: &Table, threshold: f64) -> Self {
+        let excess = table.column(crate::table::Column::ExcessCorr);
+        Self(excess.iter().map(|&e| e > threshold).collect())
     }
 }
 

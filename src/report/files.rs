@@ -6,9 +6,10 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::backend::kernel::cpu;
 use crate::correlation::CHUNK;
 use crate::error::Result;
-use crate::findings::{Extra, Findings, Outcome, Partner};
+use crate::findings::{Extra, FigureFile, Figures, Findings, Outcome, Partner};
 use crate::plan::Plan;
 use crate::spec::Spec;
 use crate::store::{MARK, RunDirectory, folder_of};
@@ -24,7 +25,25 @@ pub fn write(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<
     for findings in &outcome.also {
         write_one(findings, &format!("-{}", findings.summary.reference), &directory)?;
     }
-    directory.write_json(MARK, &Provenance::of(plan, outcome))?;
+    directory.write_json(MARK, &Provenance::of(plan, &outcome.device))?;
+    directory.commit()
+}
+
+/// Writes what an experiment of another kind than universality found.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn write_figures(plan: &Plan, figures: &Figures, directory: RunDirectory) -> Result<PathBuf> {
+    directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, figures))?;
+    for table in &figures.tables {
+        directory.write(&format!("{}.csv", table.name), |out| {
+            let mut csv = csv::Writer::from_writer(out);
+            csv.write_record(&table.header)?;
+            table.rows.iter().try_for_each(|row| csv.write_record(row))?;
+            csv.flush()
+        })?;
+    }
+    directory.write_json(MARK, &Provenance::of(plan, &cpu(plan.spec.correlation.precision)))?;
     directory.commit()
 }
 
@@ -120,7 +139,7 @@ struct ModelProvenance<'a> {
 }
 
 impl<'a> Provenance<'a> {
-    fn of(plan: &'a Plan, outcome: &'a Outcome) -> Self {
+    fn of(plan: &'a Plan, device: &'a str) -> Self {
         let model = |m: &'a crate::plan::PlannedModel| ModelProvenance {
             name: &m.name,
             folder: &m.folder,
@@ -137,7 +156,7 @@ impl<'a> Provenance<'a> {
             corpus_sha256: &plan.corpus_digest,
             tokens_sha256: plan.tokens_digest(),
             tokens_per_chunk: CHUNK,
-            device: &outcome.device,
+            device,
             threads: rayon::current_num_threads(),
         }
     }

@@ -3,13 +3,29 @@
 use std::fmt::{self, Write};
 
 use crate::correlation::Screening;
-use crate::findings::{Findings, Outcome, Share, Signature, Summary};
+use crate::findings::{Figures, Findings, Outcome, Share, Signature, Summary};
+use crate::spec::Spec;
 
 /// The summary as text.
 pub fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write(&mut text, &outcome.reference.summary, &outcome.also);
+    text
+}
+
+/// What an experiment of another kind than universality found, as text.
+pub fn figures(spec: &Spec, figures: &Figures) -> String {
+    let mut text = format!("{}: {}\n", spec.name, spec.question);
+    figures.lines.iter().for_each(|line| {
+        text.push_str(line);
+        text.push('\n');
+    });
+    text.push_str("\nfigures\n");
+    for (name, values) in &figures.named {
+        let values: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
+        text.push_str(&format!("  {name:<24} {}\n", values.join(" ")));
+    }
     text
 }
 

@@ -1,6 +1,6 @@
 //! What a run keeps of the tokens that have gone by.
 
-use crate::backend::kernel::Kernel;
+use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
@@ -143,7 +143,7 @@ pub fn draw<'a>(
     let mut findings = judged.map(draw);
     let reference = findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"))?;
     let also = findings.collect::<Result<_>>()?;
-    Ok(Outcome { reference, also, device: cpu(plan) })
+    Ok(Outcome { reference, also, device: cpu(plan.spec.correlation.precision) })
 }
 
 impl Sums<Correlator> {
@@ -175,10 +175,4 @@ impl<C: Comparison> State for Sums<C> {
         }
         self.comparison.parts(visit)
     }
-}
-
-/// The processor, and the instructions that products are made of.
-fn cpu(plan: &Plan) -> String {
-    let kernel = Kernel::best(plan.spec.correlation.precision).name;
-    format!("cpu ({}, {kernel})", std::env::consts::ARCH)
 }

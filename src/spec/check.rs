@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::{Spec, VERSION};
+use super::{ExperimentKind, Spec, VERSION};
 
 /// Key path, problem, remedy.
 type Finding = (String, String, &'static str);
@@ -17,6 +17,7 @@ pub fn check(spec: &Spec) -> Result<(), Finding> {
     check_models(spec)?;
     check_corpus(spec)?;
     check_correlation(spec)?;
+    check_kind(spec)?;
     within("batch.tokens", spec.batch.tokens, 1, 1 << 24)?;
     match spec.batch.memory_gib {
         Some(gib) if !(gib.is_finite() && gib > 0.0) => {
@@ -143,6 +144,31 @@ fn check_correlation(spec: &Spec) -> Result<(), Finding> {
             let problem = format!("{threshold} is out of range, expected -1 to 1");
             return finding(key, problem, "the paper's threshold is 0.5");
         }
+    }
+    Ok(())
+}
+
+/// Sections belong to the kinds that read them.
+fn check_kind(spec: &Spec) -> Result<(), Finding> {
+    use ExperimentKind as K;
+    let sections = [("families", K::Families, spec.families.is_some(), true)];
+    for (key, kind, given, needed) in sections {
+        if given && spec.kind != kind {
+            let problem = format!("belongs to `kind: {key}`");
+            return finding(key, problem, "leave it out, or change the kind");
+        }
+        if needed && !given && spec.kind == kind {
+            let problem = format!("`kind: {key}` needs a section `{key}`");
+            return finding("kind", problem, "see experiments/ for an example");
+        }
+    }
+    if let Some(families) = &spec.families {
+        let share = families.explained;
+        if !(0.0..=1.0).contains(&share) {
+            let problem = format!("{share} is out of range, expected 0 to 1");
+            return finding("families.explained", problem, "the paper's notebook uses 0.37");
+        }
+        within("families.support", families.support, 1, usize::MAX)?;
     }
     Ok(())
 }

@@ -105,8 +105,10 @@ impl Source {
                 *path = folder.join(&path).to_string_lossy().into_owned();
             }
         };
-        if let Some(Value::Mapping(corpus)) = self.content.get_mut("corpus") {
-            resolve(corpus);
+        for section in ["corpus", "families"] {
+            if let Some(Value::Mapping(section)) = self.content.get_mut(section) {
+                resolve(section);
+            }
         }
         let family = self.content.get_mut("models").and_then(|models| models.get_mut("family"));
         let models = family.and_then(Value::as_sequence_mut).into_iter().flatten();

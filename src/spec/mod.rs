@@ -5,12 +5,15 @@
 //! Every field that can alter a number is here or in the run's provenance.
 
 mod check;
+mod kinds;
 pub mod load;
 pub mod position;
 pub mod schema;
 mod suggest;
 
 use std::path::PathBuf;
+
+pub use kinds::{Ablation, Attention, Entropy, Families, Perturbed, Prediction, Replacement};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +43,9 @@ pub struct Spec {
     /// How neurons are compared.
     #[serde(default)]
     pub correlation: Correlation,
+    /// What `kind: families` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub families: Option<Families>,
     /// How a neuron's own statistics are taken.
     #[serde(default)]
     pub statistics: Statistics,
@@ -75,6 +81,8 @@ pub enum DeviceChoice {
 pub enum ExperimentKind {
     /// Correlate every neuron of a reference model with every neuron of its partners.
     Universality,
+    /// Ask which simple properties of tokens explain the neurons of the reference.
+    Families,
 }
 
 /// A reference model and the models it is compared with.

@@ -37,6 +37,44 @@ pub fn weight_statistics(weights: &Weights, config: &Config) -> Vec<WeightStatis
     weights.blocks.iter().flat_map(|block| layer_statistics(block, config, &unembed)).collect()
 }
 
+/// The neuron whose weights are nearest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbour {
+    /// Which, counted over all layers.
+    pub neuron: usize,
+    /// One minus the mean of cos of the input and of the output weights: 0 for a
+    /// duplicate, 1 for orthogonal ones.
+    pub distance: f64,
+}
+
+/// The nearest other neuron of every neuron, over all layers, by directions of input
+/// and output weights.
+pub fn nearest_neighbours(weights: &Weights, config: &Config) -> Vec<Neighbour> {
+    let (d, d_mlp) = (config.d_model, config.d_mlp());
+    let directions = |block: &Block| {
+        let w_in = unit_rows(&transposed(&block.mlp_in.weight, d, d_mlp), d);
+        let w_out = unit_rows(&block.mlp_out.weight, d);
+        let both = w_in.chunks_exact(d).zip(w_out.chunks_exact(d));
+        both.flat_map(|(w_in, w_out)| [w_in, w_out].concat()).collect::<Vec<f32>>()
+    };
+    let all: Vec<f32> = weights.blocks.iter().flat_map(directions).collect();
+    let (width, n) = (2 * d, all.len() / (2 * d));
+    let of_block = |(block, rows): (usize, &[f32])| {
+        let mut cosines = vec![0.0; rows.len() / width * n];
+        let some = View::new(rows, rows.len() / width, width);
+        matmul(some, View::new(&all, n, width).t(), &mut cosines, n);
+        let nearest = |(i, row): (usize, &[f32])| {
+            let own = block * NEURONS + i;
+            let others = row.iter().enumerate().filter(|(j, _)| *j != own);
+            let (neuron, cos) = others
+                .fold((own, f32::MIN), |best, (j, &c)| if c > best.1 { (j, c) } else { best });
+            Neighbour { neuron, distance: 1.0 - f64::from(cos) / 2.0 }
+        };
+        cosines.chunks_exact(n).enumerate().map(nearest).collect::<Vec<_>>()
+    };
+    all.par_chunks(NEURONS * width).enumerate().flat_map(of_block).collect()
+}
+
 /// Neurons handled by one task: their products with the vocabulary are held at once.
 const NEURONS: usize = 256;
 

@@ -50,6 +50,11 @@ type Run = unsafe fn(usize, *const u32, *const u32, *mut f32, *const u32);
 /// Cache lines that a kernel fetches ahead every eight words.
 const LINES_AHEAD: usize = 2;
 
+/// The processor, and the instructions that products of a precision are made of.
+pub fn cpu(precision: Precision) -> String {
+    format!("cpu ({}, {})", std::env::consts::ARCH, Kernel::best(precision).name)
+}
+
 impl Kernel {
     /// The fastest kernel of this processor for a precision.
     pub fn best(precision: Precision) -> Self {

@@ -1,0 +1,135 @@
+//! How much of a neuron's variance a yes-or-no question takes away (eq. 4).
+
+use rayon::prelude::*;
+
+use super::GroupSums;
+use super::tests::TokenTest;
+
+/// Sums by group, and tests over them.
+pub struct Grouped<'a> {
+    /// What the groups are.
+    pub group: Group,
+    /// The sums.
+    pub sums: &'a GroupSums,
+    /// Tests, whose ids are groups.
+    pub tests: &'a [TokenTest],
+}
+
+/// What tokens are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// The token itself.
+    Token,
+    /// The token before it in the same row.
+    PreviousToken,
+    /// Its place in the row.
+    Position,
+    /// The label of its sample.
+    Label,
+}
+
+/// A neuron's best explanation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Explained {
+    /// Place in the list of grouped tests.
+    pub grouped: usize,
+    /// Place among its tests.
+    pub test: usize,
+    /// Reduction in variance.
+    pub reduction: f64,
+    /// Mean where the answer is yes, minus mean where it is no.
+    pub difference: f64,
+    /// Tokens for which it is yes.
+    pub support: f64,
+}
+
+/// `1 − [(1−β) σ²(v|no) + β σ²(v|yes)] / σ²(v)` and the difference of means, from n, Σv
+/// and Σv² over all tokens and over those of a yes. None where v does not vary, or
+/// either answer is given to fewer than `support` tokens.
+pub fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64)> {
+    let no = [all[0] - yes[0], all[1] - yes[1], all[2] - yes[2]];
+    let squares = |[n, sum, square]: [f64; 3]| (square - sum * sum / n).max(0.0);
+    let total = squares(all);
+    let counted = yes[0] >= support && no[0] >= support && total > 1e-12 * all[2].max(1e-300);
+    counted.then(|| (1.0 - (squares(yes) + squares(no)) / total, yes[1] / yes[0] - no[1] / no[0]))
+}
+
+/// The best explanation of each neuron, if any test has the support; and what `see` is
+/// shown of every test: its place, and each neuron's reduction.
+pub fn best_explanations(
+    grouped: &[Grouped],
+    n_neurons: usize,
+    support: usize,
+    mut see: impl FnMut(usize, usize, &[Option<(f64, f64)>]),
+) -> Vec<Option<Explained>> {
+    let mut best: Vec<Option<Explained>> = vec![None; n_neurons];
+    for (g, Grouped { sums, tests, .. }) in grouped.iter().enumerate() {
+        let groups: Vec<usize> = (0..sums.groups()).collect();
+        let n: f64 = groups.iter().map(|&group| sums.tokens(group)).sum();
+        let all = sums.over(&groups);
+        for (t, test) in tests.iter().enumerate() {
+            let support_of: f64 = test.ids.iter().map(|&id| sums.tokens(id)).sum();
+            let one = |(all, yes): (&[f64; 3], &[f64; 3])| {
+                let (all, yes) = ([n, all[0], all[1]], [support_of, yes[0], yes[1]]);
+                reduction(all, yes, support as f64)
+            };
+            let reductions: Vec<_> = all.par_iter().zip(&sums.over(&test.ids)).map(one).collect();
+            see(g, t, &reductions);
+            for (best, found) in best.iter_mut().zip(&reductions) {
+                let Some((reduction, difference)) = *found else { continue };
+                if best.is_none_or(|b| reduction > b.reduction) {
+                    *best = Some(Explained {
+                        grouped: g,
+                        test: t,
+                        reduction,
+                        difference,
+                        support: support_of,
+                    });
+                }
+            }
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Equation 4, word by word.
+    fn twin(v: &[f64], y: &[bool]) -> f64 {
+        let var = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64
+        };
+        let of = |yes: bool| -> Vec<f64> {
+            v.iter().zip(y).filter(|(_, y)| **y == yes).map(|(v, _)| *v).collect()
+        };
+        let beta = of(true).len() as f64 / v.len() as f64;
+        1.0 - ((1.0 - beta) * var(&of(false)) + beta * var(&of(true))) / var(v)
+    }
+
+    proptest! {
+        #[test]
+        fn reduction_is_equation_four(rows in prop::collection::vec((-3.0f64..3.0, any::<bool>()), 4..60)) {
+            let (v, y): (Vec<f64>, Vec<bool>) = rows.into_iter().unzip();
+            let sums = |wanted: &dyn Fn(bool) -> bool| {
+                v.iter().zip(&y).filter(|(_, y)| wanted(**y)).fold([0.0; 3], |[n, s, q], (v, _)| [n + 1.0, s + v, q + v * v])
+            };
+            let (all, yes) = (sums(&|_| true), sums(&|y| y));
+            match reduction(all, yes, 1.0) {
+                Some((got, _)) => prop_assert!((got - twin(&v, &y)).abs() < 1e-9),
+                None => prop_assert!(yes[0] == 0.0 || yes[0] == all[0]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_neuron_that_is_the_test_is_explained_whole() {
+        assert_eq!(reduction([4.0, 2.0, 2.0], [2.0, 2.0, 2.0], 1.0), Some((1.0, 1.0)));
+        assert_eq!(reduction([4.0, 4.0, 4.0], [2.0, 2.0, 2.0], 1.0), None, "never varies");
+        assert_eq!(reduction([4.0, 2.0, 2.0], [2.0, 2.0, 2.0], 3.0), None, "too few");
+    }
+}

@@ -1,0 +1,9 @@
+//! Which simple property of a token explains a neuron best (paper §4.3).
+
+mod explain;
+mod sums;
+mod tests;
+
+pub use explain::{Explained, Group, Grouped, best_explanations, reduction};
+pub use sums::GroupSums;
+pub use tests::{TokenTest, read, unigrams};

@@ -1,0 +1,142 @@
+//! Sums of activations by group of tokens: by token, by previous token, by position, by
+//! label. From them follow all tests that put groups together, so that hundreds of tests
+//! cost little more than one.
+
+use rayon::prelude::*;
+
+/// Neurons that one task adds up.
+const COLUMNS: usize = 256;
+
+/// n, Σv, Σv² and how often v > 0, for every group and neuron.
+#[derive(Debug, Clone)]
+pub struct GroupSums {
+    n_neurons: usize,
+    n: Vec<f64>,
+    /// Blocks of neurons, each `[group][neuron]`.
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    width: usize,
+    /// Σv, Σv², and times that v > 0.
+    sums: Vec<[f64; 3]>,
+}
+
+impl GroupSums {
+    /// No tokens yet.
+    pub fn new(groups: usize, n_neurons: usize) -> Self {
+        let block = |first: usize| {
+            let width = COLUMNS.min(n_neurons - first);
+            Block { width, sums: vec![[0.0; 3]; groups * width] }
+        };
+        let blocks = (0..n_neurons).step_by(COLUMNS).map(block).collect();
+        Self { n_neurons, n: vec![0.0; groups], blocks }
+    }
+
+    /// Adds tokens `[tokens, n_neurons]`, each to its group; those without one are left out.
+    ///
+    /// # Panics
+    /// If a group is none of those there are.
+    pub fn absorb(&mut self, groups: &[Option<usize>], tokens: &[f32]) {
+        groups.iter().flatten().for_each(|&group| self.n[group] += 1.0);
+        let width = self.n_neurons;
+        self.blocks.par_iter_mut().enumerate().for_each(|(i, block)| {
+            for (group, row) in groups.iter().zip(tokens.chunks_exact(width)) {
+                let Some(group) = group else { continue };
+                let row = &row[i * COLUMNS..][..block.width];
+                let sums = &mut block.sums[group * block.width..][..block.width];
+                for (sums, &v) in sums.iter_mut().zip(row) {
+                    let wide = f64::from(v);
+                    sums[0] += wide;
+                    sums[1] += wide * wide;
+                    sums[2] += f64::from(u8::from(v > 0.0));
+                }
+            }
+        });
+    }
+
+    /// Groups.
+    pub fn groups(&self) -> usize {
+        self.n.len()
+    }
+
+    /// Tokens of a group.
+    pub fn tokens(&self, group: usize) -> f64 {
+        self.n[group]
+    }
+
+    /// Σv, Σv² and times that v > 0, of every neuron over some groups.
+    pub fn over(&self, groups: &[usize]) -> Vec<[f64; 3]> {
+        let of_block = |block: &Block| {
+            let mut all = vec![[0.0; 3]; block.width];
+            for group in groups {
+                let sums = &block.sums[group * block.width..][..block.width];
+                for (all, sums) in all.iter_mut().zip(sums) {
+                    all.iter_mut().zip(sums).for_each(|(a, s)| *a += s);
+                }
+            }
+            all
+        };
+        self.blocks.par_iter().flat_map_iter(of_block).collect()
+    }
+
+    /// Bits that firing (v > 0) tells of the group: their mutual information, less
+    /// what as many tokens would show by chance.
+    pub fn information(&self) -> Vec<f64> {
+        let all: Vec<usize> = (0..self.groups()).filter(|&g| self.n[g] > 0.0).collect();
+        let n: f64 = self.n.iter().sum();
+        let chance = (all.len() as f64 - 1.0) / (2.0 * n * std::f64::consts::LN_2);
+        let given = |i: usize| -> f64 {
+            let (block, at) = (&self.blocks[i / COLUMNS], i % COLUMNS);
+            let fires = |g: usize| block.sums[g * block.width + at][2];
+            let total: f64 = all.iter().map(|&g| fires(g)).sum();
+            let within = all.iter().map(|&g| self.n[g] / n * entropy(fires(g) / self.n[g]));
+            entropy(total / n) - within.sum::<f64>() - chance
+        };
+        (0..self.n_neurons).into_par_iter().map(given).collect()
+    }
+}
+
+/// Bits of a coin that falls so.
+fn entropy(p: f64) -> f64 {
+    let term = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
+    term(p) + term(1.0 - p)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_are_their_definition(rows in prop::collection::vec((0usize..5, -2.0f32..2.0, -2.0f32..2.0), 1..40)) {
+            let mut sums = GroupSums::new(5, 2);
+            for part in rows.chunks(7) {
+                let groups: Vec<_> = part.iter().map(|r| (r.0 > 0).then_some(r.0)).collect();
+                let tokens: Vec<f32> = part.iter().flat_map(|r| [r.1, r.2]).collect();
+                sums.absorb(&groups, &tokens);
+            }
+            let wanted = |r: &&(usize, f32, f32)| [2, 4].contains(&r.0);
+            let second: Vec<f64> = rows.iter().filter(wanted).map(|r| f64::from(r.2)).collect();
+            let got = sums.over(&[2, 4])[1];
+            prop_assert!((got[0] - second.iter().sum::<f64>()).abs() < 1e-9);
+            prop_assert!((got[1] - second.iter().map(|v| v * v).sum::<f64>()).abs() < 1e-9);
+            prop_assert_eq!(got[2], second.iter().filter(|v| **v > 0.0).count() as f64);
+            prop_assert_eq!(sums.tokens(0), 0.0);
+        }
+    }
+
+    #[test]
+    fn firing_tells_a_bit_or_nothing() {
+        let mut sums = GroupSums::new(2, 2);
+        // Neuron 0 fires in group 1 alone, neuron 1 in half of each.
+        for i in 0..4000 {
+            let on = |yes: bool| if yes { 1.0 } else { -1.0 };
+            sums.absorb(&[Some(i % 2)], &[on(i % 2 == 1), on(i % 4 < 2)]);
+        }
+        let bits = sums.information();
+        assert!((bits[0] - 1.0).abs() < 1e-3 && bits[1].abs() < 1e-3, "{bits:?}");
+    }
+}

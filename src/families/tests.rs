@@ -1,0 +1,146 @@
+//! Token tests: yes-or-no questions about a token's text, read from a file that anybody
+//! can extend.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use regex::Regex;
+use serde::Deserialize;
+
+use crate::error::{Error, Kind, Result};
+
+/// Most tests that a file may hold.
+const MOST: usize = 100_000;
+
+/// A test, and the tokens of a vocabulary for which it says yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenTest {
+    /// What it asks.
+    pub name: String,
+    /// What a neuron is called that it explains best.
+    pub family: String,
+    /// Ids of the tokens, ascending.
+    pub ids: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    tests: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    family: String,
+    matches: String,
+    #[serde(default)]
+    each: Vec<String>,
+}
+
+impl Entry {
+    /// One test, or one for each item: name and expression.
+    fn expand(&self) -> Vec<(String, String)> {
+        if self.each.is_empty() {
+            return vec![(self.name.clone(), self.matches.clone())];
+        }
+        let put = |text: &str, item: &str| text.replacen("{}", item, 1);
+        let one = |item: &String| (put(&self.name, item), put(&self.matches, &regex::escape(item)));
+        self.each.iter().map(one).collect()
+    }
+}
+
+/// Reads a file of tests and asks them of every token of a vocabulary.
+///
+/// # Errors
+/// If the file cannot be read or is malformed, an expression is none, or a name is
+/// used twice.
+pub fn read(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
+    let wrong = |problem: String| {
+        let remedy = "see the head of experiments/families/token-tests.yaml";
+        Error::new(Kind::Spec, path.display(), problem, remedy)
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::io(Kind::Spec, path, "read the token tests", &e))?;
+    let file: File = serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let mut tests: BTreeMap<String, TokenTest> = BTreeMap::new();
+    for entry in &file.tests {
+        for (name, expression) in entry.expand() {
+            let regex = Regex::new(&expression).map_err(|e| wrong(format!("`{name}`: {e}")))?;
+            let yes = |(id, token): (usize, &String)| regex.is_match(token).then_some(id);
+            let ids = vocabulary.iter().enumerate().filter_map(yes).collect();
+            let test = TokenTest { name: name.clone(), family: entry.family.clone(), ids };
+            if tests.insert(name.clone(), test).is_some() {
+                return Err(wrong(format!("two tests are called `{name}`")));
+            }
+        }
+    }
+    if tests.is_empty() || tests.len() > MOST {
+        return Err(wrong(format!("{} tests, expected 1 to {MOST}", tests.len())));
+    }
+    Ok(tests.into_values().collect())
+}
+
+/// A unigram test for each word that occurs at least `frequent` times: `counts` tells
+/// how often each token does. Capitals and leading space are left aside.
+pub fn unigrams(vocabulary: &[String], counts: &[f64], frequent: usize) -> Vec<TokenTest> {
+    let mut words: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (id, token) in vocabulary.iter().enumerate() {
+        let word = token.trim().to_lowercase();
+        // A piece of a character is no word.
+        if !word.is_empty() && !word.contains(char::REPLACEMENT_CHARACTER) {
+            words.entry(word).or_default().push(id);
+        }
+    }
+    let often = |ids: &Vec<usize>| ids.iter().map(|&id| counts[id]).sum::<f64>() >= frequent as f64;
+    let test =
+        |(word, ids)| TokenTest { name: format!("word {word}"), family: "unigram".into(), ids };
+    words.into_iter().filter(|(_, ids)| often(ids)).map(test).collect()
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    fn parsed(text: &str, vocabulary: &[&str]) -> Result<Vec<TokenTest>> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("tests.yaml");
+        std::fs::write(&path, text).expect("write");
+        read(&path, &words(vocabulary))
+    }
+
+    #[test]
+    fn items_stand_for_themselves() {
+        let text = "tests:\n- {name: 'symbol {}', family: symbol, matches: '^ ?{}$', each: ['.', '*']}\n\
+                    - {name: 'of {}', family: shape, matches: '^[a-z]{{}}$', each: ['2']}";
+        let tests = parsed(text, &[".", " *", "a", "ab", "abc"]).expect("valid");
+        let ids = |name: &str| &tests.iter().find(|t| t.name == name).expect("a test").ids;
+        assert_eq!((ids("symbol ."), ids("symbol *")), (&vec![0], &vec![1]));
+        assert_eq!(ids("of 2"), &vec![3]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let entry = |name: &str, matches: &str| {
+            format!("- {{name: {name}, family: f, matches: '{matches}'}}\n")
+        };
+        let error = |text: &str| parsed(text, &["a"]).expect_err("malformed").problem;
+        assert!(error(&format!("tests:\n{}", entry("x", "("))).contains("`x`"));
+        let twice = format!("tests:\n{}{}", entry("x", "a"), entry("x", "b"));
+        assert!(error(&twice).contains("two tests are called `x`"));
+        assert!(error("tests: []").contains("0 tests"));
+    }
+
+    #[test]
+    fn words_are_folded() {
+        let vocabulary = words(&["the", " the", " The", "a", " "]);
+        let tests = unigrams(&vocabulary, &[1.0, 2.0, 3.0, 5.0, 100.0], 6);
+        assert_eq!(tests.len(), 1);
+        assert_eq!((tests[0].name.as_str(), &tests[0].ids), ("word the", &vec![0, 1, 2]));
+    }
+}

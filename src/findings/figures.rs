@@ -1,0 +1,68 @@
+//! What an experiment that is no universality study says: figures that claims are about,
+//! and tables.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of `figures.json`.
+pub const SCHEMA: u32 = 1;
+
+/// Figures by name; each is a list of numbers.
+pub type Named = BTreeMap<String, Vec<f64>>;
+
+/// A table of text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextTable {
+    /// Name of its file, without `.csv`.
+    pub name: &'static str,
+    /// Names of its columns.
+    pub header: Vec<&'static str>,
+    /// Its rows.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// What an experiment found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figures {
+    /// Figures by the name of the measure that claims use.
+    pub named: Named,
+    /// Tables.
+    pub tables: Vec<TextTable>,
+    /// What a person reads on the terminal, line by line.
+    pub lines: Vec<String>,
+}
+
+impl Figures {
+    /// Adds a figure.
+    pub fn add(&mut self, name: &str, values: impl Into<Vec<f64>>) {
+        self.named.insert(name.to_owned(), values.into());
+    }
+}
+
+/// `figures.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FigureFile {
+    /// Version.
+    pub schema: u32,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Its figures. What does not exist is null.
+    pub figures: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+impl FigureFile {
+    /// Of an experiment.
+    pub fn of(experiment: &str, figures: &Figures) -> Self {
+        let finite =
+            |values: &Vec<f64>| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
+        let figures = figures.named.iter().map(|(name, values)| (name.clone(), finite(values)));
+        Self { schema: SCHEMA, experiment: experiment.to_owned(), figures: figures.collect() }
+    }
+
+    /// The figures as numbers; NaN for what does not exist.
+    pub fn named(self) -> Named {
+        let number = |values: Vec<Option<f64>>| values.into_iter().map(|v| v.unwrap_or(f64::NAN));
+        self.figures.into_iter().map(|(name, values)| (name, number(values).collect())).collect()
+    }
+}

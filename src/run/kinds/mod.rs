@@ -1,0 +1,87 @@
+//! Experiments that are no universality study: each reads what it needs through one
+//! model and says it in figures and tables.
+
+mod families;
+
+use std::sync::atomic::Ordering;
+
+use super::{Control, lost};
+use crate::corpus::{Batch, Tokens};
+use crate::error::{Error, Kind, Result};
+use crate::findings::{Figures, Universal};
+use crate::model::Gpt2;
+use crate::plan::Plan;
+use crate::spec::ExperimentKind;
+
+/// An experiment at work.
+pub struct Experiment<'a> {
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// The reference model.
+    pub model: Gpt2,
+    /// How it is watched and stopped.
+    pub control: &'a mut Control,
+    /// The universal neurons, if somebody has found them already.
+    pub universal: Option<Universal>,
+}
+
+/// Runs an experiment of another kind than universality. Which neurons are universal is
+/// taken from `universal`, or else found first by the study that the spec describes.
+///
+/// # Errors
+/// If the model cannot be loaded, a file of the experiment is wrong, or the run was
+/// stopped.
+pub fn run_kind(
+    plan: &Plan,
+    universal: Option<Universal>,
+    control: &mut Control,
+) -> Result<Figures> {
+    control.progress.stage("loading models", 1);
+    let model = Gpt2::load(&plan.reference().folder)?;
+    let mut experiment = Experiment { plan, model, control, universal };
+    let figures = match plan.spec.kind {
+        ExperimentKind::Universality => {
+            unreachable!("a universality study has an outcome of its own")
+        }
+        ExperimentKind::Families => families::run(&mut experiment),
+    }?;
+    control.progress.finish();
+    Ok(figures)
+}
+
+impl Experiment<'_> {
+    /// Which neurons are universal, counted over all layers.
+    fn universal(&mut self) -> Result<Vec<bool>> {
+        let found = match &self.universal {
+            Some(universal) => universal.clone(),
+            None => {
+                self.control.progress.say("finding the universal neurons first");
+                let outcome = super::run(self.plan, self.control)?;
+                let found = Universal::of(&outcome.reference, self.plan.spec.correlation.threshold);
+                self.universal.insert(found).clone()
+            }
+        };
+        let expected = self.plan.reference().layout().n_neurons();
+        if found.0.len() == expected {
+            return Ok(found.0);
+        }
+        let problem = format!("{} neurons, the model has {expected}", found.0.len());
+        let remedy = "give the folder of a run with the same reference model";
+        Err(Error::new(Kind::Evidence, "--universal", problem, remedy))
+    }
+
+    /// Shows every batch to `see`, unless the run is stopped.
+    fn read(&mut self, what: &str, mut see: impl FnMut(&Gpt2, &Batch)) -> Result<()> {
+        let tokens: &Tokens = &self.plan.tokens;
+        let used = tokens.count().used;
+        self.control.progress.stage(what, used as u64);
+        for batch in &tokens.batches(self.plan.spec.batch.tokens, 0..used) {
+            if self.control.stop.load(Ordering::Relaxed) {
+                return Err(lost());
+            }
+            see(&self.model, batch);
+            self.control.progress.advance(batch.used.len() as u64);
+        }
+        Ok(())
+    }
+}
