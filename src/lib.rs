@@ -30,6 +30,7 @@ pub mod model;
 pub mod plan;
 pub mod progress;
 pub mod report;
+pub mod roles;
 pub mod run;
 pub mod spec;
 pub mod stats;

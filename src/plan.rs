@@ -15,7 +15,7 @@ use crate::spec::load::Loaded;
 use crate::store::{digest, digest_file};
 
 /// A spec with everything it refers to found and checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The spec as loaded.
     pub spec: Spec,
@@ -73,6 +73,7 @@ impl Plan {
         let corpus = spec.corpus.path.clone();
         let samples = samples::read(&corpus, spec.corpus.limit)?;
         let tokens = tokenize(&spec, &models[judged[0]], &samples)?;
+        let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
         let mut plan = Self {
             corpus_digest: digest_file(Kind::Corpus, &corpus)?,
             spec,

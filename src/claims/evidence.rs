@@ -39,7 +39,15 @@ pub struct Evidence {
 
 /// Experiments of other kinds than universality whose figures claims are about, and
 /// their specs for the bundled models.
-pub const EXPERIMENTS: [(&str, &str); 1] = [("families", "experiments/families.yaml")];
+pub const EXPERIMENTS: [(&str, &str); 7] = [
+    ("families", "experiments/families.yaml"),
+    ("prediction", "experiments/prediction.yaml"),
+    ("entropy", "experiments/entropy.yaml"),
+    ("attention", "experiments/attention.yaml"),
+    ("ablation", "experiments/ablation.yaml"),
+    ("split-half", "experiments/split-half.yaml"),
+    ("perturbed", "experiments/perturbed.yaml"),
+];
 
 impl Evidence {
     fn new(shape: Layout, table: Table, whole: bool) -> Self {

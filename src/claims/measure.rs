@@ -140,6 +140,8 @@ pub enum Quantity {
     TrainingTrend,
     /// Loss when universal neurons are ablated, minus when others are.
     AblationEffect,
+    /// Loss when those of layer 0 are ablated, minus the largest of another layer.
+    AblationFirstLayer,
 }
 
 /// Values of a measure, or why it was not taken.
@@ -160,7 +162,7 @@ impl Measure {
             Q::EntropyCosine | Q::EntropyRanks | Q::EntropyEffect => "entropy",
             Q::BosNorm | Q::Deactivation => "attention",
             Q::SuppressionFires => "prediction",
-            Q::AblationEffect => "ablation",
+            Q::AblationEffect | Q::AblationFirstLayer => "ablation",
             Q::SelfMatch | Q::SplitHalf => "split-half",
             Q::PerturbedMatch => "perturbed",
             Q::RareTokens => "published",

@@ -24,6 +24,8 @@ mod tests;
 pub use correlator::Correlator;
 pub use on_device::OnDevice;
 pub use pair::{BINS, Best, Pair, Stopped, Watch};
+pub use random::{Purpose, Stream};
+pub use rotation::rotation;
 pub use screening::{Margin, Screened, Screening};
 pub use study::{Keep, Study};
 pub use sums::{Layout, NeuronSums};

@@ -15,6 +15,8 @@ pub enum Purpose {
     Permutation = 1,
     /// Activations of a model that does not exist.
     Gaussian = 2,
+    /// Noise and directions of experiments beside the study.
+    Noise = 3,
 }
 
 /// Address of one stream of random numbers.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod fold;
 pub mod gpt2;
 pub mod hooks;
+pub mod intervene;
 pub mod on_device;
 mod ops;
 pub mod weights;

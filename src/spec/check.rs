@@ -111,6 +111,9 @@ fn check_judged(spec: &Spec) -> Result<(), Finding> {
 
 fn check_corpus(spec: &Spec) -> Result<(), Finding> {
     within("corpus.context", spec.corpus.context, 2, 1 << 20)?;
+    if let Some(sample) = spec.corpus.sample {
+        within("corpus.sample", sample, 1, usize::MAX)?;
+    }
     if let Some(limit) = spec.corpus.limit {
         within("corpus.limit", limit, 1, usize::MAX)?;
     }
@@ -151,7 +154,14 @@ fn check_correlation(spec: &Spec) -> Result<(), Finding> {
 /// Sections belong to the kinds that read them.
 fn check_kind(spec: &Spec) -> Result<(), Finding> {
     use ExperimentKind as K;
-    let sections = [("families", K::Families, spec.families.is_some(), true)];
+    let sections = [
+        ("families", K::Families, spec.families.is_some(), true),
+        ("prediction", K::Prediction, spec.prediction.is_some(), false),
+        ("entropy", K::Entropy, spec.entropy.is_some(), false),
+        ("attention", K::Attention, spec.attention.is_some(), false),
+        ("ablation", K::Ablation, spec.ablation.is_some(), false),
+        ("perturbed", K::Perturbed, spec.perturbed.is_some(), false),
+    ];
     for (key, kind, given, needed) in sections {
         if given && spec.kind != kind {
             let problem = format!("belongs to `kind: {key}`");
@@ -169,6 +179,40 @@ fn check_kind(spec: &Spec) -> Result<(), Finding> {
             return finding("families.explained", problem, "the paper's notebook uses 0.37");
         }
         within("families.support", families.support, 1, usize::MAX)?;
+    }
+    check_roles(spec)
+}
+
+/// Counts that must not be zero, and values that must be numbers.
+fn check_roles(spec: &Spec) -> Result<(), Finding> {
+    if let Some(p) = &spec.prediction {
+        within("prediction.tokens", p.tokens, 1, 10_000)?;
+    }
+    if let Some(e) = &spec.entropy {
+        within("entropy.candidates", e.candidates, 1, 1000)?;
+        within("entropy.controls", e.controls, 1, 10_000)?;
+        if e.values.len() < 2 || e.values.iter().any(|v| !v.is_finite()) {
+            let problem = "expected two numbers or more".to_owned();
+            return finding("entropy.values", problem, "the paper uses 0 to 6");
+        }
+    }
+    if let Some(a) = &spec.attention {
+        within("attention.pairs", a.pairs, 1, 1000)?;
+        within("attention.directions", a.directions, 2, 100_000)?;
+    }
+    if let Some(a) = &spec.ablation {
+        within("ablation.controls", a.controls, 1, 1000)?;
+        within("ablation.resamples", a.resamples, 1, 100_000)?;
+    }
+    let Some(p) = &spec.perturbed else { return Ok(()) };
+    within("perturbed.copies", p.copies, 1, 100)?;
+    if !(p.noise.is_finite() && p.noise >= 0.0) {
+        let problem = format!("{} is out of range, expected 0 or more", p.noise);
+        return finding("perturbed.noise", problem, "it is in units of a neuron's own spread");
+    }
+    if !(0.0..=1.0).contains(&p.rotation) {
+        let problem = format!("{} is out of range, expected 0 to 1", p.rotation);
+        return finding("perturbed.rotation", problem, "0 is none, 1 is nothing but the rotation");
     }
     Ok(())
 }

@@ -90,6 +90,10 @@ pub struct Attention {
     /// Pairs of a neuron and a head that are ablated, the largest heuristic first.
     #[schemars(range(min = 1, max = 1000))]
     pub pairs: usize,
+    /// Heads that give the first token at least this share of their attention on average
+    /// are looked at: a neuron cannot turn a head away from what it does not attend to.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub attends: f64,
     /// Random directions that the heuristic of neurons is compared with.
     #[schemars(range(min = 1, max = 100_000))]
     pub directions: usize,
@@ -99,7 +103,7 @@ pub struct Attention {
 
 impl Default for Attention {
     fn default() -> Self {
-        Self { pairs: 5, directions: 1000, seed: 1 }
+        Self { pairs: 5, attends: 0.1, directions: 1000, seed: 1 }
     }
 }
 

@@ -46,6 +46,21 @@ pub struct Spec {
     /// What `kind: families` is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub families: Option<Families>,
+    /// What `kind: prediction` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// What `kind: entropy` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<Entropy>,
+    /// What `kind: attention` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
+    /// What `kind: ablation` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ablation: Option<Ablation>,
+    /// What `kind: perturbed` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perturbed: Option<Perturbed>,
     /// How a neuron's own statistics are taken.
     #[serde(default)]
     pub statistics: Statistics,
@@ -83,6 +98,18 @@ pub enum ExperimentKind {
     Universality,
     /// Ask which simple properties of tokens explain the neurons of the reference.
     Families,
+    /// What neurons promote and suppress, and whether they fire when it comes next.
+    Prediction,
+    /// Fix neurons that may change how sure the model is.
+    Entropy,
+    /// Take neurons out of what the query of a head reads.
+    Attention,
+    /// Take universal neurons out, and as many others.
+    Ablation,
+    /// The study on two halves of the rows, and the reference against itself.
+    SplitHalf,
+    /// The reference against disturbed copies of itself.
+    Perturbed,
 }
 
 /// A reference model and the models it is compared with.
@@ -127,6 +154,9 @@ pub struct Corpus {
     /// Use only the first so many samples; all of them when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Use only a sample of so many positions: whole rows from all over the corpus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<usize>,
 }
 
 /// How samples become rows of tokens.

@@ -37,6 +37,25 @@ pub fn weight_statistics(weights: &Weights, config: &Config) -> Vec<WeightStatis
     weights.blocks.iter().flat_map(|block| layer_statistics(block, config, &unembed)).collect()
 }
 
+/// cos(W_U\[:, t\], w_out) of a neuron, counted over all layers, for every token.
+pub fn vocabulary_effects(weights: &Weights, config: &Config, neuron: usize) -> Vec<f64> {
+    let d = config.d_model;
+    let w_out = output(weights, config, neuron);
+    let cosine = |row: &[f32]| ratio(dot(row, w_out), (dot(row, row) * dot(w_out, w_out)).sqrt());
+    weights.unembedding().par_chunks_exact(d).map(cosine).collect()
+}
+
+/// cos(w_out, w_out) of two neurons, counted over all layers.
+pub fn output_cosine(weights: &Weights, config: &Config, a: usize, b: usize) -> f64 {
+    let (a, b) = (output(weights, config, a), output(weights, config, b));
+    ratio(dot(a, b), (dot(a, a) * dot(b, b)).sqrt())
+}
+
+fn output<'a>(weights: &'a Weights, config: &Config, neuron: usize) -> &'a [f32] {
+    let (layer, place) = (neuron / config.d_mlp(), neuron % config.d_mlp());
+    &weights.blocks[layer].mlp_out.weight[place * config.d_model..][..config.d_model]
+}
+
 /// The neuron whose weights are nearest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {

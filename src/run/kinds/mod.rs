@@ -1,7 +1,12 @@
 //! Experiments that are no universality study: each reads what it needs through one
 //! model and says it in figures and tables.
 
+mod ablation;
+mod attention;
+mod entropy;
 mod families;
+mod prediction;
+mod reliability;
 
 use std::sync::atomic::Ordering;
 
@@ -44,6 +49,12 @@ pub fn run_kind(
             unreachable!("a universality study has an outcome of its own")
         }
         ExperimentKind::Families => families::run(&mut experiment),
+        ExperimentKind::Prediction => prediction::run(&mut experiment),
+        ExperimentKind::Entropy => entropy::run(&mut experiment),
+        ExperimentKind::Attention => attention::run(&mut experiment),
+        ExperimentKind::Ablation => ablation::run(&mut experiment),
+        ExperimentKind::SplitHalf => reliability::split_half(&mut experiment),
+        ExperimentKind::Perturbed => reliability::perturbed(&mut experiment),
     }?;
     control.progress.finish();
     Ok(figures)

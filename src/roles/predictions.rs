@@ -1,0 +1,138 @@
+//! How well, and how surely, a model predicts the next token.
+
+use rayon::prelude::*;
+
+use crate::model::Gpt2;
+
+/// Of every position that has a next token in its row, in order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Predictions {
+    /// Row of the batch.
+    pub row: Vec<usize>,
+    /// −log p of the next token, in nats.
+    pub loss: Vec<f64>,
+    /// Entropy of the prediction, in nats.
+    pub entropy: Vec<f64>,
+    /// 1 / rank of the next token.
+    pub reciprocal_rank: Vec<f64>,
+    /// Spread of the final residual stream, by which the last LayerNorm divides.
+    pub scale: Vec<f64>,
+    /// log p of every token, `[positions, d_vocab]`.
+    pub log_probs: Vec<f32>,
+}
+
+/// What one position says.
+struct One {
+    loss: f64,
+    entropy: f64,
+    reciprocal_rank: f64,
+    scale: f64,
+}
+
+impl Predictions {
+    /// From the final residual stream `[tokens, d_model]` of rows of token ids.
+    pub fn of(model: &Gpt2, resid: &[f32], rows: &[&[u32]]) -> Self {
+        let (d, d_vocab) = (model.config.d_model, model.config.d_vocab);
+        let mut places = Vec::new();
+        let mut start = 0;
+        for (r, row) in rows.iter().enumerate() {
+            places.extend(row.windows(2).enumerate().map(|(p, pair)| (r, start + p, pair[1])));
+            start += row.len();
+        }
+        let with_next: Vec<f32> =
+            places.iter().flat_map(|&(_, t, _)| &resid[t * d..(t + 1) * d]).copied().collect();
+        let mut log_probs = model.logits(&with_next);
+        let ones: Vec<One> = log_probs
+            .par_chunks_exact_mut(d_vocab)
+            .zip(with_next.par_chunks_exact(d))
+            .zip(&places)
+            .map(|((logits, resid), &(_, _, next))| {
+                let eps = model.config.layer_norm_eps;
+                One { scale: spread(resid, eps.into()), ..one(logits, next as usize) }
+            })
+            .collect();
+        Self {
+            row: places.iter().map(|place| place.0).collect(),
+            loss: ones.iter().map(|one| one.loss).collect(),
+            entropy: ones.iter().map(|one| one.entropy).collect(),
+            reciprocal_rank: ones.iter().map(|one| one.reciprocal_rank).collect(),
+            scale: ones.iter().map(|one| one.scale).collect(),
+            log_probs,
+        }
+    }
+
+    /// KL divergence of other predictions from these at each position, in nats:
+    /// `Σ p (log p − log q)`.
+    pub fn divergence(&self, other: &Self, d_vocab: usize) -> Vec<f64> {
+        let kl = |(p, q): (&[f32], &[f32])| -> f64 {
+            let term = |(p, q): (&f32, &f32)| f64::from(*p).exp() * (f64::from(*p) - f64::from(*q));
+            p.iter().zip(q).map(term).sum()
+        };
+        let rows = self.log_probs.par_chunks_exact(d_vocab);
+        rows.zip(other.log_probs.par_chunks_exact(d_vocab)).map(kl).collect()
+    }
+
+    /// Sums of a quantity over the positions of each row.
+    pub fn by_row(&self, values: &[f64], rows: usize) -> Vec<f64> {
+        let mut sums = vec![0.0; rows];
+        self.row.iter().zip(values).for_each(|(&row, value)| sums[row] += value);
+        sums
+    }
+}
+
+/// Turns logits into log-probabilities.
+fn one(logits: &mut [f32], next: usize) -> One {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
+    let log_total = f64::from(top) + total.ln();
+    let wanted = logits[next];
+    let before = logits.iter().filter(|&&l| l > wanted).count();
+    let mut entropy = 0.0;
+    for logit in logits.iter_mut() {
+        let log_p = f64::from(*logit) - log_total;
+        entropy -= log_p.exp() * log_p;
+        *logit = log_p as f32;
+    }
+    let loss = log_total - f64::from(wanted);
+    One { loss, entropy, reciprocal_rank: 1.0 / (before as f64 + 1.0), scale: 0.0 }
+}
+
+fn spread(x: &[f32], eps: f64) -> f64 {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    (x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n + eps).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn a_prediction_is_its_definition() {
+        let mut logits = [0.0, 2f32.ln(), 1.0, 1.0];
+        let found = one(&mut logits, 1);
+        let total = 1.0 + 2.0 + 2.0 * 1f64.exp();
+        let p = [1.0 / total, 2.0 / total, 1f64.exp() / total, 1f64.exp() / total];
+        assert_relative_eq!(found.loss, -p[1].ln(), epsilon = 1e-6);
+        assert_relative_eq!(
+            found.entropy,
+            -p.iter().map(|p| p * p.ln()).sum::<f64>(),
+            epsilon = 1e-6
+        );
+        assert_relative_eq!(found.reciprocal_rank, 1.0 / 3.0);
+        assert_relative_eq!(f64::from(logits[0]), p[0].ln(), epsilon = 1e-6);
+        assert_relative_eq!(spread(&[1.0, 3.0], 0.0), 1.0);
+    }
+
+    #[test]
+    fn divergence_is_zero_of_itself_and_known_of_two_coins() {
+        let coin = |p: f64| Predictions {
+            log_probs: vec![p.ln() as f32, (1.0 - p).ln() as f32],
+            ..Predictions::default()
+        };
+        assert_eq!(coin(0.25).divergence(&coin(0.25), 2), [0.0]);
+        let want = 0.5 * (0.5_f64 / 0.25).ln() + 0.5 * (0.5_f64 / 0.75).ln();
+        assert_relative_eq!(coin(0.5).divergence(&coin(0.25), 2)[0], want, epsilon = 1e-6);
+    }
+}

@@ -1,0 +1,162 @@
+//! `kind: ablation`: loss and KL divergence without some neurons (arXiv 2508.00903).
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::Experiment;
+use crate::correlation::Layout;
+use crate::error::Result;
+use crate::findings::{Figures, TextTable};
+use crate::model::capture::{Activations, Capture};
+use crate::model::intervene::{Action, Intervene, Intervention};
+use crate::model::{Gpt2, HookPoint, Site};
+use crate::roles::bootstrap::{Interval, bootstrap};
+use crate::roles::predictions::Predictions;
+use crate::spec::Replacement;
+
+/// Neurons that are taken out together.
+struct Set {
+    name: String,
+    neurons: Vec<usize>,
+    interventions: Vec<Intervention>,
+    /// Sums over each row: loss above that of the whole model, and KL divergence.
+    loss: Vec<f64>,
+    kl: Vec<f64>,
+}
+
+/// Runs the experiment.
+///
+/// # Errors
+/// If the run was stopped.
+pub fn run(experiment: &mut Experiment) -> Result<Figures> {
+    let spec = experiment.plan.spec.ablation.clone().unwrap_or_default();
+    let universal = experiment.universal()?;
+    let layout = experiment.plan.reference().layout();
+    let means = match spec.replacement {
+        Replacement::Zero => vec![0.0; layout.n_neurons()],
+        Replacement::Mean => means(experiment, layout)?,
+    };
+    let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
+    let mut sets = vec![("universal".to_owned(), chosen.clone())];
+    let mut random = ChaCha8Rng::seed_from_u64(spec.seed);
+    for i in 1..=spec.controls {
+        sets.push((format!("random {i}"), matched(&universal, layout, &mut random)));
+    }
+    for layer in 0..layout.n_layers {
+        let mut of_layer = chosen.clone();
+        of_layer.retain(|&i| layout.layer(i) == layer);
+        sets.push((format!("universal of layer {layer}"), of_layer));
+    }
+    let set = |(name, neurons): (String, Vec<usize>)| Set {
+        interventions: interventions(&neurons, layout, &means),
+        name,
+        neurons,
+        loss: Vec::new(),
+        kl: Vec::new(),
+    };
+    let mut sets: Vec<Set> = sets.into_iter().map(set).collect();
+    let mut positions = Vec::new();
+    experiment.read("ablating neurons", |model, batch| {
+        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let clean = Predictions::of(model, &model.forward(&rows, &mut ()), &rows);
+        positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
+        sets.iter_mut().for_each(|set| set.read(model, &rows, &clean));
+    })?;
+    let of = |values: &[f64]| bootstrap(values, &positions, spec.resamples, spec.seed);
+    let found: Vec<(&Set, Interval, Interval)> =
+        sets.iter().map(|set| (set, of(&set.loss), of(&set.kl))).collect();
+    Ok(figures(&found, spec.controls))
+}
+
+impl Set {
+    fn read(&mut self, model: &Gpt2, rows: &[&[u32]], clean: &Predictions) {
+        let mut hooks = Intervene { interventions: &self.interventions, tokens: None, then: () };
+        let ablated = Predictions::of(model, &model.forward(rows, &mut hooks), rows);
+        let more: Vec<f64> = ablated.loss.iter().zip(&clean.loss).map(|(a, c)| a - c).collect();
+        self.loss.extend(clean.by_row(&more, rows.len()));
+        let kl = clean.divergence(&ablated, model.config.d_vocab);
+        self.kl.extend(clean.by_row(&kl, rows.len()));
+    }
+}
+
+fn figures(found: &[(&Set, Interval, Interval)], controls: usize) -> Figures {
+    let mut figures = Figures::default();
+    let loss = |i: usize| found[i].1.mean;
+    let random = (1..=controls).map(loss).sum::<f64>() / controls as f64;
+    figures.add("ablation-effect", vec![loss(0) - random]);
+    let layers: Vec<f64> = (controls + 1..found.len()).map(loss).collect();
+    let others = layers[1..].iter().copied().fold(f64::MIN, f64::max);
+    figures.add("ablation-first-layer", vec![layers[0] - others]);
+    let mut table = TextTable {
+        name: "ablation",
+        header: vec!["set", "neurons", "loss", "loss_low", "loss_high", "kl", "kl_low", "kl_high"],
+        rows: Vec::new(),
+    };
+    figures
+        .lines
+        .push("loss above that of the whole model, in nats (95 % of resampled sequences)".into());
+    for (set, loss, kl) in found {
+        let mut row = vec![set.name.clone(), set.neurons.len().to_string()];
+        let values = [loss.mean, loss.low, loss.high, kl.mean, kl.low, kl.high];
+        row.extend(values.map(|v| format!("{v:.6}")));
+        table.rows.push(row);
+        figures.lines.push(format!(
+            "  {:<22} {:>4} neurons  {:+.4} ({:+.4} to {:+.4})  KL {:.4}",
+            set.name,
+            set.neurons.len(),
+            loss.mean,
+            loss.low,
+            loss.high,
+            kl.mean
+        ));
+    }
+    figures.tables.push(table);
+    figures
+}
+
+/// As many neurons of each layer as there are universal ones, none of them universal.
+fn matched(universal: &[bool], layout: Layout, random: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut all = Vec::new();
+    for layer in 0..layout.n_layers {
+        let neurons = layout.neurons(layer);
+        let wanted = neurons.clone().filter(|&i| universal[i]).count();
+        let mut others: Vec<usize> = neurons.filter(|&i| !universal[i]).collect();
+        let wanted = wanted.min(others.len());
+        for i in 0..wanted {
+            let j = i + (random.next_u64() % (others.len() - i) as u64) as usize;
+            others.swap(i, j);
+        }
+        all.extend_from_slice(&others[..wanted]);
+    }
+    all
+}
+
+fn interventions(neurons: &[usize], layout: Layout, values: &[f32]) -> Vec<Intervention> {
+    let of_layer = |layer: usize| {
+        let here: Vec<usize> =
+            neurons.iter().copied().filter(|&i| layout.layer(i) == layer).collect();
+        Intervention {
+            point: HookPoint { layer, site: Site::MlpPost },
+            columns: here.iter().map(|i| i % layout.d_mlp).collect(),
+            action: Action::Replace(here.iter().map(|&i| values[i]).collect()),
+        }
+    };
+    (0..layout.n_layers).map(of_layer).filter(|i| !i.columns.is_empty()).collect()
+}
+
+/// Mean post-activation of every neuron over the tokens that count.
+fn means(experiment: &mut Experiment, layout: Layout) -> Result<Vec<f32>> {
+    let n = layout.n_neurons();
+    let (mut sums, mut tokens) = (vec![0.0_f64; n], 0.0);
+    experiment.read("reading tokens", |model, batch| {
+        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let keep = batch.kept();
+        let mut post = Activations::new(n);
+        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
+        tokens += post.tokens() as f64;
+        for row in post.values.chunks_exact(n) {
+            sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
+        }
+    })?;
+    Ok(sums.into_iter().map(|s| (s / tokens) as f32).collect())
+}

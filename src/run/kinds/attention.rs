@@ -1,0 +1,280 @@
+//! `kind: attention`: neurons that turn heads to the first token and away from it (§5.3).
+
+use rayon::prelude::*;
+
+use super::Experiment;
+use crate::correlation::{Purpose, Stream};
+use crate::error::Result;
+use crate::findings::{Figures, TextTable};
+use crate::model::fold::preprocess;
+use crate::model::weights::Weights;
+use crate::model::{Config, Gpt2, HookPoint, Site};
+use crate::roles::heads::Head;
+use crate::stats::Moments;
+use crate::stats::percentile::{mean, median};
+use crate::table::NeuronId;
+
+/// A neuron and a head of a later layer.
+#[derive(Clone)]
+struct Pair {
+    neuron: NeuronId,
+    layer: usize,
+    head: usize,
+    /// `w_out · W_Q k_BOS` with w_out of unit norm.
+    heuristic: f64,
+    /// Σ over destination tokens of the change of attention to the first token and of
+    /// the output norm when the neuron is taken out of the query.
+    change: [f64; 2],
+    tokens: f64,
+}
+
+/// Runs the experiment.
+///
+/// # Errors
+/// If the run was stopped.
+pub fn run(experiment: &mut Experiment) -> Result<Figures> {
+    let spec = experiment.plan.spec.attention.clone().unwrap_or_default();
+    let weights = &experiment.model.weights;
+    let folded = preprocess(weights, &experiment.model.config, &experiment.plan.spec.weights);
+    let drawn = drawn_to_first(&experiment.model, experiment.plan.reference().config.bos_token_id);
+    let all = heuristics(&folded, &experiment.model.config, &drawn);
+    let mut heads = Heads::new(&experiment.model.config);
+    experiment.read("looking at heads", |model, batch| {
+        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        heads.absorb(model, &rows, &Seen::of(model, &rows, &[]));
+    })?;
+    let mut pairs = all.clone();
+    pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= spec.attends);
+    pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
+    pairs.truncate(spec.pairs);
+    experiment.read("taking neurons out of queries", |model, batch| {
+        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let seen = Seen::of(model, &rows, &pairs);
+        pairs.par_iter_mut().enumerate().for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
+    })?;
+    let random = directions(&drawn, spec.directions, spec.seed);
+    Ok(figures(&pairs, &all, &random, &heads))
+}
+
+/// Per layer and head, what draws it to the key of the beginning of a sequence.
+fn drawn_to_first(model: &Gpt2, bos: u32) -> Vec<Vec<Vec<f64>>> {
+    let d = model.config.d_model;
+    let mut drawn = vec![Vec::new(); model.config.n_layers];
+    let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
+        if point.site == Site::ResidPre {
+            let first: Vec<f64> = values[..d].iter().map(|&v| v.into()).collect();
+            let of = |head| Head { model, layer: point.layer, head }.drawn_by(&first);
+            drawn[point.layer] = (0..model.config.n_heads).map(of).collect();
+        }
+    };
+    model.forward(&[&[bos]], &mut hooks);
+    drawn
+}
+
+/// Of every neuron and every head of a later layer.
+fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) -> Vec<Pair> {
+    let (d, d_mlp) = (config.d_model, config.d_mlp());
+    let of = |i: usize| {
+        let neuron = NeuronId::of(i, d_mlp);
+        let w_out = &folded.blocks[neuron.layer].mlp_out.weight[neuron.neuron * d..][..d];
+        let norm = w_out.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+        let later = drawn.iter().enumerate().skip(neuron.layer + 1);
+        later.flat_map(move |(layer, heads)| {
+            heads.iter().enumerate().map(move |(head, drawn)| {
+                let dot: f64 = w_out.iter().zip(drawn).map(|(w, u)| f64::from(*w) * u).sum();
+                Pair { neuron, layer, head, heuristic: dot / norm, change: [0.0; 2], tokens: 0.0 }
+            })
+        })
+    };
+    (0..config.n_layers * d_mlp).into_par_iter().flat_map_iter(of).collect()
+}
+
+/// The heuristic of random directions of unit norm, with every head but the first layer's.
+fn directions(drawn: &[Vec<Vec<f64>>], count: usize, seed: u64) -> Vec<f64> {
+    let mut found = Vec::new();
+    for id in 0..count as u64 {
+        let mut direction = vec![0.0_f32; drawn[0][0].len()];
+        Stream { seed, purpose: Purpose::Noise, id }.normals(&mut direction);
+        let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
+        let norm = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for drawn in drawn.iter().skip(1).flatten() {
+            found.push(direction.iter().zip(drawn).map(|(v, u)| v * u).sum::<f64>() / norm);
+        }
+    }
+    found
+}
+
+/// What the forward pass showed of a batch.
+struct Seen {
+    /// The residual stream that enters each layer, `[tokens, d_model]`.
+    resid: Vec<Vec<f32>>,
+    /// Activations of each pair's neuron.
+    activations: Vec<Vec<f32>>,
+}
+
+impl Seen {
+    fn of(model: &Gpt2, rows: &[&[u32]], pairs: &[Pair]) -> Self {
+        let mut seen = Self {
+            resid: vec![Vec::new(); model.config.n_layers],
+            activations: vec![Vec::new(); pairs.len()],
+        };
+        let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| match point.site {
+            Site::ResidPre => seen.resid[point.layer] = values.to_vec(),
+            Site::MlpPost => {
+                for (pair, activations) in pairs.iter().zip(&mut seen.activations) {
+                    if pair.neuron.layer == point.layer {
+                        let neuron = values.iter().skip(pair.neuron.neuron).step_by(width);
+                        *activations = neuron.copied().collect();
+                    }
+                }
+            }
+            _ => {}
+        };
+        model.forward(rows, &mut hooks);
+        seen
+    }
+
+    /// Rows of the residual stream that enters a layer, of one row of tokens.
+    fn row(&self, layer: usize, start: usize, len: usize, d: usize) -> Vec<Vec<f64>> {
+        let rows = self.resid[layer][start * d..(start + len) * d].chunks_exact(d);
+        rows.map(|row| row.iter().map(|&v| v.into()).collect()).collect()
+    }
+}
+
+/// First token and number of tokens of each row.
+fn places(rows: &[&[u32]]) -> Vec<(usize, usize)> {
+    let mut next = 0;
+    let place = |row: &&[u32]| {
+        next += row.len();
+        (next - row.len(), row.len())
+    };
+    rows.iter().map(place).collect()
+}
+
+impl Pair {
+    fn ablate(&mut self, model: &Gpt2, rows: &[&[u32]], seen: &Seen, index: usize) {
+        let d = model.config.d_model;
+        let head = Head { model, layer: self.layer, head: self.head };
+        let w_out = &model.weights.blocks[self.neuron.layer].mlp_out.weight;
+        let w_out = &w_out[self.neuron.neuron * d..][..d];
+        for (start, len) in places(rows) {
+            let resid = seen.row(self.layer, start, len, d);
+            let removed = |t: usize| {
+                let activation = f64::from(seen.activations[index][start + t]);
+                w_out.iter().map(|&w| f64::from(w) * activation).collect()
+            };
+            // Destinations in the second half, as in the paper.
+            for [clean, without] in head.attends(&resid, len / 2..len, removed) {
+                self.change[0] += without.first - clean.first;
+                self.change[1] += without.norm - clean.norm;
+                self.tokens += 1.0;
+            }
+        }
+    }
+}
+
+/// What every head does about the first token.
+struct Heads {
+    /// `[layer][head]`
+    of: Vec<Vec<Seat>>,
+}
+
+/// Sums of a head.
+#[derive(Clone, Copy, Default)]
+struct Seat {
+    /// Σ and count of ‖W_O v‖, of the first token and of the others.
+    norms: [[f64; 2]; 2],
+    /// Σ and count of the attention of destinations to the first token.
+    attention: [f64; 2],
+}
+
+impl Seat {
+    /// Mean norm of what the others offer over that of what the first token offers.
+    fn ratio(&self) -> f64 {
+        let [first, others] = self.norms.map(|[sum, n]| sum / n);
+        others / first
+    }
+
+    fn attention(&self) -> f64 {
+        self.attention[0] / self.attention[1]
+    }
+
+    fn absorb(&mut self, head: Head, resid: &[Vec<f64>]) {
+        for (t, row) in resid.iter().enumerate() {
+            let norms = &mut self.norms[usize::from(t > 0)];
+            norms[0] += head.value_norm(row);
+            norms[1] += 1.0;
+        }
+        let nothing = |_| vec![0.0; resid[0].len()];
+        for [clean, _] in head.attends(resid, resid.len() / 2..resid.len(), nothing) {
+            self.attention[0] += clean.first;
+            self.attention[1] += 1.0;
+        }
+    }
+}
+
+impl Heads {
+    fn new(config: &Config) -> Self {
+        Self { of: vec![vec![Seat::default(); config.n_heads]; config.n_layers] }
+    }
+
+    fn absorb(&mut self, model: &Gpt2, rows: &[&[u32]], seen: &Seen) {
+        let d = model.config.d_model;
+        self.of.par_iter_mut().enumerate().for_each(|(layer, heads)| {
+            for (start, len) in places(rows) {
+                let resid = seen.row(layer, start, len, d);
+                heads.par_iter_mut().enumerate().for_each(|(head, seat)| {
+                    seat.absorb(Head { model, layer, head }, &resid);
+                });
+            }
+        });
+    }
+}
+
+fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figures {
+    let mut figures = Figures::default();
+    let change = |p: &Pair, q: usize| p.change[q] / p.tokens;
+    figures.add("deactivation", vec![mean(pairs.iter().map(|p| change(p, 0)))]);
+    figures.add("deactivation-norm", vec![mean(pairs.iter().map(|p| change(p, 1)))]);
+    let ratios = heads.of.iter().flatten().map(Seat::ratio);
+    figures.add("bos-norm", vec![median(ratios).unwrap_or(f64::NAN)]);
+    let neurons = Moments::of(all.iter().map(|p| p.heuristic)).kurt;
+    let directions = Moments::of(random.iter().copied()).kurt;
+    figures.add("heuristic-tails", vec![neurons - directions]);
+    figures.lines.push(format!(
+        "kurtosis of w_out W_Q k_BOS: {neurons:.2} over neurons, {directions:.2} over random directions"
+    ));
+    figures.lines.push(
+        "neuron out of a head's query: change of attention to the first token, of the output norm"
+            .into(),
+    );
+    let header =
+        vec!["neuron", "head", "heuristic", "bos_attention_change", "output_norm_change", "tokens"];
+    let mut table = TextTable { name: "attention", header, rows: Vec::new() };
+    for p in pairs {
+        let head = format!("L{}.H{}", p.layer, p.head);
+        let (attention, norm) = (change(p, 0), change(p, 1));
+        figures.lines.push(format!(
+            "  {:<9} {head:<6} {attention:+.4} {norm:+.4}  (heuristic {:.3})",
+            p.neuron.to_string(),
+            p.heuristic
+        ));
+        let numbers = [p.heuristic, attention, norm].map(|v| format!("{v:.6}"));
+        let mut row = vec![p.neuron.to_string(), head];
+        row.extend(numbers);
+        row.push(p.tokens.to_string());
+        table.rows.push(row);
+    }
+    figures.tables.push(table);
+    let rows = heads.of.iter().enumerate().flat_map(|(layer, heads)| {
+        heads.iter().enumerate().map(move |(head, seat)| {
+            let [first, others] = seat.norms.map(|[sum, n]| sum / n);
+            let numbers = [first, others, seat.ratio(), seat.attention()];
+            let name = std::iter::once(format!("L{layer}.H{head}"));
+            name.chain(numbers.map(|v| format!("{v:.6}"))).collect()
+        })
+    });
+    let header = vec!["head", "norm_first", "norm_others", "ratio", "bos_attention"];
+    figures.tables.push(TextTable { name: "heads", header, rows: rows.collect() });
+    figures
+}
