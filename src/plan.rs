@@ -51,6 +51,36 @@ pub struct PlannedModel {
 }
 
 impl PlannedModel {
+    /// Reads the config of a model and digests its weights.
+    ///
+    /// # Errors
+    /// If the folder or one of its files is missing or malformed.
+    pub fn find(name: &str, folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::new(
+                Kind::Model,
+                folder.display(),
+                format_args!("the folder of model `{name}` does not exist"),
+                "correct `models.family[].path`; relative paths start at the experiment file",
+            ));
+        }
+        let config = Config::load(&folder.join("config.json"))?;
+        let weights_digest = digest_file(Kind::Model, &folder.join("model.safetensors"))?;
+        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), config, weights_digest })
+    }
+
+    /// The error of a checkpoint that is another model's.
+    pub fn another_shape(&self) -> Error {
+        let problem =
+            format!("model `{}` has another number of layers or neurons there", self.name);
+        Error::new(
+            Kind::Model,
+            self.folder.display(),
+            problem,
+            "give checkpoints of the same model",
+        )
+    }
+
     /// How its neurons are arranged.
     pub fn layout(&self) -> Layout {
         Layout { n_layers: self.config.n_layers, d_mlp: self.config.d_mlp() }
@@ -66,7 +96,8 @@ impl Plan {
     pub fn make(loaded: Loaded) -> Result<Self> {
         let Loaded { spec, path, digest: spec_digest } = loaded;
         let models = spec.models.family.iter();
-        let models: Vec<_> = models.map(|m| plan_model(&m.name, &m.path)).collect::<Result<_>>()?;
+        let models: Vec<_> =
+            models.map(|m| PlannedModel::find(&m.name, &m.path)).collect::<Result<_>>()?;
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
@@ -116,6 +147,20 @@ impl Plan {
         let tokenizer = tokens::load_tokenizer(&path, d_vocab)?;
         let text = |id| tokenizer.decode(&[id], false).unwrap_or_default();
         Ok((0..d_vocab as u32).map(text).collect())
+    }
+
+    /// Bytes of text that every token of the reference's vocabulary stands for. The
+    /// tokenizer is byte-level: each character of a token's name is a byte.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be read.
+    pub fn token_bytes(&self) -> Result<Vec<usize>> {
+        let reference = self.reference();
+        let path = reference.folder.join("tokenizer.json");
+        let d_vocab = reference.config.d_vocab;
+        let tokenizer = tokens::load_tokenizer(&path, d_vocab)?;
+        let bytes = |id| tokenizer.id_to_token(id).map_or(0, |name| name.chars().count());
+        Ok((0..d_vocab as u32).map(bytes).collect())
     }
 
     /// Indices of a judged model's partners in the family, in its order.
@@ -232,25 +277,6 @@ fn positions(spec: &Spec) -> Result<Vec<usize>> {
         })
     };
     wanted.map(place).collect()
-}
-
-fn plan_model(name: &str, folder: &Path) -> Result<PlannedModel> {
-    if !folder.is_dir() {
-        return Err(Error::new(
-            Kind::Model,
-            folder.display(),
-            format_args!("the folder of model `{name}` does not exist"),
-            "correct `models.family[].path`; relative paths start at the experiment file",
-        ));
-    }
-    let config = Config::load(&folder.join("config.json"))?;
-    let weights_digest = digest_file(Kind::Model, &folder.join("model.safetensors"))?;
-    Ok(PlannedModel {
-        name: name.to_string(),
-        folder: folder.to_path_buf(),
-        config,
-        weights_digest,
-    })
 }
 
 fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()> {

@@ -16,6 +16,7 @@ use universal_neurons::claims::{
 };
 use universal_neurons::compare::{Tolerance, largest_difference};
 use universal_neurons::error::{Kind, Result};
+use universal_neurons::findings::FigureFile;
 use universal_neurons::report::ledger::markdown;
 use universal_neurons::store::digest_file;
 
@@ -40,6 +41,10 @@ fn main() {
             reasons.extend(reason.map(|r| format!("{}: {r}", test_name(claim, judgement))));
         }
     }
+    let desk = Arc::clone(&evidences);
+    trials.push(Trial::test("the desk figures are those recorded", move || {
+        figures_are_recorded(&desk)
+    }));
     trials.push(Trial::test("the ledger in the README is current", move || {
         readme_is_current(&claims, &evidences)
     }));
@@ -80,6 +85,36 @@ fn unexpected(entry: &Entry) -> Failed {
         entry.finding.as_ref().map_or(String::new(), |f| format!("; recorded as failing: {f}"));
     let (expected, measured) = (&entry.expected, entry.measured_text());
     format!("{}: expected {expected}, measured {measured}{recorded}", entry.verdict).into()
+}
+
+/// Every figure of the experiments on the bundled models, whether or not a claim is
+/// about it. `UPDATE_FIGURES=1` records them.
+fn figures_are_recorded(evidences: &Evidences) -> std::result::Result<(), Failed> {
+    let found = evidences.find(Tier::Desk, "desk-a").map_err(|e| e.to_string())??;
+    let figures = FigureFile::of("desk-a", &found.figures);
+    let path = Path::new(ROOT).join("expected/desk-figures.json");
+    if std::env::var_os("UPDATE_FIGURES").is_some() {
+        let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;
+        return Ok(std::fs::write(path, text + "\n").map_err(|e| e.to_string())?);
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
+    let recorded: FigureFile = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let (got, want) = (figures.named(), recorded.named());
+    if !got.keys().eq(want.keys()) {
+        return Err(format!("figures {:?}, recorded {:?}", got.keys(), want.keys()).into());
+    }
+    // Another SIMD width rounds sums otherwise; a neuron may cross a threshold.
+    let tolerance = Tolerance { absolute: 2e-3, relative: 1e-2 };
+    for ((name, got), want) in got.iter().zip(want.values()) {
+        let known =
+            |values: &[f64]| values.iter().copied().filter(|v| !v.is_nan()).collect::<Vec<_>>();
+        let (got, want) = (known(got), known(want));
+        let off = largest_difference(&got, &want, tolerance).filter(|d| !d.within());
+        if got.len() != want.len() || off.is_some() {
+            return Err(format!("{name}: {got:?}, recorded {want:?}").into());
+        }
+    }
+    Ok(())
 }
 
 /// The README shows the desk tier, which everyone has.

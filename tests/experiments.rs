@@ -7,10 +7,10 @@ use tempfile::TempDir;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, run_kind};
-use universal_neurons::spec::{Replacement, Spec};
+use universal_neurons::run::{Control, run, run_kind};
+use universal_neurons::spec::{Dynamics, ExperimentKind, Replacement, Spec, Step};
 
-use crate::support::{assert_close, expected, path, run as program, stderr};
+use crate::support::{self, assert_close, expected, path, stderr};
 
 /// An experiment of `experiments/`, changed; every tenth neuron counts as universal.
 fn figures(spec: &str, change: impl FnOnce(&mut Spec)) -> Figures {
@@ -92,14 +92,14 @@ fn a_new_token_test_needs_no_rust() {
         .replace("kind: universality", "kind: families")
         + "\nfamilies: { path: tests.yaml, frequent: 1000000 }\n";
     std::fs::write(folder.path().join("mine.yaml"), text).unwrap();
-    let valid = program(folder.path(), &["validate", "mine.yaml"]);
+    let valid = support::run(folder.path(), &["validate", "mine.yaml"]);
     assert!(valid.status.success(), "{}", stderr(&valid));
     std::fs::write(
         folder.path().join("tests.yaml"),
         "tests: [{ name: x, family: y, matches: '(' }]",
     )
     .unwrap();
-    let broken = program(folder.path(), &["run", "mine.yaml", "--quiet", "--device", "cpu"]);
+    let broken = support::run(folder.path(), &["run", "mine.yaml", "--quiet", "--device", "cpu"]);
     assert_eq!(broken.status.code(), Some(2));
     assert!(stderr(&broken).contains("tests.yaml: `x`"), "{}", stderr(&broken));
     assert!(!folder.path().join("runs/desk-universality").exists());
@@ -204,12 +204,134 @@ fn a_section_belongs_to_its_kind() {
         ("\nperturbed: { noise: 1 }\n", "belongs to `kind: perturbed`"),
     ] {
         std::fs::write(folder.path().join("x.yaml"), format!("{base}{change}")).unwrap();
-        let done = program(folder.path(), &["validate", "x.yaml"]);
+        let done = support::run(folder.path(), &["validate", "x.yaml"]);
         assert_eq!(done.status.code(), Some(2));
         assert!(stderr(&done).contains(wanted), "{}", stderr(&done));
     }
     let families = base.replace("kind: universality", "kind: families");
     std::fs::write(folder.path().join("x.yaml"), families).unwrap();
-    let done = program(folder.path(), &["validate", "x.yaml"]);
+    let done = support::run(folder.path(), &["validate", "x.yaml"]);
     assert!(stderr(&done).contains("needs a section `families`"), "{}", stderr(&done));
+}
+
+#[test]
+fn dynamics_is_the_study_at_every_step() {
+    // Other seeds stand in for checkpoints: what is proved is the comparison of steps.
+    let folder = TempDir::new().unwrap();
+    let desk = path("experiments/desk");
+    for (step, seeds) in [("early", ["c", "d"]), ("late", ["a", "b"])] {
+        for (model, seed) in ["a", "b"].into_iter().zip(seeds) {
+            let place = folder.path().join(step).join(model);
+            std::fs::create_dir_all(&place).unwrap();
+            for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+                std::fs::copy(desk.join(seed).join(file), place.join(file)).unwrap();
+            }
+        }
+    }
+    let step =
+        |step: u64, name: &str| Step { step, path: folder.path().join(name).join("{model}") };
+    let change = |spec: &mut Spec| {
+        spec.models.family.truncate(2);
+        spec.corpus.sample = Some(3000);
+        spec.correlation.threshold = 0.3;
+    };
+    let found = figures("desk-universality.yaml", |spec| {
+        change(spec);
+        spec.kind = ExperimentKind::Dynamics;
+        spec.dynamics = Some(Dynamics { steps: vec![step(10, "early"), step(20, "late")] });
+    });
+    let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).unwrap();
+    change(&mut loaded.spec);
+    let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+    let alone = run(&plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
+    let late = &found.named["training-trend"][1];
+    assert_eq!(
+        *late, alone.reference.summary.shares[0].percent,
+        "the late step is the study itself"
+    );
+    assert_eq!(found.named["training-last"], [*late]);
+    let universal = Universal::of(&alone.reference, 0.3).0;
+    let members = column(&found, "memberships", "universal_at");
+    let at_late = members.iter().filter(|at| at.split(' ').any(|step| step == "20")).count();
+    assert_eq!(at_late, universal.iter().filter(|u| **u).count());
+    assert!(found.named["training-persistence"][0].is_finite());
+}
+
+#[test]
+fn convergence_ends_at_the_study_itself() {
+    let change = |spec: &mut Spec| {
+        spec.models.family.truncate(2);
+        spec.corpus.sample = Some(3000);
+        spec.correlation.threshold = 0.3;
+    };
+    let found = figures("convergence.yaml", |spec| {
+        change(spec);
+        let convergence = spec.convergence.as_mut().unwrap();
+        (convergence.tokens, convergence.resamples) = (vec![1000], 3);
+    });
+    let mut loaded = Spec::load(&path("experiments/convergence.yaml")).unwrap();
+    change(&mut loaded.spec);
+    loaded.spec.kind = ExperimentKind::Universality;
+    let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+    let alone = run(&plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
+    let shares = &found.named["convergence"];
+    assert_eq!(shares.len(), 2);
+    assert_eq!(shares[1], alone.reference.summary.shares[0].percent);
+    assert!(shares[0] != shares[1], "fewer tokens say something else");
+    let at = row_of(
+        &found,
+        "convergence",
+        &[("tokens", &plan.tokens.count().used.to_string()), ("threshold", "0.30")],
+    );
+    let universal = column(&found, "convergence", "universal")[at];
+    assert_eq!(universal, alone.reference.summary.shares[0].universal.to_string());
+    let resampled = &found.named["resampled-share"];
+    assert!(resampled[0] <= resampled[1] && resampled[1] <= resampled[2]);
+    assert!(resampled[0] < resampled[2], "other sequences, another share");
+}
+
+#[test]
+fn syntax_labels_come_from_a_file() {
+    const SAMPLES: usize = 6;
+    let text = std::fs::read_to_string(path("experiments/desk/corpus.jsonl")).unwrap();
+    let tokenizer =
+        tokenizers::Tokenizer::from_file(path("experiments/desk/a/tokenizer.json")).unwrap();
+    let (mut conllu, mut labelled) = (String::new(), 0);
+    for line in text.lines().take(SAMPLES) {
+        let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = sample["text"].as_str().unwrap();
+        conllu += &format!("# newdoc id = {}\n", sample["id"].as_str().unwrap());
+        let long = |word: &str| word.chars().count() > 6;
+        for (i, word) in text.split_whitespace().enumerate() {
+            let upos = if long(word) { "LONG" } else { "SHORT" };
+            conllu += &format!("{}\t{word}\t_\t{upos}\t_\t_\t0\tdep\t_\t_\n", i + 1);
+        }
+        // The twin goes by the tokenizer's own offsets.
+        let encoding = tokenizer.encode(text, false).unwrap();
+        for &(start, end) in encoding.get_offsets() {
+            let piece = &text[start..end];
+            let first =
+                start + (piece.len() - piece.trim_start().len()).min(piece.len().max(1) - 1);
+            let begins = text[..first].rfind(char::is_whitespace).map_or(0, |at| at + 1);
+            let word = text[begins..].split_whitespace().next().unwrap_or("");
+            let in_word = text[first..].chars().next().is_some_and(|c| !c.is_whitespace());
+            labelled += usize::from(in_word && long(word));
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("x.conllu"), conllu).unwrap();
+    let tests = write_tests(
+        folder.path(),
+        "tests: [{ name: none, family: none, matches: '^there is no such token$' }]\n",
+    );
+    let found = figures("families.yaml", |spec| {
+        (spec.corpus.limit, spec.corpus.exclude) = (Some(SAMPLES), Vec::new());
+        let families = spec.families.as_mut().unwrap();
+        (families.path, families.frequent, families.explained) = (tests, usize::MAX, 0.0);
+        families.syntax = Some(folder.path().join("x.conllu"));
+    });
+    let named = column(&found, "families", "test");
+    let row = named.iter().position(|test| *test == "upos LONG").expect("it explains some neuron");
+    assert_eq!(column(&found, "families", "support")[row], labelled.to_string());
+    assert!(found.named.contains_key("syntax-depth"));
 }

@@ -89,13 +89,16 @@ impl Evidence {
             Error::new(Kind::Evidence, path.display(), e, "run the experiment again")
         })?;
         let mut figures = Named::new();
-        for (name, _) in EXPERIMENTS {
+        for name in EXPERIMENTS.iter().map(|(name, _)| *name).chain(WITHOUT_DESK) {
             figures.extend(read_figures(&folder.join(name).join("figures.json"))?);
         }
         let depth = Some(summary.depth);
         Ok(Self { depth, figures, ..Self::new(shape, sheet.into_table(), true) })
     }
 }
+
+/// Kinds for which the bundled models are no evidence.
+const WITHOUT_DESK: [&str; 1] = ["dynamics"];
 
 /// Figures of an experiment's folder; none where there is no such folder.
 fn read_figures(path: &Path) -> Result<Named> {
@@ -203,6 +206,12 @@ impl Evidences {
             Tier::Desk => self.desk.is_some(),
             _ => place.is_some(),
         };
+        if let Some(experiment) =
+            experiment.filter(|e| tier == Tier::Desk && WITHOUT_DESK.contains(e))
+        {
+            let why = "the bundled models have no checkpoints of their training, of 30 MB a step";
+            return Some(format!("no run of the `{experiment}` experiment: {why}"));
+        }
         if here {
             // The bundled models' experiments are run when they are asked for.
             let folder = place.filter(|_| tier == Tier::Weights)?.join(experiment?);

@@ -69,7 +69,10 @@ impl Entry {
     pub fn judge(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Result<Self> {
         let taken = match claim.measure.awaits() {
             Some(reason) => Err(reason.to_string()),
-            None => gather(judgement, evidences)?.and_then(|found| claim.measure.take(&found)),
+            None => {
+                let found = gather(judgement, claim.measure.experiment(), evidences)?;
+                found.and_then(|found| claim.measure.take(&found))
+            }
         };
         let (measured, tolerance_used, verdict) = match taken {
             Err(reason) => (Vec::new(), None, Verdict::NotRun(reason)),
@@ -116,10 +119,14 @@ impl Entry {
 
 fn gather(
     judgement: &Judgement,
+    experiment: Option<&str>,
     evidences: &Evidences,
 ) -> Result<std::result::Result<Vec<Arc<Evidence>>, String>> {
     let mut all = Vec::new();
     for model in &judgement.models {
+        if let Some(reason) = evidences.missing(judgement.tier, model, experiment) {
+            return Ok(Err(reason));
+        }
         match evidences.find(judgement.tier, model)? {
             Ok(evidence) => all.push(evidence),
             Err(reason) => return Ok(Err(reason)),

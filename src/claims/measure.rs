@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::evidence::{EXPERIMENTS, Evidence};
+use super::evidence::Evidence;
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
@@ -138,6 +138,12 @@ pub enum Quantity {
     RareTokens,
     /// Universal share over training.
     TrainingTrend,
+    /// Universal share at the last step.
+    TrainingLast,
+    /// Gain of universal share in the last third of the layers, minus in the first.
+    TrainingLateGain,
+    /// Share of universal neurons that are so at the next step too, above chance.
+    TrainingPersistence,
     /// Loss when universal neurons are ablated, minus when others are.
     AblationEffect,
     /// Loss when those of layer 0 are ablated, minus the largest of another layer.
@@ -166,7 +172,9 @@ impl Measure {
             Q::SelfMatch | Q::SplitHalf => "split-half",
             Q::PerturbedMatch => "perturbed",
             Q::RareTokens => "published",
-            Q::TrainingTrend => "dynamics",
+            Q::TrainingTrend | Q::TrainingLast | Q::TrainingLateGain | Q::TrainingPersistence => {
+                "dynamics"
+            }
             _ => return None,
         })
     }
@@ -174,8 +182,8 @@ impl Measure {
     /// Why the quantity cannot be taken by this version, if it cannot.
     pub fn awaits(&self) -> Option<String> {
         let experiment = self.experiment()?;
-        let known = EXPERIMENTS.iter().any(|(name, _)| *name == experiment);
-        (!known).then(|| format!("awaits the `{experiment}` experiment"))
+        // The original weights' behaviour on texts that the note names.
+        (experiment == "published").then(|| format!("awaits the `{experiment}` experiment"))
     }
 
     /// The figure of that experiment, which has the quantity's name.

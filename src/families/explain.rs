@@ -27,6 +27,8 @@ pub enum Group {
     Position,
     /// The label of its sample.
     Label,
+    /// The part of speech, or the dependency, of the word it begins in.
+    Syntax,
 }
 
 /// A neuron's best explanation.

@@ -2,8 +2,10 @@
 
 mod explain;
 mod sums;
+mod syntax;
 mod tests;
 
 pub use explain::{Explained, Group, Grouped, best_explanations, reduction};
 pub use sums::GroupSums;
+pub use syntax::Syntax;
 pub use tests::{TokenTest, read, unigrams};

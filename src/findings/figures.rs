@@ -53,10 +53,10 @@ pub struct FigureFile {
 
 impl FigureFile {
     /// Of an experiment.
-    pub fn of(experiment: &str, figures: &Figures) -> Self {
+    pub fn of(experiment: &str, figures: &Named) -> Self {
         let finite =
             |values: &Vec<f64>| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
-        let figures = figures.named.iter().map(|(name, values)| (name.clone(), finite(values)));
+        let figures = figures.iter().map(|(name, values)| (name.clone(), finite(values)));
         Self { schema: SCHEMA, experiment: experiment.to_owned(), figures: figures.collect() }
     }
 

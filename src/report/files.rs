@@ -34,7 +34,7 @@ pub fn write(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<
 /// # Errors
 /// If the folder cannot be written.
 pub fn write_figures(plan: &Plan, figures: &Figures, directory: RunDirectory) -> Result<PathBuf> {
-    directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, figures))?;
+    directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, &figures.named))?;
     for table in &figures.tables {
         directory.write(&format!("{}.csv", table.name), |out| {
             let mut csv = csv::Writer::from_writer(out);

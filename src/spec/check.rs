@@ -160,6 +160,8 @@ fn check_kind(spec: &Spec) -> Result<(), Finding> {
         ("entropy", K::Entropy, spec.entropy.is_some(), false),
         ("attention", K::Attention, spec.attention.is_some(), false),
         ("ablation", K::Ablation, spec.ablation.is_some(), false),
+        ("convergence", K::Convergence, spec.convergence.is_some(), false),
+        ("dynamics", K::Dynamics, spec.dynamics.is_some(), true),
         ("perturbed", K::Perturbed, spec.perturbed.is_some(), false),
     ];
     for (key, kind, given, needed) in sections {
@@ -177,6 +179,10 @@ fn check_kind(spec: &Spec) -> Result<(), Finding> {
         if !(0.0..=1.0).contains(&share) {
             let problem = format!("{share} is out of range, expected 0 to 1");
             return finding("families.explained", problem, "the paper's notebook uses 0.37");
+        }
+        if families.syntax.is_some() && spec.corpus.sample.is_some() {
+            let problem = "needs every row of a sample, which `corpus.sample` does not keep";
+            return finding("families.syntax", problem.into(), "use `corpus.limit` instead");
         }
         within("families.support", families.support, 1, usize::MAX)?;
     }
@@ -203,6 +209,20 @@ fn check_roles(spec: &Spec) -> Result<(), Finding> {
     if let Some(a) = &spec.ablation {
         within("ablation.controls", a.controls, 1, 1000)?;
         within("ablation.resamples", a.resamples, 1, 100_000)?;
+    }
+    if let Some(c) = &spec.convergence {
+        within("convergence.resamples", c.resamples, 0, 10_000)?;
+        for (i, tokens) in c.tokens.iter().enumerate() {
+            within(&format!("convergence.tokens[{i}]"), *tokens, 100, usize::MAX)?;
+        }
+    }
+    if let Some(d) = &spec.dynamics {
+        within("dynamics.steps", d.steps.len(), 2, 10_000)?;
+        if let Some(i) = d.steps.windows(2).position(|pair| pair[0].step >= pair[1].step) {
+            let problem = "is not later than the one before".to_owned();
+            let key = format!("dynamics.steps[{}].step", i + 1);
+            return finding(key, problem, "list steps in the order of training");
+        }
     }
     let Some(p) = &spec.perturbed else { return Ok(()) };
     within("perturbed.copies", p.copies, 1, 100)?;

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct Families {
     /// The token tests, relative to the spec.
     pub path: PathBuf,
+    /// Syntax labels of the corpus in CoNLL-U, each document called like its sample
+    /// (`# newdoc id = …`); no syntax tests when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syntax: Option<PathBuf>,
     /// A neuron belongs to the family of its best explanation where that reduces its
     /// variance by more than this share.
     #[serde(default = "Families::explained")]
@@ -48,6 +52,10 @@ impl Families {
 pub struct Prediction {
     /// Vocabulary kurtosis above which a neuron predicts or suppresses.
     pub kurtosis: f64,
+    /// Other neurons whose variance of cos(W_U, w_out) lies above this percentile of
+    /// their layer are partition neurons.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub partition: f64,
     /// Tokens of a neuron's set: those it moves most.
     #[schemars(range(min = 1, max = 10_000))]
     pub tokens: usize,
@@ -55,7 +63,7 @@ pub struct Prediction {
 
 impl Default for Prediction {
     fn default() -> Self {
-        Self { kurtosis: 10.0, tokens: 20 }
+        Self { kurtosis: 10.0, partition: 99.0, tokens: 20 }
     }
 }
 
@@ -105,6 +113,44 @@ impl Default for Attention {
     fn default() -> Self {
         Self { pairs: 5, attends: 0.1, directions: 1000, seed: 1 }
     }
+}
+
+/// `kind: dynamics`: the study at several steps of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dynamics {
+    /// The steps, in the order of training; two at least.
+    pub steps: Vec<Step>,
+}
+
+/// `kind: convergence`: how sure the universal share is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Convergence {
+    /// Sizes of samples of the text, beside all of it.
+    pub tokens: Vec<usize>,
+    /// Studies over sequences drawn with replacement.
+    #[schemars(range(max = 10_000))]
+    pub resamples: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for Convergence {
+    fn default() -> Self {
+        Self { tokens: vec![2500, 5000, 10_000, 20_000], resamples: 20, seed: 1 }
+    }
+}
+
+/// Checkpoints of all models at one step of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The step.
+    pub step: u64,
+    /// Folder of a checkpoint, relative to the spec; `{model}` stands for the name of
+    /// each model of the family.
+    pub path: PathBuf,
 }
 
 /// What takes the place of an activation.

@@ -101,8 +101,10 @@ impl Source {
     fn resolve_paths(&mut self) {
         let folder = self.path.parent().unwrap_or(Path::new("")).to_path_buf();
         let resolve = |mapping: &mut Mapping| {
-            if let Some(Value::String(path)) = mapping.get_mut("path") {
-                *path = folder.join(&path).to_string_lossy().into_owned();
+            for key in ["path", "syntax"] {
+                if let Some(Value::String(path)) = mapping.get_mut(key) {
+                    *path = folder.join(&path).to_string_lossy().into_owned();
+                }
             }
         };
         for section in ["corpus", "families"] {
@@ -113,6 +115,9 @@ impl Source {
         let family = self.content.get_mut("models").and_then(|models| models.get_mut("family"));
         let models = family.and_then(Value::as_sequence_mut).into_iter().flatten();
         models.filter_map(Value::as_mapping_mut).for_each(resolve);
+        let steps = self.content.get_mut("dynamics").and_then(|section| section.get_mut("steps"));
+        let steps = steps.and_then(Value::as_sequence_mut).into_iter().flatten();
+        steps.filter_map(Value::as_mapping_mut).for_each(resolve);
     }
 
     fn error(

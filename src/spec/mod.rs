@@ -13,7 +13,10 @@ mod suggest;
 
 use std::path::PathBuf;
 
-pub use kinds::{Ablation, Attention, Entropy, Families, Perturbed, Prediction, Replacement};
+pub use kinds::{
+    Ablation, Attention, Convergence, Dynamics, Entropy, Families, Perturbed, Prediction,
+    Replacement, Step,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +61,12 @@ pub struct Spec {
     /// What `kind: ablation` is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ablation: Option<Ablation>,
+    /// What `kind: convergence` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
+    /// What `kind: dynamics` is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamics: Option<Dynamics>,
     /// What `kind: perturbed` is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perturbed: Option<Perturbed>,
@@ -110,6 +119,10 @@ pub enum ExperimentKind {
     SplitHalf,
     /// The reference against disturbed copies of itself.
     Perturbed,
+    /// The study at several steps of training.
+    Dynamics,
+    /// The study over samples and resamples of the text.
+    Convergence,
 }
 
 /// A reference model and the models it is compared with.

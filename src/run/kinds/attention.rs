@@ -26,6 +26,9 @@ struct Pair {
     /// the output norm when the neuron is taken out of the query.
     change: [f64; 2],
     tokens: f64,
+    /// Power sums of activation, and of attention and output norm with it: n, Σa, Σa²,
+    /// and per quantity Σq, Σq², Σaq.
+    with: [f64; 9],
 }
 
 /// Runs the experiment.
@@ -82,7 +85,15 @@ fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) -> Vec
         later.flat_map(move |(layer, heads)| {
             heads.iter().enumerate().map(move |(head, drawn)| {
                 let dot: f64 = w_out.iter().zip(drawn).map(|(w, u)| f64::from(*w) * u).sum();
-                Pair { neuron, layer, head, heuristic: dot / norm, change: [0.0; 2], tokens: 0.0 }
+                Pair {
+                    neuron,
+                    layer,
+                    head,
+                    heuristic: dot / norm,
+                    change: [0.0; 2],
+                    tokens: 0.0,
+                    with: [0.0; 9],
+                }
             })
         })
     };
@@ -164,12 +175,34 @@ impl Pair {
                 w_out.iter().map(|&w| f64::from(w) * activation).collect()
             };
             // Destinations in the second half, as in the paper.
-            for [clean, without] in head.attends(&resid, len / 2..len, removed) {
+            let attends = head.attends(&resid, len / 2..len, removed);
+            for (t, [clean, without]) in (len / 2..len).zip(attends) {
+                let activation = seen.activations[index][start + t];
+                self.relate(activation.into(), [clean.first, clean.norm]);
                 self.change[0] += without.first - clean.first;
                 self.change[1] += without.norm - clean.norm;
                 self.tokens += 1.0;
             }
         }
+    }
+}
+
+impl Pair {
+    fn relate(&mut self, a: f64, quantities: [f64; 2]) {
+        let [n, sum, square, rest @ ..] = &mut self.with;
+        (*n, *sum, *square) = (*n + 1.0, *sum + a, *square + a * a);
+        for (sums, q) in rest.chunks_exact_mut(3).zip(quantities) {
+            (sums[0], sums[1], sums[2]) = (sums[0] + q, sums[1] + q * q, sums[2] + a * q);
+        }
+    }
+
+    /// Correlation of a quantity with the activation, and its slope.
+    fn relation(&self, which: usize) -> [f64; 2] {
+        let [n, sum, square, rest @ ..] = self.with;
+        let [q, qq, aq] = [0, 1, 2].map(|i| rest[which * 3 + i]);
+        let covariance = aq - sum * q / n;
+        let (of_a, of_q) = (square - sum * sum / n, qq - q * q / n);
+        [covariance / (of_a * of_q).sqrt(), covariance / of_a]
     }
 }
 
@@ -248,8 +281,18 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
         "neuron out of a head's query: change of attention to the first token, of the output norm"
             .into(),
     );
-    let header =
-        vec!["neuron", "head", "heuristic", "bos_attention_change", "output_norm_change", "tokens"];
+    let header = vec![
+        "neuron",
+        "head",
+        "heuristic",
+        "bos_attention_change",
+        "output_norm_change",
+        "corr_bos_attention",
+        "slope_bos_attention",
+        "corr_output_norm",
+        "slope_output_norm",
+        "tokens",
+    ];
     let mut table = TextTable { name: "attention", header, rows: Vec::new() };
     for p in pairs {
         let head = format!("L{}.H{}", p.layer, p.head);
@@ -262,6 +305,7 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
         let numbers = [p.heuristic, attention, norm].map(|v| format!("{v:.6}"));
         let mut row = vec![p.neuron.to_string(), head];
         row.extend(numbers);
+        row.extend([0, 1].into_iter().flat_map(|q| p.relation(q)).map(|v| format!("{v:.6}")));
         row.push(p.tokens.to_string());
         table.rows.push(row);
     }

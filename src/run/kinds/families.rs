@@ -5,12 +5,13 @@ use crate::corpus::Batch;
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::families::{
-    Explained, Group, GroupSums, Grouped, TokenTest, best_explanations, read, unigrams,
+    Explained, Group, GroupSums, Grouped, Syntax, TokenTest, best_explanations, read, unigrams,
 };
 use crate::findings::{Figures, TextTable};
 use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
+use crate::plan::Plan;
 use crate::spec::Families;
 use crate::stats::percentile::{mean, median};
 use crate::stats::weights::nearest_neighbours;
@@ -25,9 +26,12 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let spec = spec.unwrap_or_else(|| unreachable!("checked when the spec was loaded"));
     let vocabulary = experiment.plan.vocabulary()?;
     let tests = read(&spec.path, &vocabulary)?;
+    let samples = &experiment.plan.samples;
+    let syntax = spec.syntax.as_ref().map(|path| Syntax::read(path, samples)).transpose()?;
     let universal = experiment.universal()?;
-    let sums = Sums::read(experiment, vocabulary.len())?;
-    let tests = AllTests::new(&sums, tests, &vocabulary, &spec, &experiment.plan.labels());
+    let sums = Sums::read(experiment, vocabulary.len(), syntax.as_ref())?;
+    let mut tests = AllTests::new(&sums, tests, &vocabulary, &spec, &experiment.plan.labels());
+    tests.syntax = syntax.map_or_else(Default::default, |s| s.names.map(|n| each(&n, "syntax")));
     let layout = experiment.plan.reference().layout();
     let mut letters = std::collections::BTreeSet::new();
     let grouped = tests.grouped(&sums);
@@ -64,11 +68,35 @@ struct Sums {
     previous: GroupSums,
     position: GroupSums,
     label: GroupSums,
+    /// By part of speech, and by dependency.
+    syntax: [GroupSums; 2],
+}
+
+/// Labels of every token of the rows, in their order.
+fn syntax_of(plan: &Plan, syntax: Option<&Syntax>) -> Result<Vec<Option<[usize; 2]>>> {
+    let Some(syntax) = syntax else { return Ok(Vec::new()) };
+    let lengths = plan.token_bytes()?;
+    let (mut sample, mut at) = (usize::MAX, 0);
+    let mut labels = Vec::new();
+    for row in &plan.tokens.rows {
+        if row.sample != sample {
+            (sample, at) = (row.sample, 0);
+        }
+        labels.push(None);
+        for &id in &row.ids[1..] {
+            let end = at + lengths[id as usize];
+            labels.push(syntax.at(sample, &plan.samples[sample].text, at..end));
+            at = end;
+        }
+    }
+    Ok(labels)
 }
 
 impl Sums {
-    fn read(experiment: &mut Experiment, d_vocab: usize) -> Result<Self> {
+    fn read(experiment: &mut Experiment, d_vocab: usize, syntax: Option<&Syntax>) -> Result<Self> {
         let plan = experiment.plan;
+        let syntax_of = syntax_of(plan, syntax)?;
+        let mut read = 0;
         let n = plan.reference().layout().n_neurons();
         let labels = plan.labels();
         let of_sample: Vec<usize> = plan
@@ -81,6 +109,7 @@ impl Sums {
             previous: GroupSums::new(d_vocab, n),
             position: GroupSums::new(plan.tokens.context, n),
             label: GroupSums::new(labels.len(), n),
+            syntax: [0, 1].map(|k| GroupSums::new(syntax.map_or(0, |s| s.names[k].len()), n)),
         };
         experiment.read("reading tokens", |model, batch| {
             let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
@@ -88,6 +117,13 @@ impl Sums {
             let mut post = Activations::new(n);
             model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
             sums.absorb(batch, &keep, &of_sample, &post.values);
+            let labels = syntax_of.iter().skip(read).zip(&keep).filter(|(_, keep)| **keep);
+            let labels: Vec<Option<[usize; 2]>> = labels.map(|(label, _)| *label).collect();
+            for (kind, sums) in sums.syntax.iter_mut().enumerate().filter(|_| !labels.is_empty()) {
+                let groups: Vec<_> = labels.iter().map(|l| l.map(|l| l[kind])).collect();
+                sums.absorb(&groups, &post.values);
+            }
+            read += keep.len();
         })?;
         Ok(sums)
     }
@@ -115,6 +151,17 @@ struct AllTests {
     previous: Vec<TokenTest>,
     position: Vec<TokenTest>,
     label: Vec<TokenTest>,
+    syntax: [Vec<TokenTest>; 2],
+}
+
+/// A test for each of some names, of that name alone.
+fn each(names: &[String], family: &str) -> Vec<TokenTest> {
+    let test = |(i, name): (usize, &String)| TokenTest {
+        name: name.clone(),
+        family: family.into(),
+        ids: vec![i],
+    };
+    names.iter().enumerate().map(test).collect()
 }
 
 impl AllTests {
@@ -139,15 +186,12 @@ impl AllTests {
             family: "position".into(),
             ids: (0..end).collect(),
         });
-        let label = labels.iter().enumerate().map(|(i, label)| TokenTest {
-            name: format!("label {label}"),
-            family: "context".into(),
-            ids: vec![i],
-        });
+        let labels: Vec<String> = labels.iter().map(|label| format!("label {label}")).collect();
         Self {
             previous: previous.collect(),
             position: position.collect(),
-            label: label.collect(),
+            label: each(&labels, "context"),
+            syntax: Default::default(),
             token,
         }
     }
@@ -158,6 +202,8 @@ impl AllTests {
             Grouped { group: Group::PreviousToken, sums: &sums.previous, tests: &self.previous },
             Grouped { group: Group::Position, sums: &sums.position, tests: &self.position },
             Grouped { group: Group::Label, sums: &sums.label, tests: &self.label },
+            Grouped { group: Group::Syntax, sums: &sums.syntax[0], tests: &self.syntax[0] },
+            Grouped { group: Group::Syntax, sums: &sums.syntax[1], tests: &self.syntax[1] },
         ]
     }
 }
@@ -206,6 +252,9 @@ impl Found<'_> {
         figures.add("unigram-by-layer", self.by_layer(&self.members("unigram")));
         figures.add("previous-token-depth", vec![self.depth(&self.members("previous-token"))]);
         figures.add("position-depth", vec![self.depth(&position)]);
+        if self.grouped.iter().any(|g| g.group == Group::Syntax && !g.tests.is_empty()) {
+            figures.add("syntax-depth", vec![self.depth(&self.members("syntax"))]);
+        }
         figures.add("context-neurons", vec![self.members("context").len() as f64]);
         let tests: usize = self.grouped.iter().map(|g| g.tests.len()).sum();
         figures.lines.push(format!(

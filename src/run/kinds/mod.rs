@@ -3,6 +3,8 @@
 
 mod ablation;
 mod attention;
+mod convergence;
+mod dynamics;
 mod entropy;
 mod families;
 mod prediction;
@@ -54,6 +56,8 @@ pub fn run_kind(
         ExperimentKind::Attention => attention::run(&mut experiment),
         ExperimentKind::Ablation => ablation::run(&mut experiment),
         ExperimentKind::SplitHalf => reliability::split_half(&mut experiment),
+        ExperimentKind::Convergence => convergence::run(&mut experiment),
+        ExperimentKind::Dynamics => dynamics::run(&mut experiment),
         ExperimentKind::Perturbed => reliability::perturbed(&mut experiment),
     }?;
     control.progress.finish();

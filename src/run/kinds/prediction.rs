@@ -6,19 +6,44 @@ use crate::error::Result;
 use crate::findings::{Figures, TextTable};
 use crate::model::fold::preprocess;
 use crate::model::{HookPoint, Site};
-use crate::stats::percentile::mean;
+use crate::stats::WeightStatistics;
+use crate::stats::percentile::{mean, ranks_within};
 use crate::stats::weights::{vocabulary_effects, weight_statistics};
 use crate::table::NeuronId;
 
 /// Tokens shown of a neuron's set.
 const SHOWN: usize = 5;
 
-/// A neuron of large vocabulary kurtosis.
+/// What a neuron does to the vocabulary.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Few tokens much more likely.
+    Prediction,
+    /// Few tokens much less likely.
+    Suppression,
+    /// One part of the vocabulary more likely, the rest less.
+    Partition,
+}
+
+impl Role {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Prediction, "prediction"),
+        (Self::Suppression, "suppression"),
+        (Self::Partition, "partition"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(role, _)| *role == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// A neuron of large vocabulary kurtosis or variance.
 struct Neuron {
     index: usize,
     id: NeuronId,
-    suppresses: bool,
+    role: Role,
     kurtosis: f64,
+    variance: f64,
     /// Whether each token of the vocabulary is in its set.
     set: Vec<bool>,
     /// Most moved first.
@@ -65,7 +90,8 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
         };
         model.forward(&rows, &mut hooks);
     })?;
-    Ok(figures(&neurons, &universal, &vocabulary))
+    let layers = experiment.model.config.n_layers;
+    Ok(figures(&neurons, &universal, &vocabulary, layers))
 }
 
 fn find(experiment: &Experiment) -> Vec<Neuron> {
@@ -73,9 +99,17 @@ fn find(experiment: &Experiment) -> Vec<Neuron> {
     let (weights, config) = (&experiment.model.weights, &experiment.model.config);
     let folded = preprocess(weights, config, &experiment.plan.spec.weights);
     let statistics = weight_statistics(&folded, config);
-    let extreme = |(_, s): &(usize, &crate::stats::WeightStatistics)| s.vocab.kurt > spec.kurtosis;
-    let of = |(index, s): (usize, &crate::stats::WeightStatistics)| {
-        let suppresses = s.vocab.skew < 0.0;
+    let layers: Vec<usize> = (0..statistics.len()).map(|i| i / config.d_mlp()).collect();
+    let variances: Vec<f64> = statistics.iter().map(|s| s.vocab.var).collect();
+    let ranks = ranks_within(&layers, &variances);
+    let role = |index: usize, s: &WeightStatistics| match s.vocab.kurt > spec.kurtosis {
+        true if s.vocab.skew < 0.0 => Some(Role::Suppression),
+        true => Some(Role::Prediction),
+        false => (ranks[index] > spec.partition).then_some(Role::Partition),
+    };
+    let of = |(index, s): (usize, &WeightStatistics)| {
+        let role = role(index, s)?;
+        let suppresses = role == Role::Suppression;
         let effects = vocabulary_effects(&folded, config, index);
         let mut tokens: Vec<usize> = (0..effects.len()).collect();
         tokens.sort_by(|&a, &b| match suppresses {
@@ -87,32 +121,46 @@ fn find(experiment: &Experiment) -> Vec<Neuron> {
         tokens.iter().for_each(|&t| set[t] = true);
         let id = NeuronId::of(index, config.d_mlp());
         let seen = [[0.0; 2]; 2];
-        Neuron { index, id, suppresses, kurtosis: s.vocab.kurt, set, tokens, seen }
+        let (kurtosis, variance) = (s.vocab.kurt, s.vocab.var);
+        Some(Neuron { index, id, role, kurtosis, variance, set, tokens, seen })
     };
-    statistics.iter().enumerate().filter(extreme).map(of).collect()
+    statistics.iter().enumerate().filter_map(of).collect()
 }
 
-fn figures(neurons: &[Neuron], universal: &[bool], vocabulary: &[String]) -> Figures {
+fn figures(
+    neurons: &[Neuron],
+    universal: &[bool],
+    vocabulary: &[String],
+    layers: usize,
+) -> Figures {
     let mut figures = Figures::default();
-    for (name, kind, suppresses) in
-        [("prediction-fires", "prediction", false), ("suppression-fires", "suppression", true)]
-    {
-        let of: Vec<&Neuron> = neurons.iter().filter(|n| n.suppresses == suppresses).collect();
+    let header = vec!["role", "layer", "neurons", "universal"];
+    let mut depth = TextTable { name: "roles-by-layer", header, rows: Vec::new() };
+    for (role, name) in Role::ALL {
+        let of: Vec<&Neuron> = neurons.iter().filter(|n| n.role == role).collect();
         let known = || of.iter().map(|n| n.difference()).filter(|d| d.is_finite());
-        figures.add(name, vec![mean(known())]);
+        figures.add(&format!("{name}-fires"), vec![mean(known())]);
         let more = known().filter(|d| *d > 0.0).count();
         figures.lines.push(format!(
-            "{} {kind} neurons; {more} of {} fire more before a token of their set",
+            "{} {name} neurons; {more} of {} fire more before a token of their set",
             of.len(),
             known().count()
         ));
+        for layer in 0..layers {
+            let here = of.iter().filter(|n| n.id.layer == layer);
+            let chosen = here.clone().filter(|n| universal[n.index]).count();
+            let counts = [layer, here.count(), chosen].map(|n| n.to_string());
+            depth.rows.push(std::iter::once(name.to_owned()).chain(counts).collect());
+        }
     }
+    figures.tables.push(depth);
     let header = vec![
         "layer",
         "neuron",
         "universal",
         "kind",
         "vocab_kurt",
+        "vocab_var",
         "tokens",
         "mean_before",
         "mean_else",
@@ -125,8 +173,9 @@ fn figures(neurons: &[Neuron], universal: &[bool], vocabulary: &[String]) -> Fig
             n.id.layer.to_string(),
             n.id.neuron.to_string(),
             universal[n.index].to_string(),
-            if n.suppresses { "suppression" } else { "prediction" }.into(),
+            n.role.name().into(),
             format!("{:.4}", n.kurtosis),
+            format!("{:.6}", n.variance),
             shown.join(" "),
             mean(1),
             mean(0),
