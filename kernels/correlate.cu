@@ -10,18 +10,12 @@ __device__ void product(Operand x, Operand y, int k, int terms, float *c, int ld
     Accumulators acc;
     int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
     multiply<T>(x, y, row0, col0, k, terms, shared_address(slabs), acc);
-    #pragma unroll
-    for (int i = 0; i < 4; i++)
-        #pragma unroll
-        for (int j = 0; j < 4; j++)
-            #pragma unroll
-            for (int v = 0; v < 4; v++) {
-                int row = row0 + row_of(i, v), col = col0 + col_of(j, v);
-                if (row >= x.rows || col >= y.rows) continue;
-                float *out = c + (u64)row * ldc + col;
-                float value = acc.at[i][j][v] + (bias ? bias[col] : 0.0f);
-                *out = add ? *out + value : value;
-            }
+    for_each(acc, row0, col0, [&](int row, int col, float sum) {
+        if (row >= x.rows || col >= y.rows) return;
+        float *out = c + (u64)row * ldc + col;
+        float value = sum + (bias ? bias[col] : 0.0f);
+        *out = add ? *out + value : value;
+    });
 }
 
 template <typename T>

@@ -106,23 +106,17 @@ __device__ inline void find_best(const Accumulators &acc, Scratch &s, const Foun
     }
 }
 
-__device__ inline void spread(const Accumulators &acc, Scratch &s, const Found &found) {
+__device__ inline void spread(Accumulators &acc, Scratch &s, const Found &found) {
     for (int i = threadIdx.x; i < BINS; i += THREADS) s.bins[i] = 0;
     __syncthreads();
     float p[POWERS] = {0, 0, 0, 0, 0};
-    #pragma unroll
-    for (int i = 0; i < 4; i++)
-        #pragma unroll
-        for (int j = 0; j < 4; j++)
-            #pragma unroll
-            for (int v = 0; v < 4; v++) {
-                float rho = acc.at[i][j][v];
-                if (rho != rho) continue;
-                int bin = (int)((rho + 1.0f) * (BINS / 2));
-                atomicAdd(&s.bins[bin < 0 ? 0 : bin < BINS ? bin : BINS - 1], 1u);
-                float square = rho * rho;
-                p[0] += 1.0f, p[1] += rho, p[2] += square, p[3] += square * rho, p[4] += square * square;
-            }
+    for_each(acc, 0, 0, [&](int, int, float rho) {
+        if (rho != rho) return;
+        int bin = (int)((rho + 1.0f) * (BINS / 2));
+        atomicAdd(&s.bins[bin < 0 ? 0 : bin < BINS ? bin : BINS - 1], 1u);
+        float square = rho * rho;
+        p[0] += 1.0f, p[1] += rho, p[2] += square, p[3] += square * rho, p[4] += square * square;
+    });
     #pragma unroll
     for (int q = 0; q < POWERS; q++) {
         for (int step = 16; step > 0; step /= 2) p[q] += __shfl_xor_sync(~0u, p[q], step);

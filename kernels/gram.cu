@@ -14,19 +14,13 @@ __device__ void gram(Operand x, int k, int terms, float *c, int ldc) {
     int row0 = down * TILE, col0 = across * TILE;
     Accumulators acc;
     multiply<T>(x, x, row0, col0, k, terms, shared_address(slabs), acc);
-    #pragma unroll
-    for (int i = 0; i < 4; i++)
-        #pragma unroll
-        for (int j = 0; j < 4; j++)
-            #pragma unroll
-            for (int v = 0; v < 4; v++) {
-                int row = row0 + row_of(i, v), col = col0 + col_of(j, v);
-                // Sums above the diagonal are copies, also within a tile: the planes of
-                // an operand enter a sum in another order than those of the other.
-                if (row >= x.rows || col > row) continue;
-                c[(u64)row * ldc + col] += acc.at[i][j][v];
-                if (col < row) c[(u64)col * ldc + row] += acc.at[i][j][v];
-            }
+    for_each(acc, row0, col0, [&](int row, int col, float sum) {
+        // Sums above the diagonal are copies, also within a tile: the planes of an
+        // operand enter a sum in another order than those of the other.
+        if (row >= x.rows || col > row) return;
+        c[(u64)row * ldc + col] += sum;
+        if (col < row) c[(u64)col * ldc + row] += sum;
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -11,15 +11,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __shared__ Scratch scratch;
     Accumulators acc;
     int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
-    #pragma unroll
-    for (int i = 0; i < 4; i++)
-        #pragma unroll
-        for (int j = 0; j < 4; j++)
-            #pragma unroll
-            for (int v = 0; v < 4; v++) {
-                int row = row0 + row_of(i, v), col = col0 + col_of(j, v);
-                acc.at[i][j][v] = row < m && col < n ? c[(u64)row * ldc + col] : 0.0f;
-            }
+    for_each(acc, row0, col0, [&](int row, int col, float &sum) {
+        sum = row < m && col < n ? c[(u64)row * ldc + col] : 0.0f;
+    });
     judge_tile(acc, scratch, {sum_x, inverse_x}, {sum_y, inverse_y}, {rho, partner, best, histogram, powers}, row0,
                col0, m, n, per_token);
 }

@@ -159,3 +159,16 @@ __device__ inline int row_of(int i, int v) {
 __device__ inline int col_of(int j, int v) {
     return (threadIdx.x >> 6) * 32 + j * 8 + (threadIdx.x & 3) * 2 + (v & 1);
 }
+
+// Calls f(row, column, sum) for every sum of this thread; row and column count from those
+// of the tile's first.
+template <typename F>
+__device__ void for_each(Accumulators &acc, int row0, int col0, F f) {
+    #pragma unroll
+    for (int i = 0; i < 4; i++)
+        #pragma unroll
+        for (int j = 0; j < 4; j++)
+            #pragma unroll
+            for (int v = 0; v < 4; v++)
+                f(row0 + row_of(i, v), col0 + col_of(j, v), acc.at[i][j][v]);
+}

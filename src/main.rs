@@ -93,6 +93,7 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
         let problem = "shares and checkpoints are for `kind: universality`";
         return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, "leave them out"));
     }
+    run::refuse_device(control, "this kind of experiment")?;
     let universal = |folder: &PathBuf| {
         let evidence = Evidence::of_run(folder, plan.reference().layout())?;
         Ok(Universal::above(&evidence.table, plan.spec.correlation.threshold))
@@ -100,7 +101,8 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
     let universal = options.universal.as_ref().map(universal).transpose()?;
     let directory = RunDirectory::begin(out)?;
     let figures = run::run_kind(plan, universal, control)?;
-    let folder = report::files::write_figures(plan, &figures, directory)?;
+    let folder =
+        report::files::write_figures(plan, &figures, options.universal.as_deref(), directory)?;
     show(&report::terminal::figures(&plan.spec, &figures));
     show(&format!("tables in {}\n", folder.display()));
     Ok(())

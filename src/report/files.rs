@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::backend::kernel::cpu;
 use crate::correlation::CHUNK;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::findings::{Extra, FigureFile, Figures, Findings, Outcome, Partner};
 use crate::plan::Plan;
 use crate::spec::Spec;
-use crate::store::{MARK, RunDirectory, folder_of};
+use crate::store::{MARK, RunDirectory, digest_file, folder_of};
 use crate::table::{NeuronId, cell};
 
 /// Writes all files of a run to `target`, which appears whole or not at all. The
@@ -29,11 +29,17 @@ pub fn write(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<
     directory.commit()
 }
 
-/// Writes what an experiment of another kind than universality found.
+/// Writes what an experiment of another kind than universality found. `universal` is the
+/// folder of the run that universal neurons were taken from.
 ///
 /// # Errors
 /// If the folder cannot be written.
-pub fn write_figures(plan: &Plan, figures: &Figures, directory: RunDirectory) -> Result<PathBuf> {
+pub fn write_figures(
+    plan: &Plan,
+    figures: &Figures,
+    universal: Option<&Path>,
+    directory: RunDirectory,
+) -> Result<PathBuf> {
     directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, &figures.named))?;
     for table in &figures.tables {
         directory.write(&format!("{}.csv", table.name), |out| {
@@ -43,7 +49,11 @@ pub fn write_figures(plan: &Plan, figures: &Figures, directory: RunDirectory) ->
             csv.flush()
         })?;
     }
-    directory.write_json(MARK, &Provenance::of(plan, &cpu(plan.spec.correlation.precision)))?;
+    let digest = |folder: &Path| digest_file(Kind::Evidence, &folder.join("neurons.csv"));
+    let device = cpu(plan.spec.correlation.precision);
+    let universal_sha256 = universal.map(digest).transpose()?;
+    let provenance = Provenance { universal_sha256, ..Provenance::of(plan, &device) };
+    directory.write_json(MARK, &provenance)?;
     directory.commit()
 }
 
@@ -126,6 +136,9 @@ struct Provenance<'a> {
     models: Vec<ModelProvenance<'a>>,
     corpus_sha256: &'a str,
     tokens_sha256: String,
+    /// SHA-256 of the table that universal neurons were taken from, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    universal_sha256: Option<String>,
     tokens_per_chunk: usize,
     device: &'a str,
     threads: usize,
@@ -155,6 +168,7 @@ impl<'a> Provenance<'a> {
             models: plan.models.iter().map(model).collect(),
             corpus_sha256: &plan.corpus_digest,
             tokens_sha256: plan.tokens_digest(),
+            universal_sha256: None,
             tokens_per_chunk: CHUNK,
             device,
             threads: rayon::current_num_threads(),
