@@ -65,6 +65,16 @@ pub enum Command {
     /// The bundled models are run; the authors' tables are looked for in the
     /// folder that UNIVERSAL_NEURONS_DATA names.
     Verify(VerifyOptions),
+    /// Tell what moved from one run to another; ends with 1 where a verdict changed.
+    Compare {
+        /// Folder of a run.
+        first: PathBuf,
+        /// Folder of another, with the same reference model.
+        second: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch evidence from its public home.
     Fetch {
         /// What to fetch.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         }
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
+        Command::Compare { first, second, json } => compare(&first, &second, json),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
         Command::BenchHost { json, study, floors } => bench_host(json, study, floors.as_deref()),
         Command::Schema => {
@@ -175,6 +176,12 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
     }
     show(&report::ledger::text(&ledger));
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
+}
+
+fn compare(first: &Path, second: &Path, json: bool) -> Result<u8> {
+    let found = report::comparison::compare(first, second, &registry()?)?;
+    show(&if json { format!("{:#}\n", serde_json::json!(found)) } else { found.to_string() });
+    Ok(if found.verdict_changed() { CLAIM_FAILS } else { 0 })
 }
 
 fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> {

@@ -321,3 +321,30 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     let output = run(folder.path(), &resumed);
     assert_eq!(output.status.code(), Some(2), "there is nothing to go on from");
 }
+
+#[test]
+fn two_runs_are_compared() {
+    let bench = Bench::new();
+    let first = run(bench.path(), &["run", "spec.yaml", "--quiet", "--out", "first"]);
+    assert!(first.status.success(), "{}", stderr(&first));
+    bench.edit("spec.yaml", "draws: 1", "draws: 2");
+    let second = run(bench.path(), &["run", "spec.yaml", "--quiet", "--out", "second"]);
+    assert!(second.status.success(), "{}", stderr(&second));
+    let text = |arguments: &[&str]| {
+        let done = run(bench.path(), arguments);
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        String::from_utf8(done.stdout).expect("UTF-8")
+    };
+    let same = text(&["compare", "first", "first"]);
+    assert!(same.contains("no value of the table moved"), "{same}");
+    assert!(same.contains("entered the universal set: 0 neurons"), "{same}");
+    assert!(same.contains("no claim can be judged on models of this shape"), "{same}");
+    let moved = text(&["compare", "first", "second"]);
+    assert!(moved.contains("mean_baseline") && !moved.contains("max_corr "), "{moved}");
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&["compare", "first", "second", "--json"])).expect("JSON");
+    assert!(json["largest"].as_array().is_some_and(|moved| !moved.is_empty()));
+    let missing = run(bench.path(), &["compare", "first", "nowhere"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("nowhere/summary.json"), "{}", stderr(&missing));
+}

@@ -1,0 +1,182 @@
+//! Two runs side by side: what moved from one to the other.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::claims::{Claim, Evidence, Evidences, Ledger, Tier};
+use crate::correlation::Layout;
+use crate::error::{Error, Kind, Result};
+use crate::table::{Column, NeuronId};
+
+/// Neurons that are named; the others are counted.
+const NAMED: usize = 20;
+
+/// What moved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Universal share in percent at each threshold that both report: threshold, first, second.
+    pub shares: Vec<(f64, f64, f64)>,
+    /// Neurons that are universal in the second run alone, at the first threshold.
+    pub entered: Vec<String>,
+    /// Those that are so in the first alone.
+    pub left: Vec<String>,
+    /// Largest change of a value of the table: column, neuron, first, second.
+    pub largest: Vec<(&'static str, String, f64, f64)>,
+    /// Claims whose verdict changed: id, first, second.
+    pub verdicts: Vec<(String, String, String)>,
+    /// Claims judged on both.
+    pub judged: usize,
+}
+
+/// The part of `summary.json` that is compared.
+#[derive(Deserialize)]
+struct Summary {
+    neurons: usize,
+    shares: Vec<Share>,
+    by_layer: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Share {
+    threshold: f64,
+    percent: f64,
+}
+
+struct Side {
+    summary: Summary,
+    layout: Layout,
+    evidence: Evidence,
+}
+
+impl Side {
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("summary.json");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::io(Kind::Evidence, &path, "read the summary", &e))?;
+        let damaged = |problem: String| {
+            Error::new(Kind::Evidence, path.display(), problem, "run the experiment again")
+        };
+        let summary: Summary = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+        let n_layers = summary.by_layer.len();
+        if n_layers == 0 || summary.shares.is_empty() {
+            return Err(damaged("no layers or no shares".into()));
+        }
+        let layout = Layout { n_layers, d_mlp: summary.neurons / n_layers };
+        Ok(Self { evidence: Evidence::of_run(folder, layout)?, summary, layout })
+    }
+
+    fn universal(&self, threshold: f64) -> BTreeSet<(usize, usize)> {
+        let excess = self.evidence.table.column(Column::ExcessCorr).iter();
+        let above = self.evidence.table.ids.iter().zip(excess).filter(|(_, e)| **e > threshold);
+        above.map(|(id, _)| (id.layer, id.neuron)).collect()
+    }
+
+    /// Verdicts of the claims that the bundled models are evidence for, whichever run
+    /// of that shape stands in their place.
+    fn ledger(&self, claims: &[Claim]) -> Result<Option<Ledger>> {
+        let evidence = self.evidence.clone();
+        let evidences = Evidences::new(None, Some(Box::new(move |_| Ok(evidence.clone()))))?;
+        if evidences.shape("desk-a") != Some(self.layout) {
+            return Ok(None);
+        }
+        Ledger::judge(claims, Some(Tier::Desk), &evidences).map(Some)
+    }
+}
+
+/// Compares two run folders.
+///
+/// # Errors
+/// If one is no folder of a run, or they are of models of different shapes.
+pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparison> {
+    let (a, b) = (Side::read(first)?, Side::read(second)?);
+    if a.layout != b.layout {
+        let problem =
+            format!("{} neurons, the other run has {}", b.summary.neurons, a.summary.neurons);
+        let remedy = "compare runs with the same reference model";
+        return Err(Error::new(Kind::Evidence, second.display(), problem, remedy));
+    }
+    let threshold = a.summary.shares[0].threshold;
+    let (was, is) = (a.universal(threshold), b.universal(threshold));
+    let name = |&(layer, neuron): &(usize, usize)| NeuronId { layer, neuron }.to_string();
+    let shares = a.summary.shares.iter().filter_map(|s| {
+        let other = b.summary.shares.iter().find(|o| o.threshold == s.threshold)?;
+        Some((s.threshold, s.percent, other.percent))
+    });
+    let ledgers = a.ledger(claims)?.zip(b.ledger(claims)?);
+    let (verdicts, judged) = ledgers.map_or((Vec::new(), 0), |(a, b)| changed(&a, &b));
+    Ok(Comparison {
+        shares: shares.collect(),
+        entered: is.difference(&was).map(name).collect(),
+        left: was.difference(&is).map(name).collect(),
+        largest: Column::ALL.iter().filter_map(|c| largest(*c, &a, &b)).collect(),
+        verdicts,
+        judged,
+    })
+}
+
+fn changed(a: &Ledger, b: &Ledger) -> (Vec<(String, String, String)>, usize) {
+    let pairs = || a.entries.iter().zip(&b.entries);
+    let differ = pairs().filter(|(a, b)| a.verdict != b.verdict);
+    let verdicts =
+        differ.map(|(a, b)| (a.id.clone(), a.verdict.to_string(), b.verdict.to_string()));
+    let judged = pairs().filter(|(a, b)| a.as_recorded().is_some() && b.as_recorded().is_some());
+    (verdicts.collect(), judged.count())
+}
+
+/// Where a column moved most, if it moved.
+fn largest(column: Column, a: &Side, b: &Side) -> Option<(&'static str, String, f64, f64)> {
+    let values = a.evidence.table.column(column).iter().zip(b.evidence.table.column(column));
+    let moved = values.zip(&a.evidence.table.ids).map(|((a, b), id)| (*a, *b, id));
+    let (a, b, id) = moved
+        .filter(|(a, b, _)| a != b && !(a.is_nan() && b.is_nan()))
+        .max_by(|x, y| (x.0 - x.1).abs().total_cmp(&(y.0 - y.1).abs()))?;
+    Some((column.name(), id.to_string(), a, b))
+}
+
+impl Comparison {
+    /// Whether a claim is judged otherwise.
+    pub fn verdict_changed(&self) -> bool {
+        !self.verdicts.is_empty()
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (threshold, a, b) in &self.shares {
+            writeln!(f, "universal above {threshold}: {a:.2} % -> {b:.2} %")?;
+        }
+        for (what, neurons) in [("entered", &self.entered), ("left", &self.left)] {
+            writeln!(f, "{what} the universal set: {}", named(neurons))?;
+        }
+        if self.largest.is_empty() {
+            writeln!(f, "no value of the table moved")?;
+        } else {
+            writeln!(f, "largest change of each column that moved")?;
+        }
+        for (column, neuron, a, b) in &self.largest {
+            writeln!(f, "  {column:<14} {neuron:<9} {a:.6} -> {b:.6}")?;
+        }
+        match (self.judged, self.verdicts.len()) {
+            (0, 0) => writeln!(f, "no claim can be judged on models of this shape"),
+            (judged, 0) => writeln!(f, "{judged} claims judged on both, no verdict changed"),
+            (_, changed) => {
+                writeln!(f, "{changed} verdicts changed")?;
+                self.verdicts.iter().try_for_each(|(id, a, b)| writeln!(f, "  {id}: {a} -> {b}"))
+            }
+        }
+    }
+}
+
+fn named(neurons: &[String]) -> String {
+    let mut text = format!("{} neurons", neurons.len());
+    if !neurons.is_empty() {
+        let shown = neurons.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" ");
+        let more = if neurons.len() > NAMED { " …" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {shown}{more}");
+    }
+    text
+}
