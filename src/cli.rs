@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::claims::Tier;
 use crate::run::Shard;
 use crate::spec::DeviceChoice;
+use crate::table::NeuronId;
 
 /// What is run when no experiment is named.
 pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
@@ -65,6 +66,17 @@ pub enum Command {
     /// The bundled models are run; the authors' tables are looked for in the
     /// folder that UNIVERSAL_NEURONS_DATA names.
     Verify(VerifyOptions),
+    /// Show a neuron: its row with percentiles, partners, tokens and contexts.
+    Inspect {
+        /// The neuron, as in L0.N12.
+        neuron: NeuronId,
+        /// Folder of a run.
+        #[arg(long, value_name = "FOLDER", default_value = "runs/desk-universality")]
+        run: PathBuf,
+        /// The experiment that the run was made with.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_SPEC)]
+        spec: PathBuf,
+    },
     /// Tell what moved from one run to another; ends with 1 where a verdict changed.
     Compare {
         /// Folder of a run.

@@ -21,6 +21,7 @@ use universal_neurons::progress::Progress;
 use universal_neurons::run::Control;
 use universal_neurons::spec::{ExperimentKind, Precision, Spec, schema::schema};
 use universal_neurons::store::{RunDirectory, write_whole};
+use universal_neurons::table::NeuronId;
 use universal_neurons::{hub, report, run};
 
 /// A claim that ran does not hold.
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         }
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
+        Command::Inspect { neuron, run, spec } => inspect(neuron, &run, &spec).map(|()| 0),
         Command::Compare { first, second, json } => compare(&first, &second, json),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
         Command::BenchHost { json, study, floors } => bench_host(json, study, floors.as_deref()),
@@ -176,6 +178,12 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
     }
     show(&report::ledger::text(&ledger));
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
+}
+
+fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
+    let plan = Plan::make(Spec::load(spec)?)?;
+    show(&report::card::card(run, neuron, &plan)?);
+    Ok(())
 }
 
 fn compare(first: &Path, second: &Path, json: bool) -> Result<u8> {

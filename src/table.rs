@@ -16,6 +16,22 @@ pub struct NeuronId {
     pub neuron: usize,
 }
 
+impl std::str::FromStr for NeuronId {
+    type Err = String;
+
+    /// `L0.N12`, and as others write it: `L0.12`, `0.12`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no neuron, expected one like L0.N12");
+        let (layer, neuron) = text.split_once('.').ok_or_else(wrong)?;
+        let number = |part: &str, prefix: char| {
+            let digits = part.strip_prefix(prefix).unwrap_or(part);
+            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            plain.then(|| digits.parse().ok()).flatten().ok_or_else(wrong)
+        };
+        Ok(Self { layer: number(layer, 'L')?, neuron: number(neuron, 'N')? })
+    }
+}
+
 impl NeuronId {
     /// The neuron that is number `i` over all layers of `d_mlp`.
     pub fn of(i: usize, d_mlp: usize) -> Self {

@@ -348,3 +348,27 @@ fn two_runs_are_compared() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(stderr(&missing).contains("nowhere/summary.json"), "{}", stderr(&missing));
 }
+
+#[test]
+fn a_neuron_is_shown() {
+    let bench = Bench::new();
+    let done = run(bench.path(), &["run", "spec.yaml", "--quiet", "--out", "out"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    for name in ["L1.N3", "L1.3", "1.3"] {
+        let arguments = ["inspect", name, "--run", "out", "--spec", "spec.yaml"];
+        let shown = run(bench.path(), &arguments);
+        assert!(shown.status.success(), "{}", stderr(&shown));
+        let text = String::from_utf8(shown.stdout).expect("UTF-8");
+        for part in ["L1.N3 of model a", "excess_corr", "best partner", "promotes", "most active"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    for (name, why) in
+        [("L9.N3", "the model has"), ("three", "is no neuron"), ("L-1.N3", "is no neuron")]
+    {
+        let arguments = ["inspect", name, "--run", "out", "--spec", "spec.yaml"];
+        let refused = run(bench.path(), &arguments);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
+    }
+}
