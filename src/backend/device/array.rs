@@ -45,7 +45,7 @@ fn bytes_of<T: Plain>(values: &[T]) -> Vec<u8> {
 /// Numbers of one type in the memory of a device.
 #[derive(Debug)]
 pub struct Array<D: Device, T> {
-    pub(super) memory: D::Memory,
+    pub(in crate::backend::device) memory: D::Memory,
     len: usize,
     of: PhantomData<T>,
 }

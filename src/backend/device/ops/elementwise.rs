@@ -1,0 +1,185 @@
+//! What is no product: `kernels/activation.cu` and `forward.cu`.
+
+use super::super::array::{Array, Halves, Plain};
+use super::super::{Arg, Device, Kernel};
+use super::{u32_of, whole, whole_mut};
+use crate::error::Result;
+
+/// Tokens that one block of `activation` adds up.
+pub const ACTIVATION_CHUNK: usize = 256;
+
+/// Sums of `activation` per neuron: see `kernels/activation.cu`.
+pub const ACTIVATION_SUMS: usize = 9;
+
+/// The activation function of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// `gelu_new`: by tanh.
+    Tanh,
+    /// By the error function.
+    Erf,
+}
+
+/// What `activation` is told of a batch of one layer.
+#[derive(Debug)]
+pub struct Batch<'a, D: Device> {
+    /// Tokens.
+    pub tokens: usize,
+    /// Neurons of the layer.
+    pub width: usize,
+    /// `[width][4]`: bias, centre of the moments, pilot, scale.
+    pub neurons: &'a Array<D, f32>,
+    /// Column of each token in `kept`; −1 for those not kept.
+    pub slot: &'a Array<D, i32>,
+    /// Which GELU.
+    pub gelu: Gelu,
+    /// Pre-activations above this are counted.
+    pub edge: f32,
+    /// Post-activations below this are counted.
+    pub low: f32,
+}
+
+/// Bias, GELU, `next` `[tokens, width]`, `kept` `[width, kept tokens]` from row `row` on,
+/// and sums `[chunks][ACTIVATION_SUMS][width]` of pre-activations `x` `[tokens, width]`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn activation<D: Device>(
+    device: &D,
+    x: &Array<D, f32>,
+    batch: &Batch<D>,
+    next: &mut Halves<D>,
+    (kept, row): (&mut Halves<D>, usize),
+    sums: &mut Array<D, f32>,
+) -> Result<()> {
+    let Batch { tokens, width, .. } = *batch;
+    let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
+    assert!(next.rows >= tokens && next.ld() == width, "`next` is no {tokens} x {width}");
+    assert!(kept.rows >= row + width, "`kept` has no rows {row} to {}", row + width);
+    assert_eq!(next.form.number, kept.form.number, "two kinds of number");
+    let (next_plane, kept_plane, ld) = (next.plane(), kept.plane(), kept.ld());
+    let number = next.form.number;
+    let mut args = [
+        whole(x, tokens * width),
+        u32_of(tokens),
+        u32_of(width),
+        whole(batch.neurons, width * 4),
+        whole(batch.slot, tokens),
+        Arg::U32((batch.gelu == Gelu::Erf).into()),
+        Arg::F32(batch.edge),
+        Arg::F32(batch.low),
+        Arg::Out(&mut next.values.memory, 0),
+        Arg::U64(next_plane),
+        Arg::Out(&mut kept.values.memory, row * ld * u16::BYTES),
+        u32_of(ld),
+        Arg::U64(kept_plane),
+        whole_mut(sums, chunks * ACTIVATION_SUMS * width),
+    ];
+    device.launch(Kernel::Activation(number), [width.div_ceil(32), chunks, 1], &mut args)
+}
+
+/// `resid[t] = embed[id[t]] + pos_embed[position[t]]`, rows of `d`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn embed<D: Device>(
+    device: &D,
+    (embed, pos_embed): (&Array<D, f32>, &Array<D, f32>),
+    (id, position): (&Array<D, u32>, &Array<D, u32>),
+    d: usize,
+    resid: &mut Array<D, f32>,
+) -> Result<()> {
+    let tokens = id.len();
+    let mut args = [
+        Arg::In(&embed.memory, 0),
+        Arg::In(&pos_embed.memory, 0),
+        whole(id, tokens),
+        whole(position, tokens),
+        u32_of(d),
+        whole_mut(resid, tokens * d),
+    ];
+    device.launch(Kernel::Embed, [tokens, 1, 1], &mut args)
+}
+
+/// LayerNorm of the first `rows` rows of x, `[rows, d]`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit.
+pub fn layer_norm<D: Device>(
+    device: &D,
+    (x, rows): (&Array<D, f32>, usize),
+    (gain, bias, eps): (&Array<D, f32>, &Array<D, f32>, f32),
+    out: &mut Halves<D>,
+) -> Result<()> {
+    let d = gain.len();
+    assert!(out.rows >= rows && out.ld() == d, "`out` is no {rows} x {d}");
+    let (plane, number) = (out.plane(), out.form.number);
+    let mut args = [
+        whole(x, rows * d),
+        u32_of(rows),
+        u32_of(d),
+        whole(gain, d),
+        whole(bias, d),
+        Arg::F32(eps),
+        Arg::Out(&mut out.values.memory, 0),
+        Arg::U64(plane),
+    ];
+    device.launch(Kernel::LayerNorm(number), [rows.div_ceil(8), 1, 1], &mut args)
+}
+
+/// Sequences that lie one after the other.
+#[derive(Debug)]
+pub struct Sequences<D: Device> {
+    /// First token of each.
+    pub start: Array<D, u32>,
+    /// Tokens of each.
+    pub length: Array<D, u32>,
+    /// Tokens of the longest.
+    pub longest: usize,
+    /// Tokens of all.
+    pub tokens: usize,
+}
+
+/// Causal attention of every head: `qkv` `[tokens, 3 d]` to `out` `[tokens, d]`.
+///
+/// # Errors
+/// If the device fails.
+///
+/// # Panics
+/// If shapes do not fit, or a head has more than 128 dimensions.
+pub fn attention<D: Device>(
+    device: &D,
+    qkv: &Array<D, f32>,
+    sequences: &Sequences<D>,
+    (d, d_head, scale): (usize, usize, f32),
+    out: &mut Halves<D>,
+) -> Result<()> {
+    assert!(d_head <= 128, "a head of {d_head} dimensions");
+    assert!(
+        out.rows >= sequences.tokens && out.ld() == d,
+        "`out` is no {} x {d}",
+        sequences.tokens
+    );
+    let (plane, number, count) = (out.plane(), out.form.number, sequences.start.len());
+    let mut args = [
+        whole(qkv, sequences.tokens * 3 * d),
+        whole(&sequences.start, count),
+        whole(&sequences.length, count),
+        u32_of(d),
+        u32_of(d_head),
+        Arg::F32(scale),
+        Arg::Out(&mut out.values.memory, 0),
+        Arg::U64(plane),
+    ];
+    let grid = [sequences.longest.div_ceil(8), d / d_head, count];
+    device.launch(Kernel::Attention(number), grid, &mut args)
+}

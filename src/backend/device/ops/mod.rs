@@ -1,0 +1,35 @@
+//! One function for each kernel: sizes are checked, then it is launched. Shapes,
+//! equations and grids are those of the source in `kernels/`.
+
+mod elementwise;
+mod products;
+
+pub use elementwise::{
+    ACTIVATION_CHUNK, ACTIVATION_SUMS, Batch, Gelu, Sequences, activation, attention, embed,
+    layer_norm,
+};
+pub use products::{
+    BINS, Into, Judged, Side, Sums, candidates, correlate, gram, judge_sums, product, scale_sums,
+};
+
+use super::array::{Array, Plain};
+use super::{Arg, Device};
+
+fn int(n: usize) -> u32 {
+    // What has more elements than this does not fit into any device.
+    u32::try_from(n).unwrap_or_else(|_| panic!("{n} is no 32-bit size"))
+}
+
+fn u32_of<'a, M>(n: usize) -> Arg<'a, M> {
+    Arg::U32(int(n))
+}
+
+fn whole<D: Device, T: Plain>(array: &Array<D, T>, len: usize) -> Arg<'_, D::Memory> {
+    assert!(array.len() >= len, "an array of {} is shorter than {len}", array.len());
+    Arg::In(&array.memory, 0)
+}
+
+fn whole_mut<D: Device, T: Plain>(array: &mut Array<D, T>, len: usize) -> Arg<'_, D::Memory> {
+    assert!(array.len() >= len, "an array of {} is shorter than {len}", array.len());
+    Arg::Out(&mut array.memory, 0)
+}
