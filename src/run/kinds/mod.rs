@@ -12,7 +12,7 @@ mod reliability;
 
 use std::sync::atomic::Ordering;
 
-use super::{Control, lost};
+use super::Control;
 use crate::corpus::{Batch, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
@@ -92,7 +92,8 @@ impl Experiment<'_> {
         self.control.progress.stage(what, used as u64);
         for batch in &tokens.batches(self.plan.spec.batch.tokens, 0..used) {
             if self.control.stop.load(Ordering::Relaxed) {
-                return Err(lost());
+                let problem = "interrupted before the end; nothing was written";
+                return Err(Error::new(Kind::Interrupted, "the run", problem, "start it again"));
             }
             see(&self.model, batch);
             self.control.progress.advance(batch.used.len() as u64);
