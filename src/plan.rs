@@ -69,6 +69,10 @@ impl PlannedModel {
         Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), config, weights_digest })
     }
 
+    fn tokenizer(&self) -> Result<tokenizers::Tokenizer> {
+        tokens::load_tokenizer(&self.folder.join("tokenizer.json"), self.config.d_vocab)
+    }
+
     /// The error of a checkpoint that is another model's.
     pub fn another_shape(&self) -> Error {
         let problem =
@@ -141,12 +145,9 @@ impl Plan {
     /// # Errors
     /// If the tokenizer cannot be read.
     pub fn vocabulary(&self) -> Result<Vec<String>> {
-        let reference = self.reference();
-        let path = reference.folder.join("tokenizer.json");
-        let d_vocab = reference.config.d_vocab;
-        let tokenizer = tokens::load_tokenizer(&path, d_vocab)?;
+        let tokenizer = self.reference().tokenizer()?;
         let text = |id| tokenizer.decode(&[id], false).unwrap_or_default();
-        Ok((0..d_vocab as u32).map(text).collect())
+        Ok((0..self.reference().config.d_vocab as u32).map(text).collect())
     }
 
     /// Bytes of text that every token of the reference's vocabulary stands for. The
@@ -155,12 +156,9 @@ impl Plan {
     /// # Errors
     /// If the tokenizer cannot be read.
     pub fn token_bytes(&self) -> Result<Vec<usize>> {
-        let reference = self.reference();
-        let path = reference.folder.join("tokenizer.json");
-        let d_vocab = reference.config.d_vocab;
-        let tokenizer = tokens::load_tokenizer(&path, d_vocab)?;
+        let tokenizer = self.reference().tokenizer()?;
         let bytes = |id| tokenizer.id_to_token(id).map_or(0, |name| name.chars().count());
-        Ok((0..d_vocab as u32).map(bytes).collect())
+        Ok((0..self.reference().config.d_vocab as u32).map(bytes).collect())
     }
 
     /// Indices of a judged model's partners in the family, in its order.
@@ -299,8 +297,7 @@ fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()
 /// same ids the same meaning.
 fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
     let vocabulary = |model: &PlannedModel| -> Result<HashMap<String, u32>> {
-        let path = model.folder.join("tokenizer.json");
-        Ok(tokens::load_tokenizer(&path, model.config.d_vocab)?.get_vocab(true))
+        Ok(model.tokenizer()?.get_vocab(true))
     };
     let first = vocabulary(&models[0])?;
     for model in &models[1..] {
@@ -321,8 +318,7 @@ fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
 }
 
 fn tokenize(spec: &Spec, model: &PlannedModel, samples: &[Sample]) -> Result<Tokens> {
-    let path = model.folder.join("tokenizer.json");
-    let tokenizer = tokens::load_tokenizer(&path, model.config.d_vocab)?;
+    let tokenizer = model.tokenizer()?;
     let corpus = &spec.corpus;
     tokens::tokenize(
         samples,

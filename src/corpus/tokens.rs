@@ -135,6 +135,11 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Token ids of each row, as models read them.
+    pub fn ids(&self) -> Vec<&[u32]> {
+        self.rows.iter().map(|row| row.ids.as_slice()).collect()
+    }
+
     /// Which positions of the rows take part in statistics, row after row: those
     /// that are wanted, counted over the used ones.
     pub fn kept(&self) -> Vec<bool> {

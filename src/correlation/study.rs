@@ -62,7 +62,8 @@ impl Study {
         partners
     }
 
-    pub(super) fn rotates(&self) -> bool {
+    /// Whether chance is a rotation, which needs no tokens of its own.
+    pub fn rotates(&self) -> bool {
         matches!(self.baseline.kind, BaselineKind::Rotation | BaselineKind::Orthogonal)
     }
 

@@ -120,7 +120,7 @@ fn write_contexts(
     let mut found: Vec<Active> = Vec::new();
     let mut first = 0;
     for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used) {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let keep = batch.kept();
         let mut values = Vec::new();
         let mut hooks = |point: HookPoint, all: &mut [f32], width: usize| {

@@ -15,7 +15,7 @@ use crate::findings::{Outcome, Timing};
 use crate::model::Gpt2;
 use crate::model::on_device::{BatchSums, Capture, Gpt2OnDevice, Pilot};
 use crate::plan::Plan;
-use crate::spec::{BaselineKind, DeviceChoice, MomentKind, Precision};
+use crate::spec::{DeviceChoice, MomentKind, Precision};
 use crate::stats::ActivationSums;
 use crate::stats::activation::{NOTE_THRESHOLD, PUBLISHED_EDGE};
 
@@ -66,15 +66,13 @@ fn refused(what: &str) -> Error {
 
 /// What the plan asks for that a device does not do.
 fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
-    let kind = plan.spec.correlation.baseline.kind;
-    let rotates = matches!(kind, BaselineKind::Rotation | BaselineKind::Orthogonal);
     let odd = |n: usize| !n.is_multiple_of(8);
     let shape = |m: &crate::plan::PlannedModel| {
         odd(m.config.d_model) || odd(m.config.d_mlp()) || m.config.d_head() > 128
     };
     [
         (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
-        (!rotates, "this kind of `correlation.baseline`"),
+        (!plan.study().rotates(), "this kind of `correlation.baseline`"),
         (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
         (control.checkpoints.is_some(), "keeping checkpoints"),
         (plan.models.iter().any(shape), "a model whose sizes are no multiples of 8"),
@@ -147,7 +145,7 @@ impl<'a, D: Device> Family<'a, D> {
 
     /// Runs a model over a batch; its activations become the next columns that are kept.
     fn forward(&mut self, model: usize, batch: &Batch) -> Result<BatchSums> {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let keep = batch.kept();
         let first = self.comparison.next();
         let capture = Capture {

@@ -57,7 +57,7 @@ impl<C: Comparison> Sums<C> {
     }
 
     fn run_models(&mut self, models: &[Gpt2], batch: &Batch) {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let keep = batch.kept();
         for (i, (model, post)) in models.iter().zip(&mut self.post).enumerate() {
             let mut targets = vec![(Site::MlpPost, post)];

@@ -57,7 +57,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let mut sets: Vec<Set> = sets.into_iter().map(set).collect();
     let mut positions = Vec::new();
     experiment.read("ablating neurons", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let clean = Predictions::of(model, &model.forward(&rows, &mut ()), &rows);
         positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
         sets.iter_mut().for_each(|set| set.read(model, &rows, &clean));
@@ -149,7 +149,7 @@ fn means(experiment: &mut Experiment, layout: Layout) -> Result<Vec<f32>> {
     let n = layout.n_neurons();
     let (mut sums, mut tokens) = (vec![0.0_f64; n], 0.0);
     experiment.read("reading tokens", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let keep = batch.kept();
         let mut post = Activations::new(n);
         model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));

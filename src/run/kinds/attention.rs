@@ -43,7 +43,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let all = heuristics(&folded, &experiment.model.config, &drawn);
     let mut heads = Heads::new(&experiment.model.config);
     experiment.read("looking at heads", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         heads.absorb(model, &rows, &Seen::of(model, &rows, &[]));
     })?;
     let mut pairs = all.clone();
@@ -51,7 +51,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
     pairs.truncate(spec.pairs);
     experiment.read("taking neurons out of queries", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let seen = Seen::of(model, &rows, &pairs);
         pairs.par_iter_mut().enumerate().for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
     })?;

@@ -8,7 +8,6 @@ use super::Experiment;
 use crate::error::Result;
 use crate::findings::{Figures, TextTable};
 use crate::plan::Plan;
-use crate::run::{Control, run_on_cpu};
 use crate::table::Column;
 
 /// Thresholds of the table: 0.05, 0.10 … 0.95.
@@ -90,10 +89,7 @@ fn resample(experiment: &mut Experiment, figures: &mut Figures) -> Result<()> {
 
 /// Excess of every neuron over the tokens of a plan; NaN where there is none.
 fn excess(experiment: &mut Experiment, plan: &Plan, what: &str) -> Result<Vec<f64>> {
-    experiment.control.progress.say(what);
-    let mut quiet = Control { stop: experiment.control.stop.clone(), ..Control::default() };
-    let outcome = run_on_cpu(plan, &mut quiet)?;
-    Ok(outcome.reference.table.column(Column::ExcessCorr).to_vec())
+    Ok(experiment.study(plan, what)?.table.column(Column::ExcessCorr).to_vec())
 }
 
 fn above(excess: &[f64], threshold: f64) -> usize {

@@ -4,7 +4,6 @@ use super::Experiment;
 use crate::error::Result;
 use crate::findings::{Figures, TextTable, Universal};
 use crate::plan::{Plan, PlannedModel};
-use crate::run::{Control, run_on_cpu};
 use crate::spec::Step;
 use crate::stats::percentile::mean;
 use crate::table::NeuronId;
@@ -21,10 +20,8 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let plans: Vec<Plan> = spec.steps.iter().map(|step| at(plan, step)).collect::<Result<_>>()?;
     let mut sets: Vec<Vec<bool>> = Vec::new();
     for (step, plan) in spec.steps.iter().zip(&plans) {
-        experiment.control.progress.say(&format!("step {}", step.step));
-        let mut quiet = Control { stop: experiment.control.stop.clone(), ..Control::default() };
-        let outcome = run_on_cpu(plan, &mut quiet)?;
-        sets.push(Universal::of(&outcome.reference, plan.spec.correlation.threshold).0);
+        let found = experiment.study(plan, &format!("step {}", step.step))?;
+        sets.push(Universal::of(&found, plan.spec.correlation.threshold).0);
     }
     Ok(figures(plan, &spec.steps, &sets))
 }

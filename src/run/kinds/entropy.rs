@@ -39,7 +39,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     fixed.iter_mut().for_each(|f| f.sums = vec![[0.0; 4]; spec.values.len()]);
     let mut positions = 0.0;
     experiment.read("fixing activations", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         for fixed in &mut fixed {
             for (value, sums) in spec.values.iter().zip(&mut fixed.sums) {
                 let point = HookPoint { layer: fixed.id.layer, site: Site::MlpPost };

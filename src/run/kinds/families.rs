@@ -112,7 +112,7 @@ impl Sums {
             syntax: [0, 1].map(|k| GroupSums::new(syntax.map_or(0, |s| s.names[k].len()), n)),
         };
         experiment.read("reading tokens", |model, batch| {
-            let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+            let rows = batch.ids();
             let keep = batch.kept();
             let mut post = Activations::new(n);
             model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));

@@ -12,10 +12,10 @@ mod reliability;
 
 use std::sync::atomic::Ordering;
 
-use super::Control;
+use super::{Control, run_on_cpu};
 use crate::corpus::{Batch, Tokens};
 use crate::error::{Error, Kind, Result};
-use crate::findings::{Figures, Universal};
+use crate::findings::{Figures, Findings, Universal};
 use crate::model::Gpt2;
 use crate::plan::Plan;
 use crate::spec::ExperimentKind;
@@ -83,6 +83,13 @@ impl Experiment<'_> {
         let problem = format!("{} neurons, the model has {expected}", found.0.len());
         let remedy = "give the folder of a run with the same reference model";
         Err(Error::new(Kind::Evidence, "--universal", problem, remedy))
+    }
+
+    /// Runs a study of its own, on the CPU and without progress but for its name.
+    fn study(&self, plan: &Plan, name: &str) -> Result<Findings> {
+        self.control.progress.say(name);
+        let mut quiet = Control { stop: self.control.stop.clone(), ..Control::default() };
+        Ok(run_on_cpu(plan, &mut quiet)?.reference)
     }
 
     /// Shows every batch to `see`, unless the run is stopped.

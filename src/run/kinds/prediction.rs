@@ -69,7 +69,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let universal = experiment.universal()?;
     let mut neurons = find(experiment);
     experiment.read("reading tokens", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let next: Vec<Option<u32>> =
             rows.iter().flat_map(|row| (1..=row.len()).map(|p| row.get(p).copied())).collect();
         let keep = batch.kept();

@@ -2,7 +2,6 @@
 //! far are correlations a matter of the tokens, and what does one model disturbed say in
 //! place of others?
 
-use super::super::{Control, run_on_cpu};
 use super::Experiment;
 use crate::backend::matmul::matmul_all_cores;
 use crate::backend::pack::View;
@@ -28,10 +27,8 @@ pub fn split_half(experiment: &mut Experiment) -> Result<Figures> {
     let plan = experiment.plan;
     let mut halves = Vec::new();
     for half in 0..2 {
-        experiment.control.progress.say(&format!("half {} of the rows", half + 1));
-        let halved = halved(plan, half);
-        let mut quiet = Control { stop: experiment.control.stop.clone(), ..Control::default() };
-        halves.push(run_on_cpu(&halved, &mut quiet)?.reference.table);
+        let name = format!("half {} of the rows", half + 1);
+        halves.push(experiment.study(&halved(plan, half), &name)?.table);
     }
     let column = |i: usize, c: Column| halves[i].column(c);
     let agreement = rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
@@ -180,7 +177,7 @@ fn activations(experiment: &mut Experiment) -> Result<Vec<f32>> {
     let n = experiment.plan.reference().layout().n_neurons();
     let mut post = Activations::new(n);
     experiment.read("reading tokens", |model, batch| {
-        let rows: Vec<&[u32]> = batch.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows = batch.ids();
         let keep = batch.kept();
         model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
     })?;
