@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::claims::Tier;
 use crate::run::Shard;
-use crate::spec::DeviceChoice;
+use crate::spec::{DeviceChoice, ExperimentKind};
 use crate::table::NeuronId;
 
 /// What is run when no experiment is named.
@@ -105,8 +105,34 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         floors: Option<PathBuf>,
     },
+    /// Make the report of a run again, with experiments of other kinds on the same page.
+    Report {
+        /// Folder of a run.
+        #[arg(default_value = "runs/desk-universality")]
+        run: PathBuf,
+        /// Folders of runs of other kinds with the same reference model.
+        #[arg(long, value_name = "FOLDER", num_args = 1..)]
+        with: Vec<PathBuf>,
+        /// Where the page is written [default: report.html in the run's folder].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Write a commented experiment file to begin with.
+    New {
+        /// Kind of the experiment.
+        kind: ExperimentKind,
+        /// Where it is written [default: experiments/my-KIND.yaml].
+        file: Option<PathBuf>,
+    },
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 /// What can be fetched.
@@ -157,6 +183,9 @@ pub struct RunOptions {
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,
+    /// Print what was found as JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which claims to judge, and where to write the ledger beside the terminal.
@@ -181,7 +210,7 @@ pub struct VerifyOptions {
 
 impl Cli {
     /// The command, `run` on the bundled models where none is given.
-    pub fn command(self) -> Command {
+    pub fn chosen(self) -> Command {
         let run = Command::Run { spec: DEFAULT_SPEC.into(), options: self.run };
         self.command.unwrap_or(run)
     }

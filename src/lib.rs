@@ -6,7 +6,7 @@
 //!
 //! [`spec`] says what an experiment is, [`plan`] makes it real, [`corpus`] gives
 //! tokens, [`model`] activations, [`correlation`] and [`stats`] sums over them,
-//! [`table`] and [`findings`] what follows, [`claims`] judges it, and [`report`]
+//! [`table`] and [`findings`] what follows, [`cards`] look closely, [`claims`] judges, and [`report`]
 //! shows it. [`run`] is the pipeline; [`estimate`] and [`hostbench`] tell what it costs on
 //! this machine; [`backend`] holds the arithmetic and all
 //! `unsafe`; [`store`] and [`checkpoint`] write files that are whole or not there;
@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod cards;
 pub mod checkpoint;
 pub mod claims;
 pub mod cli;

@@ -7,23 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, ValueEnum};
+use universal_neurons::cards::Card;
 use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
-use universal_neurons::findings::{Outcome, Universal};
+use universal_neurons::findings::{FigureFile, Outcome, Universal};
 use universal_neurons::hostbench::{self, HostBench, StudyTime};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
+use universal_neurons::report::folder::{Folder, Study};
 use universal_neurons::run::Control;
-use universal_neurons::spec::{ExperimentKind, Precision, Spec, schema::schema};
-use universal_neurons::store::{RunDirectory, write_whole};
+use universal_neurons::spec::{ExperimentKind, Precision, Spec, new, schema::schema};
+use universal_neurons::store::{RunDirectory, folder_of, write_whole};
 use universal_neurons::table::NeuronId;
-use universal_neurons::{hub, report, run};
+use universal_neurons::{cards, hub, report, run};
 
+/// What the program is called on the command line.
+const NAME: &str = "universal-neurons";
 /// A claim that ran does not hold.
 const CLAIM_FAILS: u8 = 1;
 /// Something is slower than the floor recorded for it.
@@ -34,7 +38,7 @@ const CHECKPOINT_SECONDS: u64 = 300;
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command() {
+    let outcome = match Cli::parse().chosen() {
         Command::Run { spec, options } => run_experiment(&spec, &options).map(|()| 0),
         Command::Merge { spec, shares, out, quiet } => {
             merge(&spec, &shares, out, quiet).map(|()| 0)
@@ -42,13 +46,17 @@ fn main() -> ExitCode {
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
         Command::Inspect { neuron, run, spec } => inspect(neuron, &run, &spec).map(|()| 0),
+        Command::Report { run, with, out } => make_report(&run, &with, out).map(|()| 0),
         Command::Compare { first, second, json } => compare(&first, &second, json),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
         Command::BenchHost { json, study, floors } => bench_host(json, study, floors.as_deref()),
-        Command::Schema => {
-            show(&format!("{:#}\n", schema()));
+        Command::New { kind, file } => new_spec(kind, file).map(|()| 0),
+        Command::Schema => show_json(&schema()).map(|()| 0),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut std::io::stdout());
             Ok(0)
         }
+        Command::Man => man().map(|()| 0),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -86,8 +94,9 @@ fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     }
     // Opened first, so that a folder that cannot be written costs no run.
     let directory = RunDirectory::begin(&out)?;
+    cards::check(&plan)?;
     let outcome = run::run(&plan, &mut control)?;
-    publish(&plan, &outcome, directory)
+    publish(&plan, &outcome, directory, &control, options.json)
 }
 
 /// Runs an experiment of another kind.
@@ -106,8 +115,11 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
     let figures = run::run_kind(plan, universal, control)?;
     let folder =
         report::files::write_figures(plan, &figures, options.universal.as_deref(), directory)?;
+    if options.json {
+        return show_json(&FigureFile::of(&plan.spec.name, &figures));
+    }
     show(&report::terminal::figures(&plan.spec, &figures));
-    show(&format!("tables in {}\n", folder.display()));
+    show_folder(&folder);
     Ok(())
 }
 
@@ -117,17 +129,38 @@ fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> 
     let directory = RunDirectory::begin(&out.unwrap_or_else(|| default_out(&plan)))?;
     let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
     let outcome = run::merge(&plan, shares, &mut control)?;
-    publish(&plan, &outcome, directory)
+    publish(&plan, &outcome, directory, &control, false)
 }
 
 fn default_out(plan: &Plan) -> PathBuf {
     Path::new("runs").join(&plan.spec.name)
 }
 
-fn publish(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<()> {
-    let folder = report::files::write(plan, outcome, directory)?;
+/// Looks at the neurons that stand out, and writes everything.
+fn publish(
+    plan: &Plan,
+    outcome: &Outcome,
+    directory: RunDirectory,
+    control: &Control,
+    json: bool,
+) -> Result<()> {
+    let cards = cards::of(plan, &outcome.reference, &control.progress, &control.stop)?;
+    let folder = report::files::write(plan, outcome, &cards, directory)?;
+    if json {
+        return show_json(&outcome.reference.summary);
+    }
     show(&report::terminal::summary(outcome));
-    show(&format!("tables in {}\n", folder.display()));
+    show_folder(&folder);
+    Ok(())
+}
+
+fn show_folder(folder: &Path) {
+    let report = folder.join("report.html");
+    show(&format!("report in {}, tables beside it\n", report.display()));
+}
+
+fn show_json(value: &impl serde::Serialize) -> Result<()> {
+    show(&format!("{:#}\n", serde_json::json!(value)));
     Ok(())
 }
 
@@ -156,6 +189,7 @@ fn validate(specs: &[PathBuf]) -> Result<()> {
 
 fn validate_one(spec: &Path) -> Result<()> {
     let plan = Plan::make(Spec::load(spec)?)?;
+    cards::check(&plan)?;
     let models: Vec<&str> = plan.models.iter().map(|m| m.name.as_str()).collect();
     let (tokens, rows) = (plan.tokens.count().used, plan.tokens.rows.len());
     let found = format!("models {}, {tokens} tokens in {rows} rows", models.join(", "));
@@ -181,8 +215,37 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
 }
 
 fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
+    let study = Study::read(run)?;
+    let row = study.row(neuron).ok_or_else(|| report::card::missing(&study, neuron))?;
+    let card = match study.card(neuron) {
+        Some(card) => card.clone(),
+        None => look_at(row, spec)?,
+    };
+    show(&report::card::text(&study, row, &card));
+    Ok(())
+}
+
+/// Reads the tokens for a neuron that the run did not look at closely.
+fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
+    let stop = stop_on_interrupt()?;
     let plan = Plan::make(Spec::load(spec)?)?;
-    show(&report::card::card(run, neuron, &plan)?);
+    let n_neurons = plan.reference().layout().n_neurons();
+    if neuron >= n_neurons {
+        let problem = format!("its reference has {n_neurons} neurons alone");
+        let remedy = "name the spec that the run was made with";
+        return Err(Error::new(Kind::Spec, spec.display(), problem, remedy));
+    }
+    Ok(cards::read(&plan, &[neuron], &Progress::on_stderr(), &stop)?.cards.remove(0))
+}
+
+/// Makes the report of a run again, with the experiments of other kinds that are named.
+fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
+    let folder = Folder::read(run)?;
+    let with = with.iter().map(|path| Folder::read(path)).collect::<Result<Vec<_>>>()?;
+    let report = report::page::report(&folder, &with, &registry()?)?;
+    let out = out.unwrap_or_else(|| run.join("report.html"));
+    write_whole(&out, |file| file.write_all(report.html.as_bytes()))?;
+    show(&format!("report in {}\n", out.display()));
     Ok(())
 }
 
@@ -255,6 +318,37 @@ fn use_threads(threads: Option<u16>) -> Result<()> {
     pool.build_global().map_err(|e| {
         Error::new(Kind::Spec, format_args!("--threads {threads}"), e, "ask for fewer threads")
     })
+}
+
+/// Writes an experiment file to begin with, where there is none.
+fn new_spec(kind: ExperimentKind, file: Option<PathBuf>) -> Result<()> {
+    let kind_name = kind.to_possible_value().map_or("new".into(), |v| v.get_name().to_owned());
+    let file = file.unwrap_or_else(|| format!("experiments/my-{kind_name}.yaml").into());
+    if file.exists() {
+        let problem = "exists already";
+        return Err(Error::new(Kind::Spec, file.display(), problem, "name another file"));
+    }
+    let base = Path::new(new::BASE);
+    let whole = base.canonicalize().map_err(|e| {
+        Error::io(Kind::Spec, base, "find the experiment that new ones inherit from", &e)
+    })?;
+    let folder = folder_of(&file).canonicalize().ok();
+    let beside = folder.as_deref() == whole.parent();
+    let base = if beside { whole.file_name().map_or(base, Path::new) } else { &whole };
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let text = new::template(kind, &stem, base);
+    write_whole(&file, |out| out.write_all(text.as_bytes()))?;
+    let file = file.display();
+    show(&format!("{file}: change it, then `validate {file}` and `run {file}`\n"));
+    Ok(())
+}
+
+fn man() -> Result<()> {
+    let mut page = Vec::new();
+    let written = clap_mangen::Man::new(Cli::command()).render(&mut page);
+    written.map_err(|e| Error::io(Kind::Store, Path::new("the manual page"), "write it", &e))?;
+    show(&String::from_utf8_lossy(&page));
+    Ok(())
 }
 
 /// Prints results. A reader that has gone away (`| head`) is no failure.

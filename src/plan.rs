@@ -150,6 +150,23 @@ impl Plan {
         Ok((0..self.reference().config.d_vocab as u32).map(text).collect())
     }
 
+    /// The same for the eye: tokens that are no whole characters as their bytes, `⟨E2 80⟩`.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be read.
+    pub fn shown_vocabulary(&self) -> Result<Vec<String>> {
+        let tokenizer = self.reference().tokenizer()?;
+        let shown = |(id, text): (usize, String)| {
+            let name = tokenizer.id_to_token(id as u32).filter(|_| text.contains('\u{FFFD}'));
+            let bytes = name.and_then(|name| tokens::bytes_of(&name));
+            bytes.map_or(text, |bytes| {
+                let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02X}")).collect();
+                format!("⟨{}⟩", hex.join(" "))
+            })
+        };
+        Ok(self.vocabulary()?.into_iter().enumerate().map(shown).collect())
+    }
+
     /// Bytes of text that every token of the reference's vocabulary stands for. The
     /// tokenizer is byte-level: each character of a token's name is a byte.
     ///

@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -37,7 +38,12 @@ impl RunDirectory {
         Ok(Self { target: target.to_path_buf(), parts })
     }
 
-    /// Writes one file.
+    /// Where the files are until they are put in their place.
+    pub fn path(&self) -> &Path {
+        self.parts.path()
+    }
+
+    /// Writes one file; its folder within this one is made if need be.
     ///
     /// # Errors
     /// If the disk is full or the folder has vanished.
@@ -48,6 +54,7 @@ impl RunDirectory {
     ) -> Result<()> {
         let path = self.parts.path().join(name);
         let write = || {
+            std::fs::create_dir_all(folder_of(&path))?;
             let mut file = BufWriter::new(std::fs::File::create(&path)?);
             content(&mut file)?;
             file.into_inner()?.sync_all()
@@ -110,6 +117,21 @@ pub fn write_whole(
         Ok(())
     };
     write().map_err(|e: std::io::Error| Error::io(Kind::Store, path, "write the file", &e))
+}
+
+/// Reads a file of JSON that a run wrote.
+///
+/// # Errors
+/// If it is missing or damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::io(Kind::Evidence, path, "read the file of a run", &e))?;
+    serde_json::from_str(&text).map_err(|e| damaged(path, e))
+}
+
+/// The error of a file of a run that is not as it was written.
+pub fn damaged(path: &Path, problem: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Evidence, path.display(), problem, "run the experiment again")
 }
 
 /// The folder that a path lies in, `.` where it names none.

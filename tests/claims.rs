@@ -16,7 +16,7 @@ use universal_neurons::claims::{
 };
 use universal_neurons::compare::{Tolerance, largest_difference};
 use universal_neurons::error::{Kind, Result};
-use universal_neurons::findings::FigureFile;
+use universal_neurons::findings::{FigureFile, Figures};
 use universal_neurons::report::ledger::markdown;
 use universal_neurons::store::digest_file;
 
@@ -91,7 +91,8 @@ fn unexpected(entry: &Entry) -> Failed {
 /// about it. `UPDATE_FIGURES=1` records them.
 fn figures_are_recorded(evidences: &Evidences) -> std::result::Result<(), Failed> {
     let found = evidences.find(Tier::Desk, "desk-a").map_err(|e| e.to_string())??;
-    let figures = FigureFile::of("desk-a", &found.figures);
+    let figures =
+        FigureFile::of("desk-a", &Figures { named: found.figures.clone(), ..Figures::default() });
     let path = Path::new(ROOT).join("expected/desk-figures.json");
     if std::env::var_os("UPDATE_FIGURES").is_some() {
         let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;

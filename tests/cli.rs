@@ -88,10 +88,15 @@ fn a_run_writes_its_files_and_exits_0() {
     assert_eq!(
         files,
         [
+            "cards.json",
             "correlations.json",
+            "correlations.safetensors",
+            "figures",
             "neurons-extra.csv",
             "neurons.csv",
+            "neurons.parquet",
             "provenance.json",
+            "report.html",
             "summary.json"
         ]
     );

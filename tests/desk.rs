@@ -1,15 +1,22 @@
 //! The main job on the bundled seeds: the whole run against recorded numbers,
 //! against an independent recomputation, and against itself.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 use serde_json::Value;
+use universal_neurons::cards;
 use universal_neurons::compare::Tolerance;
-use universal_neurons::findings::Findings;
+use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::plan::Plan;
+use universal_neurons::progress::Progress;
+use universal_neurons::report::files;
 use universal_neurons::run::{Control, run};
 use universal_neurons::spec::{BaselineKind, Spec};
+use universal_neurons::stats::percentile::ranks_within;
+use universal_neurons::store::RunDirectory;
 use universal_neurons::table::Column;
 
 use crate::support::{assert_close, assert_snapshot, differences, expected, path, structure};
@@ -34,9 +41,28 @@ fn findings(plan: &Plan) -> Findings {
 }
 
 /// The default run, made once for all tests.
+pub fn outcome() -> &'static Outcome {
+    static DESK: OnceLock<Outcome> = OnceLock::new();
+    let made = || run(&plan(|_| ()), &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
+    DESK.get_or_init(made)
+}
+
 fn desk() -> &'static Findings {
-    static DESK: OnceLock<Findings> = OnceLock::new();
-    DESK.get_or_init(|| findings(&plan(|_| ())))
+    &outcome().reference
+}
+
+/// The folder of the default run, written once for all tests.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("desk-universality");
+        let plan = plan(|_| ());
+        let directory = RunDirectory::begin(&target).unwrap_or_else(|e| panic!("{e}"));
+        let stop = AtomicBool::new(false);
+        let cards = cards::of(&plan, desk(), &Progress::Quiet, &stop);
+        let cards = cards.unwrap_or_else(|e| panic!("{e}"));
+        files::write(&plan, outcome(), &cards, directory).unwrap_or_else(|e| panic!("{e}"))
+    })
 }
 
 #[test]
@@ -125,4 +151,11 @@ fn every_baseline_kind_runs_and_lies_below_the_match() {
         let (corr, chance) = (mean(Column::MeanCorr), mean(Column::MeanBaseline));
         assert!(0.0 < chance && chance < corr, "{kind:?}: {chance} is not below {corr}");
     }
+}
+
+/// Percentile of a neuron of the default run in its layer.
+pub fn percentile(neuron: &str, column: Column) -> f64 {
+    let table = &desk().table;
+    let row = table.ids.iter().position(|id| id.to_string() == neuron).expect("a neuron");
+    ranks_within(&table.layers(), table.column(column))[row]
 }

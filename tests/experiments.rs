@@ -7,8 +7,11 @@ use tempfile::TempDir;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
+use universal_neurons::report::folder::Folder;
+use universal_neurons::report::{charts, files};
 use universal_neurons::run::{Control, run, run_kind};
 use universal_neurons::spec::{Dynamics, ExperimentKind, Replacement, Spec, Step};
+use universal_neurons::store::RunDirectory;
 
 use crate::support::{self, assert_close, expected, path, stderr};
 
@@ -19,7 +22,25 @@ fn figures(spec: &str, change: impl FnOnce(&mut Spec)) -> Figures {
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     let neurons = plan.reference().layout().n_neurons();
     let universal = Universal((0..neurons).map(|i| i % 10 == 0).collect());
-    run_kind(&plan, Some(universal), &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
+    let found = run_kind(&plan, Some(universal), &mut Control::default());
+    let found = found.unwrap_or_else(|e| panic!("{e}"));
+    assert_drawn(&plan, &found);
+    found
+}
+
+/// Every kind has a figure, made of the files that it leaves.
+fn assert_drawn(plan: &Plan, found: &Figures) {
+    let root = TempDir::new().unwrap();
+    let directory = RunDirectory::begin(&root.path().join("run")).unwrap();
+    let folder = files::write_figures(plan, found, None, directory);
+    let folder = folder.and_then(|f| Folder::read(&f)).unwrap_or_else(|e| panic!("{e}"));
+    let drawn = charts::of(&folder).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!drawn.is_empty(), "{:?} has no figure", plan.spec.kind);
+    for chart in drawn {
+        assert!(chart.svg.starts_with("<svg") && !chart.data.rows.is_empty(), "{}", chart.name);
+        let marks = ["<circle", "<polyline", "<rect"].map(|mark| chart.svg.matches(mark).count());
+        assert!(marks.iter().sum::<usize>() > 1, "{} is empty", chart.name);
+    }
 }
 
 /// A column of a table of figures.
@@ -88,6 +109,7 @@ fn a_new_token_test_needs_no_rust() {
     write_tests(folder.path(), "tests: [{ name: mine, family: mine, matches: '^ ?[fF]$' }]\n");
     let text = std::fs::read_to_string(path("experiments/desk-universality.yaml")).unwrap();
     let text = text
+        .replace("tests: families/token-tests.yaml", "tokens: 1000")
         .replace("desk/", &format!("{}/desk/", path("experiments").display()))
         .replace("kind: universality", "kind: families")
         + "\nfamilies: { path: tests.yaml, frequent: 1000000 }\n";

@@ -1,5 +1,6 @@
 //! All integration tests in one binary, since linking is the slow part.
 
+mod browser;
 mod cli;
 mod desk;
 mod device;
@@ -9,6 +10,7 @@ mod golden;
 mod kernels;
 mod ledger;
 mod ptx_vm;
+mod report;
 mod scale;
 mod specs;
 mod support;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::judge::list;
 use super::measure::Measure;
 use crate::error::{Error, Kind, Result};
 
@@ -50,6 +51,19 @@ pub struct Claim {
     /// Name of the source; filled in from the file's head.
     #[serde(skip)]
     pub source: String,
+}
+
+impl Claim {
+    /// What the source says of its own models, in a few words, where that is a figure.
+    pub fn published(&self) -> Option<String> {
+        self.published_figures().map(list)
+    }
+
+    /// The same as numbers.
+    pub fn published_figures(&self) -> Option<&[f64]> {
+        let own = self.judged.iter().filter(|j| j.tier != Tier::Desk);
+        own.filter_map(|j| j.equals.as_ref()).map(Figures::list).next()
+    }
 }
 
 /// How a claim is judged on one kind of evidence. Exactly one comparison is given.

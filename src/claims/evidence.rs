@@ -10,7 +10,8 @@ use super::claim::Tier;
 use super::sheet::Sheet;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::findings::{FigureFile, Figures, Findings, Named};
+use crate::findings::{FigureFile, Figures, Findings, Named, Summary};
+use crate::store::read_json;
 use crate::table::{Column, NeuronId, Table};
 
 /// The environment variable that names the folder with the authors' files.
@@ -77,17 +78,8 @@ impl Evidence {
     /// # Errors
     /// If its tables are damaged.
     pub fn of_run(folder: &Path, shape: Layout) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Summary {
-            depth: Vec<Vec<f64>>,
-        }
         let sheet = Sheet::read(&folder.join("neurons.csv"), &published_columns(), shape)?;
-        let path = folder.join("summary.json");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| Error::io(Kind::Evidence, &path, "read the summary", &e))?;
-        let summary: Summary = serde_json::from_str(&text).map_err(|e| {
-            Error::new(Kind::Evidence, path.display(), e, "run the experiment again")
-        })?;
+        let summary: Summary = read_json(&folder.join("summary.json"))?;
         let mut figures = Named::new();
         for name in EXPERIMENTS.iter().map(|(name, _)| *name).chain(WITHOUT_DESK) {
             figures.extend(read_figures(&folder.join(name).join("figures.json"))?);
@@ -105,10 +97,7 @@ fn read_figures(path: &Path) -> Result<Named> {
     if !path.exists() {
         return Ok(Named::new());
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io(Kind::Evidence, path, "read the figures", &e))?;
-    let file: FigureFile = serde_json::from_str(&text)
-        .map_err(|e| Error::new(Kind::Evidence, path.display(), e, "run the experiment again"))?;
+    let file: FigureFile = read_json(path)?;
     Ok(file.named())
 }
 
@@ -147,6 +136,9 @@ const OLDER: [&str; 21] = [
     "vocab_kurt",
     "sparsity",
 ];
+
+/// The model that the desk claims are about.
+const DESK: &str = "desk-a";
 
 /// Neurons with missing values that are named; the others are counted.
 const NAMED: usize = 20;
@@ -193,6 +185,25 @@ impl Evidences {
         Ok(Self { data, desk, shapes, found: Mutex::default() })
     }
 
+    /// Evidence of a run alone, and its tier: of the original models where claims know
+    /// the reference by name, else of the bundled ones if it has their shape. None where
+    /// claims are about neither.
+    ///
+    /// # Errors
+    /// If the list of models is malformed.
+    pub fn of_run(run: Evidence, reference: &str) -> Result<Option<(Self, Tier)>> {
+        let known = Self::new(None, None)?;
+        let (tier, model) = match known.shape(reference) {
+            Some(_) => (Tier::Weights, reference),
+            None => (Tier::Desk, DESK),
+        };
+        if known.shape(model) != Some(run.shape) {
+            return Ok(None);
+        }
+        let found = HashMap::from([((tier, model.to_owned()), Ok(Arc::new(run)))]);
+        Ok(Some((Self { found: Mutex::new(found), ..known }, tier)))
+    }
+
     /// Layout of a model that claims may be about.
     pub fn shape(&self, model: &str) -> Option<Layout> {
         self.shapes.get(model).copied()
@@ -205,7 +216,7 @@ impl Evidences {
         let here = match tier {
             Tier::Desk => self.desk.is_some(),
             _ => place.is_some(),
-        };
+        } || self.is_known(tier, model);
         if let Some(experiment) =
             experiment.filter(|e| tier == Tier::Desk && WITHOUT_DESK.contains(e))
         {
@@ -229,6 +240,12 @@ impl Evidences {
             ),
             (_, Some(_)) => format!("no {} table of {model} in ${DATA}", tier.name()),
         })
+    }
+
+    /// Whether evidence was found already.
+    fn is_known(&self, tier: Tier, model: &str) -> bool {
+        let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        found.contains_key(&(tier, model.to_owned()))
     }
 
     /// The evidence of a tier about a model, or why there is none.

@@ -30,7 +30,7 @@ pub struct Tokens {
 }
 
 /// How many positions there are and how many are left out, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TokenCount {
     /// Rows of tokens.
     pub rows: usize,
@@ -218,6 +218,18 @@ pub fn tokenize(
     }
 }
 
+/// The bytes that a token of a byte-level vocabulary stands for: each letter of its name is
+/// one. Bytes that print stand for themselves, the others for letters from U+0100 on, in
+/// their order. None if the name is of another kind.
+pub fn bytes_of(name: &str) -> Option<Vec<u8>> {
+    let prints = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
+    let byte = |letter: char| match u32::from(letter) {
+        code @ 0..=255 => Some(code as u8).filter(|b| prints(*b)),
+        code => (0..=255).filter(|b| !prints(*b)).nth((code - 256) as usize),
+    };
+    name.chars().map(byte).collect()
+}
+
 /// The token that is exactly one line feed, if the vocabulary has one.
 fn newline_id(tokenizer: &Tokenizer) -> Option<u32> {
     let encoding = tokenizer.encode("\n", false).ok()?;
@@ -230,6 +242,15 @@ fn newline_id(tokenizer: &Tokenizer) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_of_a_token_are_bytes() {
+        // From the tokenizers of the bundled models: a space is Ġ, a line feed Ċ.
+        assert_eq!(bytes_of("Ġthe").as_deref(), Some(&b" the"[..]));
+        assert_eq!(bytes_of("Ċ").as_deref(), Some(&b"\n"[..]));
+        assert_eq!(bytes_of("âĢľ").as_deref(), Some("“".as_bytes()));
+        assert_eq!(bytes_of("日"), None);
+    }
 
     fn tokens(lengths: &[usize]) -> Tokens {
         let row = |(sample, &len): (usize, &usize)| Row { sample, ids: vec![5; len] };

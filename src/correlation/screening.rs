@@ -69,7 +69,7 @@ impl Margin {
 }
 
 /// What screening did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Screening {
     /// Neurons compared exactly.
     pub exact: usize,

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use crate::corpus::Sample;
 use crate::error::{Error, Kind, Result};
+use crate::plan::Plan;
+use crate::spec::Families;
 
 /// Labels of every sample, byte by byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,14 @@ pub struct Syntax {
 }
 
 impl Syntax {
+    /// The labels that a spec names, if it names any.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of(spec: &Families, plan: &Plan) -> Result<Option<Self>> {
+        spec.syntax.as_ref().map(|path| Self::read(path, &plan.samples)).transpose()
+    }
+
     /// Reads a file of `# newdoc id = SAMPLE` and lines of words, in the order of the
     /// text. Samples that it does not name have no labels.
     ///

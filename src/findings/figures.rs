@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Version of `figures.json`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Figures by name; each is a list of numbers.
 pub type Named = BTreeMap<String, Vec<f64>>;
@@ -47,17 +47,25 @@ pub struct FigureFile {
     pub schema: u32,
     /// Name of the experiment.
     pub experiment: String,
+    /// What a person reads, line by line.
+    pub lines: Vec<String>,
     /// Its figures. What does not exist is null.
     pub figures: BTreeMap<String, Vec<Option<f64>>>,
 }
 
 impl FigureFile {
     /// Of an experiment.
-    pub fn of(experiment: &str, figures: &Named) -> Self {
+    pub fn of(experiment: &str, figures: &Figures) -> Self {
         let finite =
             |values: &Vec<f64>| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
-        let figures = figures.iter().map(|(name, values)| (name.clone(), finite(values)));
-        Self { schema: SCHEMA, experiment: experiment.to_owned(), figures: figures.collect() }
+        let lines = figures.lines.clone();
+        let figures = figures.named.iter().map(|(name, values)| (name.clone(), finite(values)));
+        Self {
+            schema: SCHEMA,
+            experiment: experiment.to_owned(),
+            lines,
+            figures: figures.collect(),
+        }
     }
 
     /// The figures as numbers; NaN for what does not exist.

@@ -11,7 +11,7 @@ use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::{Column, Table};
 
 /// `summary.json`: the headline figures of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Version of this file's structure.
     pub schema: u32,
@@ -42,15 +42,15 @@ pub struct Summary {
     /// Mean excess of each layer.
     pub mean_excess_by_layer: Vec<f64>,
     /// What screening did, where the spec asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screening: Option<Screening>,
     /// Seconds; absent in comparisons, since no two runs agree.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
 }
 
 /// How many neurons lie above a threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// `excess_corr` above this, strictly.
     pub threshold: f64,
@@ -71,7 +71,7 @@ impl Share {
 }
 
 /// A neuron of large excess and its partners.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Top {
     /// The neuron.
     pub neuron: String,
@@ -82,7 +82,7 @@ pub struct Top {
 }
 
 /// Median within-layer percentile of a property, over universal and other neurons.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Signature {
     /// What the paper calls it.
     pub property: String,
@@ -96,8 +96,15 @@ pub struct Signature {
     pub published: Published,
 }
 
+impl Signature {
+    /// Whether the median over universal neurons lies on the side of 50 that was published.
+    pub fn points_as_published(&self) -> bool {
+        self.universal.is_some_and(|v| (v > 50.0) == (self.published.direction == "high"))
+    }
+}
+
 /// What was published of a signature.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// Median over universal neurons.
     pub universal: f64,
@@ -119,7 +126,7 @@ struct PublishedSignature {
 }
 
 /// How long the parts of a run took.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// Loading weights.
     pub load_s: f64,

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::claims::{Claim, Evidence, Evidences, Ledger, Tier};
-use crate::correlation::Layout;
+use super::folder::Study;
+use crate::claims::{Claim, Evidences, Ledger};
 use crate::error::{Error, Kind, Result};
 use crate::table::{Column, NeuronId};
 
@@ -31,58 +31,21 @@ pub struct Comparison {
     pub judged: usize,
 }
 
-/// The part of `summary.json` that is compared.
-#[derive(Deserialize)]
-struct Summary {
-    neurons: usize,
-    shares: Vec<Share>,
-    by_layer: Vec<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-struct Share {
-    threshold: f64,
-    percent: f64,
-}
-
-struct Side {
-    summary: Summary,
-    layout: Layout,
-    evidence: Evidence,
-}
+/// A run, as it is compared.
+struct Side(Study);
 
 impl Side {
-    fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("summary.json");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| Error::io(Kind::Evidence, &path, "read the summary", &e))?;
-        let damaged = |problem: String| {
-            Error::new(Kind::Evidence, path.display(), problem, "run the experiment again")
-        };
-        let summary: Summary = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
-        let n_layers = summary.by_layer.len();
-        if n_layers == 0 || summary.shares.is_empty() {
-            return Err(damaged("no layers or no shares".into()));
-        }
-        let layout = Layout { n_layers, d_mlp: summary.neurons / n_layers };
-        Ok(Self { evidence: Evidence::of_run(folder, layout)?, summary, layout })
-    }
-
     fn universal(&self, threshold: f64) -> BTreeSet<(usize, usize)> {
-        let excess = self.evidence.table.column(Column::ExcessCorr).iter();
-        let above = self.evidence.table.ids.iter().zip(excess).filter(|(_, e)| **e > threshold);
+        let excess = self.0.evidence.table.column(Column::ExcessCorr).iter();
+        let above = self.0.evidence.table.ids.iter().zip(excess).filter(|(_, e)| **e > threshold);
         above.map(|(id, _)| (id.layer, id.neuron)).collect()
     }
 
-    /// Verdicts of the claims that the bundled models are evidence for, whichever run
-    /// of that shape stands in their place.
+    /// Verdicts of the claims that the run is evidence for.
     fn ledger(&self, claims: &[Claim]) -> Result<Option<Ledger>> {
-        let evidence = self.evidence.clone();
-        let evidences = Evidences::new(None, Some(Box::new(move |_| Ok(evidence.clone()))))?;
-        if evidences.shape("desk-a") != Some(self.layout) {
-            return Ok(None);
-        }
-        Ledger::judge(claims, Some(Tier::Desk), &evidences).map(Some)
+        let Study { evidence, summary, .. } = &self.0;
+        let found = Evidences::of_run(evidence.clone(), &summary.reference)?;
+        found.map(|(evidences, tier)| Ledger::judge(claims, Some(tier), &evidences)).transpose()
     }
 }
 
@@ -91,18 +54,18 @@ impl Side {
 /// # Errors
 /// If one is no folder of a run, or they are of models of different shapes.
 pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparison> {
-    let (a, b) = (Side::read(first)?, Side::read(second)?);
-    if a.layout != b.layout {
+    let (a, b) = (Side(Study::read(first)?), Side(Study::read(second)?));
+    if a.0.layout != b.0.layout {
         let problem =
-            format!("{} neurons, the other run has {}", b.summary.neurons, a.summary.neurons);
+            format!("{} neurons, the other run has {}", b.0.summary.neurons, a.0.summary.neurons);
         let remedy = "compare runs with the same reference model";
         return Err(Error::new(Kind::Evidence, second.display(), problem, remedy));
     }
-    let threshold = a.summary.shares[0].threshold;
+    let threshold = a.0.summary.shares[0].threshold;
     let (was, is) = (a.universal(threshold), b.universal(threshold));
     let name = |&(layer, neuron): &(usize, usize)| NeuronId { layer, neuron }.to_string();
-    let shares = a.summary.shares.iter().filter_map(|s| {
-        let other = b.summary.shares.iter().find(|o| o.threshold == s.threshold)?;
+    let shares = a.0.summary.shares.iter().filter_map(|s| {
+        let other = b.0.summary.shares.iter().find(|o| o.threshold == s.threshold)?;
         Some((s.threshold, s.percent, other.percent))
     });
     let ledgers = a.ledger(claims)?.zip(b.ledger(claims)?);
@@ -128,8 +91,8 @@ fn changed(a: &Ledger, b: &Ledger) -> (Vec<(String, String, String)>, usize) {
 
 /// Where a column moved most, if it moved.
 fn largest(column: Column, a: &Side, b: &Side) -> Option<(&'static str, String, f64, f64)> {
-    let values = a.evidence.table.column(column).iter().zip(b.evidence.table.column(column));
-    let moved = values.zip(&a.evidence.table.ids).map(|((a, b), id)| (*a, *b, id));
+    let values = a.0.evidence.table.column(column).iter().zip(b.0.evidence.table.column(column));
+    let moved = values.zip(&a.0.evidence.table.ids).map(|((a, b), id)| (*a, *b, id));
     let (a, b, id) = moved
         .filter(|(a, b, _)| a != b && !(a.is_nan() && b.is_nan()))
         .max_by(|x, y| (x.0 - x.1).abs().total_cmp(&(y.0 - y.1).abs()))?;

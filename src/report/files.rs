@@ -7,10 +7,15 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::backend::kernel::cpu;
-use crate::correlation::CHUNK;
+use crate::cards::CardFile;
+use crate::claims::registry;
+use crate::correlation::{CHUNK, Layout};
 use crate::error::{Kind, Result};
 use crate::findings::{Extra, FigureFile, Figures, Findings, Outcome, Partner};
 use crate::plan::Plan;
+use crate::report::folder::Folder;
+use crate::report::interop::{write_correlations, write_parquet};
+use crate::report::page::{Report, report};
 use crate::spec::Spec;
 use crate::store::{MARK, RunDirectory, digest_file, folder_of};
 use crate::table::{NeuronId, cell};
@@ -20,13 +25,34 @@ use crate::table::{NeuronId, cell};
 ///
 /// # Errors
 /// If the folder cannot be written.
-pub fn write(plan: &Plan, outcome: &Outcome, directory: RunDirectory) -> Result<PathBuf> {
-    write_one(&outcome.reference, "", &directory)?;
-    for findings in &outcome.also {
-        write_one(findings, &format!("-{}", findings.summary.reference), &directory)?;
+pub fn write(
+    plan: &Plan,
+    outcome: &Outcome,
+    cards: &CardFile,
+    directory: RunDirectory,
+) -> Result<PathBuf> {
+    let all = std::iter::once(&outcome.reference).chain(&outcome.also).zip(&plan.judged);
+    for (i, (findings, &judged)) in all.enumerate() {
+        let name = &findings.summary.reference;
+        let suffix = if i == 0 { String::new() } else { format!("-{name}") };
+        let partners = plan.partners(judged).map(|p| plan.models[p].layout());
+        write_one(findings, &partners.collect::<Vec<_>>(), &suffix, &directory)?;
     }
+    directory.write_json("cards.json", cards)?;
     directory.write_json(MARK, &Provenance::of(plan, &outcome.device))?;
+    write_report(&directory)?;
     directory.commit()
+}
+
+/// Writes `report.html` and its figures from the other files, which are all there.
+fn write_report(directory: &RunDirectory) -> Result<()> {
+    let Report { html, charts } = report(&Folder::read(directory.path())?, &[], &registry()?)?;
+    for chart in charts {
+        let name = format!("figures/{}", chart.name);
+        directory.write(&format!("{name}.svg"), |out| out.write_all(chart.svg.as_bytes()))?;
+        directory.write(&format!("{name}.csv"), |out| out.write_all(&chart.data.to_csv()))?;
+    }
+    directory.write("report.html", |out| out.write_all(html.as_bytes()))
 }
 
 /// Writes what an experiment of another kind than universality found. `universal` is the
@@ -40,7 +66,7 @@ pub fn write_figures(
     universal: Option<&Path>,
     directory: RunDirectory,
 ) -> Result<PathBuf> {
-    directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, &figures.named))?;
+    directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, figures))?;
     for table in &figures.tables {
         directory.write(&format!("{}.csv", table.name), |out| {
             let mut csv = csv::Writer::from_writer(out);
@@ -54,11 +80,22 @@ pub fn write_figures(
     let universal_sha256 = universal.map(digest).transpose()?;
     let provenance = Provenance { universal_sha256, ..Provenance::of(plan, &device) };
     directory.write_json(MARK, &provenance)?;
+    write_report(&directory)?;
     directory.commit()
 }
 
-fn write_one(findings: &Findings, suffix: &str, directory: &RunDirectory) -> Result<()> {
-    directory.write(&format!("neurons{suffix}.csv"), |out| findings.table.write_csv(out))?;
+fn write_one(
+    findings: &Findings,
+    partners: &[Layout],
+    suffix: &str,
+    directory: &RunDirectory,
+) -> Result<()> {
+    let table = &findings.table;
+    directory.write(&format!("neurons{suffix}.csv"), |out| table.write_csv(out))?;
+    directory.write(&format!("neurons{suffix}.parquet"), |out| write_parquet(table, out))?;
+    directory.write(&format!("correlations{suffix}.safetensors"), |out| {
+        write_correlations(findings, partners, out)
+    })?;
     directory.write(&format!("neurons-extra{suffix}.csv"), |out| write_extra(findings, out))?;
     directory.write_json(&format!("summary{suffix}.json"), &findings.summary)?;
     directory.write_json(&format!("correlations{suffix}.json"), &findings.partners)?;

@@ -18,6 +18,9 @@ pub fn check(spec: &Spec) -> Result<(), Finding> {
     check_corpus(spec)?;
     check_correlation(spec)?;
     check_kind(spec)?;
+    within("cards.neurons", spec.cards.neurons, 0, 10_000)?;
+    within("cards.contexts", spec.cards.contexts, 1, 100)?;
+    within("cards.tokens", spec.cards.tokens, 1, usize::MAX)?;
     within("batch.tokens", spec.batch.tokens, 1, 1 << 24)?;
     match spec.batch.memory_gib {
         Some(gib) if !(gib.is_finite() && gib > 0.0) => {

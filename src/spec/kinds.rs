@@ -32,6 +32,18 @@ pub struct Families {
 }
 
 impl Families {
+    /// Tests of a file, the rest as it is when nothing is said.
+    pub fn of(path: PathBuf) -> Self {
+        Self {
+            path,
+            syntax: None,
+            explained: Self::explained(),
+            support: Self::support(),
+            frequent: Self::frequent(),
+            position_bits: Self::position_bits(),
+        }
+    }
+
     fn explained() -> f64 {
         0.37
     }

@@ -101,13 +101,13 @@ impl Source {
     fn resolve_paths(&mut self) {
         let folder = self.path.parent().unwrap_or(Path::new("")).to_path_buf();
         let resolve = |mapping: &mut Mapping| {
-            for key in ["path", "syntax"] {
+            for key in ["path", "syntax", "tests"] {
                 if let Some(Value::String(path)) = mapping.get_mut(key) {
                     *path = folder.join(&path).to_string_lossy().into_owned();
                 }
             }
         };
-        for section in ["corpus", "families"] {
+        for section in ["corpus", "families", "cards"] {
             if let Some(Value::Mapping(section)) = self.content.get_mut(section) {
                 resolve(section);
             }

@@ -7,6 +7,7 @@
 mod check;
 mod kinds;
 pub mod load;
+pub mod new;
 pub mod position;
 pub mod schema;
 mod suggest;
@@ -46,6 +47,9 @@ pub struct Spec {
     /// How neurons are compared.
     #[serde(default)]
     pub correlation: Correlation,
+    /// Which neurons the report shows closely, and how.
+    #[serde(default)]
+    pub cards: Cards,
     /// What `kind: families` is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub families: Option<Families>,
@@ -100,7 +104,9 @@ pub enum DeviceChoice {
 }
 
 /// The kinds of experiment that this program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExperimentKind {
     /// Correlate every neuron of a reference model with every neuron of its partners.
@@ -346,6 +352,32 @@ pub struct WeightOptions {
 impl Default for WeightOptions {
     fn default() -> Self {
         Self { fold_ln: true, center_writing: true, center_unembed: true }
+    }
+}
+
+/// Which neurons the report shows closely. Changes no number of the tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cards {
+    /// Most universal neurons shown, those of largest excess first; the best of each
+    /// layer are shown beside them.
+    #[schemars(range(max = 10_000))]
+    pub neurons: usize,
+    /// Places where a neuron is active, for each.
+    #[schemars(range(min = 1, max = 100))]
+    pub contexts: usize,
+    /// Positions read for the cards: whole rows from all over the corpus.
+    #[schemars(range(min = 1))]
+    pub tokens: usize,
+    /// Token tests, as of `kind: families`, that may explain a neuron; relative to the
+    /// spec. No explanations when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests: Option<PathBuf>,
+}
+
+impl Default for Cards {
+    fn default() -> Self {
+        Self { neurons: 200, contexts: 8, tokens: 50_000, tests: None }
     }
 }
 

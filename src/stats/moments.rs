@@ -5,7 +5,7 @@ use crate::checkpoint::{Part, State, Visit};
 /// The first four moments. `var` divides by n; `kurt` is the plain fourth
 /// standardised moment, 3 for a Gaussian. `skew` and `kurt` are 0 where the
 /// variance is 0.
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Moments {
     /// Mean.
     pub mean: f64,

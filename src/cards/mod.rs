@@ -1,0 +1,248 @@
+//! Neurons looked at closely: where one is active, what explains it, what it promotes
+//! and suppresses. A sample of the tokens is read once for all of them.
+
+mod reading;
+
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+pub use reading::{check, read};
+
+use crate::correlation::Layout;
+use crate::error::Result;
+use crate::findings::Findings;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::table::Column;
+
+/// Neurons of each layer that are looked at closely, universal or not.
+const OF_EACH_LAYER: usize = 3;
+
+/// The neurons that are looked at closely, by their excess: at most `most` universal
+/// ones, and the best few of each layer; counted over all layers, in their order.
+pub fn choose(excess: &[f64], threshold: f64, layout: Layout, most: usize) -> Vec<usize> {
+    let best = |neurons: &mut dyn Iterator<Item = usize>, most: usize| {
+        let mut best: Vec<usize> = neurons.filter(|&i| excess[i].is_finite()).collect();
+        best.sort_by(|&a, &b| excess[b].total_cmp(&excess[a]));
+        best.truncate(most);
+        best
+    };
+    let mut chosen = best(&mut (0..excess.len()).filter(|&i| excess[i] > threshold), most);
+    let few = OF_EACH_LAYER.min(most);
+    chosen.extend((0..layout.n_layers).flat_map(|l| best(&mut layout.neurons(l), few)));
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}
+
+/// Looks at the neurons that stand out among what a run found of its reference.
+///
+/// # Errors
+/// As [`read`].
+pub fn of(
+    plan: &Plan,
+    findings: &Findings,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<CardFile> {
+    let excess = findings.table.column(Column::ExcessCorr);
+    let (threshold, layout) = (plan.spec.correlation.threshold, plan.reference().layout());
+    read(plan, &choose(excess, threshold, layout, plan.spec.cards.neurons), progress, stop)
+}
+
+/// Version of `cards.json`.
+pub const SCHEMA: u32 = 1;
+
+/// `cards.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CardFile {
+    /// Version.
+    pub schema: u32,
+    /// Positions that were read for the cards.
+    pub tokens: usize,
+    /// The cards, in the order of neurons.
+    pub cards: Vec<Card>,
+}
+
+/// What is known of one neuron beside its row of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// The neuron, as in `L0.N12`.
+    pub neuron: String,
+    /// Tokens whose logit it raises most: text and cos(W_U, w_out).
+    pub promoted: Vec<(String, f64)>,
+    /// Tokens whose logit it lowers most.
+    pub suppressed: Vec<(String, f64)>,
+    /// Questions about tokens that take away most of its variance, best first; none
+    /// where the spec names no tests.
+    pub explanations: Vec<Explanation>,
+    /// How its pre-activations are spread.
+    pub histogram: Histogram,
+    /// Where it is most active, at most one place of each row, largest first.
+    pub contexts: Vec<Context>,
+}
+
+/// An answer to the question when a neuron is active.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The question, as its test is called.
+    pub test: String,
+    /// Family of the test.
+    pub family: String,
+    /// Share of the variance that it takes away (paper eq. 4).
+    pub reduction: f64,
+    /// Mean post-activation where the answer is yes, minus mean where it is no.
+    pub difference: f64,
+    /// Tokens for which it is yes.
+    pub support: f64,
+}
+
+/// Counts of pre-activations in bins of equal width, split by the best explanation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Lower edge of the first bin.
+    pub from: f64,
+    /// Width of a bin.
+    pub width: f64,
+    /// Tokens for which the best explanation says yes; all zero where there is none.
+    pub yes: Vec<u32>,
+    /// The others.
+    pub no: Vec<u32>,
+}
+
+/// A place where a neuron is active.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Context {
+    /// Sample that the text comes from.
+    pub sample: String,
+    /// Its label.
+    pub domain: String,
+    /// The tokens around the place.
+    pub tokens: Vec<String>,
+    /// Post-activation at each of them; null where it takes no part in statistics.
+    pub values: Vec<Option<f64>>,
+    /// Which of them is the place.
+    pub at: usize,
+}
+
+/// Share of the variance from which a neuron counts as explained in words.
+const EXPLAINED: f64 = 0.2;
+/// Tokens named in a sentence.
+const NAMED: usize = 5;
+
+impl Card {
+    /// What the neuron does, in three sentences.
+    pub fn sentence(&self) -> String {
+        let named = |tokens: &mut dyn Iterator<Item = &String>| {
+            let shown = tokens.take(NAMED).map(|token| format!("“{}”", shown(token)));
+            shown.collect::<Vec<_>>().join(", ")
+        };
+        let mut strongest: Vec<&String> = Vec::new();
+        for context in &self.contexts {
+            let token = &context.tokens[context.at];
+            if !strongest.contains(&token) {
+                strongest.push(token);
+            }
+        }
+        format!(
+            "{} It is strongest on {}. It raises the logits of {} and lowers those of {}.",
+            self.explained(),
+            named(&mut strongest.into_iter()),
+            named(&mut self.promoted.iter().map(|(token, _)| token)),
+            named(&mut self.suppressed.iter().map(|(token, _)| token))
+        )
+    }
+
+    fn explained(&self) -> String {
+        let Some(best) = self.explanations.first() else {
+            return "No questions about its tokens were asked.".into();
+        };
+        let percent = 100.0 * best.reduction;
+        if best.reduction < EXPLAINED {
+            let Explanation { test, .. } = best;
+            return format!(
+                "No simple question explains it: the best, “{test}”, takes away {percent:.0} % of its variance."
+            );
+        }
+        let way = if best.difference > 0.0 { "more" } else { "less" };
+        let (test, place) = match best.test.strip_prefix("previous: ") {
+            Some(test) => (test, " for the token before"),
+            None => (best.test.as_str(), ""),
+        };
+        format!(
+            "It is {way} active where “{test}” holds{place}, which takes away {percent:.0} % of its variance."
+        )
+    }
+}
+
+/// A token with what cannot be seen made visible.
+pub fn shown(token: &str) -> String {
+    token.replace('\n', "⏎")
+}
+
+impl Histogram {
+    /// Bins of a histogram.
+    const BINS: usize = 40;
+
+    /// Of some values, each with its answer.
+    fn of(values: &[(f32, bool)]) -> Self {
+        let finite = || values.iter().filter(|(v, _)| v.is_finite());
+        let low = finite().fold(f32::INFINITY, |low, (v, _)| low.min(*v));
+        let high = finite().fold(f32::NEG_INFINITY, |high, (v, _)| high.max(*v));
+        let (from, to) = (f64::from(low), f64::from(high));
+        let bins = Self::BINS;
+        let mut histogram = Self { from, width: 0.0, yes: vec![0; bins], no: vec![0; bins] };
+        if finite().next().is_none() {
+            return Self { from: 0.0, ..histogram };
+        }
+        histogram.width = (to - from) / bins as f64;
+        for (value, answer) in finite() {
+            let at = ((f64::from(*value) - from) / histogram.width) as usize;
+            let side = if *answer { &mut histogram.yes } else { &mut histogram.no };
+            // The largest value lies on the upper edge of the last bin.
+            side[at.min(bins - 1)] += 1;
+        }
+        histogram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_histogram_counts_every_value_where_it_lies(
+            values in prop::collection::vec((-5.0f32..5.0, any::<bool>()), 1..200),
+        ) {
+            let h = Histogram::of(&values);
+            prop_assert_eq!((h.yes.iter().sum::<u32>() + h.no.iter().sum::<u32>()) as usize, values.len());
+            let yes = values.iter().filter(|(_, yes)| *yes).count();
+            prop_assert_eq!(h.yes.iter().sum::<u32>() as usize, yes);
+            // A value of the twin's bin or, within rounding of an edge, of its neighbour.
+            for (value, answer) in &values {
+                let at = ((f64::from(*value) - h.from) / h.width.max(1e-300)).min(39.0) as usize;
+                let side = if *answer { &h.yes } else { &h.no };
+                prop_assert!(side[at.saturating_sub(1)..(at + 2).min(40)].iter().any(|n| *n > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn universal_neurons_and_the_best_of_each_layer_are_chosen() {
+        let layout = Layout { n_layers: 2, d_mlp: 5 };
+        let excess = [0.6, 0.1, 0.9, 0.7, 0.8, f64::NAN, 0.2, 0.1, 0.4, 0.3];
+        assert_eq!(choose(&excess, 0.5, layout, 100), [0, 2, 3, 4, 6, 8, 9]);
+        assert_eq!(choose(&excess, 0.5, layout, 2), [2, 4, 8, 9]);
+        assert!(choose(&excess, 0.5, layout, 0).is_empty());
+    }
+
+    #[test]
+    fn a_constant_has_one_bin_and_nan_none() {
+        let constant = Histogram::of(&[(1.0, false), (1.0, false), (f32::NAN, true)]);
+        assert_eq!((constant.no.iter().sum::<u32>(), constant.yes.iter().sum::<u32>()), (2, 0));
+        assert_eq!(Histogram::of(&[(f32::NAN, true)]).yes.iter().sum::<u32>(), 0);
+    }
+}

@@ -1,0 +1,180 @@
+//! What tokens are grouped by, and the tests over these groups.
+
+use super::tests::TokenTest;
+use super::{Group, GroupSums, Grouped, Syntax, read, unigrams};
+use crate::corpus::Batch;
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::spec::Families;
+
+/// By what tokens are grouped; syntax twice, by part of speech and by dependency.
+const KINDS: [Group; 6] = [
+    Group::Token,
+    Group::PreviousToken,
+    Group::Position,
+    Group::Label,
+    Group::Syntax,
+    Group::Syntax,
+];
+
+/// The groups of some tokens, kind by kind; a token may have none.
+pub type Groups = [Vec<Option<usize>>; KINDS.len()];
+
+/// Tells the groups of tokens while they are read in the order of the plan.
+pub struct Grouping {
+    /// Groups of each kind.
+    sizes: [usize; KINDS.len()],
+    /// Label of every sample.
+    of_sample: Vec<usize>,
+    /// Syntax of every token of the rows, if it is known.
+    syntax: Vec<Option<[usize; 2]>>,
+    /// Tokens of the rows read so far.
+    read: usize,
+}
+
+impl Grouping {
+    /// Of the plan's text, with its syntax where that is known.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be read.
+    pub fn new(plan: &Plan, syntax: Option<&Syntax>) -> Result<Self> {
+        let labels = plan.labels();
+        let label = |domain: &String| labels.iter().position(|l| l == domain).unwrap_or(0);
+        let d_vocab = plan.reference().config.d_vocab;
+        let syntax_names = |kind: usize| syntax.map_or(0, |s| s.names[kind].len());
+        Ok(Self {
+            sizes: [
+                d_vocab,
+                d_vocab,
+                plan.tokens.context,
+                labels.len(),
+                syntax_names(0),
+                syntax_names(1),
+            ],
+            of_sample: plan.samples.iter().map(|s| label(&s.domain)).collect(),
+            syntax: syntax.map_or(Ok(Vec::new()), |s| syntax_of(plan, s))?,
+            read: 0,
+        })
+    }
+
+    /// Groups of the tokens of the next batch that are kept.
+    pub fn of(&mut self, batch: &Batch, keep: &[bool]) -> Groups {
+        let mut groups = Groups::default();
+        let places = batch.rows.iter().flat_map(|row| (0..row.ids.len()).map(move |p| (row, p)));
+        for (i, (row, p)) in places.enumerate().filter(|(i, _)| keep[*i]) {
+            let syntax = self.syntax.get(self.read + i).copied().flatten();
+            let found = [
+                Some(row.ids[p] as usize),
+                // The beginning of a sequence is no token of the text.
+                (p > 1).then(|| row.ids[p - 1] as usize),
+                Some(p),
+                Some(self.of_sample[row.sample]),
+                syntax.map(|s| s[0]),
+                syntax.map(|s| s[1]),
+            ];
+            groups.iter_mut().zip(found).for_each(|(groups, group)| groups.push(group));
+        }
+        self.read += keep.len();
+        groups
+    }
+}
+
+/// Labels of every token of the rows, in their order.
+fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Option<[usize; 2]>>> {
+    let lengths = plan.token_bytes()?;
+    let (mut sample, mut at) = (usize::MAX, 0);
+    let mut labels = Vec::new();
+    for row in &plan.tokens.rows {
+        if row.sample != sample {
+            (sample, at) = (row.sample, 0);
+        }
+        labels.push(None);
+        for &id in &row.ids[1..] {
+            let end = at + lengths[id as usize];
+            labels.push(syntax.at(sample, &plan.samples[sample].text, at..end));
+            at = end;
+        }
+    }
+    Ok(labels)
+}
+
+/// Sums of activations by groups of every kind.
+pub struct Readings([GroupSums; KINDS.len()]);
+
+impl Readings {
+    /// No tokens yet.
+    pub fn new(grouping: &Grouping, n_neurons: usize) -> Self {
+        Self(grouping.sizes.map(|size| GroupSums::new(size, n_neurons)))
+    }
+
+    /// Adds tokens `[tokens, n_neurons]` and their groups.
+    pub fn absorb(&mut self, groups: &Groups, tokens: &[f32]) {
+        let some = self.0.iter_mut().zip(groups).filter(|(sums, _)| sums.groups() > 0);
+        some.for_each(|(sums, groups)| sums.absorb(groups, tokens));
+    }
+
+    /// Bits that firing tells of the position, neuron by neuron.
+    pub fn position_bits(&self) -> Vec<f64> {
+        self.0[2].information()
+    }
+}
+
+/// All tests, by what their ids are.
+pub struct Suite([Vec<TokenTest>; KINDS.len()]);
+
+impl Suite {
+    /// The tests of a file, the same of the token before, and those that follow from
+    /// the text that was read: frequent words, positions, labels, syntax.
+    ///
+    /// # Errors
+    /// If the file is malformed.
+    pub fn read(
+        spec: &Families,
+        plan: &Plan,
+        readings: &Readings,
+        syntax: Option<&Syntax>,
+    ) -> Result<Self> {
+        let vocabulary = plan.vocabulary()?;
+        let mut token = read(&spec.path, &vocabulary)?;
+        let counts: Vec<f64> = (0..vocabulary.len()).map(|id| readings.0[0].tokens(id)).collect();
+        token.extend(unigrams(&vocabulary, &counts, spec.frequent));
+        let previous = token.iter().map(|test| TokenTest {
+            name: format!("previous: {}", test.name),
+            family: "previous-token".into(),
+            ids: test.ids.clone(),
+        });
+        let context = readings.0[2].groups();
+        let ends = std::iter::successors(Some(2), |end| Some(end * 2)).take_while(|&e| e < context);
+        let position = ends.map(|end| TokenTest {
+            name: format!("position below {end}"),
+            family: "position".into(),
+            ids: (0..end).collect(),
+        });
+        let labels: Vec<String> = plan.labels().iter().map(|l| format!("label {l}")).collect();
+        let names = |kind: usize| syntax.map_or(&[][..], |s| &s.names[kind]);
+        Ok(Self([
+            token.clone(),
+            previous.collect(),
+            position.collect(),
+            each(&labels, "context"),
+            each(names(0), "syntax"),
+            each(names(1), "syntax"),
+        ]))
+    }
+
+    /// The tests with the sums that they are judged on.
+    pub fn over<'a>(&'a self, readings: &'a Readings) -> Vec<Grouped<'a>> {
+        let all = KINDS.into_iter().zip(&readings.0).zip(&self.0);
+        all.map(|((group, sums), tests)| Grouped { group, sums, tests }).collect()
+    }
+}
+
+/// A test for each of some names, of that name alone.
+fn each(names: &[String], family: &str) -> Vec<TokenTest> {
+    let test = |(i, name): (usize, &String)| TokenTest {
+        name: name.clone(),
+        family: family.into(),
+        ids: vec![i],
+    };
+    names.iter().enumerate().map(test).collect()
+}

@@ -1,0 +1,247 @@
+//! Panels of marks, drawn as SVG. Colours are the ones that the page's style exchanges
+//! in the dark.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::error::{Error, Kind, Result};
+
+/// What universal neurons are drawn in.
+pub const UNIVERSAL: RGBColor = RGBColor(0x1D, 0x6F, 0xB8);
+/// What all others are drawn in.
+pub const OTHERS: RGBColor = RGBColor(0x8D, 0x99, 0xA6);
+/// What the paper's figures, and chance, are drawn in.
+pub const PAPER: RGBColor = RGBColor(0xC2, 0x57, 0x0C);
+/// Colours of further series.
+pub const SERIES: [RGBColor; 6] = [
+    UNIVERSAL,
+    PAPER,
+    RGBColor(0x2F, 0x85, 0x5A),
+    RGBColor(0x80, 0x5A, 0xD5),
+    RGBColor(0xB8, 0x32, 0x80),
+    OTHERS,
+];
+const INK: RGBColor = RGBColor(0x1F, 0x29, 0x33);
+const LINES: RGBColor = RGBColor(0x7B, 0x87, 0x94);
+const PAGE: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
+
+/// Height of letters.
+const LETTERS: u32 = 14;
+
+/// Something drawn.
+#[derive(Debug, Clone)]
+pub enum Mark {
+    /// A line through points.
+    Line(Vec<(f64, f64)>),
+    /// Discs.
+    Points(Vec<(f64, f64)>),
+    /// Rectangles `(x, y, opacity)`.
+    Cells(Vec<Cell>),
+    /// Words in the middle of a place.
+    Words(Vec<(f64, f64, String)>),
+}
+
+/// A rectangle.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    pub x: Range<f64>,
+    pub y: Range<f64>,
+    /// 0 to 1.
+    pub opacity: f64,
+}
+
+/// Marks of one colour.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// What the legend calls it; not in the legend where empty.
+    pub name: String,
+    pub color: RGBColor,
+    pub mark: Mark,
+}
+
+impl Series {
+    pub fn new(name: impl Into<String>, color: RGBColor, mark: Mark) -> Self {
+        Self { name: name.into(), color, mark }
+    }
+}
+
+/// A coordinate system and what is drawn in it.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub series: Vec<Series>,
+}
+
+/// An axis.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    pub label: String,
+    pub range: Range<f64>,
+    /// What stands at 0, 1, 2 …; numbers where empty.
+    pub names: Vec<String>,
+}
+
+impl Axis {
+    /// Of numbers.
+    pub fn of(label: &str, range: Range<f64>) -> Self {
+        Self { label: label.to_owned(), range, names: Vec::new() }
+    }
+
+    /// Of things with names, each around its number.
+    pub fn named(label: &str, names: Vec<String>) -> Self {
+        Self { label: label.to_owned(), range: -0.5..names.len() as f64 - 0.5, names }
+    }
+
+    /// Of layers.
+    pub fn layers(n: usize) -> Self {
+        Self::named("layer", (0..n).map(|l| l.to_string()).collect())
+    }
+
+    /// What is written at a place of the axis.
+    fn tick(&self, value: f64) -> String {
+        if self.names.is_empty() {
+            return number(value);
+        }
+        let whole = (value - value.round()).abs() < 1e-6 && value > -0.5;
+        let name = if whole { self.names.get(value.round() as usize) } else { None };
+        name.cloned().unwrap_or_default()
+    }
+
+    /// How many places may be written at.
+    fn ticks(&self, most: usize) -> usize {
+        // Between two names there may be a place that is left empty.
+        if self.names.is_empty() { most } else { 2 * self.names.len() + 1 }
+    }
+}
+
+/// At most three digits after the point, none that says nothing.
+pub fn number(value: f64) -> String {
+    let text = format!("{:.3}", if value.abs() < 1e-9 { 0.0 } else { value });
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+type Drawing<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<std::io::Error>>;
+
+/// Draws panels in rows of `columns`.
+///
+/// # Errors
+/// If there is no room for them.
+pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String> {
+    let mut svg = String::new();
+    let rows = panels.len().div_ceil(columns);
+    let paint = |svg: &mut String| -> Drawn {
+        let root = SVGBackend::with_string(svg, size).into_drawing_area();
+        let areas = root.split_evenly((rows, columns));
+        panels.iter().zip(&areas).try_for_each(|(panel, area)| panel.draw(area))?;
+        root.present()
+    };
+    paint(&mut svg)
+        .map_err(|e| Error::new(Kind::Store, "a figure", e, "report this with the run's folder"))?;
+    Ok(svg)
+}
+
+impl Panel {
+    fn draw(&self, area: &Drawing) -> Drawn {
+        let letters = ("sans-serif", LETTERS).into_font().color(&INK);
+        // Names stand beside the axis and need the room that they take.
+        let widest = self.y.names.iter().map(|n| n.chars().count()).max().unwrap_or(4);
+        let room = 28 + 7 * widest as u32;
+        let mut builder = ChartBuilder::on(area);
+        builder.margin(6).margin_right(14).x_label_area_size(40).y_label_area_size(room);
+        if !self.title.is_empty() {
+            builder.caption(&self.title, letters.clone());
+        }
+        let mut chart = builder.build_cartesian_2d(self.x.range.clone(), self.y.range.clone())?;
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .axis_style(LINES)
+            .label_style(letters.clone())
+            .axis_desc_style(letters.clone())
+            .x_desc(&self.x.label)
+            .y_desc(&self.y.label)
+            .x_labels(self.x.ticks(6))
+            .y_labels(self.y.ticks(6))
+            .x_label_formatter(&|v| self.x.tick(*v))
+            .y_label_formatter(&|v| self.y.tick(*v))
+            .draw()?;
+        for series in &self.series {
+            let color = series.color;
+            let drawn =
+                match &series.mark {
+                    Mark::Line(points) => {
+                        let points = points.iter().copied().filter(|(x, y)| (x + y).is_finite());
+                        chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?
+                    }
+                    Mark::Points(points) => chart.draw_series(
+                        points
+                            .iter()
+                            .filter(|(x, y)| (x + y).is_finite())
+                            .map(|p| Circle::new(*p, 3, color.mix(0.75).filled())),
+                    )?,
+                    Mark::Cells(cells) => chart.draw_series(cells.iter().map(|cell| {
+                        let corners = [(cell.x.start, cell.y.start), (cell.x.end, cell.y.end)];
+                        Rectangle::new(corners, color.mix(cell.opacity.clamp(0.0, 1.0)).filled())
+                    }))?,
+                    Mark::Words(words) => {
+                        let middle = letters.clone().pos(Pos::new(HPos::Center, VPos::Center));
+                        chart.draw_series(words.iter().map(|(x, y, word)| {
+                            Text::new(word.clone(), (*x, *y), middle.clone())
+                        }))?
+                    }
+                };
+            if !series.name.is_empty() {
+                drawn.label(&series.name).legend(move |(x, y)| {
+                    Rectangle::new([(x, y - 4), (x + 10, y + 4)], color.filled())
+                });
+            }
+        }
+        if self.series.iter().any(|s| !s.name.is_empty()) {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::UpperRight)
+                .background_style(PAGE.mix(0.8))
+                .label_font(letters)
+                .draw()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_at_whole_numbers_alone() {
+        let axis = Axis::named("layer", vec!["a".into(), "b".into()]);
+        let ticks = [-0.5, 0.0, 0.5, 1.0, 2.0].map(|v| axis.tick(v));
+        assert_eq!(ticks, ["", "a", "", "b", ""]);
+        assert_eq!([0.25, -1.0, 1e-12].map(number), ["0.25", "-1", "0"]);
+    }
+
+    #[test]
+    fn what_is_drawn_is_there() {
+        let panel = Panel {
+            title: "a title".into(),
+            x: Axis::of("across", 0.0..1.0),
+            y: Axis::of("up", 0.0..1.0),
+            series: vec![
+                Series::new("line", UNIVERSAL, Mark::Line(vec![(0.0, 0.0), (1.0, f64::NAN)])),
+                Series::new("", OTHERS, Mark::Points(vec![(0.5, 0.5), (f64::NAN, 0.5)])),
+                Series::new("", INK, Mark::Words(vec![(0.5, 0.5, "<word>".into())])),
+            ],
+        };
+        let svg = draw((400, 300), 1, &[panel]).expect("drawn");
+        for part in ["a title", "across", "up", "line", "#1D6FB8", "&lt;word&gt;"] {
+            assert!(svg.contains(part), "no {part} in {svg}");
+        }
+        assert_eq!(svg.matches("<circle").count(), 1, "a point that is no number is left out");
+    }
+}

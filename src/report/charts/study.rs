@@ -1,0 +1,469 @@
+//! Figures of a universality study, as the paper draws them.
+
+use super::canvas::{Axis, Cell, Mark, OTHERS, PAPER, Panel, SERIES, Series, UNIVERSAL, draw};
+use super::{Chart, binned, numbers, range_of, with_margin};
+use crate::error::Result;
+use crate::report::folder::{Study, TextFile};
+use crate::stats::percentile::median;
+use crate::table::Column;
+
+/// Size of a figure of one panel.
+const ONE: (u32, u32) = (520, 360);
+
+/// All figures of a study.
+pub fn charts(study: &Study) -> Result<Vec<Chart>> {
+    [
+        correlations(study),
+        agreement(study),
+        depth(study),
+        signatures(study),
+        by_layer(study),
+        metrics(study),
+        vocabulary(study),
+        frequency(study),
+        all_pairs(study),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// The outline of a histogram.
+fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
+    let width = (to - from) / counts.len() as f64;
+    let step = |(i, n): (usize, &f64)| {
+        let left = from + i as f64 * width;
+        [(left, *n), (left + width, *n)]
+    };
+    counts.iter().enumerate().flat_map(step).collect()
+}
+
+/// Fig. 2a.
+fn correlations(study: &Study) -> Result<Chart> {
+    const BINS: usize = 60;
+    let all = [
+        ("best match", Column::MeanCorr, OTHERS),
+        ("chance", Column::MeanBaseline, PAPER),
+        ("excess", Column::ExcessCorr, UNIVERSAL),
+    ];
+    let range = range_of(all.iter().flat_map(|(_, c, _)| study.column(*c).iter().copied()));
+    let (from, to) = (range.start.min(0.0), range.end.max(1.0));
+    let counts = all.map(|(_, column, _)| binned(study.column(column), from, to, BINS));
+    let most = counts.iter().flatten().fold(1.0_f64, |most, n| most.max(*n));
+    let mut series: Vec<Series> = all
+        .iter()
+        .zip(&counts)
+        .map(|((name, _, color), n)| Series::new(*name, *color, Mark::Line(outline(n, from, to))))
+        .collect();
+    let threshold = study.threshold();
+    let line = vec![(threshold, 0.0), (threshold, most)];
+    series.push(Series::new("", OTHERS, Mark::Line(line)));
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("correlation, mean over partners", from..to),
+        y: Axis::of("neurons", 0.0..1.05 * most),
+        series,
+    };
+    let width = (to - from) / BINS as f64;
+    let row = |i: usize| vec![from + i as f64 * width, counts[0][i], counts[1][i], counts[2][i]];
+    let share = study.summary.shares[0];
+    Ok(Chart {
+        name: "correlations".into(),
+        title: "How well neurons are matched",
+        caption: format!(
+            "Each neuron's best match, the best match among rotated neurons (chance), and the \
+             difference (excess), averaged over partners. The vertical line is the threshold, \
+             {threshold}: {:.2} % of neurons lie to the right of it by their excess. Paper: Fig. 2a.",
+            share.percent
+        ),
+        alt: format!(
+            "Three histograms. Medians: best match {}, chance {}, excess {}.",
+            middle(study.column(Column::MeanCorr)),
+            middle(study.column(Column::MeanBaseline)),
+            middle(study.column(Column::ExcessCorr))
+        ),
+        svg: draw(ONE, 1, &[panel])?,
+        data: numbers(&["from", "best_match", "chance", "excess"], (0..BINS).map(row)),
+    })
+}
+
+fn middle(values: &[f64]) -> String {
+    median(values.iter().copied()).map_or("none".into(), |m| format!("{m:.2}"))
+}
+
+/// Points counted in squares, the fuller the darker.
+struct Squares {
+    x: std::ops::Range<f64>,
+    y: std::ops::Range<f64>,
+    counts: Vec<f64>,
+}
+
+impl Squares {
+    const SIDE: usize = 48;
+
+    fn of(points: &[(f64, f64)], x: std::ops::Range<f64>, y: std::ops::Range<f64>) -> Self {
+        let mut counts = vec![0.0; Self::SIDE * Self::SIDE];
+        let place = |v: f64, r: &std::ops::Range<f64>| {
+            let at = ((v - r.start) / (r.end - r.start) * Self::SIDE as f64) as usize;
+            at.min(Self::SIDE - 1)
+        };
+        let finite = points.iter().filter(|(x, y)| (x + y).is_finite());
+        finite.for_each(|(px, py)| counts[place(*py, &y) * Self::SIDE + place(*px, &x)] += 1.0);
+        Self { x, y, counts }
+    }
+
+    /// Edges of each square that is not empty, and its count.
+    fn filled(&self) -> impl Iterator<Item = (Cell, f64)> + '_ {
+        let most = self.counts.iter().fold(1.0_f64, |most, n| most.max(*n));
+        let edge = |r: &std::ops::Range<f64>, i: usize| {
+            r.start + (r.end - r.start) * i as f64 / Self::SIDE as f64
+        };
+        let filled = self.counts.iter().enumerate().filter(|(_, n)| **n > 0.0);
+        filled.map(move |(i, &n)| {
+            let (column, row) = (i % Self::SIDE, i / Self::SIDE);
+            let x = edge(&self.x, column)..edge(&self.x, column + 1);
+            let y = edge(&self.y, row)..edge(&self.y, row + 1);
+            // One neuron alone must be seen.
+            let opacity = 0.12 + 0.88 * (n.ln_1p() / most.ln_1p());
+            (Cell { x, y, opacity }, n)
+        })
+    }
+
+    fn cells(&self) -> Mark {
+        Mark::Cells(self.filled().map(|(cell, _)| cell).collect())
+    }
+
+    fn data(&self) -> TextFile {
+        let rows = self.filled().map(|(c, n)| vec![c.x.start, c.y.start, n]);
+        numbers(&["x_from", "y_from", "neurons"], rows)
+    }
+}
+
+/// Paper §4.1.
+fn agreement(study: &Study) -> Result<Chart> {
+    let pairs = study.column(Column::MaxCorr).iter().zip(study.column(Column::MinCorr));
+    let points: Vec<(f64, f64)> = pairs.map(|(max, min)| (*max, *min)).collect();
+    let range = with_margin(&range_of(points.iter().flat_map(|(x, y)| [*x, *y])));
+    let squares = Squares::of(&points, range.clone(), range.clone());
+    let diagonal = vec![(range.start, range.start), (range.end, range.end)];
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("largest best match over partners", range.clone()),
+        y: Axis::of("smallest best match", range),
+        series: vec![
+            Series::new("", UNIVERSAL, squares.cells()),
+            Series::new("", OTHERS, Mark::Line(diagonal)),
+        ],
+    };
+    let gaps: Vec<f64> = points.iter().map(|(max, min)| max - min).collect();
+    Ok(Chart {
+        name: "agreement".into(),
+        title: "Whether partners agree",
+        caption: "Every neuron by its best match in the partner that matches it best and in the \
+                  one that matches it worst; squares are darker the more neurons they hold. On \
+                  the line both are equal. Paper: §4.1."
+            .into(),
+        alt: format!("A cloud below the diagonal; the median gap is {}.", middle(&gaps)),
+        svg: draw((440, 400), 1, &[panel])?,
+        data: squares.data(),
+    })
+}
+
+/// Fig. 2c.
+fn depth(study: &Study) -> Result<Chart> {
+    let matrix = &study.summary.depth;
+    let columns = matrix.first().map_or(0, Vec::len);
+    let most = matrix.iter().flatten().fold(1e-9_f64, |most, v| most.max(*v));
+    let around = |i: usize| i as f64 - 0.5..i as f64 + 0.5;
+    let places = matrix
+        .iter()
+        .enumerate()
+        .flat_map(|(l, row)| row.iter().enumerate().map(move |(other, v)| (l, other, *v)));
+    let cells = places.clone().map(|(l, other, v)| Cell {
+        x: around(other),
+        y: around(l),
+        opacity: 0.85 * v / most,
+    });
+    let mut series = vec![Series::new("", UNIVERSAL, Mark::Cells(cells.collect()))];
+    // Words have room in the squares of small models alone.
+    if columns <= 8 {
+        let words = places
+            .clone()
+            .map(|(l, other, v)| (other as f64, l as f64, format!("{:.0} %", 100.0 * v)));
+        series.push(Series::new("", OTHERS, Mark::Words(words.collect())));
+    }
+    let mut x = Axis::layers(columns);
+    x.label = "layer of the best match".into();
+    let panel = Panel { title: String::new(), x, y: Axis::layers(matrix.len()), series };
+    let diagonal: f64 = (0..matrix.len().min(columns)).map(|l| matrix[l][l]).sum();
+    Ok(Chart {
+        name: "depth".into(),
+        title: "Where in depth the matches lie",
+        caption: "For the neurons of each layer, the share whose best match lies in each layer of \
+                  the partner, averaged over partners. Paper: Fig. 2c."
+            .into(),
+        alt: format!(
+            "A map of layers against layers; {:.0} % of best matches lie in the same layer.",
+            100.0 * diagonal / matrix.len() as f64
+        ),
+        svg: draw((440, 380), 1, &[panel])?,
+        data: numbers(
+            &["layer", "partner_layer", "share"],
+            places.map(|(l, other, v)| vec![l as f64, other as f64, v]),
+        ),
+    })
+}
+
+/// Fig. 3.
+fn signatures(study: &Study) -> Result<Chart> {
+    let all = &study.summary.signatures;
+    let at = |i: usize, up: f64| (all.len() - 1 - i) as f64 + up;
+    let mut here = Vec::new();
+    let mut others = Vec::new();
+    let mut paper = Vec::new();
+    for (i, s) in all.iter().enumerate() {
+        here.push((s.universal.unwrap_or(f64::NAN), at(i, 0.12)));
+        others.push((s.others.unwrap_or(f64::NAN), at(i, 0.12)));
+        paper.push((s.published.universal, at(i, -0.2)));
+    }
+    let names = all.iter().rev().map(|s| s.property.clone()).collect();
+    let mut y = Axis::named("", names);
+    // The legend stands above the first property.
+    y.range.end += 1.8;
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("median percentile within the layer", 0.0..100.0),
+        y,
+        series: vec![
+            Series::new("universal, here", UNIVERSAL, Mark::Points(here)),
+            Series::new("others, here", OTHERS, Mark::Points(others)),
+            Series::new("universal, paper", PAPER, Mark::Points(paper)),
+        ],
+    };
+    let row = |s: &crate::findings::Signature| {
+        let values = [s.universal, s.others, Some(s.published.universal), Some(s.published.others)];
+        let cells = values.map(|v| v.map_or(String::new(), |v| v.to_string()));
+        std::iter::once(s.property.clone()).chain(cells).collect()
+    };
+    let header = ["property", "universal", "others", "paper_universal", "paper_others"];
+    let same = all.iter().filter(|s| s.points_as_published()).count();
+    Ok(Chart {
+        name: "signatures".into(),
+        title: "What sets universal neurons apart",
+        caption: "Eight properties, each as a percentile among the neurons of the same layer: the \
+                  median over universal and over all other neurons here, and over the universal \
+                  neurons of GPT-2 small a in the paper. Paper: Fig. 3 and 14."
+            .into(),
+        alt: format!("{same} of {} medians lie on the same side as in the paper.", all.len()),
+        svg: draw((560, 420), 1, &[panel])?,
+        data: TextFile {
+            header: header.map(String::from).to_vec(),
+            rows: all.iter().map(row).collect(),
+        },
+    })
+}
+
+fn by_layer(study: &Study) -> Result<Chart> {
+    let shares: Vec<f64> = study.summary.by_layer.iter().map(|s| s.percent).collect();
+    let excess = &study.summary.mean_excess_by_layer;
+    let bars = |values: &[f64]| {
+        let bar = |(l, v): (usize, &f64)| Cell {
+            x: l as f64 - 0.35..l as f64 + 0.35,
+            y: 0.0..*v,
+            opacity: 0.85,
+        };
+        Mark::Cells(values.iter().enumerate().filter(|(_, v)| v.is_finite()).map(bar).collect())
+    };
+    let top = |values: &[f64]| 1.1 * range_of(values.iter().copied()).end.max(1e-6);
+    let panel = |title: &str, label: &str, values: &[f64]| Panel {
+        title: title.into(),
+        x: Axis::layers(values.len()),
+        y: Axis::of(label, 0.0_f64.min(1.1 * range_of(values.iter().copied()).start)..top(values)),
+        series: vec![Series::new("", UNIVERSAL, bars(values))],
+    };
+    let panels = [
+        panel("universal neurons", "percent of the layer", &shares),
+        panel("mean excess", "correlation", excess),
+    ];
+    let rows = shares.iter().zip(excess).enumerate();
+    let counts: Vec<String> = study
+        .summary
+        .by_layer
+        .iter()
+        .enumerate()
+        .map(|(l, s)| format!("L{l} {} of {}", s.universal, s.of))
+        .collect();
+    Ok(Chart {
+        name: "by-layer".into(),
+        title: "Universal neurons by layer",
+        caption: format!(
+            "Share of universal neurons, and mean excess correlation of all neurons, layer by \
+             layer. Universal: {}. Paper: §4.2.",
+            counts.join(", ")
+        ),
+        alt: format!("Bars of universal neurons by layer: {}.", counts.join(", ")),
+        svg: draw((640, 300), 2, &panels)?,
+        data: numbers(
+            &["layer", "universal_percent", "mean_excess"],
+            rows.map(|(l, (share, excess))| vec![l as f64, *share, *excess]),
+        ),
+    })
+}
+
+/// Median of a column over universal or other neurons, layer by layer.
+fn medians(study: &Study, column: Column, wanted: bool) -> Vec<f64> {
+    let universal = study.universal();
+    let values = study.column(column);
+    let of_layer = |l: usize| {
+        let chosen = study.layout.neurons(l).filter(|&i| universal[i] == wanted);
+        median(chosen.map(|i| values[i])).unwrap_or(f64::NAN)
+    };
+    (0..study.layout.n_layers).map(of_layer).collect()
+}
+
+/// Medians over universal and other neurons by layer, a panel for each column.
+fn median_panels(study: &Study, columns: &[(Column, &str)]) -> (Vec<Panel>, TextFile) {
+    let mut rows = Vec::new();
+    let panel = |(i, &(column, title)): (usize, &(Column, &str))| {
+        let all = [true, false].map(|wanted| medians(study, column, wanted));
+        let line = |values: &[f64]| {
+            Mark::Line(values.iter().enumerate().map(|(l, v)| (l as f64, *v)).collect())
+        };
+        for (l, (universal, others)) in all[0].iter().zip(&all[1]).enumerate() {
+            let cells = [*universal, *others].map(crate::table::cell);
+            let place = [column.name().to_owned(), l.to_string()];
+            rows.push(place.into_iter().chain(cells).collect());
+        }
+        let name = |name: &str| if i == 0 { name.to_owned() } else { String::new() };
+        let points = |values: &[f64]| {
+            Mark::Points(values.iter().enumerate().map(|(l, v)| (l as f64, *v)).collect())
+        };
+        let mut range = with_margin(&range_of(all.iter().flatten().copied()));
+        if i == 0 {
+            // Room for the legend, which stands in the first panel alone.
+            range.end += 0.5 * (range.end - range.start);
+        }
+        Panel {
+            title: title.to_owned(),
+            x: Axis::layers(study.layout.n_layers),
+            y: Axis::of("", range),
+            series: vec![
+                Series::new("", OTHERS, line(&all[1])),
+                Series::new("", UNIVERSAL, line(&all[0])),
+                Series::new(name("others"), OTHERS, points(&all[1])),
+                Series::new(name("universal"), UNIVERSAL, points(&all[0])),
+            ],
+        }
+    };
+    let panels = columns.iter().enumerate().map(panel).collect();
+    let header = ["column", "layer", "universal", "others"].map(String::from).to_vec();
+    (panels, TextFile { header, rows })
+}
+
+fn metrics(study: &Study) -> Result<Chart> {
+    let (panels, data) = median_panels(
+        study,
+        &[
+            (Column::Skew, "activation skewness"),
+            (Column::Kurt, "activation kurtosis"),
+            (Column::InputBias, "input bias"),
+            (Column::L2Penalty, "L2 penalty"),
+            (Column::Sparsity, "activation frequency"),
+            (Column::InOutSim, "cos(w_in, w_out)"),
+        ],
+    );
+    Ok(Chart {
+        name: "metrics-by-layer".into(),
+        title: "The same properties by layer",
+        caption: "Medians over universal and over other neurons of each layer, in their own \
+                  units. A point is missing where a layer has no such neuron. Paper: Fig. 3 and 14."
+            .into(),
+        alt: "Six small plots of medians by layer.".into(),
+        svg: draw((760, 460), 3, &panels)?,
+        data,
+    })
+}
+
+/// Paper §5.1.
+fn vocabulary(study: &Study) -> Result<Chart> {
+    let (panels, data) = median_panels(
+        study,
+        &[
+            (Column::VocabKurt, "kurtosis of cos(W_U, w_out)"),
+            (Column::VocabSkew, "skewness of cos(W_U, w_out)"),
+        ],
+    );
+    Ok(Chart {
+        name: "vocabulary-by-layer".into(),
+        title: "Effects on the vocabulary over depth",
+        caption: "How unevenly a neuron's direct effect is spread over the tokens: medians of \
+                  kurtosis (3 for a Gaussian) and skewness by layer. Positive skewness: it \
+                  promotes a few tokens; negative: it suppresses a few. Paper: §5.1."
+            .into(),
+        alt: "Two plots of medians by layer.".into(),
+        svg: draw((640, 300), 2, &panels)?,
+        data,
+    })
+}
+
+/// Paper §6.2.
+fn frequency(study: &Study) -> Result<Chart> {
+    let pairs = study.column(Column::Sparsity).iter().zip(study.column(Column::InOutSim));
+    let points: Vec<(f64, f64)> = pairs.map(|(x, y)| (*x, *y)).collect();
+    let y = with_margin(&range_of(points.iter().map(|(_, y)| *y)));
+    let squares = Squares::of(&points, 0.0..1.0, y.clone());
+    let universal = points.iter().zip(study.universal()).filter(|(_, u)| *u).map(|(p, _)| *p);
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("activation frequency", 0.0..1.0),
+        y: Axis::of("cos(w_in, w_out)", y),
+        series: vec![
+            Series::new("all neurons", OTHERS, squares.cells()),
+            Series::new("universal", UNIVERSAL, Mark::Points(universal.collect())),
+        ],
+    };
+    Ok(Chart {
+        name: "frequency-cosine".into(),
+        title: "Activation frequency against cosine",
+        caption: "How often a neuron is active, and the cosine of its input and output weights; \
+                  squares count all neurons, points are the universal ones. Paper: §6.2."
+            .into(),
+        alt: "A cloud of all neurons with the universal ones marked.".into(),
+        svg: draw(ONE, 1, &[panel])?,
+        data: squares.data(),
+    })
+}
+
+fn all_pairs(study: &Study) -> Result<Chart> {
+    let log = |n: &f64| if *n > 0.0 { n.log10() } else { 0.0 };
+    let bins = study.partners.first().map_or(0, |p| p.histogram.len());
+    let series = study.partners.iter().zip(SERIES.iter().cycle()).map(|(p, color)| {
+        let counts: Vec<f64> = p.histogram.iter().map(log).collect();
+        Series::new(p.partner.clone(), *color, Mark::Line(outline(&counts, -1.0, 1.0)))
+    });
+    let most = study.partners.iter().flat_map(|p| &p.histogram).map(log).fold(1.0, f64::max);
+    let names = (0..=most.ceil() as usize).map(|e| format!("1e{e}")).collect();
+    let mut y = Axis::named("pairs of neurons", names);
+    y.range = 0.0..1.1 * most;
+    let panel =
+        Panel { title: String::new(), x: Axis::of("ρ", -1.0..1.0), y, series: series.collect() };
+    let row = |i: usize| {
+        let from = -1.0 + 2.0 * i as f64 / bins as f64;
+        std::iter::once(from).chain(study.partners.iter().map(|p| p.histogram[i])).collect()
+    };
+    let partners = study.partners.iter().map(|p| p.partner.as_str());
+    let header: Vec<&str> = std::iter::once("rho_from").chain(partners).collect();
+    let spread: Vec<String> =
+        study.partners.iter().map(|p| format!("{} {:.3}", p.partner, p.rho.var.sqrt())).collect();
+    Ok(Chart {
+        name: "all-pairs".into(),
+        title: "Correlations of all pairs",
+        caption: format!(
+            "ρ of every neuron with every neuron of each partner, counted on a logarithmic scale. \
+             Standard deviations: {}.",
+            spread.join(", ")
+        ),
+        alt: "A narrow peak at zero with thin tails.".into(),
+        svg: draw(ONE, 1, &[panel])?,
+        data: numbers(&header, (0..bins).map(row)),
+    })
+}

@@ -1,0 +1,318 @@
+//! A run's folder, read back: reports, comparisons and cards are made of nothing else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cards::{Card, CardFile};
+use crate::claims::Evidence;
+use crate::correlation::Layout;
+use crate::error::{Error, Kind, Result};
+use crate::findings::{FigureFile, Summary};
+use crate::stats::Moments;
+use crate::store::{MARK, damaged, read_json};
+use crate::table::{Column, NeuronId};
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// From `provenance.json`.
+    pub provenance: Provenance,
+    /// What the run found.
+    pub found: Found,
+}
+
+/// What a run found, by its kind.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A universality study.
+    Study(Box<Study>),
+    /// Another kind of experiment.
+    Other(Other),
+}
+
+/// The part of `provenance.json` that is shown.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Provenance {
+    /// Version of the program.
+    pub version: String,
+    /// Commit of the repository that the spec lies in.
+    pub commit: Option<String>,
+    /// What was asked.
+    pub spec: Asked,
+    /// Where the spec was read.
+    pub spec_path: String,
+    /// Its digest.
+    pub spec_sha256: String,
+    /// The family.
+    pub models: Vec<ModelProvenance>,
+    /// Digest of the text.
+    pub corpus_sha256: String,
+    /// Digest of its tokens.
+    pub tokens_sha256: String,
+    /// What multiplied.
+    pub device: String,
+}
+
+/// A model and its weights.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ModelProvenance {
+    /// Its name in the spec.
+    pub name: String,
+    /// Digest of its weights.
+    pub weights_sha256: String,
+}
+
+/// The part of a spec that is shown.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Asked {
+    /// Name of the experiment.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its question.
+    pub question: String,
+    /// Where the method is described.
+    pub source: String,
+    /// The models.
+    pub models: AskedModels,
+    /// How neurons are compared.
+    pub correlation: AskedCorrelation,
+}
+
+/// The model whose neurons are judged.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AskedModels {
+    /// Its name.
+    pub reference: String,
+}
+
+/// When a neuron is universal.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AskedCorrelation {
+    /// Where its excess is above this.
+    pub threshold: f64,
+    /// What chance looks like.
+    pub baseline: AskedBaseline,
+}
+
+/// What chance looks like.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AskedBaseline {
+    /// Its kind.
+    pub kind: String,
+    /// How often it was drawn.
+    pub draws: usize,
+}
+
+/// What a universality study found of its reference.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// The headline.
+    pub summary: Summary,
+    /// How the neurons are arranged.
+    pub layout: Layout,
+    /// The neuron table, and figures of experiments in folders below.
+    pub evidence: Evidence,
+    /// `neurons-extra.csv`.
+    pub extra: TextFile,
+    /// How correlations with each partner are spread.
+    pub partners: Vec<Spread>,
+    /// Neurons looked at closely; none in folders of earlier versions.
+    pub cards: Option<CardFile>,
+}
+
+/// Of `correlations.json`: the correlations with one partner.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Spread {
+    /// The partner.
+    pub partner: String,
+    /// Pairs of neurons that have a correlation.
+    pub pairs: f64,
+    /// Moments of ρ over these pairs.
+    pub rho: Moments,
+    /// Counts of ρ in bins of equal width from −1 to 1.
+    pub histogram: Vec<f64>,
+}
+
+/// What an experiment of another kind found.
+#[derive(Debug, Clone)]
+pub struct Other {
+    /// Its figures.
+    pub figures: FigureFile,
+    /// Its tables, by name.
+    pub tables: BTreeMap<String, TextFile>,
+}
+
+/// A best partner of a neuron, in one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestPartner {
+    /// The model.
+    pub model: String,
+    /// Its neuron; empty where there is none.
+    pub neuron: String,
+    /// ρ with it.
+    pub rho: f64,
+    /// ρ of the best chance neuron.
+    pub baseline: f64,
+}
+
+/// A table in a file, as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextFile {
+    /// Names of its columns.
+    pub header: Vec<String>,
+    /// Its rows.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Folder {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// If it is no run's, or one of its files is damaged.
+    pub fn read(path: &Path) -> Result<Self> {
+        let provenance: Provenance = read_json(&path.join(MARK))?;
+        let found = if path.join("figures.json").exists() {
+            Found::Other(Other::read(path)?)
+        } else {
+            Found::Study(Box::new(Study::read(path)?))
+        };
+        Ok(Self { path: path.to_path_buf(), provenance, found })
+    }
+
+    /// Digest of the reference's weights.
+    pub fn reference_weights(&self) -> Option<&str> {
+        let reference = &self.provenance.spec.models.reference;
+        let model = self.provenance.models.iter().find(|m| m.name == *reference)?;
+        Some(&model.weights_sha256)
+    }
+}
+
+impl Study {
+    /// Reads the files of a study.
+    ///
+    /// # Errors
+    /// If it is none, or one of its files is damaged.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = path.join("summary.json");
+        let summary: Summary = read_json(&file)?;
+        let n_layers = summary.by_layer.len();
+        if n_layers == 0 || summary.shares.is_empty() {
+            return Err(damaged(&file, "no layers or no shares"));
+        }
+        let layout = Layout { n_layers, d_mlp: summary.neurons / n_layers };
+        let evidence = Evidence::of_run(path, layout)?;
+        let extra = TextFile::read(&path.join("neurons-extra.csv"))?;
+        if extra.rows.len() != evidence.table.ids.len() {
+            return Err(damaged(&path.join("neurons-extra.csv"), "other rows than neurons.csv"));
+        }
+        let cards = path.join("cards.json");
+        Ok(Self {
+            partners: read_json(&path.join("correlations.json"))?,
+            cards: cards.exists().then(|| read_json(&cards)).transpose()?,
+            summary,
+            layout,
+            evidence,
+            extra,
+        })
+    }
+
+    /// The threshold that neurons are universal above.
+    pub fn threshold(&self) -> f64 {
+        self.summary.shares[0].threshold
+    }
+
+    /// A column of the neuron table.
+    pub fn column(&self, column: Column) -> &[f64] {
+        self.evidence.table.column(column)
+    }
+
+    /// Which neurons are universal, row by row.
+    pub fn universal(&self) -> Vec<bool> {
+        let threshold = self.threshold();
+        self.column(Column::ExcessCorr).iter().map(|&e| e > threshold).collect()
+    }
+
+    /// Row of a neuron.
+    pub fn row(&self, id: NeuronId) -> Option<usize> {
+        self.evidence.table.ids.iter().position(|i| *i == id)
+    }
+
+    /// Card of a neuron, if it was looked at closely.
+    pub fn card(&self, id: NeuronId) -> Option<&Card> {
+        let name = id.to_string();
+        self.cards.as_ref()?.cards.iter().find(|card| card.neuron == name)
+    }
+
+    /// Best partners of the neuron in a row, model by model.
+    pub fn best_partners(&self, row: usize) -> Vec<BestPartner> {
+        let extra = &self.extra;
+        let of = |what: &str, model: &str| extra.cell(row, &format!("{what}_{model}"));
+        let best = |model: &str| BestPartner {
+            model: model.to_owned(),
+            neuron: of("best", model).to_owned(),
+            rho: of("corr", model).parse().unwrap_or(f64::NAN),
+            baseline: of("baseline", model).parse().unwrap_or(f64::NAN),
+        };
+        extra.header.iter().filter_map(|h| h.strip_prefix("best_")).map(best).collect()
+    }
+}
+
+impl Other {
+    fn read(path: &Path) -> Result<Self> {
+        let figures = read_json(&path.join("figures.json"))?;
+        let entries = std::fs::read_dir(path)
+            .map_err(|e| Error::io(Kind::Evidence, path, "read the folder", &e))?;
+        let mut tables = BTreeMap::new();
+        for file in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if file.extension().is_some_and(|e| e == "csv") {
+                let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                tables.insert(name, TextFile::read(&file)?);
+            }
+        }
+        Ok(Self { figures, tables })
+    }
+}
+
+impl TextFile {
+    fn read(path: &Path) -> Result<Self> {
+        let read = || -> csv::Result<Self> {
+            let mut reader = csv::Reader::from_path(path)?;
+            let header = reader.headers()?.iter().map(String::from).collect();
+            let record = |r: csv::Result<csv::StringRecord>| {
+                Ok(r?.iter().map(String::from).collect::<Vec<_>>())
+            };
+            Ok(Self { header, rows: reader.records().map(record).collect::<csv::Result<_>>()? })
+        };
+        read().map_err(|e| damaged(path, e))
+    }
+
+    /// The table as CSV.
+    pub fn to_csv(&self) -> Vec<u8> {
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        // Writing to memory cannot fail, and rows are as long as the header.
+        let _ = csv.write_record(&self.header);
+        self.rows.iter().for_each(|row| drop(csv.write_record(row)));
+        csv.into_inner().unwrap_or_default()
+    }
+
+    /// A cell; empty where there is no such column.
+    pub fn cell(&self, row: usize, column: &str) -> &str {
+        let at = self.header.iter().position(|h| h == column);
+        at.and_then(|at| self.rows[row].get(at)).map_or("", String::as_str)
+    }
+
+    /// A column as text.
+    pub fn text(&self, column: &str) -> Vec<&str> {
+        (0..self.rows.len()).map(|row| self.cell(row, column)).collect()
+    }
+
+    /// A column as numbers; NaN where a cell is none.
+    pub fn numbers(&self, column: &str) -> Vec<f64> {
+        self.text(column).into_iter().map(|cell| cell.parse().unwrap_or(f64::NAN)).collect()
+    }
+}

@@ -1,0 +1,136 @@
+//! What a person reads first: the answer, the figures beside the paper's, how sure it is.
+
+use serde::Serialize;
+
+use crate::claims::{Claim, Tier};
+use crate::report::folder::{Folder, Found, Study};
+use crate::stats::percentile::median;
+use crate::table::{Column, NeuronId};
+
+/// How near to the threshold an excess must lie to be called so.
+const NEAR: f64 = 0.02;
+
+/// The published share of GPT-2 small a, in percent.
+fn published_share(claims: &[Claim]) -> Option<String> {
+    let share = claims.iter().find(|c| c.id == "prevalence.small-a")?.published_figures()?;
+    Some(format!("{:.2} %", share.first()?))
+}
+
+pub fn answer(folder: &Folder, claims: &[Claim]) -> String {
+    let asked = &folder.provenance.spec;
+    let Found::Study(study) = &folder.found else {
+        return format!("Model {}: {}", asked.models.reference, asked.source);
+    };
+    let s = &study.summary;
+    let share = s.shares[0];
+    let paper = published_share(claims)
+        .map_or(String::new(), |share| format!(" The paper found {share} in GPT-2 small a."));
+    format!(
+        "Of the {} neurons of model {}, {} ({:.2} %) are universal: their best matches in the models \
+         {} exceed chance by more than {} in correlation.{paper}",
+        share.of,
+        s.reference,
+        share.universal,
+        share.percent,
+        s.partners.join(", "),
+        share.threshold,
+    )
+}
+
+#[derive(Serialize)]
+pub struct Headline {
+    what: String,
+    here: String,
+    paper: String,
+}
+
+pub fn headline(study: &Study, claims: &[Claim]) -> Vec<Headline> {
+    let s = &study.summary;
+    let share = Headline {
+        what: format!("neurons with excess above {}", s.shares[0].threshold),
+        here: format!("{:.2} %", s.shares[0].percent),
+        paper: published_share(claims).unwrap_or_default(),
+    };
+    let shown = |v: Option<f64>| v.map_or("none".into(), |v| format!("{v:.1}"));
+    let signatures = s.signatures.iter().map(|signature| {
+        let p = &signature.published;
+        Headline {
+            what: format!(
+                "percentile of {}: median of universal neurons (of others)",
+                signature.property
+            ),
+            here: format!("{} ({})", shown(signature.universal), shown(signature.others)),
+            paper: format!("{:.1} ({:.1})", p.universal, p.others),
+        }
+    });
+    std::iter::once(share).chain(signatures).collect()
+}
+
+#[derive(Serialize)]
+pub struct Best {
+    id: String,
+    excess: String,
+    sentence: String,
+}
+
+pub fn best_of_layers(study: &Study) -> Vec<Best> {
+    let excess = study.column(Column::ExcessCorr);
+    let of_layer = |layer: usize| {
+        let known = study.layout.neurons(layer).filter(|&i| excess[i].is_finite());
+        let best = known.max_by(|&a, &b| excess[a].total_cmp(&excess[b]))?;
+        let id = NeuronId::of(best, study.layout.d_mlp);
+        let sentence = study.card(id).map_or_else(
+            || "It was not looked at closely in this run.".into(),
+            crate::cards::Card::sentence,
+        );
+        Some(Best { id: id.to_string(), excess: format!("{:.3}", excess[best]), sentence })
+    };
+    (0..study.layout.n_layers).filter_map(of_layer).collect()
+}
+
+pub fn sure(folder: &Folder, study: &Study, with: &[Folder], tier: Option<Tier>) -> Vec<String> {
+    let s = &study.summary;
+    let excess = study.column(Column::ExcessCorr);
+    let near = excess.iter().filter(|e| (**e - study.threshold()).abs() <= NEAR).count();
+    let spread = median(study.extra.numbers("baseline_sd").into_iter()).unwrap_or(f64::NAN);
+    let baseline = &folder.provenance.spec.correlation.baseline;
+    let shares = s.shares[1..].iter().map(|x| format!("{:.2} % above {}", x.percent, x.threshold));
+    let mut lines = vec![
+        format!(
+            "{} tokens in {} rows were read. Chance ({}) was drawn {} times; over draws, a neuron's \
+             chance level has a standard deviation of {spread:.4} (median).",
+            s.tokens.used, s.tokens.rows, baseline.kind, baseline.draws
+        ),
+        format!(
+            "{near} neurons lie within {NEAR} of the threshold. The share depends on it: {}.",
+            shares.collect::<Vec<_>>().join(", ")
+        ),
+    ];
+    if !s.dead.is_empty() || !s.non_finite.is_empty() {
+        lines.push(format!(
+            "{} neurons never vary and {} are not finite; they have no correlation and are not universal.",
+            s.dead.len(),
+            s.non_finite.len()
+        ));
+    }
+    for other in with {
+        if let Found::Other(other) = &other.found {
+            let interval = other.figures.figures.get("resampled-share");
+            if let Some([Some(low), Some(middle), Some(high)]) = interval.map(Vec::as_slice) {
+                lines.push(format!(
+                    "Over resampled sequences the share lies between {low:.2} and {high:.2} % (95 %), \
+                     median {middle:.2} %."
+                ));
+            }
+        }
+    }
+    if tier == Some(Tier::Desk) {
+        lines.push(
+            "These models are small and read little text. That the method finds universal neurons, \
+             and in which direction they differ, can be seen here; how many there are in GPT-2 \
+             cannot."
+                .into(),
+        );
+    }
+    lines
+}

@@ -1,0 +1,84 @@
+//! The neurons of a page, as its script reads them.
+
+use serde::{Serialize, Serializer};
+
+use crate::cards::Card;
+use crate::report::folder::Study;
+use crate::table::Column;
+
+#[derive(Serialize)]
+struct Data<'a> {
+    threshold: f64,
+    columns: Vec<&'static str>,
+    /// Layer, neuron, and the columns.
+    neurons: Vec<Vec<Short>>,
+    partners: &'a [String],
+    /// Per neuron and partner: neuron, ρ, chance.
+    best: Vec<Vec<(String, Short, Short)>>,
+    cards: Vec<Shown<'a>>,
+}
+
+/// A card and what it says in a sentence.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    card: &'a Card,
+    sentence: String,
+}
+
+/// A number in four digits, which is what can be seen; null where there is none.
+struct Short(f64);
+
+impl Serialize for Short {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.0.is_finite() {
+            return serializer.serialize_none();
+        }
+        if self.0 == self.0.trunc() && self.0.abs() < 1e9 {
+            return serializer.serialize_i64(self.0 as i64);
+        }
+        // Four significant digits, as the nearest number that prints so.
+        let rounded = format!("{:.3e}", self.0).parse().unwrap_or(self.0);
+        serializer.serialize_f64(rounded)
+    }
+}
+
+/// The data of a study, safe to stand in a page.
+pub fn json(study: &Study) -> String {
+    let table = &study.evidence.table;
+    let row = |i: usize| {
+        let id = table.ids[i];
+        let ids = [id.layer as f64, id.neuron as f64];
+        let values = Column::ALL.iter().map(|c| table.column(*c)[i]);
+        ids.into_iter().chain(values).map(Short).collect()
+    };
+    let best = |i: usize| {
+        let all = study.best_partners(i).into_iter();
+        all.map(|p| (p.neuron, Short(p.rho), Short(p.baseline))).collect()
+    };
+    let cards = study.cards.iter().flat_map(|file| &file.cards);
+    let data = Data {
+        threshold: study.threshold(),
+        columns: Column::ALL.iter().map(|c| c.name()).collect(),
+        neurons: (0..table.ids.len()).map(row).collect(),
+        partners: &study.summary.partners,
+        best: (0..table.ids.len()).map(best).collect(),
+        cards: cards.map(|card| Shown { card, sentence: card.sentence() }).collect(),
+    };
+    // Everything in it can be written as JSON; text may hold what ends a script.
+    serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_missing_ones_null() {
+        let text = |v: f64| serde_json::to_string(&Short(v)).expect("JSON");
+        assert_eq!(
+            [0.123_456, 12.0, f64::NAN, -1.5e-7].map(text),
+            ["0.1235", "12", "null", "-1.5e-7"]
+        );
+    }
+}

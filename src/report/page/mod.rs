@@ -1,0 +1,229 @@
+//! `report.html`: one page that opens from disk and asks nothing of a network.
+
+mod answer;
+mod data;
+mod verdicts;
+
+use minijinja::Environment;
+use minijinja::value::Serde;
+use serde::Serialize;
+
+use super::charts::{self, Chart};
+use super::folder::{Folder, Found, TextFile};
+use crate::claims::Claim;
+use crate::error::{Error, Kind, Result};
+
+use answer::{Best, Headline};
+use verdicts::{Count, Judged, Line};
+
+/// A report: the page, and the figures on it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The page.
+    pub html: String,
+    /// The figures of the run itself.
+    pub charts: Vec<Chart>,
+}
+
+/// The words of the field, as the page explains them.
+const TERMS: [(&str, &str); 9] = [
+    (
+        "neuron",
+        "one unit of an MLP layer: its pre-activation is a sum over the residual stream, its post-activation GELU of it. L1.N507 is neuron 507 of layer 1, both counted from 0.",
+    ),
+    ("ρ, correlation", "Pearson's, of the post-activations of two neurons over the same tokens."),
+    (
+        "best match",
+        "the largest ρ of a neuron with any neuron of another model; tables give its mean, largest and smallest over the other models.",
+    ),
+    (
+        "chance, baseline",
+        "the best match among neurons of the other model that are replaced by random combinations, layer by layer.",
+    ),
+    ("excess correlation", "best match minus chance, each averaged over the other models."),
+    (
+        "universal",
+        "said of a neuron whose excess correlation lies above the threshold, 0.5 in the paper.",
+    ),
+    ("percentile", "rank of a value among all neurons of the same layer, 0 to 100."),
+    ("⟨E2 80⟩", "a token that is no whole character, as its bytes."),
+    (
+        "verdicts",
+        "a claim holds, fails, is contradicted (its own source says otherwise, and the evidence agrees), or was not run, for a stated reason.",
+    ),
+];
+
+/// Makes the report of a run, with sections for runs of other kinds.
+///
+/// # Errors
+/// If a figure cannot be drawn, or one of the other runs is a study or of another model.
+pub fn report(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Report> {
+    with.iter().try_for_each(|other| fits(folder, other))?;
+    let charts = charts::of(folder)?;
+    let sections = with.iter().map(Section::of).collect::<Result<Vec<_>>>()?;
+    let judged = Judged::of(folder, with, claims)?;
+    let study = match &folder.found {
+        Found::Study(study) => Some(study.as_ref()),
+        Found::Other(_) => None,
+    };
+    let asked = &folder.provenance.spec;
+    let page = Page {
+        title: &asked.name,
+        kind: &asked.kind,
+        question: &asked.question,
+        style: include_str!("page.css"),
+        script: include_str!("page.js"),
+        answer: answer::answer(folder, claims),
+        counts: judged.as_ref().map(Judged::counts),
+        judged: judged.as_ref().map(Judged::about),
+        headline: study.map(|s| answer::headline(s, claims)),
+        lines: match &folder.found {
+            Found::Other(other) => &other.figures.lines,
+            Found::Study(_) => &[],
+        },
+        best: study.map(answer::best_of_layers),
+        sure: study.map(|s| answer::sure(folder, s, with, judged.as_ref().map(|j| j.tier))),
+        charts: charts.iter().map(Drawn::of).collect(),
+        data: study.map(data::json),
+        sections,
+        ledger: judged.as_ref().map(|j| j.lines(claims)),
+        terms: TERMS,
+        commit: folder.provenance.commit.as_deref(),
+        command: format!("cargo run --release -- run {}", folder.provenance.spec_path),
+        provenance: provenance(folder),
+    };
+    let html = page.render()?;
+    Ok(Report { html, charts })
+}
+
+/// What the template is filled with.
+#[derive(Serialize)]
+struct Page<'a> {
+    title: &'a str,
+    kind: &'a str,
+    question: &'a str,
+    style: &'static str,
+    script: &'static str,
+    answer: String,
+    counts: Option<Vec<Count>>,
+    judged: Option<String>,
+    headline: Option<Vec<Headline>>,
+    lines: &'a [String],
+    best: Option<Vec<Best>>,
+    sure: Option<Vec<String>>,
+    charts: Vec<Drawn<'a>>,
+    data: Option<String>,
+    sections: Vec<Section>,
+    ledger: Option<Vec<Line<'a>>>,
+    terms: [(&'static str, &'static str); 9],
+    commit: Option<&'a str>,
+    command: String,
+    provenance: Vec<(String, String)>,
+}
+
+impl Page<'_> {
+    fn render(&self) -> Result<String> {
+        let mut environment = Environment::new();
+        // The ending of the name turns escaping on.
+        let html = environment
+            .add_template("page.html", include_str!("page.html"))
+            .and_then(|()| environment.get_template("page.html")?.render(Serde(self)));
+        html.map_err(|e| {
+            Error::new(Kind::Store, "report.html", e, "report this with the run's folder")
+        })
+    }
+}
+
+/// Whether a run of another kind is about the same model.
+fn fits(folder: &Folder, other: &Folder) -> Result<()> {
+    let refuse = |problem: &str, remedy: &str| {
+        Err(Error::new(Kind::Evidence, other.path.display(), problem, remedy))
+    };
+    if matches!(other.found, Found::Study(_)) {
+        return refuse(
+            "is a universality study",
+            "give it a report of its own, or `compare` the two",
+        );
+    }
+    if folder.reference_weights() != other.reference_weights() {
+        return refuse("is a run of another model", "give runs with the same reference model");
+    }
+    Ok(())
+}
+
+/// A figure as the page shows it.
+#[derive(Serialize)]
+struct Drawn<'a> {
+    name: &'a str,
+    title: &'a str,
+    caption: &'a str,
+    alt: &'a str,
+    svg: &'a str,
+    csv: String,
+}
+
+impl<'a> Drawn<'a> {
+    fn of(chart: &'a Chart) -> Self {
+        Self {
+            name: &chart.name,
+            title: chart.title,
+            caption: &chart.caption,
+            alt: &chart.alt,
+            svg: &chart.svg,
+            csv: inline(&chart.data),
+        }
+    }
+}
+
+/// A table as an address that holds it.
+fn inline(table: &TextFile) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.,".contains(&b);
+    let mut text = String::from("data:text/csv;charset=utf-8,");
+    for byte in table.to_csv() {
+        if plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// An experiment of another kind.
+#[derive(Serialize)]
+struct Section {
+    name: String,
+    question: String,
+    lines: Vec<String>,
+    charts: Vec<serde_json::Value>,
+}
+
+impl Section {
+    fn of(folder: &Folder) -> Result<Self> {
+        let charts = charts::of(folder)?;
+        let Found::Other(other) = &folder.found else { unreachable!("checked before") };
+        Ok(Self {
+            name: folder.provenance.spec.name.clone(),
+            question: folder.provenance.spec.question.clone(),
+            lines: other.figures.lines.clone(),
+            charts: charts.iter().map(|c| serde_json::json!(Drawn::of(c))).collect(),
+        })
+    }
+}
+
+fn provenance(folder: &Folder) -> Vec<(String, String)> {
+    let p = &folder.provenance;
+    let mut rows = vec![
+        ("program".to_owned(), format!("universal-neurons {}", p.version)),
+        ("commit".to_owned(), p.commit.clone().unwrap_or_else(|| "not in a repository".into())),
+        ("method".to_owned(), p.spec.source.clone()),
+        ("spec".to_owned(), p.spec_path.clone()),
+        ("spec, SHA-256".to_owned(), p.spec_sha256.clone()),
+    ];
+    let models = p.models.iter();
+    rows.extend(models.map(|m| (format!("model {}, SHA-256", m.name), m.weights_sha256.clone())));
+    rows.push(("text, SHA-256".into(), p.corpus_sha256.clone()));
+    rows.push(("tokens, SHA-256".into(), p.tokens_sha256.clone()));
+    rows.push(("device".into(), p.device.clone()));
+    rows
+}

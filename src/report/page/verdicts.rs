@@ -1,0 +1,107 @@
+//! The claims that a run is evidence for, as the page shows them.
+
+use serde::Serialize;
+
+use crate::claims::ledger::Verdict;
+use crate::claims::{Claim, Entry, Evidence, Evidences, Ledger, Tier};
+use crate::error::Result;
+use crate::report::folder::{Folder, Found};
+
+/// Claims judged on a run.
+pub struct Judged {
+    ledger: Ledger,
+    /// Which kind of evidence it is.
+    pub tier: Tier,
+}
+
+/// How many claims have a verdict.
+#[derive(Serialize)]
+pub struct Count {
+    class: &'static str,
+    word: &'static str,
+    n: usize,
+}
+
+/// A claim as the page shows it.
+#[derive(Serialize)]
+pub struct Line<'a> {
+    id: &'a str,
+    claim: &'a str,
+    source: &'a str,
+    class: &'static str,
+    verdict: &'static str,
+    reason: &'a str,
+    expected: &'a str,
+    measured: String,
+    paper: String,
+}
+
+impl Judged {
+    /// Judges the claims that the runs are evidence for.
+    pub fn of(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Option<Self>> {
+        let Found::Study(study) = &folder.found else { return Ok(None) };
+        let mut evidence: Evidence = study.evidence.clone();
+        for other in with {
+            if let Found::Other(other) = &other.found {
+                evidence.figures.extend(other.figures.clone().named());
+            }
+        }
+        let reference = &folder.provenance.spec.models.reference;
+        let Some((evidences, tier)) = Evidences::of_run(evidence, reference)? else {
+            return Ok(None);
+        };
+        let ledger = Ledger::judge(claims, Some(tier), &evidences)?;
+        Ok(Some(Self { ledger, tier }))
+    }
+
+    /// How many claims have each verdict.
+    pub fn counts(&self) -> Vec<Count> {
+        let names = [
+            ("holds", "hold"),
+            ("contradicted", "contradicted"),
+            ("fails", "fail"),
+            ("not-run", "not run"),
+        ];
+        let all = names.into_iter().zip(self.ledger.counts());
+        all.filter(|(_, n)| *n > 0).map(|((class, word), n)| Count { class, word, n }).collect()
+    }
+
+    /// What the claims were judged on, in a sentence.
+    pub fn about(&self) -> String {
+        let [.., not_run] = self.ledger.counts();
+        let all = self.ledger.entries.len();
+        let evidence = match self.tier {
+            Tier::Desk => {
+                "Directions and ranges are judged, for these models are far smaller than the paper's"
+            }
+            _ => "The paper's own models are judged on its figures",
+        };
+        format!("{} of {all} claims are judged on this run. {evidence}.", all - not_run)
+    }
+
+    /// The claims one by one.
+    pub fn lines(&self, claims: &[Claim]) -> Vec<Line<'_>> {
+        self.ledger.entries.iter().map(|e| line(e, claims)).collect()
+    }
+}
+
+fn line<'a>(e: &'a Entry, claims: &[Claim]) -> Line<'a> {
+    let (class, verdict, reason) = match &e.verdict {
+        Verdict::Holds => ("holds", "holds", ""),
+        Verdict::Contradicted => ("contradicted", "contradicted", ""),
+        Verdict::Fails => ("fails", "fails", e.finding.as_deref().unwrap_or("")),
+        Verdict::NotRun(reason) => ("not-run", "not run", reason.as_str()),
+    };
+    let paper = claims.iter().find(|c| c.id == e.id).and_then(Claim::published);
+    Line {
+        id: &e.id,
+        claim: &e.claim,
+        source: &e.source,
+        class,
+        verdict,
+        reason,
+        expected: &e.expected,
+        measured: e.measured_text(),
+        paper: paper.unwrap_or_default(),
+    }
+}
