@@ -77,6 +77,18 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_SPEC)]
         spec: PathBuf,
     },
+    /// Write what some neurons do at every token, as safetensors.
+    Activations {
+        /// The neurons, as in L0.N12.
+        #[arg(required = true)]
+        neurons: Vec<NeuronId>,
+        /// The experiment; its reference model reads its text.
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_SPEC)]
+        spec: PathBuf,
+        /// Where it is written.
+        #[arg(long, value_name = "FILE", default_value = "activations.safetensors")]
+        out: PathBuf,
+    },
     /// Tell what moved from one run to another; ends with 1 where a verdict changed.
     Compare {
         /// Folder of a run.

@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         Command::Validate { specs } => validate(&specs).map(|()| 0),
         Command::Verify(options) => verify(&options),
         Command::Inspect { neuron, run, spec } => inspect(neuron, &run, &spec).map(|()| 0),
+        Command::Activations { neurons, spec, out } => {
+            activations(&neurons, &spec, &out).map(|()| 0)
+        }
         Command::Report { run, with, out } => make_report(&run, &with, out).map(|()| 0),
         Command::Compare { first, second, json } => compare(&first, &second, json),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
@@ -216,12 +219,29 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
 
 fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
     let study = Study::read(run)?;
-    let row = study.row(neuron).ok_or_else(|| report::card::missing(&study, neuron))?;
+    let row = study.row(neuron).ok_or_else(|| report::card::missing(study.layout, neuron))?;
     let card = match study.card(neuron) {
         Some(card) => card.clone(),
         None => look_at(row, spec)?,
     };
     show(&report::card::text(&study, row, &card));
+    Ok(())
+}
+
+fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    let plan = Plan::make(Spec::load(spec)?)?;
+    let layout = plan.reference().layout();
+    let known = |id: &NeuronId| {
+        let there = id.layer < layout.n_layers && id.neuron < layout.d_mlp;
+        there
+            .then(|| id.layer * layout.d_mlp + id.neuron)
+            .ok_or_else(|| report::card::missing(layout, *id))
+    };
+    let chosen = neurons.iter().map(known).collect::<Result<Vec<_>>>()?;
+    let bytes = cards::activations(&plan, &chosen, &Progress::on_stderr(), &stop)?;
+    write_whole(out, |file| file.write_all(&bytes))?;
+    show(&format!("activations in {}\n", out.display()));
     Ok(())
 }
 

@@ -108,7 +108,7 @@ pub fn write_whole(
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
     let write = || {
-        let file = tempfile::NamedTempFile::new_in(folder_of(path))?;
+        let file = part_of_a_file().tempfile_in(folder_of(path))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
         content(&mut file)?;
         let file = file.into_inner()?;
@@ -117,6 +117,21 @@ pub fn write_whole(
         Ok(())
     };
     write().map_err(|e: std::io::Error| Error::io(Kind::Store, path, "write the file", &e))
+}
+
+/// A temporary file that others may read as far as files of the user's may be.
+#[cfg(unix)]
+fn part_of_a_file() -> tempfile::Builder<'static, 'static> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut builder = tempfile::Builder::new();
+    // The user's mask is taken off by the system.
+    builder.permissions(std::fs::Permissions::from_mode(0o666));
+    builder
+}
+
+#[cfg(not(unix))]
+fn part_of_a_file() -> tempfile::Builder<'static, 'static> {
+    tempfile::Builder::new()
 }
 
 /// Reads a file of JSON that a run wrote.

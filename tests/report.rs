@@ -159,6 +159,26 @@ fn text_from_outside_stays_text() {
     );
 }
 
+#[test]
+fn activations_are_those_of_the_forward_pass() {
+    let root = TempDir::new().expect("folder");
+    let out = root.path().join("a.safetensors");
+    let name = out.display().to_string();
+    stdout(&run(&path(""), &["activations", "L1.N507", "L0.N3", "--out", &name]));
+    let bytes = std::fs::read(&out).expect("written");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let post = tensors.tensor("post").expect("a tensor");
+    assert_eq!(post.shape(), [2, 40818]);
+    let (first, _) = post.data().split_at(4 * 40818);
+    let values = first.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+    let plan = Plan::make(Spec::load(&path("experiments/desk-universality.yaml")).expect("valid"));
+    let want = largest(&plan.unwrap_or_else(|e| panic!("{e}")), 1, 507);
+    let got = values.fold(f32::NEG_INFINITY, f32::max);
+    assert!((got - want).abs() < 1e-5, "{got}, {want}");
+    let refused = run(&path(""), &["activations", "L9.N1", "--out", &name]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
 /// Interpreter with pandas, pyarrow and safetensors, where `.ci/run` has put them or the
 /// user has.
 fn python() -> Option<Command> {

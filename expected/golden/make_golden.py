@@ -11,7 +11,6 @@ used are written into each file.
 import json
 import pathlib
 import platform
-import string
 
 import numpy as np
 import scipy
@@ -20,10 +19,10 @@ import torch
 import transformer_lens
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_models import floats, tiny_model, tiny_tokenizer
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from chacha import normals, rotation
 
@@ -35,29 +34,6 @@ VERSIONS = {"python": platform.python_version(), "torch": torch.__version__.spli
 
 def write(name, content):
     (HERE / name).write_text(json.dumps({"made_by": "make_golden.py", "versions": VERSIONS, **content}) + "\n")
-
-
-def floats(tensor, digits=7):
-    """A flat list, rounded to the digits that f32 has."""
-    return [float(f"{v:.{digits}g}") for v in np.asarray(tensor, dtype=np.float64).ravel()]
-
-
-def tiny_config(inverse_layer):
-    return GPT2Config(vocab_size=32, n_positions=12, n_embd=16, n_layer=2, n_head=2, n_inner=40,
-                      activation_function="gelu_new", bos_token_id=31, eos_token_id=31,
-                      scale_attn_by_inverse_layer_idx=inverse_layer, reorder_and_upcast_attn=inverse_layer,
-                      resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation="eager")
-
-
-def tiny_model(inverse_layer, seed):
-    """Random weights, gains and biases too, large enough that every part matters."""
-    torch.manual_seed(seed)
-    model = GPT2LMHeadModel(tiny_config(inverse_layer)).eval()
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            gain = "ln_" in name and name.endswith("weight")
-            p.copy_((1.0 if gain else 0.0) + 0.3 * torch.randn_like(p))
-    return model
 
 
 def save_tiny(model, name, dtype, prefix):
@@ -80,15 +56,6 @@ def save_tiny(model, name, dtype, prefix):
     with torch.no_grad():  # what the file holds is what is run
         for k, p in model.transformer.named_parameters():
             p.copy_(state[k].float())
-
-
-def tiny_tokenizer():
-    """Letters, space, newline and a little punctuation: 31 tokens and the end-of-text token."""
-    symbols = ["\u0120", "\u010a", *string.ascii_lowercase, ".", ",", "!"]
-    tokenizer = Tokenizer(models.BPE(vocab={s: i for i, s in enumerate(symbols)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    return tokenizer
 
 
 @torch.no_grad()

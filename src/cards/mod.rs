@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-pub use reading::{check, read};
+pub use reading::{activations, check, read};
 
 use crate::correlation::Layout;
 use crate::error::Result;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use safetensors::tensor::{Dtype, TensorView};
+
 use super::{Card, CardFile, Context, Explanation, Histogram, SCHEMA};
 use crate::error::{Error, Kind, Result};
 use crate::families::{Grouped, Grouping, Groups, Readings, Suite, best_explanations};
@@ -33,6 +35,9 @@ pub fn read(
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<CardFile> {
+    if chosen.is_empty() {
+        return Ok(CardFile { schema: SCHEMA, tokens: 0, cards: Vec::new() });
+    }
     let mut some = plan.clone();
     some.tokens = plan.tokens.sample(plan.spec.cards.tokens);
     let model = Gpt2::load(&plan.reference().folder)?;
@@ -66,6 +71,50 @@ pub fn check(plan: &Plan) -> Result<()> {
     crate::families::read(path, &plan.vocabulary()?).map(|_| ())
 }
 
+/// Activations of some neurons of the reference, counted over all layers, at every token
+/// of the plan that counts, as safetensors:
+///
+/// - `pre`, `post` f32 `[neurons, tokens]`: before and after GELU
+/// - `token` i64 `[tokens]`: its id; `row` and `position` i64 `[tokens]`: where it stands
+///
+/// The names of the neurons are in the metadata.
+///
+/// # Errors
+/// If the model or the tokenizer cannot be read, or the run was stopped.
+pub fn activations(
+    plan: &Plan,
+    chosen: &[usize],
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<Vec<u8>> {
+    let model = Gpt2::load(&plan.reference().folder)?;
+    let seen = Seen::read(plan, &model, chosen, progress, stop)?;
+    let floats = |values: &[Vec<f32>]| -> Vec<u8> {
+        values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect()
+    };
+    let places = |of: &dyn Fn(&(usize, usize)) -> usize| -> Vec<u8> {
+        seen.places.iter().flat_map(|place| (of(place) as i64).to_le_bytes()).collect()
+    };
+    let token = |&(row, position): &(usize, usize)| plan.tokens.rows[row].ids[position] as usize;
+    let (neurons, tokens) = (chosen.len(), seen.places.len());
+    let tensors = [
+        ("pre", Dtype::F32, vec![neurons, tokens], floats(&seen.pre)),
+        ("post", Dtype::F32, vec![neurons, tokens], floats(&seen.post)),
+        ("token", Dtype::I64, vec![tokens], places(&token)),
+        ("row", Dtype::I64, vec![tokens], places(&|place| place.0)),
+        ("position", Dtype::I64, vec![tokens], places(&|place| place.1)),
+    ];
+    let d_mlp = plan.reference().layout().d_mlp;
+    let names = chosen.iter().map(|&i| NeuronId::of(i, d_mlp).to_string());
+    let names = [("neurons".to_owned(), names.collect::<Vec<_>>().join(","))];
+    let unwritten = |e| Error::new(Kind::Store, "activations", e, "report this with the spec");
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        Ok((*name, TensorView::new(*dtype, shape.clone(), bytes).map_err(unwritten)?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    safetensors::serialize(views, Some(names.into_iter().collect())).map_err(unwritten)
+}
+
 /// What was seen of the chosen neurons, token by token.
 struct Seen {
     /// Pre-activations, `[neuron][token]`.
@@ -89,7 +138,7 @@ impl Seen {
     ) -> Result<Self> {
         let used = plan.tokens.count().used;
         progress.stage("looking at neurons", used as u64);
-        let mut grouping = Grouping::new(plan, None)?;
+        let grouping = Grouping::new(plan, None)?;
         let mut seen = Self {
             pre: vec![Vec::new(); chosen.len()],
             post: vec![Vec::new(); chosen.len()],
@@ -98,7 +147,6 @@ impl Seen {
             readings: Readings::new(&grouping, chosen.len()),
         };
         let n = plan.reference().layout().n_neurons();
-        let mut first = 0;
         for batch in &plan.tokens.batches(plan.spec.batch.tokens, 0..used) {
             if stop.load(Ordering::Relaxed) {
                 let problem = "interrupted before the end; nothing was written";
@@ -111,10 +159,9 @@ impl Seen {
             take_columns(&pre, chosen, &mut seen.pre);
             take_columns(&post, chosen, &mut seen.post);
             seen.absorb(grouping.of(batch, &keep), batch.used.len());
-            let places = rows.iter().enumerate();
-            let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (first + r, p)));
+            let places = (batch.first_row..).zip(&rows);
+            let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p)));
             seen.places.extend(places.zip(&keep).filter(|(_, keep)| **keep).map(|(p, _)| p));
-            first += rows.len();
             progress.advance(batch.used.len() as u64);
         }
         progress.finish();

@@ -108,15 +108,16 @@ impl Tokens {
     fn push_batch<'a>(
         &'a self,
         batches: &mut Vec<Batch<'a>>,
-        rows: Range<usize>,
+        range: Range<usize>,
         first: usize,
         wanted: &Range<usize>,
     ) -> usize {
-        let rows = &self.rows[rows];
+        let first_row = range.start;
+        let rows = &self.rows[range];
         let end = first + self.used_in(rows);
         let used = first.max(wanted.start)..end.min(wanted.end);
         if !used.is_empty() {
-            batches.push(Batch { tokens: self, rows, first, used });
+            batches.push(Batch { tokens: self, rows, first_row, first, used });
         }
         end
     }
@@ -128,6 +129,8 @@ pub struct Batch<'a> {
     tokens: &'a Tokens,
     /// The rows.
     pub rows: &'a [Row],
+    /// Number of the first of them in the corpus.
+    pub first_row: usize,
     /// Number of their first used position, counted over the corpus.
     first: usize,
     /// Numbers of the used positions that are wanted.

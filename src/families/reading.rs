@@ -20,16 +20,14 @@ const KINDS: [Group; 6] = [
 /// The groups of some tokens, kind by kind; a token may have none.
 pub type Groups = [Vec<Option<usize>>; KINDS.len()];
 
-/// Tells the groups of tokens while they are read in the order of the plan.
+/// Tells the groups of tokens.
 pub struct Grouping {
     /// Groups of each kind.
     sizes: [usize; KINDS.len()],
     /// Label of every sample.
     of_sample: Vec<usize>,
-    /// Syntax of every token of the rows, if it is known.
-    syntax: Vec<Option<[usize; 2]>>,
-    /// Tokens of the rows read so far.
-    read: usize,
+    /// Syntax of every token, row by row, if it is known.
+    syntax: Vec<Vec<Option<[usize; 2]>>>,
 }
 
 impl Grouping {
@@ -53,16 +51,16 @@ impl Grouping {
             ],
             of_sample: plan.samples.iter().map(|s| label(&s.domain)).collect(),
             syntax: syntax.map_or(Ok(Vec::new()), |s| syntax_of(plan, s))?,
-            read: 0,
         })
     }
 
-    /// Groups of the tokens of the next batch that are kept.
-    pub fn of(&mut self, batch: &Batch, keep: &[bool]) -> Groups {
+    /// Groups of the tokens of a batch that are kept.
+    pub fn of(&self, batch: &Batch, keep: &[bool]) -> Groups {
         let mut groups = Groups::default();
-        let places = batch.rows.iter().flat_map(|row| (0..row.ids.len()).map(move |p| (row, p)));
-        for (i, (row, p)) in places.enumerate().filter(|(i, _)| keep[*i]) {
-            let syntax = self.syntax.get(self.read + i).copied().flatten();
+        let rows = batch.rows.iter().enumerate();
+        let places = rows.flat_map(|(r, row)| (0..row.ids.len()).map(move |p| (r, row, p)));
+        for ((r, row, p), _) in places.zip(keep).filter(|(_, keep)| **keep) {
+            let syntax = self.syntax.get(batch.first_row + r).and_then(|row| row[p]);
             let found = [
                 Some(row.ids[p] as usize),
                 // The beginning of a sequence is no token of the text.
@@ -74,28 +72,28 @@ impl Grouping {
             ];
             groups.iter_mut().zip(found).for_each(|(groups, group)| groups.push(group));
         }
-        self.read += keep.len();
         groups
     }
 }
 
-/// Labels of every token of the rows, in their order.
-fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Option<[usize; 2]>>> {
+/// Labels of every token, row by row.
+fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>>> {
     let lengths = plan.token_bytes()?;
     let (mut sample, mut at) = (usize::MAX, 0);
-    let mut labels = Vec::new();
+    let mut all = Vec::new();
     for row in &plan.tokens.rows {
         if row.sample != sample {
             (sample, at) = (row.sample, 0);
         }
-        labels.push(None);
+        let mut labels = vec![None];
         for &id in &row.ids[1..] {
             let end = at + lengths[id as usize];
             labels.push(syntax.at(sample, &plan.samples[sample].text, at..end));
             at = end;
         }
+        all.push(labels);
     }
-    Ok(labels)
+    Ok(all)
 }
 
 /// Sums of activations by groups of every kind.

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use super::folder::Study;
 use crate::cards::{Card, Context, shown};
+use crate::correlation::Layout;
+use crate::error::{Error, Kind};
 use crate::stats::percentile::ranks_within;
 use crate::table::{Column, NeuronId};
 
@@ -79,14 +81,8 @@ fn write_context(out: &mut String, context: &Context) {
     );
 }
 
-/// What is said of a neuron that a study does not have.
-pub fn missing(study: &Study, id: NeuronId) -> crate::error::Error {
-    let layout = study.layout;
+/// What is said of a neuron that a model does not have.
+pub fn missing(layout: Layout, id: NeuronId) -> Error {
     let problem = format!("the model has {} layers of {} neurons", layout.n_layers, layout.d_mlp);
-    crate::error::Error::new(
-        crate::error::Kind::Spec,
-        id,
-        problem,
-        "name one of them, as in L0.N12",
-    )
+    Error::new(Kind::Spec, id, problem, "name one of them, as in L0.N12")
 }

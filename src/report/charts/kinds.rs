@@ -52,7 +52,20 @@ fn lines(table: &TextFile, by: &str, x: &str, y: &str) -> Vec<Series> {
     grouped(table, by).into_iter().zip(SERIES.iter().copied().cycle()).map(line).collect()
 }
 
+/// The largest groups, as many as there are colours, by the sum of a column.
+fn largest_groups(table: &TextFile, by: &str, column: &str) -> TextFile {
+    let values = table.numbers(column);
+    let mut groups = grouped(table, by);
+    let sum = |rows: &[usize]| rows.iter().map(|&r| values[r]).sum::<f64>();
+    groups.sort_by(|(_, a), (_, b)| sum(b).total_cmp(&sum(a)));
+    groups.truncate(SERIES.len());
+    let rows = groups.into_iter().flat_map(|(_, rows)| rows);
+    let rows = rows.map(|r| table.rows[r].clone()).collect();
+    TextFile { header: table.header.clone(), rows }
+}
+
 fn by_depth(table: &TextFile, by: &str, label: &str) -> Result<String> {
+    let table = &largest_groups(table, by, "neurons");
     let layers = range_of(table.numbers("layer")).end as usize + 1;
     let most = range_of(table.numbers("neurons")).end.max(1.0);
     let panel = Panel {
@@ -68,9 +81,10 @@ fn families(table: &TextFile) -> Result<Chart> {
     Ok(Chart {
         name: "families-by-depth".into(),
         title: "Families by depth",
-        caption: "Neurons that a simple question about the text explains, by family and layer. \
-                  Paper: §4.3."
-            .into(),
+        caption:
+            "Neurons that a simple question about the text explains, by layer, in the largest \
+                  families; the data have all. Paper: §4.3."
+                .into(),
         alt: format!("Lines for {} families over layers.", grouped(table, "family").len()),
         svg: by_depth(table, "family", "neurons explained")?,
         data: table.clone(),

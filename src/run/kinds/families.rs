@@ -29,7 +29,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     // Read before the tokens, so that a mistake in it costs no run.
     Suite::read(&spec, plan, &readings, syntax.as_ref())?;
     let universal = experiment.universal()?;
-    let readings = read_all(experiment, grouping, readings)?;
+    let readings = read_all(experiment, &grouping, readings)?;
     let suite = Suite::read(&spec, plan, &readings, syntax.as_ref())?;
     let layout = plan.reference().layout();
     let mut letters = std::collections::BTreeSet::new();
@@ -61,7 +61,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
 /// Reads all tokens, and their groups.
 fn read_all(
     experiment: &mut Experiment,
-    mut grouping: Grouping,
+    grouping: &Grouping,
     mut readings: Readings,
 ) -> Result<Readings> {
     let n = experiment.plan.reference().layout().n_neurons();
