@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::backend::kernel::Kernel;
-use crate::corpus::{Sample, Tokens, samples, tokens};
+use crate::corpus::{Sample, Tokens, samples, tokenizer, tokens};
 use crate::correlation::{Keep, Layout, Study, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
-use crate::model::Config;
+use crate::model::weights::Source;
+use crate::model::{Architecture, Config};
 use crate::spec::Spec;
 use crate::spec::load::Loaded;
 use crate::store::{digest, digest_file};
@@ -46,7 +47,7 @@ pub struct PlannedModel {
     pub folder: PathBuf,
     /// Its shape.
     pub config: Config,
-    /// SHA-256 of `model.safetensors`.
+    /// SHA-256 of its files of weights.
     pub weights_digest: String,
 }
 
@@ -65,12 +66,13 @@ impl PlannedModel {
             ));
         }
         let config = Config::load(&folder.join("config.json"))?;
-        let weights_digest = digest_file(Kind::Model, &folder.join("model.safetensors"))?;
+        let weights_digest = Source::digest(folder)?;
         Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), config, weights_digest })
     }
 
     fn tokenizer(&self) -> Result<tokenizers::Tokenizer> {
-        tokens::load_tokenizer(&self.folder.join("tokenizer.json"), self.config.d_vocab)
+        let padded = self.config.architecture == Architecture::Neox;
+        tokenizer::load(&self.folder, self.config.d_vocab, padded)
     }
 
     /// The error of a checkpoint that is another model's.

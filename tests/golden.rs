@@ -7,7 +7,7 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::correlation::oracle::pearson;
 use universal_neurons::model::capture::{Activations, Capture};
 use universal_neurons::model::fold::preprocess;
-use universal_neurons::model::{Gpt2, Site};
+use universal_neurons::model::{Site, Transformer};
 use universal_neurons::spec::{MomentKind, SparsityKind, WeightOptions};
 use universal_neurons::stats::percentile::{median, ranks};
 use universal_neurons::stats::weights::weight_statistics;
@@ -31,12 +31,12 @@ struct Forward {
     logits: Vec<f64>,
 }
 
-fn load(relative: &str) -> Gpt2 {
-    Gpt2::load(&path(relative)).unwrap_or_else(|e| panic!("{e}"))
+pub fn load(relative: &str) -> Transformer {
+    Transformer::load(&path(relative)).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Pre- and post-activations of all tokens, and logits.
-fn forward(model: &Gpt2, rows: &[Vec<u32>]) -> (Activations, Activations, Vec<f32>) {
+fn forward(model: &Transformer, rows: &[Vec<u32>]) -> (Activations, Activations, Vec<f32>) {
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let keep = vec![true; rows.iter().map(|r| r.len()).sum()];
     let n_neurons = model.config.n_layers * model.config.d_mlp();
@@ -58,7 +58,7 @@ fn widened(values: &[f32]) -> impl Iterator<Item = f64> + Clone {
     values.iter().map(|&v| f64::from(v))
 }
 
-fn check_forward(folder: &str, golden: &str) {
+pub fn check_forward(folder: &str, golden: &str) {
     let model = load(folder);
     let want: Forward = expected(golden);
     let (pre, post, logits) = forward(&model, &want.rows);
@@ -225,7 +225,7 @@ proptest! {
         let raw = load("expected/golden/tiny");
         let options = WeightOptions { fold_ln, center_writing, center_unembed };
         let weights = preprocess(&raw.weights, &raw.config, &options);
-        let folded = Gpt2 { weights, config: raw.config.clone() };
+        let folded = Transformer { weights, config: raw.config.clone() };
         let (pre, _, logits) = forward(&raw, &rows);
         let (pre_folded, _, logits_folded) = forward(&folded, &rows);
         let want: Vec<f64> = widened(&pre.values).collect();

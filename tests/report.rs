@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use universal_neurons::cards::CardFile;
 use universal_neurons::cli::Cli;
-use universal_neurons::model::{Gpt2, HookPoint, Site};
+use universal_neurons::model::{HookPoint, Site, Transformer};
 use universal_neurons::plan::Plan;
 use universal_neurons::report::folder::{Folder, Found};
 use universal_neurons::report::{charts, page};
@@ -53,7 +53,7 @@ fn every_figure_is_drawn_and_its_data_lie_beside_it() {
 
 /// Largest post-activation of a neuron over tokens that count, by the forward pass alone.
 fn largest(plan: &Plan, layer: usize, neuron: usize) -> f32 {
-    let model = Gpt2::load(&plan.reference().folder).unwrap_or_else(|e| panic!("{e}"));
+    let model = Transformer::load(&plan.reference().folder).unwrap_or_else(|e| panic!("{e}"));
     let mut largest = f32::NEG_INFINITY;
     for row in &plan.tokens.rows {
         let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| {

@@ -79,11 +79,18 @@ def masks(state, prefix, layers):
         state[f"{prefix}.{l}.attention.rotary_emb.inv_freq"] = torch.ones(1)
 
 
+def as_pythia(state):
+    """The name of the unembedding in Pythia's repositories."""
+    state = dict(state)
+    state["embed_out.weight"] = state.pop("lm_head.weight")
+    return state
+
+
 def write_neox():
     # As Pythia: parallel residual, a quarter of the head rotated; one file of safetensors.
     model = neox(True, 0.25, torch.float32, 5)
     folder = folder_of("neox", neox_config(model, 0.25))
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    save_file({k: v.contiguous() for k, v in as_pythia(model.state_dict()).items()}, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)
     golden("neox", model, [(l.mlp.dense_h_to_4h, l.mlp.act) for l in model.gpt_neox.layers])
     # One after the other, all of the head rotated, f16, in two shards with an index.
@@ -120,7 +127,7 @@ def write_bins():
     golden("gpt2-bin", model, [(b.mlp.c_fc, b.mlp.act) for b in model.transformer.h])
     # As Pythia's older files: masks and constants beside the weights, a view with an offset.
     model = neox(True, 0.25, torch.float32, 8)
-    state = {k: v.clone() for k, v in model.state_dict().items()}
+    state = as_pythia({k: v.clone() for k, v in model.state_dict().items()})
     both = torch.cat([state["gpt_neox.final_layer_norm.weight"], state["gpt_neox.final_layer_norm.bias"]])
     state["gpt_neox.final_layer_norm.weight"], state["gpt_neox.final_layer_norm.bias"] = both[:16], both[16:]
     masks(state, "gpt_neox.layers", 2)

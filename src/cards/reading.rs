@@ -10,7 +10,7 @@ use crate::families::{Grouped, Grouping, Groups, Readings, Suite, best_explanati
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
-use crate::model::{Config, Gpt2, Site};
+use crate::model::{Config, Site, Transformer};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::spec::Families;
@@ -40,7 +40,7 @@ pub fn read(
     }
     let mut some = plan.clone();
     some.tokens = plan.tokens.sample(plan.spec.cards.tokens);
-    let model = Gpt2::load(&plan.reference().folder)?;
+    let model = Transformer::load(&plan.reference().folder)?;
     let seen = Seen::read(&some, &model, chosen, progress, stop)?;
     let explained = explain(&some, &seen, chosen.len())?;
     let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
@@ -87,7 +87,7 @@ pub fn activations(
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<u8>> {
-    let model = Gpt2::load(&plan.reference().folder)?;
+    let model = Transformer::load(&plan.reference().folder)?;
     let seen = Seen::read(plan, &model, chosen, progress, stop)?;
     let floats = |values: &[Vec<f32>]| -> Vec<u8> {
         values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect()
@@ -131,7 +131,7 @@ struct Seen {
 impl Seen {
     fn read(
         plan: &Plan,
-        model: &Gpt2,
+        model: &Transformer,
         chosen: &[usize],
         progress: &Progress,
         stop: &AtomicBool,

@@ -1,6 +1,7 @@
 //! Text: samples with labels, and the rows of tokens that models read.
 
 pub mod samples;
+pub mod tokenizer;
 pub mod tokens;
 
 pub use samples::Sample;

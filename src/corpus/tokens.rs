@@ -1,7 +1,6 @@
 //! From samples to rows of token ids, and which of them count.
 
 use std::ops::Range;
-use std::path::Path;
 
 use tokenizers::Tokenizer;
 
@@ -155,29 +154,6 @@ impl Batch<'_> {
         };
         self.rows.iter().flat_map(|row| &row.ids).map(keep).collect()
     }
-}
-
-/// Loads a tokenizer and checks that it is the models'.
-///
-/// # Errors
-/// If the file is missing or malformed, or its vocabulary has another size than
-/// `d_vocab`.
-pub fn load_tokenizer(path: &Path, d_vocab: usize) -> Result<Tokenizer> {
-    let error = |problem: String, remedy| Error::new(Kind::Corpus, path.display(), problem, remedy);
-    if let Err(e) = std::fs::metadata(path) {
-        return Err(Error::io(Kind::Corpus, path, "read the tokenizer", &e));
-    }
-    let tokenizer = Tokenizer::from_file(path).map_err(|e| {
-        error(e.to_string(), "give a tokenizer.json as the tokenizers library writes it")
-    })?;
-    let size = tokenizer.get_vocab_size(true);
-    if size != d_vocab {
-        return Err(error(
-            format!("the vocabulary has {size} tokens, the model expects {d_vocab}"),
-            "use the tokenizer that the model was trained with",
-        ));
-    }
-    Ok(tokenizer)
 }
 
 /// Cuts each sample into rows of at most `context` tokens, each of which begins

@@ -47,7 +47,8 @@ pub struct FigureFile {
     pub schema: u32,
     /// Name of the experiment.
     pub experiment: String,
-    /// What a person reads, line by line.
+    /// What a person reads, line by line; none in files of version 1.
+    #[serde(default)]
     pub lines: Vec<String>,
     /// Its figures. What does not exist is null.
     pub figures: BTreeMap<String, Vec<Option<f64>>>,

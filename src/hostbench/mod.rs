@@ -21,7 +21,7 @@ use crate::correlation::{CHUNK, Comparison, Correlator, Keep, Layout, Study, TOK
 use crate::error::{Error, Kind, Result};
 use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};
-use crate::model::{Config, Gpt2, Site};
+use crate::model::{Config, Site, Transformer};
 use crate::spec::{Baseline, Precision};
 
 /// One thing measured.
@@ -156,7 +156,7 @@ impl fmt::Display for StudyTime {
 }
 
 /// Activations of 4,096 tokens; `i` gives each model other text.
-fn activations(model: &Gpt2, i: u32) -> Activations {
+fn activations(model: &Transformer, i: u32) -> Activations {
     let mut kept = Activations::new(model.config.n_layers * NEURONS);
     let row = |row: u32| -> Vec<u32> {
         (0..CONTEXT as u32).map(|t| (t * (7 + i) + 31 * row) % 64).collect()
@@ -248,14 +248,14 @@ fn forward() -> f64 {
 }
 
 /// A GPT-2 of small's width with random weights and a small vocabulary.
-pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Gpt2 {
+pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Transformer {
     const D_VOCAB: usize = 64;
     let d = NEURONS / 4;
     let config = json!({
         "model_type": "gpt2", "n_layer": n_layers, "n_head": 12, "n_embd": d,
         "vocab_size": D_VOCAB, "n_positions": n_ctx, "bos_token_id": 0,
     });
-    let config: Config = serde_json::from_value(config).unwrap_or_else(|e| panic!("config: {e}"));
+    let config = Config::parse(&config.to_string()).unwrap_or_else(|e| panic!("config: {e:?}"));
     let linear = |d_in: usize, d_out: usize| Linear {
         weight: noise(d_in * d_out, 3).iter().map(|v| 0.02 * v).collect(),
         bias: vec![0.0; d_out],
@@ -276,7 +276,7 @@ pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Gpt2 {
         ln_final: norm(),
         unembed: None,
     };
-    Gpt2 { config, weights }
+    Transformer { config, weights }
 }
 
 /// Values in −1…1 that no multiply can take a short cut on.

@@ -4,14 +4,15 @@
 pub mod capture;
 pub mod config;
 pub mod fold;
-pub mod gpt2;
 pub mod hooks;
 pub mod intervene;
 pub mod on_device;
 mod ops;
+mod rotary;
+pub mod transformer;
 pub mod weights;
 
-pub use config::Config;
-pub use gpt2::Gpt2;
+pub use config::{Activation, Architecture, Config, Rotary};
 pub use hooks::{HookPoint, Hooks, Site};
-pub use ops::gelu_new;
+pub use ops::{gelu, gelu_new};
+pub use transformer::Transformer;

@@ -1,7 +1,7 @@
 //! The forward pass of GPT-2 on a device: weights go there once, tokens for every
 //! batch, and activations stay.
 
-use super::Gpt2;
+use super::Transformer;
 use super::weights::{Linear, Norm};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, Form, Halves};
@@ -119,7 +119,7 @@ impl<D: Device> Gpt2OnDevice<D> {
     ///
     /// # Errors
     /// If the device has no room for them.
-    pub fn of(device: &D, model: &Gpt2, form: Form) -> Result<Self> {
+    pub fn of(device: &D, model: &Transformer, form: Form) -> Result<Self> {
         let block = |block: &super::weights::Block| -> Result<BlockOn<D>> {
             Ok(BlockOn {
                 ln_1: NormOn::of(device, &block.ln_1)?,
@@ -148,7 +148,7 @@ impl<D: Device> Gpt2OnDevice<D> {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn look_from(&mut self, device: &D, model: &Gpt2, pilots: &[Pilot]) -> Result<()> {
+    pub fn look_from(&mut self, device: &D, model: &Transformer, pilots: &[Pilot]) -> Result<()> {
         let d_mlp = self.config.d_mlp();
         let layers = model.weights.blocks.iter().zip(pilots.chunks_exact(d_mlp));
         let of = |(bias, p): (&f32, &Pilot)| [*bias, p.pre, p.post, p.scale];

@@ -35,6 +35,32 @@ pub fn gelu_new(x: f32) -> f32 {
     x / (1.0 + exp(-2.0 * u))
 }
 
+/// GELU by the error function, `x Φ(x)` with Φ the normal distribution.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    const SQRT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
+    let tail = 0.5 * erfc(x.abs() * SQRT_HALF);
+    x * if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// The complementary error function for x ≥ 0, relative error below 2e-7 + 1e-6 x²: a
+/// polynomial in 1 / (1 + x/2) (Press et al., Numerical Recipes, §6.2), times e^(−x²).
+#[inline(always)]
+fn erfc(x: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.5 * x);
+    let p = 0.170_872_77;
+    let p = p * t - 0.822_152_2;
+    let p = p * t + 1.488_515_9;
+    let p = p * t - 1.135_204;
+    let p = p * t + 0.278_868_07;
+    let p = p * t - 0.186_288_06;
+    let p = p * t + 0.096_784_18;
+    let p = p * t + 0.374_091_96;
+    let p = p * t + 1.000_023_7;
+    let p = p * t - 1.265_512_2;
+    t * exp(p - x * x)
+}
+
 /// The largest value, in sixteen interleaved parts.
 #[inline(always)]
 fn largest(values: &[f32]) -> f32 {
@@ -82,6 +108,13 @@ widened! {
 }
 
 widened! {
+    /// [`gelu`] of every value, in place.
+    pub fn exact_gelu_all(values: &mut [f32]) {
+        values.iter_mut().for_each(|v| *v = gelu(*v));
+    }
+}
+
+widened! {
     /// Causal softmax of scores, `len` columns, times `scale`, in place: the rows are
     /// those of positions `first` on, row i attends to columns 0..=first + i, and the
     /// rest becomes 0.
@@ -114,6 +147,19 @@ mod tests {
         fn exp_is_within_two_ulp(x in -86.0f32..87.0) {
             let want = f64::from(x).exp();
             prop_assert!((f64::from(exp(x)) - want).abs() <= 2.4e-7 * want);
+        }
+
+        // Φ by Simpson's rule, from far enough below.
+        #[test]
+        fn exact_gelu_is_its_definition(x in -12.0f32..12.0) {
+            let density = |v: f64| (-0.5 * v * v).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            const STEPS: usize = 4000;
+            let (from, to) = (-13.0, f64::from(x));
+            let h = (to - from) / STEPS as f64;
+            let weight = |i: usize| if i == 0 || i == STEPS { 1.0 } else if i % 2 == 1 { 4.0 } else { 2.0 };
+            let area: f64 = (0..=STEPS).map(|i| weight(i) * density(from + i as f64 * h)).sum();
+            let want = f64::from(x) * area * h / 3.0;
+            prop_assert!((f64::from(gelu(x)) - want).abs() <= 4e-7 * (1.0 + f64::from(x).abs()));
         }
 
         #[test]

@@ -2,14 +2,14 @@
 //! becomes of its attention to the first token when a neuron is taken out of its query
 //! (§5.3). Everything here is in f64 and by definition; the forward pass is not.
 
-use crate::model::Gpt2;
+use crate::model::Transformer;
 use crate::model::weights::Norm;
 
 /// A head of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     /// The model.
-    pub model: &'a Gpt2,
+    pub model: &'a Transformer,
     /// Its layer.
     pub layer: usize,
     /// Its place in the layer.

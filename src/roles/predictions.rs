@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::model::Gpt2;
+use crate::model::Transformer;
 
 /// Of every position that has a next token in its row, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,7 +31,7 @@ struct One {
 
 impl Predictions {
     /// From the final residual stream `[tokens, d_model]` of rows of token ids.
-    pub fn of(model: &Gpt2, resid: &[f32], rows: &[&[u32]]) -> Self {
+    pub fn of(model: &Transformer, resid: &[f32], rows: &[&[u32]]) -> Self {
         let (d, d_vocab) = (model.config.d_model, model.config.d_vocab);
         let mut places = Vec::new();
         let mut start = 0;

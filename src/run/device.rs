@@ -12,8 +12,8 @@ use crate::corpus::Batch;
 use crate::correlation::{CHUNK, OnDevice, Stopped};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
-use crate::model::Gpt2;
 use crate::model::on_device::{BatchSums, Capture, Gpt2OnDevice, Pilot};
+use crate::model::{Activation, Architecture, Transformer};
 use crate::plan::Plan;
 use crate::spec::{DeviceChoice, MomentKind, Precision};
 use crate::stats::ActivationSums;
@@ -70,11 +70,15 @@ fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
     let shape = |m: &crate::plan::PlannedModel| {
         odd(m.config.d_model) || odd(m.config.d_mlp()) || m.config.d_head() > 128
     };
+    let other = |m: &crate::plan::PlannedModel| {
+        m.config.architecture != Architecture::Gpt2 || m.config.activation != Activation::GeluNew
+    };
     [
         (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
         (!plan.study().rotates(), "this kind of `correlation.baseline`"),
         (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
         (control.checkpoints.is_some(), "keeping checkpoints"),
+        (plan.models.iter().any(other), "a model that is no GPT-2 with `gelu_new`"),
         (plan.models.iter().any(shape), "a model whose sizes are no multiples of 8"),
     ]
     .into_iter()
@@ -114,7 +118,7 @@ pub fn run<D: Device>(plan: &Plan, device: &D, control: &mut Control) -> Result<
 struct Family<'a, D: Device> {
     plan: &'a Plan,
     device: &'a D,
-    models: &'a [Gpt2],
+    models: &'a [Transformer],
     on_device: Vec<Gpt2OnDevice<D>>,
     comparison: OnDevice<'a, D>,
     pilots: Vec<Vec<Pilot>>,
@@ -122,9 +126,9 @@ struct Family<'a, D: Device> {
 }
 
 impl<'a, D: Device> Family<'a, D> {
-    fn new(plan: &'a Plan, device: &'a D, models: &'a [Gpt2]) -> Result<Self> {
+    fn new(plan: &'a Plan, device: &'a D, models: &'a [Transformer]) -> Result<Self> {
         let form = form(plan.spec.correlation.precision);
-        let upload = |model: &Gpt2| Gpt2OnDevice::of(device, model, form);
+        let upload = |model: &Transformer| Gpt2OnDevice::of(device, model, form);
         let on_device = models.iter().map(upload).collect::<Result<_>>()?;
         let held = choose_held(plan, form, device.free()?)?;
         let comparison = OnDevice::new(device, plan.study(), form, held)?;

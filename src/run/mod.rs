@@ -15,7 +15,7 @@ use crate::corpus::Batch;
 use crate::correlation::{Comparison, Correlator, Screening, Stopped};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
-use crate::model::Gpt2;
+use crate::model::Transformer;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::spec::DeviceChoice;
@@ -78,7 +78,7 @@ struct Spent {
 /// batches, which are done.
 fn read_and_match<C: Comparison>(
     plan: &Plan,
-    models: &[Gpt2],
+    models: &[Transformer],
     sums: &mut Sums<C>,
     mut done: usize,
     control: &mut Control,
@@ -114,7 +114,7 @@ fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
 /// Draws the findings, and lets go of what was kept for a run to go on.
 fn end<C: Comparison>(
     plan: &Plan,
-    models: &[Gpt2],
+    models: &[Transformer],
     sums: Sums<C>,
     screening: &[Screening],
     control: &Control,
@@ -135,7 +135,7 @@ fn resume(sums: &mut dyn State, control: &Control) -> Result<usize> {
 
 /// Runs all models over the tokens of some batches but for the first, which are done.
 fn read_all<C: Comparison>(
-    models: &[Gpt2],
+    models: &[Transformer],
     sums: &mut Sums<C>,
     batches: &[Batch],
     done: usize,
@@ -197,11 +197,11 @@ fn lost() -> Error {
     Error::new(Kind::Interrupted, "the run", problem, remedy)
 }
 
-fn load_models(plan: &Plan, progress: &Progress) -> Result<Vec<Gpt2>> {
+fn load_models(plan: &Plan, progress: &Progress) -> Result<Vec<Transformer>> {
     progress.stage("loading models", plan.models.len() as u64);
     let load = |model: &crate::plan::PlannedModel| {
         progress.advance(1);
-        Gpt2::load(&model.folder)
+        Transformer::load(&model.folder)
     };
     plan.models.iter().map(load).collect()
 }

@@ -5,7 +5,7 @@ use super::{Control, end, match_neurons, read_all, read_and_match, refuse_screen
 use crate::correlation::{Comparison, Correlator, Keep, Margin, Screened, Study};
 use crate::error::Result;
 use crate::findings::{Outcome, Timing};
-use crate::model::Gpt2;
+use crate::model::Transformer;
 use crate::plan::Plan;
 use crate::spec::Screen;
 
@@ -16,7 +16,7 @@ use crate::spec::Screen;
 pub fn run(
     plan: &Plan,
     screen: &Screen,
-    models: &[Gpt2],
+    models: &[Transformer],
     load_s: f64,
     control: &mut Control,
 ) -> Result<Outcome> {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
-use crate::model::{Gpt2, Site};
+use crate::model::{Site, Transformer};
 use crate::plan::Plan;
 use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
@@ -49,14 +49,14 @@ impl<C: Comparison> Sums<C> {
     }
 
     /// Runs every model once over a batch.
-    pub fn read(&mut self, models: &[Gpt2], batch: &Batch) {
+    pub fn read(&mut self, models: &[Transformer], batch: &Batch) {
         self.run_models(models, batch);
         while self.post[0].tokens() >= TOKENS_AT_ONCE {
             self.absorb(TOKENS_AT_ONCE);
         }
     }
 
-    fn run_models(&mut self, models: &[Gpt2], batch: &Batch) {
+    fn run_models(&mut self, models: &[Transformer], batch: &Batch) {
         let rows = batch.ids();
         let keep = batch.kept();
         for (i, (model, post)) in models.iter().zip(&mut self.post).enumerate() {
@@ -94,7 +94,12 @@ impl<C: Comparison> Sums<C> {
     ///
     /// # Errors
     /// If no neuron of some judged model has a correlation.
-    pub fn finish(self, plan: &Plan, models: &[Gpt2], screening: &[Screening]) -> Result<Outcome> {
+    pub fn finish(
+        self,
+        plan: &Plan,
+        models: &[Transformer],
+        screening: &[Screening],
+    ) -> Result<Outcome> {
         let own: Vec<_> = plan.judged.iter().map(|&i| self.comparison.own(i).clone()).collect();
         let pairs = self.comparison.finish();
         let found = self.judged.iter().zip(&own).zip(&pairs).enumerate();
@@ -129,7 +134,7 @@ pub struct Found<'a> {
 /// If no neuron of some judged model has a correlation.
 pub fn draw<'a>(
     plan: &Plan,
-    models: &[Gpt2],
+    models: &[Transformer],
     judged: impl Iterator<Item = Found<'a>>,
 ) -> Result<Outcome> {
     let draw = |found: Found<'a>| {
@@ -149,7 +154,7 @@ pub fn draw<'a>(
 impl Sums<Correlator> {
     /// Takes the pilots, which all sums are relative to, from the first tokens of
     /// the corpus, without adding these tokens.
-    pub fn take_pilots(&mut self, plan: &Plan, models: &[Gpt2]) {
+    pub fn take_pilots(&mut self, plan: &Plan, models: &[Transformer]) {
         for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..CHUNK) {
             self.run_models(models, &batch);
         }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::findings::{Figures, TextTable};
 use crate::model::capture::{Activations, Capture};
 use crate::model::intervene::{Action, Intervene, Intervention};
-use crate::model::{Gpt2, HookPoint, Site};
+use crate::model::{HookPoint, Site, Transformer};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
 use crate::spec::Replacement;
@@ -69,7 +69,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
 }
 
 impl Set {
-    fn read(&mut self, model: &Gpt2, rows: &[&[u32]], clean: &Predictions) {
+    fn read(&mut self, model: &Transformer, rows: &[&[u32]], clean: &Predictions) {
         let mut hooks = Intervene { interventions: &self.interventions, tokens: None, then: () };
         let ablated = Predictions::of(model, &model.forward(rows, &mut hooks), rows);
         let more: Vec<f64> = ablated.loss.iter().zip(&clean.loss).map(|(a, c)| a - c).collect();

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 
 use super::Experiment;
 use crate::correlation::{Purpose, Stream};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, TextTable};
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
-use crate::model::{Config, Gpt2, HookPoint, Site};
+use crate::model::{Config, HookPoint, Site, Transformer};
 use crate::roles::heads::Head;
 use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
@@ -36,6 +36,12 @@ struct Pair {
 /// # Errors
 /// If the run was stopped.
 pub fn run(experiment: &mut Experiment) -> Result<Figures> {
+    if experiment.model.config.rotary.is_some() {
+        let problem = "its positions are rotary, and heads are looked at with learned ones alone";
+        let remedy = "choose a GPT-2 as the reference";
+        let name = &experiment.plan.reference().name;
+        return Err(Error::new(Kind::Model, name, problem, remedy));
+    }
     let spec = experiment.plan.spec.attention.clone().unwrap_or_default();
     let weights = &experiment.model.weights;
     let folded = preprocess(weights, &experiment.model.config, &experiment.plan.spec.weights);
@@ -60,7 +66,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
 }
 
 /// Per layer and head, what draws it to the key of the beginning of a sequence.
-fn drawn_to_first(model: &Gpt2, bos: u32) -> Vec<Vec<Vec<f64>>> {
+fn drawn_to_first(model: &Transformer, bos: u32) -> Vec<Vec<Vec<f64>>> {
     let d = model.config.d_model;
     let mut drawn = vec![Vec::new(); model.config.n_layers];
     let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
@@ -124,7 +130,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(model: &Gpt2, rows: &[&[u32]], pairs: &[Pair]) -> Self {
+    fn of(model: &Transformer, rows: &[&[u32]], pairs: &[Pair]) -> Self {
         let mut seen = Self {
             resid: vec![Vec::new(); model.config.n_layers],
             activations: vec![Vec::new(); pairs.len()],
@@ -163,7 +169,7 @@ fn places(rows: &[&[u32]]) -> Vec<(usize, usize)> {
 }
 
 impl Pair {
-    fn ablate(&mut self, model: &Gpt2, rows: &[&[u32]], seen: &Seen, index: usize) {
+    fn ablate(&mut self, model: &Transformer, rows: &[&[u32]], seen: &Seen, index: usize) {
         let d = model.config.d_model;
         let head = Head { model, layer: self.layer, head: self.head };
         let w_out = &model.weights.blocks[self.neuron.layer].mlp_out.weight;
@@ -251,7 +257,7 @@ impl Heads {
         Self { of: vec![vec![Seat::default(); config.n_heads]; config.n_layers] }
     }
 
-    fn absorb(&mut self, model: &Gpt2, rows: &[&[u32]], seen: &Seen) {
+    fn absorb(&mut self, model: &Transformer, rows: &[&[u32]], seen: &Seen) {
         let d = model.config.d_model;
         self.of.par_iter_mut().enumerate().for_each(|(layer, heads)| {
             for (start, len) in places(rows) {

@@ -16,7 +16,7 @@ use super::{Control, run_on_cpu};
 use crate::corpus::{Batch, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Findings, Universal};
-use crate::model::Gpt2;
+use crate::model::Transformer;
 use crate::plan::Plan;
 use crate::spec::ExperimentKind;
 
@@ -25,7 +25,7 @@ pub struct Experiment<'a> {
     /// What is to be done.
     pub plan: &'a Plan,
     /// The reference model.
-    pub model: Gpt2,
+    pub model: Transformer,
     /// How it is watched and stopped.
     pub control: &'a mut Control,
     /// The universal neurons, if somebody has found them already.
@@ -44,7 +44,7 @@ pub fn run_kind(
     control: &mut Control,
 ) -> Result<Figures> {
     control.progress.stage("loading models", 1);
-    let model = Gpt2::load(&plan.reference().folder)?;
+    let model = Transformer::load(&plan.reference().folder)?;
     let mut experiment = Experiment { plan, model, control, universal };
     let figures = match plan.spec.kind {
         ExperimentKind::Universality => {
@@ -93,7 +93,7 @@ impl Experiment<'_> {
     }
 
     /// Shows every batch to `see`, unless the run is stopped.
-    fn read(&mut self, what: &str, mut see: impl FnMut(&Gpt2, &Batch)) -> Result<()> {
+    fn read(&mut self, what: &str, mut see: impl FnMut(&Transformer, &Batch)) -> Result<()> {
         let tokens: &Tokens = &self.plan.tokens;
         let used = tokens.count().used;
         self.control.progress.stage(what, used as u64);

@@ -1,14 +1,15 @@
-//! The forward pass of GPT-2: pre-LN decoder, learned positions, causal
-//! attention, MLP with `gelu_new`, tied unembedding. f32 throughout.
+//! The forward pass of a decoder: LayerNorm before attention and MLP, causal attention with
+//! learned or rotary positions, GELU. f32 throughout.
 
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::Config;
 use super::hooks::{HookPoint, Hooks, Site};
-use super::ops::{causal_softmax, gelu_all, layer_norm};
+use super::ops::{causal_softmax, exact_gelu_all, gelu_all, layer_norm};
+use super::rotary::Angles;
 use super::weights::{Block, Linear, Norm, Weights};
+use super::{Activation, Config};
 use crate::backend::matmul::{add_affine, affine, matmul, matmul_all_cores};
 use crate::backend::pack::View;
 use crate::error::Result;
@@ -19,23 +20,23 @@ const VALUES_PER_TASK: usize = 1 << 15;
 /// Queries of a row that attend together.
 const QUERIES: usize = 96;
 
-/// A GPT-2 ready to run.
+/// A model ready to run.
 #[derive(Debug, Clone)]
-pub struct Gpt2 {
+pub struct Transformer {
     /// Shape and options.
     pub config: Config,
     /// Weights in f32.
     pub weights: Weights,
 }
 
-impl Gpt2 {
-    /// Loads `config.json` and `model.safetensors` from a folder in Hugging Face form.
+impl Transformer {
+    /// Loads `config.json` and the weights from a folder in Hugging Face form.
     ///
     /// # Errors
     /// If either file is missing, malformed, or does not fit the other.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = Config::load(&folder.join("config.json"))?;
-        let weights = Weights::load(&folder.join("model.safetensors"), &config)?;
+        let weights = Weights::load(folder, &config)?;
         Ok(Self { config, weights })
     }
 
@@ -49,14 +50,19 @@ impl Gpt2 {
     pub fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Vec<f32> {
         let mut resid = self.embed(rows);
         let lengths: Vec<usize> = rows.iter().map(|r| r.len()).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let angles = self.config.rotary.map(|rotary| Angles::new(rotary, longest));
         for (layer, block) in self.weights.blocks.iter().enumerate() {
             let d = self.config.d_model;
             let mut at = |site, values: &mut [f32], width| {
                 hooks.at(HookPoint { layer, site }, values, width);
             };
             at(Site::ResidPre, &mut resid, d);
-            self.attention(block, layer, &lengths, &mut resid);
-            self.mlp(block, &mut resid, &mut at);
+            let read = self.config.parallel_residual.then(|| resid.clone());
+            let scale = self.config.attention_scale(layer);
+            self.attention(block, scale, &lengths, angles.as_ref(), &mut resid);
+            let normed = self.normed(read.as_ref().unwrap_or(&resid), &block.ln_2);
+            self.mlp(block, &normed, &mut resid, &mut at);
             at(Site::ResidPost, &mut resid, d);
         }
         resid
@@ -82,8 +88,10 @@ impl Gpt2 {
         let row_of = |table: &[f32], i: usize| -> Vec<f32> { table[i * d..(i + 1) * d].to_vec() };
         let one = |(pos, &id): (usize, &u32)| {
             let mut x = row_of(&self.weights.embed, id as usize);
-            let p = &self.weights.pos_embed[pos * d..(pos + 1) * d];
-            x.iter_mut().zip(p).for_each(|(x, p)| *x += p);
+            if self.config.rotary.is_none() {
+                let p = &self.weights.pos_embed[pos * d..(pos + 1) * d];
+                x.iter_mut().zip(p).for_each(|(x, p)| *x += p);
+            }
             x
         };
         rows.iter().flat_map(|row| row.iter().enumerate().flat_map(one)).collect()
@@ -100,10 +108,20 @@ impl Gpt2 {
     }
 
     /// `resid += Attn(LN1(resid))`, each row on its own.
-    fn attention(&self, block: &Block, layer: usize, lengths: &[usize], resid: &mut [f32]) {
+    fn attention(
+        &self,
+        block: &Block,
+        scale: f32,
+        lengths: &[usize],
+        angles: Option<&Angles>,
+        resid: &mut [f32],
+    ) {
         let d = self.config.d_model;
-        let qkv = linear(&self.normed(resid, &block.ln_1), &block.qkv, d);
-        let scale = self.config.attention_scale(layer);
+        let mut qkv = linear(&self.normed(resid, &block.ln_1), &block.qkv, d);
+        if let Some(angles) = angles {
+            let rows = split_rows(&mut qkv, lengths, 3 * d);
+            rows.into_par_iter().for_each(|row| angles.turn(row, d, self.config.d_head()));
+        }
         let mut mixed = vec![0.0; resid.len()];
         let out = split_rows(&mut mixed, lengths, d);
         let starts = lengths.iter().scan(0, |next, len| {
@@ -138,12 +156,22 @@ impl Gpt2 {
         }
     }
 
-    /// `resid += MLP(LN2(resid))`, showing pre- and post-activations to the hooks.
-    fn mlp(&self, block: &Block, resid: &mut [f32], at: &mut dyn FnMut(Site, &mut [f32], usize)) {
+    /// `resid += MLP(normed)`, showing pre- and post-activations to the hooks.
+    fn mlp(
+        &self,
+        block: &Block,
+        normed: &[f32],
+        resid: &mut [f32],
+        at: &mut dyn FnMut(Site, &mut [f32], usize),
+    ) {
         let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
-        let mut neurons = linear(&self.normed(resid, &block.ln_2), &block.mlp_in, d);
+        let mut neurons = linear(normed, &block.mlp_in, d);
         at(Site::MlpPre, &mut neurons, d_mlp);
-        neurons.par_chunks_mut(VALUES_PER_TASK).for_each(gelu_all);
+        let activate = match self.config.activation {
+            Activation::GeluNew => gelu_all,
+            Activation::Gelu => exact_gelu_all,
+        };
+        neurons.par_chunks_mut(VALUES_PER_TASK).for_each(activate);
         at(Site::MlpPost, &mut neurons, d_mlp);
         add_linear(&neurons, &block.mlp_out, d_mlp, resid);
     }
