@@ -136,6 +136,13 @@ pub enum Command {
         /// Where it is written [default: experiments/my-KIND.yaml].
         file: Option<PathBuf>,
     },
+    /// Write a model's weights as one file of safetensors, whichever format they are in.
+    Convert {
+        /// Folder of the model.
+        from: PathBuf,
+        /// Folder to write to; config and tokenizer are copied too.
+        to: PathBuf,
+    },
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
     /// Print the completions of a shell.
@@ -161,6 +168,20 @@ pub enum Fetch {
         /// Address of a mirror, in place of the authors' repository.
         #[arg(long, value_name = "URL")]
         base: Option<String>,
+    },
+    /// A model from the Hugging Face hub, at one commit, checked by its digests.
+    ///
+    /// HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are followed; a cache that the hub's own
+    /// tools have filled (HF_HUB_CACHE, HF_HOME) is read, and never written.
+    Model {
+        /// A model of the papers, as stanford-gpt2-small-a, or owner/repository.
+        name: String,
+        /// Its commit, 40 hexadecimal digits; needed where none is pinned.
+        #[arg(long, value_name = "COMMIT")]
+        revision: Option<String>,
+        /// Folder to put it into [default: models/NAME].
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
     },
 }
 
@@ -206,6 +227,10 @@ pub struct VerifyOptions {
     /// Judge on this tier of evidence alone.
     #[arg(long)]
     pub tier: Option<Tier>,
+    /// Judge on this run alone: of the original models where its reference is called like
+    /// one, else in place of the bundled ones.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "tier")]
+    pub run: Option<PathBuf>,
     /// Write the ledger as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use universal_neurons::cards::Card;
 use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
-use universal_neurons::claims::{Evidence, Evidences, Ledger, registry};
+use universal_neurons::claims::{Evidence, Evidences, Ledger, Tier, registry};
 use universal_neurons::cli::{Cli, Command, DEFAULT_SPEC, Fetch, RunOptions, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
@@ -24,7 +24,7 @@ use universal_neurons::run::Control;
 use universal_neurons::spec::{ExperimentKind, Precision, Spec, new, schema::schema};
 use universal_neurons::store::{RunDirectory, folder_of, write_whole};
 use universal_neurons::table::NeuronId;
-use universal_neurons::{cards, hub, report, run};
+use universal_neurons::{cards, hub, model, report, run};
 
 /// What the program is called on the command line.
 const NAME: &str = "universal-neurons";
@@ -52,6 +52,10 @@ fn main() -> ExitCode {
         Command::Report { run, with, out } => make_report(&run, &with, out).map(|()| 0),
         Command::Compare { first, second, json } => compare(&first, &second, json),
         Command::Fetch { what: Fetch::Tables { to, base } } => fetch(&to, base).map(|()| 0),
+        Command::Fetch { what: Fetch::Model { name, revision, to } } => {
+            fetch_model(&name, revision.as_deref(), to).map(|()| 0)
+        }
+        Command::Convert { from, to } => convert(&from, &to).map(|()| 0),
         Command::BenchHost { json, study, floors } => bench_host(json, study, floors.as_deref()),
         Command::New { kind, file } => new_spec(kind, file).map(|()| 0),
         Command::Schema => show_json(&schema()).map(|()| 0),
@@ -202,9 +206,15 @@ fn validate_one(spec: &Path) -> Result<()> {
 
 fn verify(options: &VerifyOptions) -> Result<u8> {
     let stop = stop_on_interrupt()?;
-    let data = std::env::var_os(DATA).map(PathBuf::from);
-    let desk = Path::new(DEFAULT_SPEC).exists().then(|| desk_run(options.quiet, stop));
-    let ledger = Ledger::judge(&registry()?, options.tier, &Evidences::new(data, desk)?)?;
+    let (evidences, tier) = match &options.run {
+        Some(folder) => evidence_of_run(folder)?,
+        None => {
+            let data = std::env::var_os(DATA).map(PathBuf::from);
+            let desk = Path::new(DEFAULT_SPEC).exists().then(|| desk_run(options.quiet, stop));
+            (Evidences::new(data, desk)?, options.tier)
+        }
+    };
+    let ledger = Ledger::judge(&registry()?, tier, &evidences)?;
     for (path, content) in [
         (&options.json, format!("{:#}\n", serde_json::json!(ledger))),
         (&options.junit, report::ledger::junit(&ledger)),
@@ -215,6 +225,17 @@ fn verify(options: &VerifyOptions) -> Result<u8> {
     }
     show(&report::ledger::text(&ledger));
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
+}
+
+fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
+    let study = Study::read(folder)?;
+    let found = Evidences::of_run(study.evidence, &study.summary.reference)?;
+    let (evidences, tier) = found.ok_or_else(|| {
+        let problem = "no claim is about models of this shape";
+        let remedy = "call the reference like a model of expected/models.yaml, if it is one";
+        Error::new(Kind::Evidence, folder.display(), problem, remedy)
+    })?;
+    Ok((evidences, Some(tier)))
 }
 
 fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
@@ -319,6 +340,24 @@ fn fetch(to: &Path, base: Option<String>) -> Result<()> {
         hub::fetch(&manifest, to, hub::Patience::default(), &Progress::on_stderr(), &stop)?;
     let (all, folder) = (manifest.files.len(), to.display());
     show(&format!("{fetched} of {all} tables fetched, the others were here: {DATA}={folder}\n"));
+    Ok(())
+}
+
+fn fetch_model(name: &str, revision: Option<&str>, to: Option<PathBuf>) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    // `owner/repository` becomes a folder of the repository's name.
+    let short = name.rsplit('/').next().unwrap_or(name);
+    let to = to.unwrap_or_else(|| Path::new("models").join(short));
+    let (hub, patience) = (hub::Hub::of_environment(), hub::Patience::default());
+    let progress = Progress::on_stderr();
+    let files = hub::fetch_model(&hub, name, revision, &to, patience, &progress, &stop)?;
+    show(&format!("{} in {}\n", files.join(", "), to.display()));
+    Ok(())
+}
+
+fn convert(from: &Path, to: &Path) -> Result<()> {
+    model::weights::convert(from, to)?;
+    show(&format!("model in {}\n", to.display()));
     Ok(())
 }
 

@@ -196,3 +196,21 @@ fn a_tokenizer_of_two_files_gives_the_same_ids() {
     let done = run(root.path(), &["run", "spec.yaml", "--quiet"]);
     assert!(done.status.success(), "{}", stderr(&done));
 }
+
+#[test]
+fn a_converted_model_computes_the_same() {
+    let root = TempDir::new().expect("folder");
+    for name in ["gpt2-bin", "neox-bin", "neox-sharded"] {
+        let from = path("expected/golden").join(name);
+        let to = root.path().join(name);
+        let [from, shown] = [&from, &to].map(|p| p.display().to_string());
+        let done = run(root.path(), &["convert", &from, &shown]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let converted = Transformer::load(&to).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(converted.weights, load(&format!("expected/golden/{name}")).weights);
+        assert!(to.join("tokenizer.json").exists());
+    }
+    let refused = run(root.path(), &["convert", "nowhere", "x"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(!root.path().join("x").exists());
+}

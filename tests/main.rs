@@ -8,6 +8,7 @@ mod device;
 mod experiments;
 mod fetch;
 mod golden;
+mod hub;
 mod kernels;
 mod ledger;
 mod ptx_vm;

@@ -1,5 +1,6 @@
 //! Weights of a model: what they are, and reading them from the files of a checkpoint.
 
+mod convert;
 mod gpt2;
 mod neox;
 mod pickle;
@@ -10,6 +11,7 @@ use std::path::Path;
 use super::Config;
 use super::config::Architecture;
 use crate::error::Result;
+pub use convert::convert;
 pub use source::{Source, Tensor};
 
 /// Gain and bias of a LayerNorm, each `[d_model]`.

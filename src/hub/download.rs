@@ -1,43 +1,18 @@
-//! Fetching the authors' tables: pinned, checked, resumable. Nothing else in
-//! this program opens a socket.
+//! One file from a server: resumed where it broke, checked before it counts.
 
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Deserialize;
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 use ureq::Agent;
 use ureq::http::StatusCode;
 
 use crate::error::{Error, Kind, Result};
-use crate::progress::Progress;
 use crate::store::{folder_of, hex};
-
-/// Which files of which commit.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// The commit; part of every address.
-    pub commit: String,
-    /// Address that commit and path are appended to.
-    pub base: String,
-    /// The files.
-    pub files: Vec<RemoteFile>,
-}
-
-/// One file of the repository.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RemoteFile {
-    /// Path in the repository, and below the target folder.
-    pub path: String,
-    /// Bytes, where known.
-    pub size: Option<u64>,
-    /// Git blob id.
-    pub blob: String,
-}
 
 /// How patient to be.
 #[derive(Debug, Clone, Copy)]
@@ -56,54 +31,97 @@ impl Default for Patience {
     }
 }
 
-/// The authors' tables.
-///
-/// # Errors
-/// If the embedded manifest is malformed.
-pub fn manifest() -> Result<Manifest> {
-    serde_yaml::from_str(include_str!("../expected/published.yaml"))
-        .map_err(|e| Error::new(Kind::Evidence, "expected/published.yaml", e, "correct it"))
-}
-
-/// Fetches all files of a manifest into a folder; what is there and whole is
-/// kept. Returns the number of files fetched.
-///
-/// # Errors
-/// If a file cannot be had, or is not the one expected; files fetched before
-/// stay, and the part of one that was cut short is gone on with next time.
-pub fn fetch(
-    manifest: &Manifest,
-    to: &Path,
-    patience: Patience,
-    progress: &Progress,
-    stop: &AtomicBool,
-) -> Result<usize> {
+/// Asks servers, with these limits.
+pub fn agent(patience: Patience) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(patience.timeout))
         .timeout_recv_response(Some(patience.timeout))
         .timeout_recv_body(Some(patience.timeout));
-    let agent: Agent = config.build().into();
-    progress.stage("fetching tables", manifest.files.len() as u64);
-    let mut fetched = 0;
-    for file in &manifest.files {
-        let url =
-            format!("{}/{}/{}", manifest.base.trim_end_matches('/'), manifest.commit, file.path);
-        let download = Download { agent: &agent, url, file, patience, stop };
-        fetched += usize::from(download.run(&to.join(&file.path))?);
-        progress.advance(1);
+    config.build().into()
+}
+
+/// What a file must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Digest {
+    /// The id that git gives it.
+    Blob(String),
+    /// Its SHA-256, in hexadecimal.
+    Sha256(String),
+}
+
+impl Digest {
+    /// The digest that a server calls by its length.
+    pub fn of_length(text: &str) -> Option<Self> {
+        let plain = text.bytes().all(|b| b.is_ascii_hexdigit());
+        match text.len() {
+            40 if plain => Some(Self::Blob(text.to_lowercase())),
+            64 if plain => Some(Self::Sha256(text.to_lowercase())),
+            _ => None,
+        }
     }
-    progress.finish();
-    Ok(fetched)
+
+    fn expected(&self) -> &str {
+        match self {
+            Self::Blob(expected) | Self::Sha256(expected) => expected,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Blob(_) => "git blob id",
+            Self::Sha256(_) => "SHA-256",
+        }
+    }
+
+    /// The digest of the same kind of a file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of_file(&self, path: &Path) -> std::io::Result<String> {
+        let mut file = File::open(path)?;
+        Ok(match self {
+            Self::Blob(_) => {
+                let mut hasher = Sha1::new();
+                hasher.update(format!("blob {}\0", file.metadata()?.len()));
+                std::io::copy(&mut file, &mut hasher)?;
+                hex(&hasher.finalize())
+            }
+            Self::Sha256(_) => {
+                let mut hasher = Sha256::new();
+                std::io::copy(&mut file, &mut hasher)?;
+                hex(&hasher.finalize())
+            }
+        })
+    }
+
+    /// Whether a file is there and is the one.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn is_of(&self, path: &Path) -> std::io::Result<bool> {
+        Ok(path.exists() && self.of_file(path)? == self.expected())
+    }
 }
 
 /// One file on its way.
-struct Download<'a> {
-    agent: &'a Agent,
-    url: String,
-    file: &'a RemoteFile,
-    patience: Patience,
-    stop: &'a AtomicBool,
+pub struct Download<'a> {
+    /// Who asks.
+    pub agent: &'a Agent,
+    /// Where it lies.
+    pub url: String,
+    /// What is said to be let in.
+    pub token: Option<&'a str>,
+    /// What it must be.
+    pub digest: Digest,
+    /// Its bytes, where known.
+    pub size: Option<u64>,
+    /// How patient to be.
+    pub patience: Patience,
+    /// Set to stop.
+    pub stop: &'a AtomicBool,
+    /// Told how many bytes have come.
+    pub came: &'a dyn Fn(u64),
 }
 
 /// Why an attempt brought no whole file.
@@ -116,9 +134,12 @@ enum Miss {
 
 impl Download<'_> {
     /// Fetches the file unless it is there; returns whether it was fetched.
-    fn run(&self, target: &Path) -> Result<bool> {
-        let store = |e: std::io::Error| Error::io(Kind::Store, target, "write the table", &e);
-        if target.exists() && blob_id(target).map_err(store)? == self.file.blob {
+    ///
+    /// # Errors
+    /// If it cannot be had or written, or is not the one expected; a part of it stays.
+    pub fn run(&self, target: &Path) -> Result<bool> {
+        let store = |e: std::io::Error| Error::io(Kind::Store, target, "write the file", &e);
+        if self.digest.is_of(target).map_err(store)? {
             return Ok(false);
         }
         std::fs::create_dir_all(folder_of(target)).map_err(store)?;
@@ -168,6 +189,10 @@ impl Download<'_> {
         let request = self.agent.get(&self.url);
         let request =
             if have > 0 { request.header("Range", format!("bytes={have}-")) } else { request };
+        let request = match self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
         let passing = |e: &dyn std::fmt::Display| Miss::Passing(format!("cannot be fetched: {e}"));
         let mut response = request.call().map_err(|e| match e {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Miss::Final(e.to_string()),
@@ -182,8 +207,9 @@ impl Download<'_> {
         };
         let expected = response.body().content_length();
         let mut out = open(partial, fresh).map_err(|e| Miss::Final(e.to_string()))?;
-        let received = std::io::copy(&mut response.body_mut().as_reader(), &mut out)
-            .map_err(|e| passing(&e))?;
+        let mut body =
+            Counted { inner: response.body_mut().as_reader(), came: self.came, stop: self.stop };
+        let received = std::io::copy(&mut body, &mut out).map_err(|e| passing(&e))?;
         match expected {
             Some(expected) if received < expected => {
                 Err(passing(&format!("{received} of {expected} bytes came")))
@@ -194,18 +220,34 @@ impl Download<'_> {
 
     /// Whether the file is the one expected; the outer error is the disk's.
     fn check(&self, partial: &Path) -> std::io::Result<Result<(), String>> {
-        let (size, blob) = (length(partial), blob_id(partial)?);
-        if self.file.size.is_some_and(|expected| expected != size) {
-            let expected = self.file.size.unwrap_or_default();
+        let size = length(partial);
+        if let Some(expected) = self.size.filter(|expected| *expected != size) {
             return Ok(Err(format!("has {size} bytes, expected {expected}; it was thrown away")));
         }
-        if blob != self.file.blob {
-            let expected = &self.file.blob;
-            return Ok(Err(format!(
-                "has git blob id {blob}, expected {expected}; it was thrown away"
-            )));
+        let (found, expected) = (self.digest.of_file(partial)?, self.digest.expected());
+        if found != expected {
+            let name = self.digest.name();
+            return Ok(Err(format!("has {name} {found}, expected {expected}; it was thrown away")));
         }
         Ok(Ok(()))
+    }
+}
+
+/// A body that tells how much of it has come, and ends where it is stopped.
+struct Counted<'a, R> {
+    inner: R,
+    came: &'a dyn Fn(u64),
+    stop: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        let n = self.inner.read(buffer)?;
+        (self.came)(n as u64);
+        Ok(n)
     }
 }
 
@@ -231,13 +273,4 @@ fn partial_name(target: &Path) -> PathBuf {
 
 fn length(path: &Path) -> u64 {
     path.metadata().map_or(0, |m| m.len())
-}
-
-/// The id that git gives a file of this content.
-fn blob_id(path: &Path) -> std::io::Result<String> {
-    let content = std::fs::read(path)?;
-    let mut hasher = Sha1::new();
-    hasher.update(format!("blob {}\0", content.len()));
-    hasher.update(&content);
-    Ok(hex(&hasher.finalize()))
 }

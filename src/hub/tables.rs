@@ -1,0 +1,80 @@
+//! The authors' tables.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use serde::Deserialize;
+
+use super::download::{Digest, Download, Patience, agent};
+use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
+
+/// Which files of which commit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The commit; part of every address.
+    pub commit: String,
+    /// Address that commit and path are appended to.
+    pub base: String,
+    /// The files.
+    pub files: Vec<RemoteFile>,
+}
+
+/// One file of the repository.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteFile {
+    /// Path in the repository, and below the target folder.
+    pub path: String,
+    /// Bytes, where known.
+    pub size: Option<u64>,
+    /// Git blob id.
+    pub blob: String,
+}
+
+/// The authors' tables.
+///
+/// # Errors
+/// If the embedded manifest is malformed.
+pub fn manifest() -> Result<Manifest> {
+    serde_yaml::from_str(include_str!("../../expected/published.yaml"))
+        .map_err(|e| Error::new(Kind::Evidence, "expected/published.yaml", e, "correct it"))
+}
+
+/// Fetches all files of a manifest into a folder; what is there and whole is
+/// kept. Returns the number of files fetched.
+///
+/// # Errors
+/// If a file cannot be had, or is not the one expected; files fetched before
+/// stay, and the part of one that was cut short is gone on with next time.
+pub fn fetch(
+    manifest: &Manifest,
+    to: &Path,
+    patience: Patience,
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<usize> {
+    let agent = agent(patience);
+    progress.stage("fetching tables", manifest.files.len() as u64);
+    let mut fetched = 0;
+    for file in &manifest.files {
+        let url =
+            format!("{}/{}/{}", manifest.base.trim_end_matches('/'), manifest.commit, file.path);
+        let digest = Digest::Blob(file.blob.clone());
+        let download = Download {
+            agent: &agent,
+            url,
+            token: None,
+            digest,
+            size: file.size,
+            patience,
+            stop,
+            came: &|_| (),
+        };
+        fetched += usize::from(download.run(&to.join(&file.path))?);
+        progress.advance(1);
+    }
+    progress.finish();
+    Ok(fetched)
+}

@@ -1,0 +1,308 @@
+//! Models fetched from a server on this machine that plays the hub: redirects to where large
+//! files lie, digests in headers, connections that break.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use sha1::{Digest, Sha1};
+use sha2::Sha256;
+use tempfile::TempDir;
+use universal_neurons::store::hex;
+
+use crate::support::{path, program, stderr};
+
+/// The commit that all repositories are at.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Files of this size and more lie elsewhere, as on the hub.
+const LARGE: usize = 4096;
+
+/// One file of a repository.
+#[derive(Clone)]
+struct Stored {
+    bytes: Arc<Vec<u8>>,
+    digest: String,
+}
+
+impl Stored {
+    fn new(bytes: Vec<u8>) -> Self {
+        let digest = if bytes.len() >= LARGE {
+            hex(&Sha256::digest(&bytes))
+        } else {
+            let mut hasher = Sha1::new();
+            hasher.update(format!("blob {}\0", bytes.len()));
+            hasher.update(&bytes);
+            hex(&hasher.finalize())
+        };
+        Self { bytes: Arc::new(bytes), digest }
+    }
+}
+
+/// A hub: files by `/owner/repository/resolve/COMMIT/file`.
+struct Server {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// What is wrong with a hub.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Fault {
+    #[default]
+    None,
+    /// Large files break off after some bytes, the first time.
+    Breaks,
+    /// Large files are others than their digest says.
+    Corrupt,
+    /// It says that files are of another commit.
+    Moved,
+    /// It gives no digest.
+    NoDigest,
+}
+
+impl Server {
+    fn start(files: HashMap<String, Stored>, fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("address"));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (noted, files) = (Arc::clone(&asked), Arc::new(files));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (noted, files) = (Arc::clone(&noted), Arc::clone(&files));
+                std::thread::spawn(move || {
+                    let _ = serve(&stream.expect("connection"), &files, fault, &noted);
+                });
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Serves folders of models as repositories of an owner.
+    fn of_models(models: &[(&str, PathBuf)], fault: Fault) -> Self {
+        let mut files = HashMap::new();
+        for (repository, folder) in models {
+            for entry in std::fs::read_dir(folder).expect("folder") {
+                let path = entry.expect("entry").path();
+                let name = path.file_name().expect("name").to_string_lossy().into_owned();
+                let address = format!("/{repository}/resolve/{COMMIT}/{name}");
+                files.insert(address, Stored::new(std::fs::read(&path).expect("read")));
+            }
+        }
+        Self::start(files, fault)
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("lock").clone()
+    }
+}
+
+fn serve(
+    mut stream: &TcpStream,
+    files: &HashMap<String, Stored>,
+    fault: Fault,
+    noted: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    let lines = BufReader::new(stream).lines().map_while(std::result::Result::ok);
+    let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let from: usize = request
+        .iter()
+        .find_map(|l| {
+            l.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok()
+        })
+        .unwrap_or(0);
+    let mut words = request[0].split(' ');
+    let (method, address) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    noted.lock().expect("lock").push(format!("{method} {address} from {from}"));
+    let head = |status: &str, headers: &str| {
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n")
+    };
+    if let Some(digest) = address.strip_prefix("/cdn/") {
+        let stored = files.values().find(|s| s.digest == digest).expect("a large file");
+        let mut body = stored.bytes[from.min(stored.bytes.len())..].to_vec();
+        if fault == Fault::Corrupt {
+            body.iter_mut().for_each(|b| *b ^= 1);
+        }
+        let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
+        let length = format!("Content-Length: {}\r\n", body.len());
+        stream.write_all(head(status, &length).as_bytes())?;
+        let breaks = fault == Fault::Breaks && from == 0;
+        return stream.write_all(if breaks { &body[..body.len() / 2] } else { &body });
+    }
+    let Some(stored) = files.get(address) else {
+        return stream.write_all(head("404 Not Found", "Content-Length: 0\r\n").as_bytes());
+    };
+    let commit = if fault == Fault::Moved { "f".repeat(40) } else { COMMIT.to_owned() };
+    let (digest, length) = (&stored.digest, stored.bytes.len());
+    let mut headers = format!("X-Repo-Commit: {commit}\r\n");
+    if stored.bytes.len() >= LARGE {
+        let etag = format!("X-Linked-ETag: \"{digest}\"\r\nX-Linked-Size: {length}\r\n");
+        headers += if fault == Fault::NoDigest { "" } else { &etag };
+        headers += &format!("Location: /cdn/{digest}\r\nContent-Length: 0\r\n");
+        return stream.write_all(head("302 Found", &headers).as_bytes());
+    }
+    headers += &format!("ETag: \"{digest}\"\r\nContent-Length: {length}\r\n");
+    stream.write_all(head("200 OK", &headers).as_bytes())?;
+    if method == "GET" { stream.write_all(&stored.bytes) } else { Ok(()) }
+}
+
+/// Runs `fetch model` in a folder; exit code and standard error.
+fn fetch(folder: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+    let all = [&["fetch", "model"], arguments].concat();
+    let mut command = program(folder, &all);
+    for name in ["HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT"] {
+        command.env_remove(name);
+    }
+    command.env("HOME", folder);
+    let output = command.envs(environment.iter().copied()).output().expect("the program starts");
+    (output.status.code(), stderr(&output))
+}
+
+fn golden(name: &str) -> PathBuf {
+    path("expected/golden").join(name)
+}
+
+fn same_files(folder: &Path, golden: &Path, names: &[&str]) {
+    for name in names {
+        let [a, b] = [folder, golden].map(|f| std::fs::read(f.join(name)).expect(name));
+        assert!(a == b, "{name} differs");
+    }
+}
+
+#[test]
+fn a_model_is_fetched_whatever_its_format_and_kept() {
+    let models = [
+        ("lab/whole", golden("neox"), "model.safetensors"),
+        ("lab/shards", golden("neox-sharded"), "model-00002-of-00002.safetensors"),
+        ("lab/bin", golden("gpt2-bin"), "pytorch_model.bin"),
+    ];
+    let served = models.clone().map(|(name, folder, _)| (name, folder));
+    let server = Server::of_models(&served, Fault::Breaks);
+    let root = TempDir::new().expect("folder");
+    let hub = [("HF_ENDPOINT", server.address.as_str())];
+    for (name, folder, weights) in &models {
+        let (code, error) = fetch(root.path(), &hub, &[name, "--revision", COMMIT]);
+        assert_eq!(code, Some(0), "{error}");
+        let to = root.path().join("models").join(name.strip_prefix("lab/").expect("owner"));
+        same_files(&to, folder, &["config.json", "tokenizer.json", weights]);
+        let record = std::fs::read_to_string(to.join("source.json")).expect("a record");
+        assert!(record.contains(COMMIT) && record.contains(name), "{record}");
+    }
+    let asked = server.asked();
+    assert!(
+        asked.iter().any(|a| a.contains("/cdn/") && !a.ends_with(" 0")),
+        "none was gone on with"
+    );
+    let bytes = |asked: &[String]| asked.iter().filter(|a| a.starts_with("GET")).count();
+    let before = bytes(&asked);
+    let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(bytes(&server.asked()), before, "what is whole is not fetched again");
+    let other = "f".repeat(40);
+    let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", &other]);
+    assert!(code == Some(2) && error.contains("holds lab/whole"), "{error}");
+}
+
+#[test]
+fn what_is_not_the_pinned_file_is_refused() {
+    for (fault, why) in [
+        (Fault::Corrupt, "SHA-256"),
+        (Fault::Moved, "is of commit ffff"),
+        (Fault::NoDigest, "without a digest"),
+    ] {
+        let server = Server::of_models(&[("lab/whole", golden("neox"))], fault);
+        let root = TempDir::new().expect("folder");
+        let hub = [("HF_ENDPOINT", server.address.as_str())];
+        let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);
+        assert!(code == Some(2) && error.contains(why), "{error}");
+        assert!(!root.path().join("models/whole/model.safetensors").exists());
+    }
+}
+
+#[test]
+fn a_commit_is_asked_for_where_none_is_pinned() {
+    let root = TempDir::new().expect("folder");
+    let nowhere = [("HF_ENDPOINT", "http://127.0.0.1:9")];
+    for (arguments, why) in [
+        (&["stanford-gpt2-small-d"][..], "begins with 70736a8"),
+        (&["stanford-gpt2-small-d", "--revision", COMMIT], "begins with 70736a8, not as"),
+        (&["stanford-gpt2-medium-d"], "not known whole"),
+        (&["lab/x", "--revision", "main"], "no commit id"),
+        (&["llama"], "name one of stanford-gpt2-small-a"),
+        (&["../x", "--revision", COMMIT], "is no model"),
+    ] {
+        let (code, error) = fetch(root.path(), &nowhere, arguments);
+        assert!(code == Some(2) && error.contains(why), "{error}");
+    }
+    let (code, error) = fetch(root.path(), &nowhere, &["stanford-gpt2-small-a"]);
+    assert!(
+        code == Some(2) && error.contains("e954ab0a77651c595f108c42b1c0da12df14d0d6"),
+        "{error}"
+    );
+    assert!(!root.path().join("models").exists(), "nothing is left of what never came");
+}
+
+#[test]
+fn the_hubs_own_cache_is_read_and_offline_is_honoured() {
+    let root = TempDir::new().expect("folder");
+    let cache = root.path().join("cache");
+    let repository = cache.join("models--lab--whole");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).expect("folder");
+    std::fs::create_dir_all(repository.join("blobs")).expect("folder");
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let stored = Stored::new(std::fs::read(golden("neox").join(name)).expect("read"));
+        let blob = repository.join("blobs").join(&stored.digest);
+        std::fs::write(&blob, &*stored.bytes).expect("write");
+        std::os::unix::fs::symlink(&blob, snapshot.join(name)).expect("link");
+    }
+    let cached = cache.display().to_string();
+    let offline = [("HF_HUB_CACHE", cached.as_str()), ("HF_HUB_OFFLINE", "1")];
+    let arguments = ["lab/whole", "--revision", COMMIT, "--to", "here"];
+    let (code, error) = fetch(root.path(), &offline, &arguments);
+    assert_eq!(code, Some(0), "{error}");
+    let all = ["config.json", "tokenizer.json", "model.safetensors"];
+    same_files(&root.path().join("here"), &golden("neox"), &all);
+    let (code, error) = fetch(root.path(), &offline, &["lab/other", "--revision", COMMIT]);
+    assert!(code == Some(2) && error.contains("HF_HUB_OFFLINE"), "{error}");
+    let damaged = snapshot.join("model.safetensors").canonicalize().expect("blob");
+    std::fs::write(&damaged, "damaged").expect("write");
+    let (code, error) = fetch(root.path(), &offline, &["lab/whole", "--revision", COMMIT]);
+    assert!(code == Some(2) && error.contains("not what its name says"), "{error}");
+}
+
+#[test]
+fn a_family_is_fetched_run_and_judged() {
+    let seeds = ["a", "b", "c", "d", "e"];
+    let models = seeds.map(|s| (format!("lab/desk-{s}"), path("experiments/desk").join(s)));
+    let served: Vec<(&str, PathBuf)> =
+        models.iter().map(|(name, folder)| (name.as_str(), folder.clone())).collect();
+    let server = Server::of_models(&served, Fault::None);
+    let root = TempDir::new().expect("folder");
+    let hub = [("HF_ENDPOINT", server.address.as_str())];
+    for (name, _) in &models {
+        let (code, error) = fetch(root.path(), &hub, &[name, "--revision", COMMIT]);
+        assert_eq!(code, Some(0), "{error}");
+    }
+    let family: Vec<String> =
+        seeds.iter().map(|s| format!("{{ name: {s}, path: models/desk-{s} }}")).collect();
+    let spec = format!(
+        "version: 1\nname: fetched\nkind: universality\nquestion: Does it go end to end?\n\
+         source: none\nmodels: {{ reference: a, family: [{}] }}\n\
+         corpus: {{ path: {}, context: 256, limit: 30 }}\ncorrelation: {{ baseline: {{ draws: 1 }} }}\n",
+        family.join(", "),
+        path("experiments/desk/corpus.jsonl").display()
+    );
+    std::fs::write(root.path().join("spec.yaml"), spec).expect("write");
+    let asked = server.asked().len();
+    let text = |arguments: &[&str], codes: &[i32]| {
+        let output = program(root.path(), arguments).output().expect("the program starts");
+        assert!(codes.contains(&output.status.code().unwrap_or(-1)), "{}", stderr(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    text(&["run", "spec.yaml", "--quiet"], &[0]);
+    // Over a tenth of the text a claim may fail; that is for the ledger to say.
+    let ledger = text(&["verify", "--run", "runs/fetched"], &[0, 1]);
+    assert!(ledger.contains("prevalence.small-a") && ledger.contains("not run"), "{ledger}");
+    assert_eq!(server.asked().len(), asked, "neither a run nor a verdict asks a server");
+}
