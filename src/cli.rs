@@ -213,6 +213,10 @@ pub struct RunOptions {
     /// Sum one share of the tokens alone, into FOLDER.shard-I-of-N, for `merge`.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
+    /// As a rank of an MPI job: sum a share of the tokens; the first rank merges them.
+    #[cfg(feature = "mpi")]
+    #[arg(long, conflicts_with_all = ["shard", "dry_run", "universal"])]
+    pub mpi: bool,
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::backend::kernel::Kernel;
-use crate::corpus::{Sample, Tokens, samples, tokenizer, tokens};
+use crate::corpus::documents::{self, Count};
+use crate::corpus::{Sample, Tokens, tokenizer, tokens};
 use crate::correlation::{Keep, Layout, Study, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 use crate::model::weights::Source;
@@ -30,8 +31,10 @@ pub struct Plan {
     pub judged: Vec<usize>,
     /// SHA-256 of the corpus file.
     pub corpus_digest: String,
-    /// The samples used.
+    /// The samples used; their texts where syntax labels are asked for alone.
     pub samples: Vec<Sample>,
+    /// How many documents were read, and skipped.
+    pub documents: Count,
     /// Their tokens.
     pub tokens: Tokens,
     /// What the run keeps of them.
@@ -108,8 +111,7 @@ impl Plan {
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
         let corpus = spec.corpus.path.clone();
-        let samples = samples::read(&corpus, spec.corpus.limit)?;
-        let tokens = tokenize(&spec, &models[judged[0]], &samples)?;
+        let (samples, documents, tokens) = read_corpus(&spec, &models[judged[0]])?;
         let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
         let mut plan = Self {
             corpus_digest: digest_file(Kind::Corpus, &corpus)?,
@@ -119,6 +121,7 @@ impl Plan {
             models,
             judged,
             samples,
+            documents,
             tokens,
             keep: Keep::Tokens,
         };
@@ -336,14 +339,20 @@ fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
     Ok(())
 }
 
-fn tokenize(spec: &Spec, model: &PlannedModel, samples: &[Sample]) -> Result<Tokens> {
+/// Reads the documents and cuts them into rows; their texts are let go of, unless
+/// somebody asks for them again.
+fn read_corpus(spec: &Spec, model: &PlannedModel) -> Result<(Vec<Sample>, Count, Tokens)> {
     let tokenizer = model.tokenizer()?;
-    let corpus = &spec.corpus;
-    tokens::tokenize(
-        samples,
-        &tokenizer,
-        model.config.bos_token_id,
-        corpus.context,
-        &corpus.exclude,
-    )
+    let mut cutter = tokens::Cutter::new(&tokenizer, model.config.bos_token_id, &spec.corpus);
+    let keep = spec.families.as_ref().is_some_and(|f| f.syntax.is_some());
+    let mut samples = Vec::new();
+    let count = documents::read(&spec.corpus, &mut |mut sample: Sample| {
+        cutter.push(&sample)?;
+        if !keep {
+            sample.text = String::new();
+        }
+        samples.push(sample);
+        Ok(())
+    })?;
+    Ok((samples, count, cutter.finish()?))
 }

@@ -102,7 +102,7 @@ fn damaged_checkpoints_are_refused_by_name() {
 
     let empty = copied("gpt2-bin");
     std::fs::remove_file(empty.path().join("pytorch_model.bin")).expect("there");
-    assert!(refused(empty.path()).contains("holds no weights"));
+    assert!(refused(empty.path()).contains("model.safetensors: is missing"));
 }
 
 #[test]

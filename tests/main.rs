@@ -12,6 +12,7 @@ mod hub;
 mod kernels;
 mod ledger;
 mod ptx_vm;
+mod ranks;
 mod report;
 mod scale;
 mod specs;

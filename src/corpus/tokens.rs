@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use super::Sample;
 use crate::error::{Error, Kind, Result};
-use crate::spec::Exclusion;
+use crate::spec::{Corpus, Exclusion, Tokenisation};
 
 /// One row: what a model reads at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,44 +156,89 @@ impl Batch<'_> {
     }
 }
 
-/// Cuts each sample into rows of at most `context` tokens, each of which begins
-/// with `bos`.
-///
-/// # Errors
-/// If a text cannot be tokenised, or no position would enter the statistics.
-pub fn tokenize(
-    samples: &[Sample],
-    tokenizer: &Tokenizer,
+/// Cuts samples into rows of at most `context` tokens, each of which begins with the
+/// beginning-of-sequence token.
+pub struct Cutter<'a> {
+    tokenizer: &'a Tokenizer,
     bos: u32,
-    context: usize,
-    exclude: &[Exclusion],
-) -> Result<Tokens> {
-    let mut rows = Vec::new();
-    for (sample, Sample { id, text, .. }) in samples.iter().enumerate() {
-        let encoding = tokenizer.encode(text.as_str(), false).map_err(|e| {
-            let subject = format!("sample `{id}`");
+    corpus: &'a Corpus,
+    rows: Vec<Row>,
+    /// Samples seen.
+    samples: usize,
+    /// The row that is being filled, where rows hold several samples.
+    open: Option<Row>,
+}
+
+impl<'a> Cutter<'a> {
+    /// No samples yet.
+    pub fn new(tokenizer: &'a Tokenizer, bos: u32, corpus: &'a Corpus) -> Self {
+        Self { tokenizer, bos, corpus, rows: Vec::new(), samples: 0, open: None }
+    }
+
+    /// Adds a sample.
+    ///
+    /// # Errors
+    /// If its text cannot be tokenised.
+    pub fn push(&mut self, sample: &Sample) -> Result<()> {
+        let encoding = self.tokenizer.encode(sample.text.as_str(), false).map_err(|e| {
+            let subject = format!("sample `{}`", sample.id);
             Error::new(Kind::Corpus, subject, e, "remove the sample or correct its text")
         })?;
-        for part in encoding.get_ids().chunks(context - 1) {
-            let ids = std::iter::once(bos).chain(part.iter().copied()).collect();
-            rows.push(Row { sample, ids });
+        let ids = encoding.get_ids();
+        match self.corpus.tokenisation {
+            Tokenisation::PerDoc => {
+                for part in ids.chunks(self.corpus.context - 1) {
+                    let ids = std::iter::once(self.bos).chain(part.iter().copied()).collect();
+                    self.rows.push(Row { sample: self.samples, ids });
+                }
+            }
+            Tokenisation::Packed => {
+                let between = (self.samples > 0).then_some(self.bos);
+                self.fill(between.into_iter().chain(ids.iter().copied()));
+            }
+            Tokenisation::Concatenated => self.fill(ids.iter().copied()),
+        }
+        self.samples += 1;
+        Ok(())
+    }
+
+    /// Appends tokens to the open row, and opens others where it is full.
+    fn fill(&mut self, ids: impl Iterator<Item = u32>) {
+        for id in ids {
+            let sample = self.samples;
+            let row = self.open.get_or_insert_with(|| Row { sample, ids: vec![self.bos] });
+            row.ids.push(id);
+            if row.ids.len() == self.corpus.context {
+                self.rows.extend(self.open.take());
+            }
         }
     }
-    let left_out = |what, id| exclude.contains(&what).then_some(id).flatten();
-    let tokens = Tokens {
-        rows,
-        context,
-        bos: left_out(Exclusion::Bos, Some(bos)),
-        newline: left_out(Exclusion::Newline, newline_id(tokenizer)),
-    };
-    match tokens.count().used {
-        0 => Err(Error::new(
-            Kind::Corpus,
-            "the corpus",
-            "every position is excluded, expected at least one that counts",
-            "add text, or shorten `corpus.exclude`",
-        )),
-        _ => Ok(tokens),
+
+    /// The rows.
+    ///
+    /// # Errors
+    /// If no position would enter the statistics.
+    pub fn finish(mut self) -> Result<Tokens> {
+        if self.corpus.tokenisation == Tokenisation::Packed {
+            self.rows.extend(self.open.take());
+        }
+        let exclude = &self.corpus.exclude;
+        let left_out = |what, id| exclude.contains(&what).then_some(id).flatten();
+        let tokens = Tokens {
+            rows: self.rows,
+            context: self.corpus.context,
+            bos: left_out(Exclusion::Bos, Some(self.bos)),
+            newline: left_out(Exclusion::Newline, newline_id(self.tokenizer)),
+        };
+        match tokens.count().used {
+            0 => Err(Error::new(
+                Kind::Corpus,
+                "the corpus",
+                "every position is excluded, expected at least one that counts",
+                "add text, or shorten `corpus.exclude`",
+            )),
+            _ => Ok(tokens),
+        }
     }
 }
 
@@ -221,6 +266,31 @@ fn newline_id(tokenizer: &Tokenizer) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn styles_cut_as_they_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny/tokenizer.json");
+        let tokenizer = Tokenizer::from_file(path).expect("tokenizer");
+        let cut = |style: &str| {
+            let text = format!("{{path: x, context: 4, tokenisation: {style}}}");
+            let corpus: Corpus = serde_yaml::from_str(&text).expect("a corpus");
+            let mut cutter = Cutter::new(&tokenizer, 31, &corpus);
+            for (id, text) in [("one", "abcd"), ("two", "ef")] {
+                let (id, domain) = (id.into(), "x".into());
+                cutter.push(&Sample { id, domain, text: text.into() }).expect("tokens");
+            }
+            let rows = cutter.finish().expect("rows").rows;
+            rows.into_iter().map(|row| (row.sample, row.ids)).collect::<Vec<_>>()
+        };
+        // Letters are ids from 2 on, 31 is the beginning of a sequence.
+        let row = |sample, ids: &[u32]| (sample, ids.to_vec());
+        assert_eq!(cut("per_doc"), [row(0, &[31, 2, 3, 4]), row(0, &[31, 5]), row(1, &[31, 6, 7])]);
+        assert_eq!(
+            cut("packed"),
+            [row(0, &[31, 2, 3, 4]), row(0, &[31, 5, 31, 6]), row(1, &[31, 7])]
+        );
+        assert_eq!(cut("concatenated"), [row(0, &[31, 2, 3, 4]), row(0, &[31, 5, 6, 7])]);
+    }
 
     #[test]
     fn letters_of_a_token_are_bytes() {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Extra;
+use crate::corpus::documents::Count;
 use crate::corpus::tokens::TokenCount;
 use crate::correlation::excess::depth_matrix;
 use crate::correlation::{Layout, Pair, Screening};
@@ -21,6 +22,9 @@ pub struct Summary {
     pub reference: String,
     /// Names of its partners.
     pub partners: Vec<String>,
+    /// Documents read and skipped.
+    #[serde(default)]
+    pub documents: Count,
     /// Positions used and left out.
     pub tokens: TokenCount,
     /// Neurons of the reference.
@@ -162,6 +166,7 @@ impl Summary {
             schema: 1,
             experiment: plan.spec.name.clone(),
             reference: plan.models[judged].name.clone(),
+            documents: plan.documents,
             tokens: plan.tokens.count(),
             neurons: table.ids.len(),
             dead: named(&|e| e.dead),

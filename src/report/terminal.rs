@@ -37,6 +37,10 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
         "tokens    {} used in {} rows; left out: {} BOS, {} newline, {} padding",
         t.used, t.rows, t.bos, t.newline, t.padding
     )?;
+    if s.documents.empty > 0 {
+        let d = &s.documents;
+        writeln!(out, "documents {} read, {} skipped that hold no text", d.documents, d.empty)?;
+    }
     writeln!(out, "neurons   {}{}", s.neurons, flagged(s))?;
     if let Some(Screening { exact, screened_again, of }) = s.screening {
         writeln!(

@@ -41,6 +41,15 @@ impl fmt::Display for Shard {
 }
 
 impl Shard {
+    /// Share `i` of `n`, counted from 1.
+    ///
+    /// # Panics
+    /// If there is no such share.
+    pub fn of(i: usize, n: usize) -> Self {
+        assert!((1..=n).contains(&i), "share {i} of {n}");
+        Self { i, n }
+    }
+
     /// Its tokens among all that are used: whole chunks, so that every product is
     /// added in the same company as in an undivided run.
     fn tokens(self, used: usize) -> Range<usize> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::{ExperimentKind, Spec, VERSION};
+use super::{ExperimentKind, Spec, Tokenisation, VERSION};
 
 /// Key path, problem, remedy.
 type Finding = (String, String, &'static str);
@@ -186,6 +186,10 @@ fn check_kind(spec: &Spec) -> Result<(), Finding> {
         if families.syntax.is_some() && spec.corpus.sample.is_some() {
             let problem = "needs every row of a sample, which `corpus.sample` does not keep";
             return finding("families.syntax", problem.into(), "use `corpus.limit` instead");
+        }
+        if families.syntax.is_some() && spec.corpus.tokenisation != Tokenisation::PerDoc {
+            let problem = "needs rows of one sample each".to_owned();
+            return finding("families.syntax", problem, "use `tokenisation: per_doc`");
         }
         within("families.support", families.support, 1, usize::MAX)?;
     }

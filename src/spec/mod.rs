@@ -159,8 +159,13 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// JSON lines of `{"id", "domain", "text"}`, relative to the spec.
+    /// JSON lines of `{"id", "domain", "text"}` (`.jsonl`, or compressed, `.jsonl.zst`), Parquet
+    /// (`.parquet`), or plain text, documents separated by lines of `<|endoftext|>`; relative to
+    /// the spec.
     pub path: PathBuf,
+    /// Where a line or a row has its text; other fields are then left aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Fields>,
     /// Longest row in tokens, beginning-of-sequence included; at most the models' own context.
     pub context: usize,
     /// How samples become rows.
@@ -178,6 +183,26 @@ pub struct Corpus {
     pub sample: Option<usize>,
 }
 
+/// Names of fields of JSON lines, dots leading inwards, or of columns of Parquet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fields {
+    /// The text.
+    pub text: String,
+    /// The sub-corpus that it belongs to, as `meta.pile_set_name`; one for all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its unique name; its number when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { text: "text".into(), label: None, id: None }
+    }
+}
+
 /// How samples become rows of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -186,6 +211,13 @@ pub enum Tokenisation {
     /// longer than the context continues in further rows, each with its own.
     #[default]
     PerDoc,
+    /// Samples follow each other, the beginning-of-sequence token between them, in rows of
+    /// full context, each of which begins with that token too; the last row may be shorter.
+    Packed,
+    /// As `packed`, with nothing between samples and an incomplete last row left out: what
+    /// older tools make where padding and beginning-of-sequence share an id and are removed
+    /// together.
+    Concatenated,
 }
 
 /// A class of tokens left out of every statistic.

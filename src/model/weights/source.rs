@@ -64,9 +64,9 @@ impl Source {
             return Ok(std::iter::once(index.clone()).chain(shards).collect());
         }
         present(BIN).map(|bin| vec![bin]).ok_or_else(|| {
-            let problem = format!("holds no weights: neither {WHOLE}, {INDEX} nor {BIN}");
+            let problem = format!("is missing, and so are {INDEX} and {BIN}");
             let remedy = "copy or download the model again";
-            Error::new(Kind::Model, folder.display(), problem, remedy)
+            Error::new(Kind::Model, folder.join(WHOLE).display(), problem, remedy)
         })
     }
 

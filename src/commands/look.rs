@@ -1,0 +1,74 @@
+//! `inspect`, `activations`, `report` and `compare`: looking at runs.
+
+use std::path::{Path, PathBuf};
+
+use universal_neurons::cards::{self, Card};
+use universal_neurons::claims::registry;
+use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::plan::Plan;
+use universal_neurons::progress::Progress;
+use universal_neurons::report;
+use universal_neurons::report::folder::{Folder, Study};
+use universal_neurons::spec::Spec;
+use universal_neurons::store::write_whole;
+use universal_neurons::table::NeuronId;
+
+use super::{CLAIM_FAILS, show, stop_on_interrupt};
+
+pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
+    let study = Study::read(run)?;
+    let row = study.row(neuron).ok_or_else(|| report::card::missing(study.layout, neuron))?;
+    let card = match study.card(neuron) {
+        Some(card) => card.clone(),
+        None => look_at(row, spec)?,
+    };
+    show(&report::card::text(&study, row, &card));
+    Ok(())
+}
+
+/// Reads the tokens for a neuron that the run did not look at closely.
+fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
+    let stop = stop_on_interrupt()?;
+    let plan = Plan::make(Spec::load(spec)?)?;
+    let n_neurons = plan.reference().layout().n_neurons();
+    if neuron >= n_neurons {
+        let problem = format!("its reference has {n_neurons} neurons alone");
+        let remedy = "name the spec that the run was made with";
+        return Err(Error::new(Kind::Spec, spec.display(), problem, remedy));
+    }
+    Ok(cards::read(&plan, &[neuron], &Progress::on_stderr(), &stop)?.cards.remove(0))
+}
+
+pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    let plan = Plan::make(Spec::load(spec)?)?;
+    let layout = plan.reference().layout();
+    let known = |id: &NeuronId| {
+        let there = id.layer < layout.n_layers && id.neuron < layout.d_mlp;
+        there
+            .then(|| id.layer * layout.d_mlp + id.neuron)
+            .ok_or_else(|| report::card::missing(layout, *id))
+    };
+    let chosen = neurons.iter().map(known).collect::<Result<Vec<_>>>()?;
+    let bytes = cards::activations(&plan, &chosen, &Progress::on_stderr(), &stop)?;
+    write_whole(out, |file| file.write_all(&bytes))?;
+    show(&format!("activations in {}\n", out.display()));
+    Ok(())
+}
+
+/// Makes the report of a run again, with the experiments of other kinds that are named.
+pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
+    let folder = Folder::read(run)?;
+    let with = with.iter().map(|path| Folder::read(path)).collect::<Result<Vec<_>>>()?;
+    let report = report::page::report(&folder, &with, &registry()?)?;
+    let out = out.unwrap_or_else(|| run.join("report.html"));
+    write_whole(&out, |file| file.write_all(report.html.as_bytes()))?;
+    show(&format!("report in {}\n", out.display()));
+    Ok(())
+}
+
+pub fn compare(first: &Path, second: &Path, json: bool) -> Result<u8> {
+    let found = report::comparison::compare(first, second, &registry()?)?;
+    show(&if json { format!("{:#}\n", serde_json::json!(found)) } else { found.to_string() });
+    Ok(if found.verdict_changed() { CLAIM_FAILS } else { 0 })
+}

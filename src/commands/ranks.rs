@@ -1,0 +1,74 @@
+//! `run --mpi`: a run in as many shares as there are ranks, in folders that all ranks see.
+
+use std::path::{Path, PathBuf};
+
+use mpi::environment::Universe;
+use mpi::traits::{Communicator, CommunicatorCollectives};
+use universal_neurons::cli::RunOptions;
+use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::plan::Plan;
+use universal_neurons::run::{self, Control, Shard};
+use universal_neurons::spec::{DeviceChoice, ExperimentKind};
+
+use super::run::{checkpoint_of, merge_shares};
+use super::{progress, show};
+
+/// Sums this rank's share; the first rank then adds the shares of all and writes the run.
+/// A rank that fails ends the others, whose shares stay and are gone on with by `--resume`.
+pub fn run_rank(plan: &Plan, out: &Path, options: &RunOptions, control: Control) -> Result<()> {
+    let universe = mpi::initialize().ok_or_else(|| {
+        let remedy = "start it with mpirun, as in the README";
+        Error::new(Kind::Interrupted, "MPI", "cannot be started", remedy)
+    })?;
+    let outcome = sum_and_merge(&universe, plan, out, options, control);
+    if let Err(error) = &outcome {
+        eprintln!("rank {}: error: {error}", universe.world().rank());
+        // The others wait for this rank; they are told, and keep what they have.
+        universe.world().abort(2);
+    }
+    outcome
+}
+
+fn sum_and_merge(
+    universe: &Universe,
+    plan: &Plan,
+    out: &Path,
+    options: &RunOptions,
+    mut control: Control,
+) -> Result<()> {
+    let world = universe.world();
+    let (rank, ranks) = (world.rank() as usize, world.size() as usize);
+    if plan.spec.kind != ExperimentKind::Universality {
+        let problem = "ranks are for `kind: universality`";
+        return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, "leave --mpi out"));
+    }
+    control.progress = progress(options.quiet || rank > 0);
+    control.device = Some(DeviceChoice::Cpu);
+    let shards = (1..=ranks).map(|i| Shard::of(i, ranks)).collect::<Vec<_>>();
+    let files: Vec<PathBuf> = shards.iter().map(|shard| shard_file(out, *shard)).collect();
+    let own = shards[rank];
+    let checkpoints = checkpoint_of(plan, out, Some(own), options);
+    // A rank that had not begun has nothing to go on from.
+    control.resume = options.resume && checkpoints.as_ref().is_some_and(|c| c.path().exists());
+    control.checkpoints = checkpoints;
+    if !(options.resume && files[rank].exists()) {
+        run::run_shard(plan, own, &mut control)?;
+    }
+    world.barrier();
+    if rank == 0 {
+        show(&format!("{ranks} ranks have summed their shares\n"));
+        control.checkpoints = None;
+        merge_shares(plan, &files, out, &mut control, options.json)?;
+        for file in &files {
+            std::fs::remove_file(file)
+                .map_err(|e| Error::io(Kind::Store, file, "remove the share", &e))?;
+        }
+    }
+    // No rank leaves before the run is written.
+    world.barrier();
+    Ok(())
+}
+
+fn shard_file(out: &Path, shard: Shard) -> PathBuf {
+    out.with_added_extension(format!("shard-{shard}"))
+}

@@ -1,0 +1,61 @@
+//! `validate` and `new`.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use universal_neurons::cards;
+use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::plan::Plan;
+use universal_neurons::spec::{ExperimentKind, Spec, new};
+use universal_neurons::store::{folder_of, write_whole};
+
+use super::show;
+
+/// Checks every file before it fails, so that one call shows all mistakes.
+pub fn validate(specs: &[PathBuf]) -> Result<()> {
+    let mut errors: Vec<Error> = specs.iter().filter_map(|s| validate_one(s).err()).collect();
+    let last = errors.pop();
+    errors.iter().for_each(|error| eprintln!("error: {error}"));
+    last.map_or(Ok(()), Err)
+}
+
+fn validate_one(spec: &Path) -> Result<()> {
+    let plan = Plan::make(Spec::load(spec)?)?;
+    cards::check(&plan)?;
+    let models: Vec<&str> = plan.models.iter().map(|m| m.name.as_str()).collect();
+    let (tokens, rows) = (plan.tokens.count().used, plan.tokens.rows.len());
+    let skipped = match plan.documents.empty {
+        0 => String::new(),
+        n => format!(", {n} without text skipped"),
+    };
+    let found = format!(
+        "models {}, {} documents{skipped}, {tokens} tokens in {rows} rows",
+        models.join(", "),
+        plan.documents.documents
+    );
+    show(&format!("{}: valid; {found}\n", spec.display()));
+    Ok(())
+}
+
+/// Writes an experiment file to begin with, where there is none.
+pub fn new_spec(kind: ExperimentKind, file: Option<PathBuf>) -> Result<()> {
+    let kind_name = kind.to_possible_value().map_or("new".into(), |v| v.get_name().to_owned());
+    let file = file.unwrap_or_else(|| format!("experiments/my-{kind_name}.yaml").into());
+    if file.exists() {
+        let problem = "exists already";
+        return Err(Error::new(Kind::Spec, file.display(), problem, "name another file"));
+    }
+    let base = Path::new(new::BASE);
+    let whole = base.canonicalize().map_err(|e| {
+        Error::io(Kind::Spec, base, "find the experiment that new ones inherit from", &e)
+    })?;
+    let folder = folder_of(&file).canonicalize().ok();
+    let beside = folder.as_deref() == whole.parent();
+    let base = if beside { whole.file_name().map_or(base, Path::new) } else { &whole };
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let text = new::template(kind, &stem, base);
+    write_whole(&file, |out| out.write_all(text.as_bytes()))?;
+    let file = file.display();
+    show(&format!("{file}: change it, then `validate {file}` and `run {file}`\n"));
+    Ok(())
+}

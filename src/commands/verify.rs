@@ -1,0 +1,71 @@
+//! `verify`: the claims and their verdicts.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
+use universal_neurons::claims::{Evidence, Evidences, Ledger, Tier, registry};
+use universal_neurons::cli::{DEFAULT_SPEC, VerifyOptions};
+use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::findings::Universal;
+use universal_neurons::plan::Plan;
+use universal_neurons::report::folder::Study;
+use universal_neurons::run::Control;
+use universal_neurons::spec::Spec;
+use universal_neurons::store::write_whole;
+use universal_neurons::{report, run};
+
+use super::{CLAIM_FAILS, progress, show, stop_on_interrupt};
+
+pub fn verify(options: &VerifyOptions) -> Result<u8> {
+    let stop = stop_on_interrupt()?;
+    let (evidences, tier) = match &options.run {
+        Some(folder) => evidence_of_run(folder)?,
+        None => {
+            let data = std::env::var_os(DATA).map(PathBuf::from);
+            let desk = Path::new(DEFAULT_SPEC).exists().then(|| desk_run(options.quiet, stop));
+            (Evidences::new(data, desk)?, options.tier)
+        }
+    };
+    let ledger = Ledger::judge(&registry()?, tier, &evidences)?;
+    for (path, content) in [
+        (&options.json, format!("{:#}\n", serde_json::json!(ledger))),
+        (&options.junit, report::ledger::junit(&ledger)),
+        (&options.markdown, report::ledger::markdown(&ledger)),
+    ] {
+        path.as_ref()
+            .map_or(Ok(()), |path| write_whole(path, |out| out.write_all(content.as_bytes())))?;
+    }
+    show(&report::ledger::text(&ledger));
+    Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
+}
+
+fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
+    let study = Study::read(folder)?;
+    let found = Evidences::of_run(study.evidence, &study.summary.reference)?;
+    let (evidences, tier) = found.ok_or_else(|| {
+        let problem = "no claim is about models of this shape";
+        let remedy = "call the reference like a model of expected/models.yaml, if it is one";
+        Error::new(Kind::Evidence, folder.display(), problem, remedy)
+    })?;
+    Ok((evidences, Some(tier)))
+}
+
+/// Runs the bundled models when a claim first asks for them.
+fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
+    Box::new(move |shape| {
+        let plan = Plan::make(Spec::load(DEFAULT_SPEC.as_ref())?)?;
+        let stop = Arc::clone(&stop);
+        let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
+        let findings = run::run(&plan, &mut control)?.reference;
+        let universal = Universal::of(&findings, plan.spec.correlation.threshold);
+        let mut evidence = Evidence::of_findings(&findings, shape);
+        for (_, spec) in EXPERIMENTS {
+            let plan = Plan::make(Spec::load(spec.as_ref())?)?;
+            let figures = run::run_kind(&plan, Some(universal.clone()), &mut control)?;
+            evidence = evidence.with(&figures);
+        }
+        Ok(evidence)
+    })
+}
