@@ -377,3 +377,25 @@ fn a_neuron_is_shown() {
         assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
     }
 }
+
+#[test]
+fn a_run_opens_no_socket() {
+    let bench = Bench::new();
+    let trace = bench.path().join("trace");
+    let calls = |arguments: &[&str]| -> Option<String> {
+        let mut command = std::process::Command::new("strace");
+        command.args(["-f", "-e", "trace=socket,connect", "-o"]).arg(&trace);
+        command.arg(env!("CARGO_BIN_EXE_universal-neurons")).args(arguments);
+        command.current_dir(bench.path()).output().ok()?;
+        std::fs::read_to_string(&trace).ok()
+    };
+    let Some(run) = calls(&["run", "spec.yaml", "--quiet"]).filter(|t| t.contains("exited")) else {
+        println!("skipped: there is no strace that works here");
+        return;
+    };
+    assert!(bench.path().join("runs/bench/summary.json").exists(), "it ran");
+    assert!(!run.contains("socket(") && !run.contains("connect("), "{run}");
+    // The one command that does open sockets shows that they would be seen.
+    let fetch = calls(&["fetch", "tables", "--base", "http://127.0.0.1:9"]).unwrap_or_default();
+    assert!(fetch.contains("socket("), "{fetch}");
+}

@@ -12,6 +12,7 @@ use super::Config;
 use super::config::Architecture;
 use crate::error::Result;
 pub use convert::convert;
+pub use pickle::{tensors as tensors_of_archive, tensors_of_pickle};
 pub use source::{Source, Tensor};
 
 /// Gain and bias of a LayerNorm, each `[d_model]`.

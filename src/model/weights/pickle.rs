@@ -29,16 +29,29 @@ type Outcome<T> = Result<T, String>;
 /// the few known ones, a tensor that does not lie in its storage or is not row-major.
 pub fn tensors(bytes: &[u8]) -> Outcome<BTreeMap<String, Tensor>> {
     let archive = Archive::open(bytes)?;
-    let dict = Machine::new(&archive.pickle).run()?;
-    let Value::Dict(items) = dict else {
+    let place = |(name, tensor): (String, Rc<Pickled>)| {
+        let placed = archive.place(&tensor).map_err(|e| format!("tensor `{name}` {e}"))?;
+        Ok((name, placed))
+    };
+    pickled(&archive.pickle)?.into_iter().map(place).collect()
+}
+
+/// How many tensors a pickle names.
+///
+/// # Errors
+/// As [`tensors`].
+pub fn tensors_of_pickle(bytes: &[u8]) -> Outcome<usize> {
+    pickled(bytes).map(|tensors| tensors.len())
+}
+
+/// The tensors that a pickle names.
+fn pickled(bytes: &[u8]) -> Outcome<Vec<(String, Rc<Pickled>)>> {
+    let Value::Dict(items) = Machine::new(bytes).run()? else {
         return Err("holds something else than tensors by name".into());
     };
     let items = items.borrow();
     let tensor = |(name, value): &(Value, Value)| match (name, value) {
-        (Value::Text(name), Value::Tensor(tensor)) => {
-            let placed = archive.place(tensor).map_err(|e| format!("tensor `{name}` {e}"))?;
-            Ok((name.to_string(), placed))
-        }
+        (Value::Text(name), Value::Tensor(tensor)) => Ok((name.to_string(), tensor.clone())),
         (Value::Text(name), _) => Err(format!("`{name}` is no tensor")),
         _ => Err("holds a tensor without a name".into()),
     };
