@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::backend::kernel::Kernel;
+use crate::corpus::cache::{Cache, Read};
 use crate::corpus::documents::{self, Count};
 use crate::corpus::{Sample, Tokens, tokenizer, tokens};
 use crate::correlation::{Keep, Layout, Study, TOKENS_AT_ONCE};
@@ -110,18 +111,21 @@ impl Plan {
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
-        let corpus = spec.corpus.path.clone();
-        let (samples, documents, tokens) = read_corpus(&spec, &models[judged[0]])?;
+        let corpus_digest = digest_file(Kind::Corpus, &spec.corpus.path)?;
+        let model = &models[judged[0]];
+        let Read { samples, count, rows } = read_corpus(&spec, model, &corpus_digest)?;
+        let tokens =
+            Tokens::new(rows, &spec.corpus, &model.tokenizer()?, model.config.bos_token_id)?;
         let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
         let mut plan = Self {
-            corpus_digest: digest_file(Kind::Corpus, &corpus)?,
+            corpus_digest,
             spec,
             spec_path: path,
             spec_digest,
             models,
             judged,
             samples,
-            documents,
+            documents: count,
             tokens,
             keep: Keep::Tokens,
         };
@@ -339,12 +343,20 @@ fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
     Ok(())
 }
 
-/// Reads the documents and cuts them into rows; their texts are let go of, unless
-/// somebody asks for them again.
-fn read_corpus(spec: &Spec, model: &PlannedModel) -> Result<(Vec<Sample>, Count, Tokens)> {
+/// Reads the documents and cuts them into rows, or finds both in a cache; texts are let go
+/// of, unless somebody asks for them again.
+fn read_corpus(spec: &Spec, model: &PlannedModel, corpus_digest: &str) -> Result<Read> {
     let tokenizer = model.tokenizer()?;
-    let mut cutter = tokens::Cutter::new(&tokenizer, model.config.bos_token_id, &spec.corpus);
+    let bos = model.config.bos_token_id;
     let keep = spec.families.as_ref().is_some_and(|f| f.syntax.is_some());
+    // The vocabulary and how it is cut, whichever files it came from.
+    let tokenizer_digest = digest(tokenizer.to_string(false).unwrap_or_default().as_bytes());
+    let cache = Cache::of(&spec.corpus, corpus_digest, &tokenizer_digest, bos);
+    let cache = cache.filter(|_| !keep);
+    if let Some(read) = cache.as_ref().map_or(Ok(None), |c| c.read(model.config.d_vocab))? {
+        return Ok(read);
+    }
+    let mut cutter = tokens::Cutter::new(&tokenizer, bos, &spec.corpus);
     let mut samples = Vec::new();
     let count = documents::read(&spec.corpus, &mut |mut sample: Sample| {
         cutter.push(&sample)?;
@@ -354,5 +366,7 @@ fn read_corpus(spec: &Spec, model: &PlannedModel) -> Result<(Vec<Sample>, Count,
         samples.push(sample);
         Ok(())
     })?;
-    Ok((samples, count, cutter.finish()?))
+    let read = Read { samples, count, rows: cutter.finish() };
+    cache.map_or(Ok(()), |cache| cache.write(&read))?;
+    Ok(read)
 }

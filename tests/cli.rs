@@ -227,7 +227,7 @@ fn a_damaged_corpus_is_refused_with_its_line() {
     bench.write("corpus.jsonl", [CORPUS.as_bytes(), b"{\"id\": \"\xff\"}\n"].concat());
     bench.refuses(&["corpus.jsonl:3", "UTF-8"]);
     let long =
-        format!("{{\"id\": \"l\", \"domain\": \"x\", \"text\": \"{}\"}}", "a".repeat(2 << 20));
+        format!("{{\"id\": \"l\", \"domain\": \"x\", \"text\": \"{}\"}}", "a".repeat(17 << 20));
     bench.write("corpus.jsonl", long);
     bench.refuses(&["corpus.jsonl:1", "bytes long"]);
 }
@@ -398,4 +398,37 @@ fn a_run_opens_no_socket() {
     // The one command that does open sockets shows that they would be seen.
     let fetch = calls(&["fetch", "tables", "--base", "http://127.0.0.1:9"]).unwrap_or_default();
     assert!(fetch.contains("socket("), "{fetch}");
+}
+
+#[test]
+fn tokens_are_kept_on_disk_and_found_again() {
+    let bench = Bench::new();
+    let cache = bench.path().join("cache");
+    let text = |arguments: &[&str]| {
+        let mut command = program(bench.path(), arguments);
+        let output = command.env("UNIVERSAL_NEURONS_CACHE", &cache).output().expect("it starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let kept = || std::fs::read_dir(&cache).map_or(0, Iterator::count);
+    let first = text(&["validate", "spec.yaml"]);
+    assert_eq!(kept(), 1);
+    assert_eq!(text(&["validate", "spec.yaml"]), first);
+    assert_eq!(kept(), 1, "the same text is not kept twice");
+    text(&["run", "spec.yaml", "--quiet"]);
+    let with = std::fs::read(bench.path().join("runs/bench/neurons.csv")).expect("table");
+    assert!(run(bench.path(), &["run", "spec.yaml", "--quiet"]).status.success());
+    let without = std::fs::read(bench.path().join("runs/bench/neurons.csv")).expect("table");
+    assert!(with == without, "a cache changes no number");
+    bench.edit("corpus.jsonl", "lazy", "idle");
+    text(&["validate", "spec.yaml"]);
+    assert_eq!(kept(), 2, "another text, another cache");
+    let file = std::fs::read_dir(&cache).expect("folder").next().expect("one").expect("entry");
+    std::fs::write(file.path(), "damaged").expect("write");
+    let other = std::fs::read_dir(&cache).expect("folder").nth(1).expect("two").expect("entry");
+    std::fs::write(other.path(), "damaged").expect("write");
+    let mut command = program(bench.path(), &["validate", "spec.yaml"]);
+    let output = command.env("UNIVERSAL_NEURONS_CACHE", &cache).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("remove it"), "{}", stderr(&output));
 }

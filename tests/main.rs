@@ -8,6 +8,7 @@ mod device;
 mod experiments;
 mod fetch;
 mod golden;
+mod hostile;
 mod hub;
 mod kernels;
 mod ledger;

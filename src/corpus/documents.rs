@@ -6,11 +6,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::parquet::{self, Rows};
 use crate::error::{Error, Kind, Result};
 use crate::spec::{Corpus, Fields};
 
@@ -199,22 +198,13 @@ impl Seen<'_> {
     fn parquet(&mut self) -> Result<()> {
         let remedy = "write it again with Snappy compression or none";
         let fields = self.corpus.fields.clone().unwrap_or_default();
-        let reader = SerializedFileReader::new(open(&self.corpus.path)?);
-        let reader = reader.map_err(|e| self.error("", e, remedy))?;
-        let rows = reader.get_row_iter(None).map_err(|e| self.error("", e, remedy))?;
+        let rows = Rows::of(open(&self.corpus.path)?).map_err(|e| self.error("", e, remedy))?;
         for (i, row) in rows.enumerate() {
             if self.full() {
                 return Ok(());
             }
             let row = row.map_err(|e| self.error(&format!(":{}", i + 1), e, remedy))?;
-            let get = |key: &str| {
-                let mut columns = row.get_column_iter();
-                columns.find(|(name, _)| *name == key).and_then(|(_, field)| match field {
-                    Field::Str(text) => Some(text.clone()),
-                    _ => None,
-                })
-            };
-            let sample = self.sample(&fields, i + 1, &get)?;
+            let sample = self.sample(&fields, i + 1, &|column| parquet::text(&row, column))?;
             self.push(sample, i + 1)?;
         }
         Ok(())
@@ -314,9 +304,9 @@ mod tests {
 
     #[test]
     fn rows_of_parquet_are_documents() {
-        use parquet::data_type::{ByteArray, ByteArrayType};
-        use parquet::file::writer::SerializedFileWriter;
-        use parquet::schema::parser::parse_message_type;
+        use ::parquet::data_type::{ByteArray, ByteArrayType};
+        use ::parquet::file::writer::SerializedFileWriter;
+        use ::parquet::schema::parser::parse_message_type;
         let schema = "message m { required binary text (UTF8); required binary kind (UTF8); }";
         let schema = std::sync::Arc::new(parse_message_type(schema).expect("schema"));
         let mut bytes = Vec::new();

@@ -45,6 +45,29 @@ pub struct TokenCount {
 }
 
 impl Tokens {
+    /// Rows and which of their tokens take no part in statistics.
+    ///
+    /// # Errors
+    /// If no position would enter the statistics.
+    pub fn new(rows: Vec<Row>, corpus: &Corpus, tokenizer: &Tokenizer, bos: u32) -> Result<Self> {
+        let left_out = |what, id| corpus.exclude.contains(&what).then_some(id).flatten();
+        let tokens = Self {
+            rows,
+            context: corpus.context,
+            bos: left_out(Exclusion::Bos, Some(bos)),
+            newline: left_out(Exclusion::Newline, newline_id(tokenizer)),
+        };
+        match tokens.count().used {
+            0 => Err(Error::new(
+                Kind::Corpus,
+                "the corpus",
+                "every position is excluded, expected at least one that counts",
+                "add text, or shorten `corpus.exclude`",
+            )),
+            _ => Ok(tokens),
+        }
+    }
+
     /// Whether a token takes part in statistics.
     pub fn counts(&self, id: u32) -> bool {
         Some(id) != self.bos && Some(id) != self.newline
@@ -215,30 +238,11 @@ impl<'a> Cutter<'a> {
     }
 
     /// The rows.
-    ///
-    /// # Errors
-    /// If no position would enter the statistics.
-    pub fn finish(mut self) -> Result<Tokens> {
+    pub fn finish(mut self) -> Vec<Row> {
         if self.corpus.tokenisation == Tokenisation::Packed {
             self.rows.extend(self.open.take());
         }
-        let exclude = &self.corpus.exclude;
-        let left_out = |what, id| exclude.contains(&what).then_some(id).flatten();
-        let tokens = Tokens {
-            rows: self.rows,
-            context: self.corpus.context,
-            bos: left_out(Exclusion::Bos, Some(self.bos)),
-            newline: left_out(Exclusion::Newline, newline_id(self.tokenizer)),
-        };
-        match tokens.count().used {
-            0 => Err(Error::new(
-                Kind::Corpus,
-                "the corpus",
-                "every position is excluded, expected at least one that counts",
-                "add text, or shorten `corpus.exclude`",
-            )),
-            _ => Ok(tokens),
-        }
+        self.rows
     }
 }
 
@@ -279,8 +283,7 @@ mod tests {
                 let (id, domain) = (id.into(), "x".into());
                 cutter.push(&Sample { id, domain, text: text.into() }).expect("tokens");
             }
-            let rows = cutter.finish().expect("rows").rows;
-            rows.into_iter().map(|row| (row.sample, row.ids)).collect::<Vec<_>>()
+            cutter.finish().into_iter().map(|row| (row.sample, row.ids)).collect::<Vec<_>>()
         };
         // Letters are ids from 2 on, 31 is the beginning of a sequence.
         let row = |sample, ids: &[u32]| (sample, ids.to_vec());
