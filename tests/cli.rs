@@ -432,3 +432,25 @@ fn tokens_are_kept_on_disk_and_found_again() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("remove it"), "{}", stderr(&output));
 }
+
+#[test]
+fn the_slurm_script_sums_its_shares() {
+    let bench = Bench::new();
+    let binary = Path::new(env!("CARGO_BIN_EXE_universal-neurons")).parent().expect("folder");
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::env::join_paths(
+        std::iter::once(binary.to_path_buf()).chain(std::env::split_paths(&paths)),
+    );
+    for task in ["1", "2"] {
+        let mut job = std::process::Command::new("bash");
+        job.arg(path("experiments/jobs/slurm.sh")).arg("spec.yaml").current_dir(bench.path());
+        job.env("PATH", paths.as_ref().expect("paths"));
+        job.envs([("SLURM_ARRAY_TASK_ID", task), ("SLURM_ARRAY_TASK_COUNT", "2")]);
+        let output = job.output().expect("bash starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let shares = ["runs/spec.shard-1-of-2", "runs/spec.shard-2-of-2"];
+    let merged = run(bench.path(), &["merge", "spec.yaml", shares[0], shares[1], "--quiet"]);
+    assert!(merged.status.success(), "{}", stderr(&merged));
+    assert!(bench.path().join("runs/bench/neurons.csv").exists());
+}

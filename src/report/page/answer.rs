@@ -19,7 +19,7 @@ fn published_share(claims: &[Claim]) -> Option<String> {
 pub fn answer(folder: &Folder, claims: &[Claim]) -> String {
     let asked = &folder.provenance.spec;
     let Found::Study(study) = &folder.found else {
-        return format!("Model {}: {}", asked.models.reference, asked.source);
+        return format!("Of model {}. Method: {}.", asked.models.reference, asked.source);
     };
     let s = &study.summary;
     let share = s.shares[0];
