@@ -151,7 +151,7 @@ pub struct Models {
 pub struct Model {
     /// Short name used in tables, unique in the family.
     pub name: String,
-    /// Folder with `config.json`, `model.safetensors` and `tokenizer.json`, relative to the spec.
+    /// Folder with `config.json`, weights and tokenizer, relative to the spec.
     pub path: PathBuf,
 }
 

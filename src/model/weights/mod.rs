@@ -1,5 +1,6 @@
 //! Weights of a model: what they are, and reading them from the files of a checkpoint.
 
+mod archive;
 mod convert;
 mod gpt2;
 mod neox;
@@ -11,8 +12,9 @@ use std::path::Path;
 use super::Config;
 use super::config::Architecture;
 use crate::error::Result;
+pub use archive::tensors as tensors_of_archive;
 pub use convert::convert;
-pub use pickle::{tensors as tensors_of_archive, tensors_of_pickle};
+pub use pickle::tensors_of_pickle;
 pub use source::{Source, Tensor};
 
 /// Gain and bias of a LayerNorm, each `[d_model]`.

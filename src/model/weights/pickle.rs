@@ -1,51 +1,33 @@
-//! Checkpoints that `torch.save` writes: a zip archive of a pickle that names tensors, and of
-//! the bytes of each. The pickle is read by a machine that knows the few objects that such
-//! files hold, and executes nothing.
+//! The pickle of a checkpoint, read by a machine that knows the few objects that weights need,
+//! and executes nothing.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
-use std::ops::Range;
 use std::rc::Rc;
 
 use safetensors::Dtype;
-use zip::{CompressionMethod, ZipArchive};
 
-use super::source::Tensor;
-
-/// Longest pickle that is read: names and shapes of tensors take far less.
-const MAX_PICKLE: u64 = 64 << 20;
 /// Most nested tuples, and most dictionaries and lists; real files have a few, and some
 /// hundreds.
 const MAX_DEPTH: usize = 16;
 const MAX_CONTAINERS: usize = 10_000;
 
-type Outcome<T> = Result<T, String>;
-
-/// The tensors of an archive and where in it their bytes lie.
-///
-/// # Errors
-/// What is wrong: no archive, compressed or cut-short entries, an object that is none of
-/// the few known ones, a tensor that does not lie in its storage or is not row-major.
-pub fn tensors(bytes: &[u8]) -> Outcome<BTreeMap<String, Tensor>> {
-    let archive = Archive::open(bytes)?;
-    let place = |(name, tensor): (String, Rc<Pickled>)| {
-        let placed = archive.place(&tensor).map_err(|e| format!("tensor `{name}` {e}"))?;
-        Ok((name, placed))
-    };
-    pickled(&archive.pickle)?.into_iter().map(place).collect()
-}
+/// Something, or what is wrong.
+pub(super) type Outcome<T> = Result<T, String>;
 
 /// How many tensors a pickle names.
 ///
 /// # Errors
-/// As [`tensors`].
+/// As reading the archive.
 pub fn tensors_of_pickle(bytes: &[u8]) -> Outcome<usize> {
     pickled(bytes).map(|tensors| tensors.len())
 }
 
 /// The tensors that a pickle names.
-fn pickled(bytes: &[u8]) -> Outcome<Vec<(String, Rc<Pickled>)>> {
+///
+/// # Errors
+/// What is wrong: an object that is none of the few known ones, or a damaged pickle.
+pub(super) fn pickled(bytes: &[u8]) -> Outcome<Vec<(String, Rc<Pickled>)>> {
     let Value::Dict(items) = Machine::new(bytes).run()? else {
         return Err("holds something else than tensors by name".into());
     };
@@ -58,98 +40,16 @@ fn pickled(bytes: &[u8]) -> Outcome<Vec<(String, Rc<Pickled>)>> {
     items.iter().map(tensor).collect()
 }
 
-/// Entries of an archive, by their names below its folder.
-struct Archive {
-    pickle: Vec<u8>,
-    storages: BTreeMap<String, Range<usize>>,
-}
-
-impl Archive {
-    fn open(bytes: &[u8]) -> Outcome<Self> {
-        let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
-            format!("is no zip archive as `torch.save` of PyTorch 1.6 or newer writes it ({e})")
-        })?;
-        let (mut pickle, mut storages) = (None, BTreeMap::new());
-        for i in 0..zip.len() {
-            let mut entry = zip.by_index(i).map_err(|e| format!("has a damaged entry ({e})"))?;
-            let name = entry.name().map_err(|e| format!("has an entry of a bad name ({e})"))?;
-            let name = name.into_owned();
-            if entry.compression() != CompressionMethod::Stored {
-                return Err(format!("entry `{name}` is compressed, expected it stored"));
-            }
-            let inner = name.split_once('/').map_or(&*name, |(_, inner)| inner);
-            if inner == "data.pkl" {
-                pickle = Some(read_whole(&mut entry)?);
-            } else if inner == "byteorder" {
-                if read_whole(&mut entry)? != b"little" {
-                    return Err("is of a big-endian machine".into());
-                }
-            } else if let Some(key) = inner.strip_prefix("data/") {
-                let start =
-                    entry.data_start().ok_or_else(|| format!("entry `{name}` has no place"))?;
-                let range = start..start.saturating_add(entry.size());
-                let outside = || format!("entry `{name}` does not lie in the file");
-                if range.end > bytes.len() as u64 {
-                    return Err(outside());
-                }
-                storages.insert(key.to_owned(), range.start as usize..range.end as usize);
-            }
-        }
-        let pickle = pickle.ok_or("is an archive without `data.pkl`")?;
-        Ok(Self { pickle, storages })
-    }
-
-    /// Where a tensor lies in the file.
-    fn place(&self, tensor: &Pickled) -> Outcome<Tensor> {
-        let Pickled { dtype, key, offset, shape, strides } = tensor;
-        let storage = self.storages.get(&**key).ok_or("has no bytes in the archive")?;
-        if !row_major(shape, strides) {
-            return Err(format!("has strides {strides:?} for shape {shape:?}, expected row-major"));
-        }
-        let size = dtype.bitsize() / 8;
-        let values = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d));
-        let length = values.and_then(|n| n.checked_mul(size)).ok_or("is too large")?;
-        let start = offset.checked_mul(size).ok_or("is too large")?;
-        let end = start.checked_add(length).ok_or("is too large")?;
-        if end > storage.len() {
-            return Err(format!("ends at byte {end} of {}", storage.len()));
-        }
-        let bytes = storage.start + start..storage.start + end;
-        Ok(Tensor { dtype: *dtype, shape: shape.clone(), file: 0, bytes })
-    }
-}
-
-fn read_whole(entry: &mut impl Read) -> Outcome<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = entry.take(MAX_PICKLE + 1).read_to_end(&mut bytes);
-    match read {
-        Ok(n) if n as u64 > MAX_PICKLE => Err(format!("its pickle is over {MAX_PICKLE} bytes")),
-        Ok(_) => Ok(bytes),
-        Err(e) => Err(format!("has a damaged entry ({e})")),
-    }
-}
-
-fn row_major(shape: &[usize], strides: &[usize]) -> bool {
-    let mut next = 1_usize;
-    let fits = |(d, stride): (&usize, &usize)| {
-        // The stride of a dimension of one value moves nothing.
-        let fits = *d == 1 || *stride == next;
-        next = next.saturating_mul(*d);
-        fits
-    };
-    shape.len() == strides.len()
-        && (shape.contains(&0) || shape.iter().zip(strides).rev().all(fits))
-}
-
 /// A tensor as a pickle describes it.
 #[derive(Debug)]
-struct Pickled {
-    dtype: Dtype,
-    key: Rc<str>,
+pub(super) struct Pickled {
+    pub dtype: Dtype,
+    /// Name of its bytes in the archive.
+    pub key: Rc<str>,
     /// Values of the storage before its own.
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
+    pub offset: usize,
+    pub shape: Vec<usize>,
+    pub strides: Vec<usize>,
 }
 
 /// What may be called or named.
@@ -509,17 +409,10 @@ mod tests {
         assert_eq!(int(b"\x8A\x03\x00\x80\x00."), 32768);
     }
 
-    #[test]
-    fn strides_are_those_of_rows() {
-        assert!(row_major(&[2, 3], &[3, 1]) && row_major(&[1, 3], &[7, 1]) && row_major(&[], &[]));
-        assert!(!row_major(&[2, 3], &[1, 2]) && !row_major(&[2], &[1, 1]));
-    }
-
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = run(&bytes);
-            let _ = tensors(&bytes);
         }
     }
 }

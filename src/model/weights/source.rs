@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::pickle;
+use super::archive;
 use crate::backend::map::map_file;
 use crate::error::{Error, Kind, Result};
 use crate::store::{digest, digest_file};
@@ -95,7 +95,7 @@ impl Source {
         }
         let map = map_file(&files[0])?;
         let tensors = if files[0].ends_with(BIN) {
-            pickle::tensors(&map).map_err(|problem| {
+            archive::tensors(&map).map_err(|problem| {
                 let remedy = "convert the model to safetensors where it was made";
                 Error::new(Kind::Model, files[0].display(), problem, remedy)
             })?
