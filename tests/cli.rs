@@ -106,6 +106,9 @@ fn a_run_writes_its_files_and_exits_0() {
         (81, 81),
         "a header and 80 neurons"
     );
+    let page = std::fs::read_to_string(folder.join("report.html")).expect("a page");
+    assert!(page.contains("No claim of the papers is about models of this shape"));
+    assert!(!page.contains("id=\"ledger\""), "a ledger without claims");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(text.contains("model a against b") && text.contains("by layer"), "{text}");
 }

@@ -25,6 +25,10 @@ pub struct Report {
     pub charts: Vec<Chart>,
 }
 
+/// Said of a run that no claim is about.
+const NOT_JUDGED: &str =
+    "No claim of the papers is about models of this shape, so that none is judged on this run.";
+
 /// The words of the field, as the page explains them.
 const TERMS: [(&str, &str); 9] = [
     (
@@ -75,7 +79,7 @@ pub fn report(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Repo
         script: include_str!("page.js"),
         answer: answer::answer(folder, claims),
         counts: judged.as_ref().map(Judged::counts),
-        judged: judged.as_ref().map(Judged::about),
+        judged: study.map(|_| judged.as_ref().map_or(NOT_JUDGED.into(), Judged::about)),
         headline: study.map(|s| answer::headline(s, claims)),
         lines: match &folder.found {
             Found::Other(other) => &other.figures.lines,
