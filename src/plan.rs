@@ -66,7 +66,7 @@ impl PlannedModel {
                 Kind::Model,
                 folder.display(),
                 format_args!("the folder of model `{name}` does not exist"),
-                "correct `models.family[].path`; relative paths start at the experiment file",
+                "correct `models.family[].path`, or get the model with `fetch model`; relative paths start at the experiment file",
             ));
         }
         let config = Config::load(&folder.join("config.json"))?;
