@@ -12,7 +12,7 @@ use universal_neurons::findings::{FigureFile, Outcome, Universal};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Shard};
 use universal_neurons::spec::{ExperimentKind, Spec};
-use universal_neurons::store::RunDirectory;
+use universal_neurons::store::{RunDirectory, folder_of};
 use universal_neurons::{cards, report, run};
 
 use super::{progress, show, show_folder, show_json, stop_on_interrupt, use_threads};
@@ -30,6 +30,10 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         return Ok(());
     }
     let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
+    // A share is written beside the run, at the end; its folder is made first.
+    let beside = folder_of(&out);
+    std::fs::create_dir_all(beside)
+        .map_err(|e| Error::io(Kind::Store, beside, "create the folder for runs", &e))?;
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
