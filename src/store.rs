@@ -139,8 +139,10 @@ fn part_of_a_file() -> tempfile::Builder<'static, 'static> {
 /// # Errors
 /// If it is missing or damaged.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io(Kind::Evidence, path, "read the file of a run", &e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let problem = format!("cannot read the file of a run: {e}");
+        Error::new(Kind::Evidence, path.display(), problem, "name the folder of a finished run")
+    })?;
     serde_json::from_str(&text).map_err(|e| damaged(path, e))
 }
 
