@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use tokenizers::Tokenizer;
+
 use crate::backend::kernel::Kernel;
 use crate::corpus::cache::{Cache, Read};
 use crate::corpus::documents::{self, Count};
@@ -74,7 +76,7 @@ impl PlannedModel {
         Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), config, weights_digest })
     }
 
-    fn tokenizer(&self) -> Result<tokenizers::Tokenizer> {
+    fn tokenizer(&self) -> Result<Tokenizer> {
         let padded = self.config.architecture == Architecture::Neox;
         tokenizer::load(&self.folder, self.config.d_vocab, padded)
     }
@@ -113,9 +115,10 @@ impl Plan {
         check_one_vocabulary(&models)?;
         let corpus_digest = digest_file(Kind::Corpus, &spec.corpus.path)?;
         let model = &models[judged[0]];
-        let Read { samples, count, rows } = read_corpus(&spec, model, &corpus_digest)?;
-        let tokens =
-            Tokens::new(rows, &spec.corpus, &model.tokenizer()?, model.config.bos_token_id)?;
+        let tokenizer = model.tokenizer()?;
+        let read = read_corpus(&spec, &tokenizer, &model.config, &corpus_digest)?;
+        let Read { samples, count, rows } = read;
+        let tokens = Tokens::new(rows, &spec.corpus, &tokenizer, model.config.bos_token_id)?;
         let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
         let mut plan = Self {
             corpus_digest,
@@ -345,18 +348,20 @@ fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
 
 /// Reads the documents and cuts them into rows, or finds both in a cache; texts are let go
 /// of, unless somebody asks for them again.
-fn read_corpus(spec: &Spec, model: &PlannedModel, corpus_digest: &str) -> Result<Read> {
-    let tokenizer = model.tokenizer()?;
-    let bos = model.config.bos_token_id;
+fn read_corpus(
+    spec: &Spec,
+    tokenizer: &Tokenizer,
+    config: &Config,
+    corpus_digest: &str,
+) -> Result<Read> {
+    let bos = config.bos_token_id;
     let keep = spec.families.as_ref().is_some_and(|f| f.syntax.is_some());
-    // The vocabulary and how it is cut, whichever files it came from.
-    let tokenizer_digest = digest(tokenizer.to_string(false).unwrap_or_default().as_bytes());
-    let cache = Cache::of(&spec.corpus, corpus_digest, &tokenizer_digest, bos);
+    let cache = Cache::of(&spec.corpus, corpus_digest, tokenizer, bos);
     let cache = cache.filter(|_| !keep);
-    if let Some(read) = cache.as_ref().map_or(Ok(None), |c| c.read(model.config.d_vocab))? {
+    if let Some(read) = cache.as_ref().map_or(Ok(None), |c| c.read(config.d_vocab))? {
         return Ok(read);
     }
-    let mut cutter = tokens::Cutter::new(&tokenizer, bos, &spec.corpus);
+    let mut cutter = tokens::Cutter::new(tokenizer, bos, &spec.corpus);
     let mut samples = Vec::new();
     let count = documents::read(&spec.corpus, &mut |mut sample: Sample| {
         cutter.push(&sample)?;

@@ -68,7 +68,7 @@ pub fn read(
 /// If they are malformed, or the tokenizer cannot be read.
 pub fn check(plan: &Plan) -> Result<()> {
     let Some(path) = &plan.spec.cards.tests else { return Ok(()) };
-    crate::families::read(path, &plan.vocabulary()?).map(|_| ())
+    crate::families::check(path, plan)
 }
 
 /// Activations of some neurons of the reference, counted over all layers, at every token

@@ -10,7 +10,7 @@ use universal_neurons::plan::Plan;
 use universal_neurons::run::{self, Control, Shard};
 use universal_neurons::spec::{DeviceChoice, ExperimentKind};
 
-use super::run::{checkpoint_of, merge_shares};
+use super::run::{checkpoint_of, merge_shares, shard_file};
 use super::{progress, show};
 
 /// Sums this rank's share; the first rank then adds the shares of all and writes the run.
@@ -67,8 +67,4 @@ fn sum_and_merge(
     // No rank leaves before the run is written.
     world.barrier();
     Ok(())
-}
-
-fn shard_file(out: &Path, shard: Shard) -> PathBuf {
-    out.with_added_extension(format!("shard-{shard}"))
 }

@@ -130,6 +130,11 @@ fn publish(
     Ok(())
 }
 
+/// Where a share is written.
+pub(super) fn shard_file(out: &Path, shard: Shard) -> PathBuf {
+    out.with_added_extension(format!("shard-{shard}"))
+}
+
 /// Where the sums of a run or of a share are kept meanwhile, if they are.
 pub(super) fn checkpoint_of(
     plan: &Plan,
@@ -141,7 +146,7 @@ pub(super) fn checkpoint_of(
     let kept = (options.resume || shard.is_some()).then_some(CHECKPOINT_SECONDS);
     let every = Duration::from_secs(options.checkpoint.or(kept)?);
     let path = match shard {
-        Some(shard) => out.with_added_extension(format!("shard-{shard}")),
+        Some(shard) => shard_file(out, shard),
         None => out.to_path_buf(),
     };
     Some(Checkpoints::new(path.with_added_extension("checkpoint"), every, plan.identity()))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use tokenizers::Tokenizer;
 
 use super::documents::{Count, Sample};
 use super::tokens::Row;
@@ -49,10 +50,12 @@ impl Cache {
     pub fn of(
         corpus: &Corpus,
         corpus_digest: &str,
-        tokenizer_digest: &str,
+        tokenizer: &Tokenizer,
         bos: u32,
     ) -> Option<Self> {
         let folder = std::env::var_os(CACHE).filter(|folder| !folder.is_empty())?;
+        // The vocabulary and how it is cut, whichever files it came from.
+        let tokenizer_digest = digest(tokenizer.to_string(false).unwrap_or_default().as_bytes());
         let cut = (&corpus.fields, corpus.context, corpus.tokenisation, corpus.limit);
         let key = serde_json::json!([VERSION, corpus_digest, tokenizer_digest, bos, cut]);
         let name = format!("{}.tokens", digest(key.to_string().as_bytes()));

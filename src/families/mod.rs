@@ -7,7 +7,7 @@ mod syntax;
 mod tests;
 
 pub use explain::{Explained, Group, Grouped, best_explanations, reduction};
-pub use reading::{Grouping, Groups, Readings, Suite};
+pub use reading::{Grouping, Groups, Readings, Suite, check};
 pub use sums::GroupSums;
 pub use syntax::Syntax;
 pub use tests::{TokenTest, read, unigrams};

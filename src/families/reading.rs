@@ -1,5 +1,7 @@
 //! What tokens are grouped by, and the tests over these groups.
 
+use std::path::Path;
+
 use super::tests::TokenTest;
 use super::{Group, GroupSums, Grouped, Syntax, read, unigrams};
 use crate::corpus::Batch;
@@ -115,6 +117,14 @@ impl Readings {
     pub fn position_bits(&self) -> Vec<f64> {
         self.0[2].information()
     }
+}
+
+/// Checks a file of tests, so that a mistake in it costs no run.
+///
+/// # Errors
+/// If it is malformed, or the tokenizer cannot be read.
+pub fn check(path: &Path, plan: &Plan) -> Result<()> {
+    read(path, &plan.vocabulary()?).map(|_| ())
 }
 
 /// All tests, by what their ids are.

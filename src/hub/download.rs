@@ -61,7 +61,8 @@ impl Digest {
         }
     }
 
-    fn expected(&self) -> &str {
+    /// What it must be, in hexadecimal.
+    pub fn expected(&self) -> &str {
         match self {
             Self::Blob(expected) | Self::Sha256(expected) => expected,
         }

@@ -11,7 +11,7 @@ use ureq::http::StatusCode;
 use super::download::{Digest, Download, Patience, agent};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
-use crate::store::{read_json, write_whole};
+use crate::store::{digest_file, read_json, write_whole};
 
 /// The public hub.
 const PUBLIC: &str = "https://huggingface.co";
@@ -282,10 +282,7 @@ impl Fetch<'_> {
         };
         let target = self.to.join(file);
         download.run(&target)?;
-        let found = digest
-            .of_file(&target)
-            .map_err(|e| Error::io(Kind::Model, &target, "read the file", &e))?;
-        self.files.insert(file.to_owned(), found);
+        self.files.insert(file.to_owned(), digest.expected().to_owned());
         Ok(true)
     }
 
@@ -316,8 +313,11 @@ impl Fetch<'_> {
         let mut source = std::fs::File::open(&blob).map_err(io)?;
         let target = self.to.join(file);
         write_whole(&target, |out| std::io::copy(&mut source, out).map(|_| ()))?;
-        let digest = digest.unwrap_or(Digest::Sha256(String::new()));
-        self.files.insert(file.to_owned(), digest.of_file(&target).map_err(io)?);
+        let digest = match digest {
+            Some(digest) => digest.expected().to_owned(),
+            None => digest_file(Kind::Model, &target)?,
+        };
+        self.files.insert(file.to_owned(), digest);
         Ok(true)
     }
 

@@ -10,9 +10,6 @@ use crate::error::{Error, Kind};
 use crate::stats::percentile::ranks_within;
 use crate::table::{Column, NeuronId};
 
-/// Explanations are told by their share of the variance.
-const PERCENT: f64 = 100.0;
-
 /// The card of a neuron in a row of a study, as text.
 pub fn text(study: &Study, row: usize, card: &Card) -> String {
     let id = study.evidence.table.ids[row];
@@ -25,7 +22,7 @@ pub fn text(study: &Study, row: usize, card: &Card) -> String {
     }
     for e in &card.explanations {
         let (percent, way) =
-            (PERCENT * e.reduction, if e.difference > 0.0 { "more" } else { "less" });
+            (100.0 * e.reduction, if e.difference > 0.0 { "more" } else { "less" });
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,

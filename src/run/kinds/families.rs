@@ -5,6 +5,7 @@ use crate::correlation::Layout;
 use crate::error::Result;
 use crate::families::{
     Explained, Group, Grouped, Grouping, Readings, Suite, Syntax, TokenTest, best_explanations,
+    check,
 };
 use crate::findings::{Figures, TextTable};
 use crate::model::Site;
@@ -27,7 +28,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let grouping = Grouping::new(plan, syntax.as_ref())?;
     let readings = Readings::new(&grouping, plan.reference().layout().n_neurons());
     // Read before the tokens, so that a mistake in it costs no run.
-    Suite::read(&spec, plan, &readings, syntax.as_ref())?;
+    check(&spec.path, plan)?;
     let universal = experiment.universal()?;
     let readings = read_all(experiment, &grouping, readings)?;
     let suite = Suite::read(&spec, plan, &readings, syntax.as_ref())?;
