@@ -9,7 +9,7 @@
 //! [`table`] and [`findings`] what follows, [`cards`] look closely, [`claims`] judges, and [`report`]
 //! shows it. [`run`] is the pipeline; [`estimate`] and [`hostbench`] tell what it costs on
 //! this machine; [`backend`] holds the arithmetic and all
-//! `unsafe`; [`store`] and [`checkpoint`] write files that are whole or not there;
+//! `unsafe`; [`input`] opens files that a user gives; [`store`] and [`checkpoint`] write files that are whole or not there;
 //! [`hub`] alone opens a socket.
 #![warn(missing_docs)]
 
@@ -27,6 +27,7 @@ pub mod families;
 pub mod findings;
 pub mod hostbench;
 pub mod hub;
+pub mod input;
 pub mod model;
 pub mod plan;
 pub mod progress;

@@ -22,8 +22,16 @@ pub fn map_file(path: &Path) -> Result<Mmap> {
             "give the path of a safetensors file",
         ));
     }
+    map(&file).map_err(|e| open("map the file", &e))
+}
+
+/// Maps an open file into memory without copying it.
+///
+/// # Errors
+/// Returns the error of the system if it refuses the map.
+pub fn map(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: the map is read-only and private to this process. Another process
     // that truncates the file meanwhile would end the run with SIGBUS, as it
     // would end any program that maps its weights; no memory is corrupted.
-    unsafe { Mmap::map(&file) }.map_err(|e| open("map the file", &e))
+    unsafe { Mmap::map(file) }
 }
