@@ -41,7 +41,7 @@ impl InputFile {
     /// is empty, or is a Git LFS pointer or a web page in place of the real file.
     pub fn open(kind: Kind, path: &Path) -> Result<Self> {
         let mut input = Self::open_unchecked(kind, path)?;
-        if input.len() == 0 {
+        if input.is_empty() {
             return Err(input.error("is empty", "copy or download the file again"));
         }
         let mut head = Vec::new();
