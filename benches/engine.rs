@@ -6,11 +6,11 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use universal_neurons::backend::kernel::Kernel;
+use universal_neurons::backend::kernel::CpuKernel;
 use universal_neurons::backend::matmul::{Product, matmul_all_cores};
-use universal_neurons::backend::pack::View;
+use universal_neurons::backend::pack::MatrixView;
 use universal_neurons::correlation::{
-    CHUNK, Comparison, Correlator, Keep, Layout, Pair, Study, TOKENS_AT_ONCE,
+    CHUNK, ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, PairResult, TOKENS_AT_ONCE,
 };
 use universal_neurons::hostbench::random_gpt2;
 use universal_neurons::spec::{Baseline, Precision};
@@ -36,13 +36,13 @@ fn products(c: &mut Criterion) {
         group.throughput(operations(n, TOKENS, n));
         let mut sums = vec![0.0; n * n];
         for precision in [Precision::F32, Precision::Bf16] {
-            let product = Product { kernel: Kernel::best(precision), chain: CHUNK };
+            let product = Product { kernel: CpuKernel::best(precision), chain: CHUNK };
             let name = format!("f64 sums of xᵀy over 4,096 tokens, {}", product.kernel.name);
             group.bench_function(BenchmarkId::new(name, n), |b| {
                 b.iter(|| {
                     product.add(
-                        View::new(&x, TOKENS, n),
-                        View::new(&y, TOKENS, n),
+                        MatrixView::new(&x, TOKENS, n),
+                        MatrixView::new(&y, TOKENS, n),
                         black_box(&mut sums),
                     )
                 });
@@ -58,8 +58,8 @@ fn products(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("linear layer", name), |b| {
             b.iter(|| {
                 matmul_all_cores(
-                    View::new(&x, 4096, inner),
-                    View::new(&w, inner, cols),
+                    MatrixView::new(&x, 4096, inner),
+                    MatrixView::new(&w, inner, cols),
                     black_box(&mut out),
                 )
             });
@@ -77,7 +77,7 @@ fn study(c: &mut Criterion) {
     for n_layers in [1, 2, 4] {
         for tokens in [512, 4096, 16_384] {
             let layout = Layout { n_layers, d_mlp: 768 };
-            let study = Study {
+            let study = ComparisonPlan {
                 models: vec![layout; 5],
                 judged: vec![0],
                 baseline: Baseline { draws: 1, ..Baseline::default() },
@@ -94,7 +94,7 @@ fn study(c: &mut Criterion) {
     group.finish();
 }
 
-fn run(study: &Study, tokens: usize) -> Vec<Vec<Pair>> {
+fn run(study: &ComparisonPlan, tokens: usize) -> Vec<Vec<PairResult>> {
     let mut correlator = Correlator::new(study.clone(), Keep::Sums { passes: 1 });
     let n = study.models[0].n_neurons();
     let values = noise(tokens.min(TOKENS) * n + study.models.len());

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::backend::kernel::Kernel;
+use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::Product;
-use crate::backend::pack::View;
+use crate::backend::pack::MatrixView;
 use crate::correlation::Keep;
 use crate::plan::Plan;
 use crate::spec::Precision;
@@ -39,8 +39,9 @@ impl Estimate {
         let read: usize = plan.tokens.rows.iter().map(|row| row.ids.len()).sum();
         let screen = plan.spec.correlation.screen.as_ref();
         let sampled = screen.map_or(tokens, |screen| screen.sample.min(tokens));
-        let (mut sums, finish) = plan.study().operations(plan.keep, sampled);
-        sums += screen.map_or(0.0, |s| plan.study().candidate_operations(s.candidates, tokens));
+        let (mut sums, finish) = plan.comparison_plan().operations(plan.keep, sampled);
+        sums += screen
+            .map_or(0.0, |s| plan.comparison_plan().candidate_operations(s.candidates, tokens));
         let read = read + if screen.is_some() { sampled } else { 0 };
         let weights: usize = plan.models.iter().map(|m| m.config.block_weights()).sum();
         let passes = match plan.keep {
@@ -105,10 +106,10 @@ fn calibrate(precision: Precision) -> f64 {
     const N: usize = 1024;
     let x: Vec<f32> = (0..N * N).map(|i| (i % 977) as f32 / 977.0 - 0.5).collect();
     let mut sums = vec![0.0; N * N];
-    let product = Product { kernel: Kernel::best(precision), chain: N };
+    let product = Product { kernel: CpuKernel::best(precision), chain: N };
     let mut once = || {
         let start = Instant::now();
-        product.add(View::new(&x, N, N), View::new(&x, N, N), &mut sums);
+        product.add(MatrixView::new(&x, N, N), MatrixView::new(&x, N, N), &mut sums);
         start.elapsed().as_secs_f64()
     };
     let best = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);

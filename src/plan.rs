@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
 
-use crate::backend::kernel::Kernel;
+use crate::backend::kernel::CpuKernel;
 use crate::corpus::cache::{Cache, Read};
 use crate::corpus::documents::{self, Count};
 use crate::corpus::{Sample, Tokens, tokenizer, tokens};
-use crate::correlation::{Keep, Layout, Study, TOKENS_AT_ONCE};
+use crate::correlation::{ComparisonPlan, Keep, Layout, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 use crate::model::weights::Source;
 use crate::model::{Architecture, Config};
@@ -202,9 +202,9 @@ impl Plan {
     }
 
     /// What is compared with what, and how.
-    pub fn study(&self) -> Study {
+    pub fn comparison_plan(&self) -> ComparisonPlan {
         let correlation = &self.spec.correlation;
-        Study {
+        ComparisonPlan {
             models: self.models.iter().map(PlannedModel::layout).collect(),
             judged: self.judged.clone(),
             baseline: correlation.baseline.clone(),
@@ -229,7 +229,7 @@ impl Plan {
         let limit = (gib * f64::from(1 << 30)) as usize;
         let most = match smaller {
             Keep::Tokens if self.spec.correlation.screen.is_some() => 0,
-            _ => self.study().most_passes(),
+            _ => self.comparison_plan().max_passes(),
         };
         let repeated = (2..=most).map(|passes| Keep::Sums { passes });
         let fits = |keep: &Keep| bytes(keep) <= limit;
@@ -256,7 +256,7 @@ impl Plan {
     pub fn identity(&self) -> String {
         let models = self.models.iter().map(|m| m.weights_digest.as_str());
         let parts = [&self.spec_digest, &self.corpus_digest, &self.tokens_digest()];
-        let instructions = Kernel::best(self.spec.correlation.precision).name;
+        let instructions = CpuKernel::best(self.spec.correlation.precision).name;
         let keep = format!("{:?}", self.keep);
         let how = [instructions, keep.as_str()];
         let parts = parts.into_iter().map(String::as_str).chain(models).chain(how);
@@ -276,7 +276,7 @@ impl Plan {
     }
 
     fn bytes_with(&self, keep: Keep) -> usize {
-        let study = self.study();
+        let study = self.comparison_plan();
         let n = |model: &PlannedModel| model.layout().n_neurons();
         let pre: usize = self.judged.iter().map(|&i| n(&self.models[i])).sum();
         let post: usize = self.models.iter().map(n).sum();
@@ -290,7 +290,7 @@ impl Plan {
         let used = self.tokens.count().used;
         let tokens = self.spec.correlation.screen.as_ref().map_or(used, |s| s.sample.min(used));
         let kept = study.kept_bytes(keep, tokens);
-        weights + activations + kept + study.comparing_bytes()
+        weights + activations + kept + study.comparison_bytes()
     }
 }
 

@@ -16,13 +16,13 @@ thread_local! {
 }
 
 /// Words that begin at a cache line.
-pub struct Aligned {
+pub struct AlignedBuffer {
     words: Vec<u32>,
     start: usize,
     len: usize,
 }
 
-impl Aligned {
+impl AlignedBuffer {
     /// So many words of any content.
     pub fn new(len: usize) -> Self {
         let mut words = SPARE.with_borrow_mut(|spare| take_fitting(spare, len + LINE - 1));
@@ -42,7 +42,7 @@ fn take_fitting(spare: &mut Vec<Vec<u32>>, len: usize) -> Vec<u32> {
     }
 }
 
-impl Drop for Aligned {
+impl Drop for AlignedBuffer {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
         // A thread that is ending has nowhere to keep it.
@@ -55,7 +55,7 @@ impl Drop for Aligned {
     }
 }
 
-impl Deref for Aligned {
+impl Deref for AlignedBuffer {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
@@ -63,7 +63,7 @@ impl Deref for Aligned {
     }
 }
 
-impl DerefMut for Aligned {
+impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u32] {
         &mut self.words[self.start..self.start + self.len]
     }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn words_begin_at_a_cache_line() {
         for len in [0, 1, 16, 17, 1000] {
-            let mut words = Aligned::new(len);
+            let mut words = AlignedBuffer::new(len);
             assert_eq!((words.len(), words.as_ptr().align_offset(64)), (len, 0));
             words.fill(1);
             assert!(words.iter().all(|&v| v == 1));

@@ -10,8 +10,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::cache::prefetch_to_write;
-use super::kernel::Kernel;
-use super::pack::{Packed, View, fits};
+use super::kernel::CpuKernel;
+use super::pack::{MatrixView, PackedMatrix, fits};
 use super::wide::widened;
 use crate::spec::Precision;
 
@@ -23,7 +23,7 @@ const COLUMNS_AT_ONCE: usize = 256;
 
 /// Where tiles go: rows `stride` apart, each row of a tile entering by
 /// `write(values, first column, row of the tile)`.
-struct Out<'a, T, W> {
+struct TileWriter<'a, T, W> {
     values: &'a mut [T],
     stride: usize,
     write: W,
@@ -31,22 +31,22 @@ struct Out<'a, T, W> {
 
 /// Place and size of a tile in the result.
 #[derive(Clone, Copy)]
-struct Place {
+struct TilePosition {
     row: usize,
     col: usize,
     rows: usize,
     cols: usize,
 }
 
-impl<T, W: Fn(&mut [T], usize, &[f32])> Out<'_, T, W> {
+impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
     /// Has the place of a tile brought near while the tile is computed.
-    fn expect(&self, place: Place) {
+    fn expect(&self, place: TilePosition) {
         let values = &self.values[place.row * self.stride + place.col..];
         let rows = values.chunks(self.stride).take(place.rows);
         rows.for_each(|row| prefetch_to_write(&row[..place.cols]));
     }
 
-    fn take(&mut self, place: Place, tile: &[f32], width: usize) {
+    fn take(&mut self, place: TilePosition, tile: &[f32], width: usize) {
         let values = &mut self.values[place.row * self.stride + place.col..];
         let rows = values.chunks_mut(self.stride).zip(tile.chunks_exact(width)).take(place.rows);
         for (out, tile) in rows {
@@ -58,18 +58,18 @@ impl<T, W: Fn(&mut [T], usize, &[f32])> Out<'_, T, W> {
 /// Where a product ends: at column `cols`, and along the inner dimension in
 /// chains of so many words, each written by itself.
 #[derive(Clone, Copy)]
-struct Extent {
+struct ProductExtent {
     cols: usize,
     chain: usize,
 }
 
 /// Computes `a b` tile by tile; `b` holds the columns as rows.
 fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
-    kernel: Kernel,
-    a: &Packed,
-    b: &Packed,
-    extent: Extent,
-    out: &mut Out<T, W>,
+    kernel: CpuKernel,
+    a: &PackedMatrix,
+    b: &PackedMatrix,
+    extent: ProductExtent,
+    out: &mut TileWriter<T, W>,
 ) {
     let mut tiles = vec![0.0; a.rows.div_ceil(kernel.mr) * kernel.tile_len()];
     let columns: Vec<_> = b.panels().take_while(|(col, _)| *col < extent.cols).collect();
@@ -78,11 +78,12 @@ fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
             let chain = from..(from + extent.chain).min(a.words);
             for (i, &(col, panel)) in group.iter().enumerate() {
                 let cols = kernel.nr.min(extent.cols - col);
-                let place = |row| Place { row, col, rows: kernel.mr.min(a.rows - row), cols };
+                let place =
+                    |row| TilePosition { row, col, rows: kernel.mr.min(a.rows - row), cols };
                 let next = group.get(i + 1).map_or(&[][..], |(_, next)| &next[from * kernel.nr..]);
                 tiles.fill(0.0);
                 a.panels().for_each(|(row, _)| out.expect(place(row)));
-                multiply(kernel, a, Columns { panel, next }, chain.clone(), &mut tiles);
+                multiply(kernel, a, ColumnPanel { panel, next }, chain.clone(), &mut tiles);
                 for ((row, _), tile) in a.panels().zip(tiles.chunks_exact(kernel.tile_len())) {
                     out.take(place(row), tile, kernel.nr);
                 }
@@ -92,20 +93,26 @@ fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
 }
 
 /// A panel of columns, and what is wanted after it.
-struct Columns<'a> {
+struct ColumnPanel<'a> {
     panel: &'a [u32],
     next: &'a [u32],
 }
 
 /// Products of all rows with one panel of columns over some words.
-fn multiply(kernel: Kernel, a: &Packed, b: Columns, words: Range<usize>, tiles: &mut [f32]) {
+fn multiply(
+    kernel: CpuKernel,
+    a: &PackedMatrix,
+    b: ColumnPanel,
+    words: Range<usize>,
+    tiles: &mut [f32],
+) {
     for start in words.clone().step_by(kernel.inner) {
         let count = kernel.inner.min(words.end - start);
         let columns = &b.panel[start * kernel.nr..];
         let next = if start + count < words.end { &columns[count * kernel.nr..] } else { b.next };
         // While one part of the columns is multiplied, the next one is fetched.
         let next = &next[..next.len().min(kernel.inner * kernel.nr)];
-        let mut ahead = next.chunks(Kernel::ahead(count).max(1));
+        let mut ahead = next.chunks(CpuKernel::ahead(count).max(1));
         for ((_, a), tile) in a.panels().zip(tiles.chunks_exact_mut(kernel.tile_len())) {
             let ahead = ahead.next().unwrap_or_default();
             kernel.tile(count, &a[start * kernel.mr..], columns, tile, ahead);
@@ -118,15 +125,15 @@ fn multiply(kernel: Kernel, a: &Packed, b: Columns, words: Range<usize>, tiles: 
 ///
 /// # Panics
 /// If the inner dimensions differ or `out` is too short.
-pub fn matmul(a: View, b: View, out: &mut [f32], stride: usize) {
+pub fn matmul(a: MatrixView, b: MatrixView, out: &mut [f32], stride: usize) {
     assert_eq!(a.cols, b.rows, "inner dimensions differ");
     assert!(fits(out.len(), a.rows, b.cols, stride), "output is too short");
-    let kernel = Kernel::best(Precision::F32);
-    let extent = Extent { cols: b.cols, chain: usize::MAX };
-    let a = Packed::new(a, kernel.mr, kernel.a);
-    let b = Packed::new(b.t(), kernel.nr, kernel.b);
+    let kernel = CpuKernel::best(Precision::F32);
+    let extent = ProductExtent { cols: b.cols, chain: usize::MAX };
+    let a = PackedMatrix::new(a, kernel.mr, kernel.a);
+    let b = PackedMatrix::new(b.t(), kernel.nr, kernel.b);
     let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
-    let mut out = Out { values: out, stride, write };
+    let mut out = TileWriter { values: out, stride, write };
     for_each_tile(kernel, &a, &b, extent, &mut out);
 }
 
@@ -134,7 +141,7 @@ pub fn matmul(a: View, b: View, out: &mut [f32], stride: usize) {
 ///
 /// # Panics
 /// If the inner dimensions differ or `out` is not exactly `a.rows × b.cols` long.
-pub fn matmul_all_cores(a: View, b: View, out: &mut [f32]) {
+pub fn matmul_all_cores(a: MatrixView, b: MatrixView, out: &mut [f32]) {
     Product::plain().write(a, b, out);
 }
 
@@ -142,7 +149,7 @@ pub fn matmul_all_cores(a: View, b: View, out: &mut [f32]) {
 ///
 /// # Panics
 /// As [`matmul_all_cores`], or if the bias has another length.
-pub fn affine(a: View, b: View, bias: &[f32], out: &mut [f32]) {
+pub fn affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     assert_eq!(bias.len(), b.cols, "bias has another length");
     let write = |out: &mut [f32], col: usize, tile: &[f32]| {
         let values = tile.iter().zip(&bias[col..]).map(|(v, b)| v + b);
@@ -155,7 +162,7 @@ pub fn affine(a: View, b: View, bias: &[f32], out: &mut [f32]) {
 ///
 /// # Panics
 /// As [`affine`].
-pub fn add_affine(a: View, b: View, bias: &[f32], out: &mut [f32]) {
+pub fn add_affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     assert_eq!(bias.len(), b.cols, "bias has another length");
     let write = |out: &mut [f32], col: usize, tile: &[f32]| {
         let values = tile.iter().zip(&bias[col..]).map(|(v, b)| v + b);
@@ -172,7 +179,7 @@ pub fn add_affine(a: View, b: View, bias: &[f32], out: &mut [f32]) {
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
     /// What multiplies.
-    pub kernel: Kernel,
+    pub kernel: CpuKernel,
     /// Tokens that are added in f32.
     pub chain: usize,
 }
@@ -180,7 +187,7 @@ pub struct Product {
 impl Product {
     /// Products of f32 that are not summed further.
     fn plain() -> Self {
-        Self { kernel: Kernel::best(Precision::F32), chain: usize::MAX }
+        Self { kernel: CpuKernel::best(Precision::F32), chain: usize::MAX }
     }
 
     /// `sums ← sums + xᵀ y` with x `tokens × p` and y `tokens × q` in f32 and the
@@ -188,7 +195,7 @@ impl Product {
     ///
     /// # Panics
     /// If the shapes disagree.
-    pub fn add(self, x: View, y: View, sums: &mut [f64]) {
+    pub fn add(self, x: MatrixView, y: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
         self.by_blocks(x.t(), y, sums, |_| y.cols, adding);
     }
@@ -197,7 +204,7 @@ impl Product {
     ///
     /// # Panics
     /// As [`matmul_all_cores`].
-    pub fn write(self, a: View, b: View, out: &mut [f32]) {
+    pub fn write(self, a: MatrixView, b: MatrixView, out: &mut [f32]) {
         let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
         Self { chain: usize::MAX, ..self }.into_f32(a, b, out, write);
     }
@@ -207,15 +214,15 @@ impl Product {
     ///
     /// # Panics
     /// If the sums are not `v.cols × v.cols`.
-    pub fn add_symmetric(self, v: View, sums: &mut [f64]) {
+    pub fn add_symmetric(self, v: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
         self.by_blocks(v.t(), v, sums, |end_row| end_row, adding);
     }
 
     fn into_f32(
         self,
-        a: View,
-        b: View,
+        a: MatrixView,
+        b: MatrixView,
         out: &mut [f32],
         write: impl Fn(&mut [f32], usize, &[f32]) + Sync,
     ) {
@@ -228,8 +235,8 @@ impl Product {
     /// that `columns` gives for the row after its last.
     fn by_blocks<T: Send>(
         self,
-        a: View,
-        b: View,
+        a: MatrixView,
+        b: MatrixView,
         out: &mut [T],
         columns: impl Fn(usize) -> usize + Sync,
         write: impl Fn(&mut [T], usize, &[f32]) + Sync,
@@ -239,19 +246,19 @@ impl Product {
         }
         let kernel = self.kernel;
         let chain = kernel.a.words(self.chain.min(a.cols.max(1)));
-        let b = Packed::on_all_cores(b.t(), kernel.nr, kernel.b);
+        let b = PackedMatrix::on_all_cores(b.t(), kernel.nr, kernel.b);
         let block = rows_per_task(kernel, a.rows);
         out.par_chunks_mut(block * b.rows).enumerate().for_each(|(i, out)| {
             let (start, rows) = (i * block, out.len() / b.rows);
-            let a = Packed::new(a.part(start, rows), kernel.mr, kernel.a);
-            let extent = Extent { cols: columns(start + rows), chain };
-            let mut out = Out { values: out, stride: b.rows, write: &write };
+            let a = PackedMatrix::new(a.part(start, rows), kernel.mr, kernel.a);
+            let extent = ProductExtent { cols: columns(start + rows), chain };
+            let mut out = TileWriter { values: out, stride: b.rows, write: &write };
             for_each_tile(kernel, &a, &b, extent, &mut out);
         });
     }
 }
 
-fn rows_per_task(kernel: Kernel, rows: usize) -> usize {
+fn rows_per_task(kernel: CpuKernel, rows: usize) -> usize {
     let tasks = TASKS_PER_CORE * rayon::current_num_threads();
     if rows >= tasks * kernel.rows { kernel.rows } else { kernel.rows / 2 }
 }
@@ -288,7 +295,7 @@ mod tests {
     }
 
     fn product(precision: Precision, chain: usize) -> Product {
-        Product { kernel: Kernel::best(precision), chain }
+        Product { kernel: CpuKernel::best(precision), chain }
     }
 
     proptest! {
@@ -297,7 +304,7 @@ mod tests {
         fn products_match_their_definition(m in 1usize..200, k in 1usize..40, n in 1usize..50, seed: u32) {
             let (a, b) = (noise(m * k, seed), noise(k * n, !seed));
             let mut out = vec![f32::NAN; m * n];
-            matmul_all_cores(View::new(&a, m, k), View::new(&b, k, n), &mut out);
+            matmul_all_cores(MatrixView::new(&a, m, k), MatrixView::new(&b, k, n), &mut out);
             for (got, want) in out.iter().zip(twin(&a, &b, (m, k, n))) {
                 prop_assert!((f64::from(*got) - want).abs() <= 1e-6 * k as f64);
             }
@@ -308,9 +315,9 @@ mod tests {
             let (k, n) = (17, 23);
             let (a, b) = (noise(m * k, seed), noise(k * n, !seed));
             let mut all = vec![0.0; m * n];
-            matmul_all_cores(View::new(&a, m, k), View::new(&b, k, n), &mut all);
+            matmul_all_cores(MatrixView::new(&a, m, k), MatrixView::new(&b, k, n), &mut all);
             let mut one = vec![0.0; n];
-            matmul(View::new(&a[(m - 1) * k..], 1, k), View::new(&b, k, n), &mut one, n);
+            matmul(MatrixView::new(&a[(m - 1) * k..], 1, k), MatrixView::new(&b, k, n), &mut one, n);
             prop_assert_eq!(&all[(m - 1) * n..], &one[..]);
         }
 
@@ -318,7 +325,7 @@ mod tests {
         fn summed_products_match_their_definition(t in 1usize..60, p in 1usize..150, q in 1usize..20, seed: u32) {
             let (x, y) = (noise(t * p, seed), noise(t * q, !seed));
             let mut sums = vec![1.0; p * q];
-            product(Precision::F32, 1024).add(View::new(&x, t, p), View::new(&y, t, q), &mut sums);
+            product(Precision::F32, 1024).add(MatrixView::new(&x, t, p), MatrixView::new(&y, t, q), &mut sums);
             for i in 0..p {
                 for j in 0..q {
                     let want: f64 = (0..t).map(|s| f64::from(x[s * p + i]) * f64::from(y[s * q + j])).sum();
@@ -332,13 +339,13 @@ mod tests {
             let (chain, q) = (32, 21);
             let t = (chains - 1) * chain + rest + 1;
             let (x, y) = (noise(t * p, seed), noise(t * q, !seed));
-            for kernel in Kernel::available() {
+            for kernel in CpuKernel::available() {
                 let product = Product { kernel, chain };
                 let (mut together, mut apart) = (vec![0.5; p * q], vec![0.5; p * q]);
-                product.add(View::new(&x, t, p), View::new(&y, t, q), &mut together);
+                product.add(MatrixView::new(&x, t, p), MatrixView::new(&y, t, q), &mut together);
                 for (x, y) in x.chunks(chain * p).zip(y.chunks(chain * q)) {
                     let t = x.len() / p;
-                    product.add(View::new(x, t, p), View::new(y, t, q), &mut apart);
+                    product.add(MatrixView::new(x, t, p), MatrixView::new(y, t, q), &mut apart);
                 }
                 prop_assert_eq!(&together, &apart, "{}", kernel.name);
             }
@@ -347,7 +354,7 @@ mod tests {
         #[test]
         fn symmetric_sums_equal_the_full_ones(t in 1usize..20, p in 1usize..300, seed: u32) {
             let x = noise(t * p, seed);
-            let x = View::new(&x, t, p);
+            let x = MatrixView::new(&x, t, p);
             for precision in [Precision::F32, Precision::Bf16] {
                 let (mut half, mut full) = (vec![0.0; p * p], vec![0.0; p * p]);
                 product(precision, 1024).add_symmetric(x, &mut half);

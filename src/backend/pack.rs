@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::aligned::Aligned;
+use super::aligned::AlignedBuffer;
 use super::cache::prefetch_to_read;
 use super::wide::widened;
 
 /// A read-only f32 matrix inside a slice.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub struct MatrixView<'a> {
     data: &'a [f32],
     /// Number of rows.
     pub rows: usize,
@@ -20,7 +20,7 @@ pub struct View<'a> {
     col_stride: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a> MatrixView<'a> {
     /// A row-major `rows` × `cols` matrix whose rows start `stride` elements apart.
     ///
     /// # Panics
@@ -87,7 +87,7 @@ pub(super) fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool 
 
 /// How a panel holds values of `width` rows, in words of 4 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum PanelFormat {
     /// One f32 a word, `[k][width]`.
     Single,
     /// One f32 a word that bf16 could hold too, `[k][width]`.
@@ -98,7 +98,7 @@ pub enum Form {
     PairRows,
 }
 
-impl Form {
+impl PanelFormat {
     /// Words of each row.
     pub fn words(self, k: usize) -> usize {
         match self {
@@ -124,25 +124,25 @@ const COLUMNS_AT_ONCE: usize = 64;
 const PANELS_PER_TASK: usize = 8;
 
 /// The rows of a view in panels of a kernel's width, the last one filled up with zeros.
-pub struct Packed {
+pub struct PackedMatrix {
     width: usize,
     /// Words of each row.
     pub words: usize,
     /// Rows of the view.
     pub rows: usize,
-    data: Aligned,
+    data: AlignedBuffer,
 }
 
-impl Packed {
+impl PackedMatrix {
     /// Packs on the calling thread.
-    pub fn new(view: View, width: usize, form: Form) -> Self {
+    pub fn new(view: MatrixView, width: usize, form: PanelFormat) -> Self {
         let mut packed = Self::empty(view, width, form);
         pack(view, width, form, &mut packed.data);
         packed
     }
 
     /// Packs on all cores.
-    pub fn on_all_cores(view: View, width: usize, form: Form) -> Self {
+    pub fn on_all_cores(view: MatrixView, width: usize, form: PanelFormat) -> Self {
         let mut packed = Self::empty(view, width, form);
         let size = PANELS_PER_TASK * width * packed.words;
         packed.data.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, panels)| {
@@ -153,9 +153,9 @@ impl Packed {
         packed
     }
 
-    fn empty(view: View, width: usize, form: Form) -> Self {
+    fn empty(view: MatrixView, width: usize, form: PanelFormat) -> Self {
         let words = form.words(view.cols);
-        let data = Aligned::new(view.rows.div_ceil(width) * width * words);
+        let data = AlignedBuffer::new(view.rows.div_ceil(width) * width * words);
         Self { width, words, rows: view.rows, data }
     }
 
@@ -168,7 +168,7 @@ impl Packed {
 }
 
 /// Packs with a width that the compiler knows: that of a kernel's tile.
-fn pack(view: View, width: usize, form: Form, panels: &mut [u32]) {
+fn pack(view: MatrixView, width: usize, form: PanelFormat, panels: &mut [u32]) {
     match width {
         4 => pack_as::<4>(view, form, panels),
         6 => pack_as::<6>(view, form, panels),
@@ -181,7 +181,7 @@ fn pack(view: View, width: usize, form: Form, panels: &mut [u32]) {
 }
 
 widened! {
-fn pack_as<const W: usize>(view: View, form: Form, panels: &mut [u32]) {
+fn pack_as<const W: usize>(view: MatrixView, form: PanelFormat, panels: &mut [u32]) {
     let size = W * form.words(view.cols);
     if size == 0 {
         return;
@@ -191,12 +191,12 @@ fn pack_as<const W: usize>(view: View, form: Form, panels: &mut [u32]) {
         view.expect(columns.end..(columns.end + COLUMNS_AT_ONCE).min(view.cols));
         for (i, panel) in panels.chunks_exact_mut(size).enumerate() {
             let words = &mut panel[form.words(from) * W..form.words(columns.end) * W];
-            let part = Part { view, row: i * W, columns: columns.clone() };
+            let part = PanelSource { view, row: i * W, columns: columns.clone() };
             match form {
-                Form::Single => part.words::<W>(words, f32::to_bits),
-                Form::Rounded => part.words::<W>(words, |v| bf16_bits(v) << 16),
-                Form::Pairs => part.pairs::<W>(words),
-                Form::PairRows => part.pair_rows::<W>(words),
+                PanelFormat::Single => part.words::<W>(words, f32::to_bits),
+                PanelFormat::Rounded => part.words::<W>(words, |v| bf16_bits(v) << 16),
+                PanelFormat::Pairs => part.pairs::<W>(words),
+                PanelFormat::PairRows => part.pair_rows::<W>(words),
             }
         }
     }
@@ -204,13 +204,13 @@ fn pack_as<const W: usize>(view: View, form: Form, panels: &mut [u32]) {
 }
 
 /// Some columns of some rows of a view.
-struct Part<'a> {
-    view: View<'a>,
+struct PanelSource<'a> {
+    view: MatrixView<'a>,
     row: usize,
     columns: Range<usize>,
 }
 
-impl Part<'_> {
+impl PanelSource<'_> {
     #[inline(always)]
     fn words<const W: usize>(&self, words: &mut [u32], word: impl Fn(f32) -> u32) {
         let lines = words.as_chunks_mut::<W>().0;
@@ -283,18 +283,18 @@ mod tests {
         fn every_value_has_its_place(rows in 1usize..80, k in 1usize..150, transposed: bool) {
             // Whole numbers below 256 are exact in bf16.
             let data: Vec<f32> = (0..rows * k).map(|i| (i % 251) as f32).collect();
-            let view = if transposed { View::new(&data, k, rows).t() } else { View::new(&data, rows, k) };
+            let view = if transposed { MatrixView::new(&data, k, rows).t() } else { MatrixView::new(&data, rows, k) };
             let at = |row: usize, k: usize| if row < rows && k < view.cols { view.line::<1>(row, k)[0] } else { 0.0 };
             const W: usize = 12;
-            for form in [Form::Single, Form::Rounded, Form::Pairs, Form::PairRows] {
-                for packed in [Packed::new(view, W, form), Packed::on_all_cores(view, W, form)] {
+            for form in [PanelFormat::Single, PanelFormat::Rounded, PanelFormat::Pairs, PanelFormat::PairRows] {
+                for packed in [PackedMatrix::new(view, W, form), PackedMatrix::on_all_cores(view, W, form)] {
                     for (start, panel) in packed.panels() {
                         for row in 0..W {
                             for k in 0..packed.words {
                                 let (found, first) = match form {
-                                    Form::Single | Form::Rounded => (vec![f32::from_bits(panel[k * W + row])], k),
-                                    Form::Pairs => (value(panel[k * W + row]).to_vec(), 2 * k),
-                                    Form::PairRows => (value(panel[k / 16 * 16 * W + row * 16 + k % 16]).to_vec(), 2 * k),
+                                    PanelFormat::Single | PanelFormat::Rounded => (vec![f32::from_bits(panel[k * W + row])], k),
+                                    PanelFormat::Pairs => (value(panel[k * W + row]).to_vec(), 2 * k),
+                                    PanelFormat::PairRows => (value(panel[k / 16 * 16 * W + row * 16 + k % 16]).to_vec(), 2 * k),
                                 };
                                 for (i, found) in found.into_iter().enumerate() {
                                     prop_assert_eq!(found, at(start + row, first + i), "{:?}", form);
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn what_is_not_a_number_stays_none() {
         let data = [f32::NAN, f32::INFINITY];
-        let packed = Packed::new(View::new(&data, 1, 2), 4, Form::Pairs);
+        let packed = PackedMatrix::new(MatrixView::new(&data, 1, 2), 4, PanelFormat::Pairs);
         let (_, panel) = packed.panels().next().expect("a panel");
         let [first, second] = value(panel[0]);
         assert!(first.is_nan() && second == f32::INFINITY);

@@ -6,7 +6,9 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::{Card, CardFile, Context, Explanation, Histogram, SCHEMA};
 use crate::error::{Error, Kind, Result};
-use crate::families::{Grouped, Grouping, Groups, Readings, Suite, best_explanations};
+use crate::families::{
+    FamilySums, GroupedTests, TestSuite, TokenGrouping, TokenGroups, best_explanations,
+};
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
@@ -123,9 +125,9 @@ struct Seen {
     post: Vec<Vec<f32>>,
     /// Row and position of each token.
     places: Vec<(usize, usize)>,
-    groups: Groups,
+    groups: TokenGroups,
     /// Sums over groups, of post-activations.
-    readings: Readings,
+    readings: FamilySums,
 }
 
 impl Seen {
@@ -138,13 +140,13 @@ impl Seen {
     ) -> Result<Self> {
         let used = plan.tokens.count().used;
         progress.stage("looking at neurons", used as u64);
-        let grouping = Grouping::new(plan, None)?;
+        let grouping = TokenGrouping::new(plan, None)?;
         let mut seen = Self {
             pre: vec![Vec::new(); chosen.len()],
             post: vec![Vec::new(); chosen.len()],
             places: Vec::new(),
-            groups: Groups::default(),
-            readings: Readings::new(&grouping, chosen.len()),
+            groups: TokenGroups::default(),
+            readings: FamilySums::new(&grouping, chosen.len()),
         };
         let n = plan.reference().layout().n_neurons();
         for batch in &plan.tokens.batches(plan.spec.batch.tokens, 0..used) {
@@ -169,7 +171,7 @@ impl Seen {
     }
 
     /// Adds the newest tokens to the sums over groups.
-    fn absorb(&mut self, groups: Groups, tokens: usize) {
+    fn absorb(&mut self, groups: TokenGroups, tokens: usize) {
         let all = self.post.first().map_or(0, Vec::len);
         let newest = (all - tokens.min(all))..all;
         let rows = newest.flat_map(|t| self.post.iter().map(move |values| values[t]));
@@ -193,7 +195,7 @@ fn explain(plan: &Plan, seen: &Seen, n: usize) -> Result<Vec<(Vec<Explanation>, 
         return Ok((0..n).map(|_| nothing()).collect());
     };
     let spec = Families::of(path.clone());
-    let suite = Suite::read(&spec, plan, &seen.readings, None)?;
+    let suite = TestSuite::read(&spec, plan, &seen.readings, None)?;
     let grouped = suite.over(&seen.readings);
     let mut found: Vec<Vec<(f64, Found)>> = vec![Vec::new(); n];
     let see = |group: usize, test: usize, reductions: &[Option<(f64, f64)>]| {
@@ -221,8 +223,8 @@ struct Found {
 }
 
 impl Found {
-    fn told(&self, grouped: &[Grouped], reduction: f64) -> Explanation {
-        let Grouped { sums, tests, .. } = &grouped[self.group];
+    fn told(&self, grouped: &[GroupedTests], reduction: f64) -> Explanation {
+        let GroupedTests { sums, tests, .. } = &grouped[self.group];
         let test = &tests[self.test];
         Explanation {
             test: test.name.clone(),
@@ -234,8 +236,8 @@ impl Found {
     }
 
     /// Its answer for every token.
-    fn says(&self, grouped: &[Grouped], seen: &Seen) -> Vec<bool> {
-        let Grouped { sums, tests, .. } = &grouped[self.group];
+    fn says(&self, grouped: &[GroupedTests], seen: &Seen) -> Vec<bool> {
+        let GroupedTests { sums, tests, .. } = &grouped[self.group];
         let mut yes = vec![false; sums.groups()];
         tests[self.test].ids.iter().for_each(|&id| yes[id] = true);
         seen.groups[self.group].iter().map(|g| g.is_some_and(|g| yes[g])).collect()

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
-use super::pair::{Best, Pair};
+use super::pair::{NeuronMatch, PairResult};
 use super::sums::{Layout, NeuronSums};
 use crate::backend::wide::widened;
 
@@ -18,7 +18,7 @@ pub struct CandidateSums {
 
 impl CandidateSums {
     /// Of the best partners that a sample found.
-    pub fn new(sample: &Pair) -> Self {
+    pub fn new(sample: &PairResult) -> Self {
         let list = |i| sample.top(i).map(|best| best.neuron as u32).collect();
         let lists: Vec<Vec<u32>> = (0..sample.neurons()).map(list).collect();
         let k = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
@@ -26,7 +26,7 @@ impl CandidateSums {
     }
 
     /// Adds pilot-shifted values of the same tokens, by neuron: `[n_neurons][tokens]`.
-    pub fn absorb(&mut self, x: &ByNeuron, y: &ByNeuron) {
+    pub fn absorb(&mut self, x: &NeuronMajor, y: &NeuronMajor) {
         let rows = self.sums.par_chunks_mut(self.k).zip(&self.lists).enumerate();
         rows.for_each(|(i, (sums, list))| {
             let x = x.neuron(i);
@@ -37,7 +37,7 @@ impl CandidateSums {
     }
 
     /// The candidates of a neuron with their correlations, best first.
-    pub fn best(&self, i: usize, x: &NeuronSums, y: &NeuronSums) -> Vec<Best> {
+    pub fn best(&self, i: usize, x: &NeuronSums, y: &NeuronSums) -> Vec<NeuronMatch> {
         let Some(inverse_x) = x.inverse_spread(i) else {
             return Vec::new();
         };
@@ -45,21 +45,21 @@ impl CandidateSums {
         let one = |(slot, &candidate): (usize, &u32)| {
             let neuron = candidate as usize;
             let cov = self.sums[i * self.k + slot] - mean_x * y.sum(neuron);
-            Some(Best { rho: cov * inverse_x * y.inverse_spread(neuron)?, neuron })
+            Some(NeuronMatch { rho: cov * inverse_x * y.inverse_spread(neuron)?, neuron })
         };
-        let mut best: Vec<Best> = self.lists[i].iter().enumerate().filter_map(one).collect();
+        let mut best: Vec<NeuronMatch> = self.lists[i].iter().enumerate().filter_map(one).collect();
         best.sort_by(|a, b| b.rho.total_cmp(&a.rho).then(a.neuron.cmp(&b.neuron)));
         best
     }
 }
 
 /// At most [`CHUNK`] tokens, each neuron's values in one piece.
-pub struct ByNeuron {
+pub struct NeuronMajor {
     tokens: usize,
     values: Vec<f32>,
 }
 
-impl ByNeuron {
+impl NeuronMajor {
     /// From values `[tokens, n_neurons]`.
     pub fn of(tokens: &[f32], layout: Layout) -> Self {
         let width = layout.n_neurons();

@@ -1,31 +1,31 @@
 //! A family of models over the same tokens, compared two by two.
 
-use super::pair::{MakeChance, Pair, Side, Stopped, Watch};
-use super::rotation::{Chance, rotation, stream};
-use super::source::{Resident, Source, Summed};
-use super::study::{Keep, Study};
-use super::sums::{CrossSums, GramSums, NeuronSums};
-use super::surrogate::{Address, SurrogateSums};
-use super::{CHUNK, Comparison, TOKENS_AT_ONCE};
+use super::pair::{MakeRotatedLayer, PairResult, Stopped, Watch};
+use super::rotation::{RotatedLayer, random_rotation, rotation_stream};
+use super::source::{AccumulatedSums, ResidentActivations, SumSource};
+use super::study::{ComparisonPlan, Keep};
+use super::sums::{CrossSums, GramSums, ModelSums, NeuronSums};
+use super::surrogate::{SurrogateId, SurrogateSums};
+use super::{CHUNK, NeuronComparison, TOKENS_AT_ONCE};
 use crate::checkpoint::{Part, State, Visit};
 use crate::spec::Baseline;
 
 /// Sums or tokens of a family, and what comparing them has found so far.
 pub struct Correlator {
-    study: Study,
+    study: ComparisonPlan,
     own: Vec<NeuronSums>,
-    kept: Kept,
+    kept: Accumulated,
     /// `[judged][partner]`.
-    found: Vec<Vec<Pair>>,
+    found: Vec<Vec<PairResult>>,
 }
 
-enum Kept {
+enum Accumulated {
     /// `[tokens, n_neurons]` of every model, pilot-shifted.
     Tokens(Vec<Vec<f32>>),
-    Sums(Sums),
+    Sums(PassSums),
 }
 
-struct Sums {
+struct PassSums {
     pass: usize,
     passes: usize,
     /// Number of the first token in the corpus.
@@ -41,14 +41,14 @@ struct Sums {
 
 impl Correlator {
     /// No tokens yet.
-    pub fn new(study: Study, keep: Keep) -> Self {
+    pub fn new(study: ComparisonPlan, keep: Keep) -> Self {
         let kept = match keep {
-            Keep::Tokens => Kept::Tokens(vec![Vec::new(); study.models.len()]),
-            Keep::Sums { passes } => Kept::Sums(Sums::new(&study, passes)),
+            Keep::Tokens => Accumulated::Tokens(vec![Vec::new(); study.models.len()]),
+            Keep::Sums { passes } => Accumulated::Sums(PassSums::new(&study, passes)),
         };
         let (top, draws) = (study.top, study.baseline.draws);
         let found_of = |&x: &usize| {
-            let pair = Pair::new(study.models[x].n_neurons(), top, draws);
+            let pair = PairResult::new(study.models[x].n_neurons(), top, draws);
             vec![pair; study.models.len() - 1]
         };
         let found = study.judged.iter().map(found_of).collect();
@@ -64,35 +64,35 @@ impl Correlator {
     /// Has the first token count as that number of the corpus, a multiple of
     /// [`CHUNK`], so that its surrogates are drawn accordingly.
     pub fn start_at(&mut self, token: u64) {
-        if let Kept::Sums(sums) = &mut self.kept {
+        if let Accumulated::Sums(sums) = &mut self.kept {
             sums.first = token;
         }
     }
 }
 
-impl Comparison for Correlator {
+impl NeuronComparison for Correlator {
     fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
         assert_eq!(tokens.len(), self.own.len(), "tokens of every model");
-        let repeated = self.repeats();
+        let repeated = self.is_repeated_pass();
         for (own, tokens) in self.own.iter_mut().zip(tokens.iter_mut()) {
             if repeated { own.shift(tokens) } else { own.absorb(tokens) }
         }
         assert!(self.own.iter().all(|own| own.n == self.own[0].n), "other token counts");
         match &mut self.kept {
-            Kept::Tokens(kept) => {
+            Accumulated::Tokens(kept) => {
                 kept.iter_mut()
                     .zip(tokens)
                     .for_each(|(kept, tokens)| kept.extend_from_slice(tokens));
             }
-            Kept::Sums(sums) => sums.absorb(&self.study, tokens),
+            Accumulated::Sums(sums) => sums.absorb(&self.study, tokens),
         }
     }
 
-    fn repeats(&self) -> bool {
-        matches!(&self.kept, Kept::Sums(sums) if sums.pass > 0)
+    fn is_repeated_pass(&self) -> bool {
+        matches!(&self.kept, Accumulated::Sums(sums) if sums.pass > 0)
     }
 
-    fn own(&self, model: usize) -> &NeuronSums {
+    fn neuron_sums(&self, model: usize) -> &NeuronSums {
         &self.own[model]
     }
 
@@ -102,13 +102,13 @@ impl Comparison for Correlator {
             for (y, pair) in study.partners(*x).zip(found) {
                 let direction = Direction { study, own, x: *x, y, watch };
                 match kept {
-                    Kept::Tokens(tokens) => direction.compare_tokens(tokens, pair)?,
-                    Kept::Sums(sums) => direction.compare_sums(sums, pair)?,
+                    Accumulated::Tokens(tokens) => direction.compare_tokens(tokens, pair)?,
+                    Accumulated::Sums(sums) => direction.compare_sums(sums, pair)?,
                 }
             }
         }
         match kept {
-            Kept::Sums(sums) if sums.pass + 1 < sums.passes => {
+            Accumulated::Sums(sums) if sums.pass + 1 < sums.passes => {
                 sums.start(study, sums.pass + 1);
                 Ok(true)
             }
@@ -116,15 +116,15 @@ impl Comparison for Correlator {
         }
     }
 
-    fn finish(self) -> Vec<Vec<Pair>> {
+    fn finish(self) -> Vec<Vec<PairResult>> {
         self.found
     }
 }
 
-impl Sums {
-    fn new(study: &Study, passes: usize) -> Self {
+impl PassSums {
+    fn new(study: &ComparisonPlan, passes: usize) -> Self {
         let gram = |model: usize| {
-            let needed = study.rotates() && study.all_partners().contains(&model);
+            let needed = study.uses_rotation() && study.partner_models().contains(&model);
             needed.then(|| GramSums::new(study.models[model]))
         };
         let grams = (0..study.models.len()).map(gram).collect();
@@ -135,7 +135,7 @@ impl Sums {
     }
 
     /// Makes room for the layers of a pass, in place of those of the one before.
-    fn start(&mut self, study: &Study, pass: usize) {
+    fn start(&mut self, study: &ComparisonPlan, pass: usize) {
         (self.pass, self.tokens) = (pass, 0);
         self.cross.clear();
         self.surrogates.clear();
@@ -143,21 +143,21 @@ impl Sums {
             let layers = study.layers(x, pass, self.passes);
             CrossSums::new(study.models[x], layers, study.models[y])
         };
-        self.cross = study.unordered().into_iter().map(|(x, y)| (x, y, sums(x, y))).collect();
-        if study.rotates() {
+        self.cross = study.unordered_pairs().into_iter().map(|(x, y)| (x, y, sums(x, y))).collect();
+        if study.uses_rotation() {
             return;
         }
-        for model in study.all_partners() {
+        for model in study.partner_models() {
             for draw in 0..study.baseline.draws {
                 let against = study.judged.iter().filter(|&&x| x != model);
                 let cross = against.map(|&x| (x, sums(x, model))).collect();
-                let address = Address { model, draw };
-                self.surrogates.push(SurrogateSums::new(address, study.models[model], cross));
+                let id = SurrogateId { model, draw };
+                self.surrogates.push(SurrogateSums::new(id, study.models[model], cross));
             }
         }
     }
 
-    fn absorb(&mut self, study: &Study, tokens: &[&mut [f32]]) {
+    fn absorb(&mut self, study: &ComparisonPlan, tokens: &[&mut [f32]]) {
         let product = study.product();
         let chunk = (self.first + self.tokens) / CHUNK as u64;
         self.tokens += (tokens[0].len() / study.models[0].n_neurons()) as u64;
@@ -165,8 +165,8 @@ impl Sums {
             cross.absorb(product, tokens[*x], tokens[*y]);
         }
         for sums in &mut self.surrogates {
-            let (model, width) = (sums.address.model, study.models[sums.address.model].n_neurons());
-            let mut fake = sums.address.surrogate(&study.baseline, tokens[model], width, chunk);
+            let (model, width) = (sums.id.model, study.models[sums.id.model].n_neurons());
+            let mut fake = sums.id.surrogate(&study.baseline, tokens[model], width, chunk);
             sums.own.absorb(&mut fake);
             sums.cross.iter_mut().for_each(|(x, cross)| cross.absorb(product, tokens[*x], &fake));
         }
@@ -181,7 +181,7 @@ impl Sums {
 
 /// A model judged, and one of its partners.
 struct Direction<'a> {
-    study: &'a Study,
+    study: &'a ComparisonPlan,
     own: &'a [NeuronSums],
     x: usize,
     y: usize,
@@ -189,53 +189,59 @@ struct Direction<'a> {
 }
 
 impl Direction<'_> {
-    fn side(&self, model: usize) -> Side<'_> {
-        Side { layout: self.study.models[model], sums: &self.own[model] }
+    fn side(&self, model: usize) -> ModelSums<'_> {
+        ModelSums { layout: self.study.models[model], sums: &self.own[model] }
     }
 
-    fn compare(&self, source: &dyn Source, pair: &mut Pair) -> Result<(), Stopped> {
+    fn compare(&self, source: &dyn SumSource, pair: &mut PairResult) -> Result<(), Stopped> {
         let Baseline { kind, draws, seed } = self.study.baseline;
         let y = self.side(self.y);
         let chance = |layer: usize, gram: &[f64]| {
-            let one = |draw| rotation(kind, stream(seed, draw, self.y, layer), y.layout.d_mlp);
-            Chance::new(self.study.product(), y, layer, gram, (0..draws).map(one))
+            let one = |draw| {
+                random_rotation(kind, rotation_stream(seed, draw, self.y, layer), y.layout.d_mlp)
+            };
+            RotatedLayer::new(self.study.product(), y, layer, gram, (0..draws).map(one))
         };
-        let chance = self.study.rotates().then_some(&chance as MakeChance);
+        let chance = self.study.uses_rotation().then_some(&chance as MakeRotatedLayer);
         pair.compare(source, (self.side(self.x), y), chance, self.watch)
     }
 
-    fn compare_sums(&self, sums: &Sums, pair: &mut Pair) -> Result<(), Stopped> {
+    fn compare_sums(&self, sums: &PassSums, pair: &mut PairResult) -> Result<(), Stopped> {
         let (first, second) = (self.x.min(self.y), self.x.max(self.y));
         let cross = sums.cross.iter().find(|(a, b, _)| (*a, *b) == (first, second));
         let whole = self.study.models[second];
         if let Some((_, _, cross)) = cross {
             let grams = sums.grams[self.y].as_ref();
-            self.compare(&Summed { cross, transposed: self.x > self.y, grams, whole }, pair)?;
+            self.compare(
+                &AccumulatedSums { cross, transposed: self.x > self.y, grams, whole },
+                pair,
+            )?;
         }
-        for surrogate in sums.surrogates.iter().filter(|s| s.address.model == self.y) {
-            let fake = Side { layout: self.study.models[self.y], sums: &surrogate.own };
+        for surrogate in sums.surrogates.iter().filter(|s| s.id.model == self.y) {
+            let fake = ModelSums { layout: self.study.models[self.y], sums: &surrogate.own };
             let sides = (self.side(self.x), fake);
             for (_, cross) in surrogate.cross.iter().filter(|(judged, _)| *judged == self.x) {
-                let source = Summed { cross, transposed: false, grams: None, whole: fake.layout };
-                pair.compare_surrogate(surrogate.address.draw, &source, sides, self.watch)?;
+                let source =
+                    AccumulatedSums { cross, transposed: false, grams: None, whole: fake.layout };
+                pair.compare_surrogate(surrogate.id.draw, &source, sides, self.watch)?;
             }
         }
         Ok(())
     }
 
-    fn compare_tokens(&self, tokens: &[Vec<f32>], pair: &mut Pair) -> Result<(), Stopped> {
+    fn compare_tokens(&self, tokens: &[Vec<f32>], pair: &mut PairResult) -> Result<(), Stopped> {
         let (x_layout, y_layout) = (self.side(self.x).layout, self.side(self.y).layout);
         let (product, x) = (self.study.product(), &tokens[self.x]);
-        let source = Resident { product, x, x_layout, y: &tokens[self.y], y_layout };
+        let source = ResidentActivations { product, x, x_layout, y: &tokens[self.y], y_layout };
         self.compare(&source, pair)?;
-        let draws = if self.study.rotates() { 0 } else { self.study.baseline.draws };
+        let draws = if self.study.uses_rotation() { 0 } else { self.study.baseline.draws };
         for draw in 0..draws {
-            let (address, width) = (Address { model: self.y, draw }, y_layout.n_neurons());
-            let mut fake = address.surrogate(&self.study.baseline, &tokens[self.y], width, 0);
+            let (id, width) = (SurrogateId { model: self.y, draw }, y_layout.n_neurons());
+            let mut fake = id.surrogate(&self.study.baseline, &tokens[self.y], width, 0);
             let mut sums = NeuronSums::around_zero(width);
             fake.chunks_mut(TOKENS_AT_ONCE * width).for_each(|tokens| sums.absorb(tokens));
-            let sides = (self.side(self.x), Side { layout: y_layout, sums: &sums });
-            let source = Resident { product, x, x_layout, y: &fake, y_layout };
+            let sides = (self.side(self.x), ModelSums { layout: y_layout, sums: &sums });
+            let source = ResidentActivations { product, x, x_layout, y: &fake, y_layout };
             pair.compare_surrogate(draw, &source, sides, self.watch)?;
         }
         Ok(())
@@ -247,8 +253,10 @@ impl State for Correlator {
         self.own.iter_mut().try_for_each(|own| own.parts(visit))?;
         self.found.iter_mut().flatten().try_for_each(|pair| pair.parts(visit))?;
         match &mut self.kept {
-            Kept::Tokens(tokens) => tokens.iter_mut().try_for_each(|t| visit(Part::Values(t))),
-            Kept::Sums(sums) => {
+            Accumulated::Tokens(tokens) => {
+                tokens.iter_mut().try_for_each(|t| visit(Part::Values(t)))
+            }
+            Accumulated::Sums(sums) => {
                 let mut pass = sums.pass as u64;
                 visit(Part::Count(&mut pass))?;
                 if pass != sums.pass as u64 {

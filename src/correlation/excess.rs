@@ -1,11 +1,11 @@
 //! From pairs to the columns of the neuron table (paper eq. 3).
 
-use super::pair::Pair;
+use super::pair::PairResult;
 use super::sums::Layout;
 
 /// A value's largest, mean and smallest over partner models.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub struct PartnerSpread {
     /// Over partners.
     pub max: f64,
     /// Over partners.
@@ -14,7 +14,7 @@ pub struct Spread {
     pub min: f64,
 }
 
-impl Spread {
+impl PartnerSpread {
     /// # Panics
     /// If there is no value.
     pub fn of(values: &[f64]) -> Self {
@@ -31,10 +31,10 @@ impl Spread {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
     /// Best correlation with any neuron of a partner: `max_corr, mean_corr, min_corr`.
-    pub corr: Spread,
+    pub corr: PartnerSpread,
     /// The same with chance neurons, each partner's a mean over draws:
     /// `max_baseline, mean_baseline, min_baseline`.
-    pub baseline: Spread,
+    pub baseline: PartnerSpread,
     /// Standard deviation of `mean_baseline` over draws; 0 for a single draw.
     pub baseline_sd: f64,
 }
@@ -48,22 +48,22 @@ impl Agreement {
 
 /// Agreement of every reference neuron; None where it has no correlation with
 /// some partner, because it, or that whole partner, never varies.
-pub fn agreements(pairs: &[Pair]) -> Vec<Option<Agreement>> {
-    let neurons = pairs.first().map_or(0, Pair::neurons);
+pub fn agreements(pairs: &[PairResult]) -> Vec<Option<Agreement>> {
+    let neurons = pairs.first().map_or(0, PairResult::neurons);
     (0..neurons).map(|i| agreement(pairs, i)).collect()
 }
 
-fn agreement(pairs: &[Pair], i: usize) -> Option<Agreement> {
+fn agreement(pairs: &[PairResult], i: usize) -> Option<Agreement> {
     let corr: Vec<f64> = pairs.iter().map(|p| Some(p.best(i)?.rho)).collect::<Option<_>>()?;
     let draws = pairs[0].baseline.len();
-    let level = |p: &Pair| p.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws as f64;
+    let level = |p: &PairResult| p.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws as f64;
     let levels: Vec<f64> = pairs.iter().map(level).collect();
     let of_draw =
         |d: usize| pairs.iter().map(|p| p.baseline[d][i]).sum::<f64>() / pairs.len() as f64;
     let by_draw: Vec<f64> = (0..draws).map(of_draw).collect();
     levels.iter().all(|l| l.is_finite()).then(|| Agreement {
-        corr: Spread::of(&corr),
-        baseline: Spread::of(&levels),
+        corr: PartnerSpread::of(&corr),
+        baseline: PartnerSpread::of(&levels),
         baseline_sd: standard_deviation(&by_draw),
     })
 }
@@ -78,7 +78,7 @@ fn standard_deviation(values: &[f64]) -> f64 {
 /// Depth specialisation (Fig. 2c): `[layer of the reference][layer of the
 /// partner]`, the share of the neurons of the first whose best match lies in
 /// the second, averaged over partners, whose layouts are given in their order.
-pub fn depth_matrix(pairs: &[Pair], reference: Layout, partners: &[Layout]) -> Vec<Vec<f64>> {
+pub fn depth_matrix(pairs: &[PairResult], reference: Layout, partners: &[Layout]) -> Vec<Vec<f64>> {
     let deepest = partners.iter().map(|p| p.n_layers).max().unwrap_or(0);
     let mut share = vec![vec![0.0; deepest]; reference.n_layers];
     let weight = 1.0 / (pairs.len() * reference.d_mlp) as f64;
@@ -94,12 +94,12 @@ pub fn depth_matrix(pairs: &[Pair], reference: Layout, partners: &[Layout]) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::super::pair::Best;
+    use super::super::pair::NeuronMatch;
     use super::*;
 
-    fn pair(rho: f64, neuron: usize, baseline: &[f64]) -> Pair {
-        let mut pair = Pair::new(2, 1, baseline.len());
-        pair.set_top(0, &[Best { rho, neuron }]);
+    fn pair(rho: f64, neuron: usize, baseline: &[f64]) -> PairResult {
+        let mut pair = PairResult::new(2, 1, baseline.len());
+        pair.set_top(0, &[NeuronMatch { rho, neuron }]);
         pair.baseline.iter_mut().zip(baseline).for_each(|(draw, &b)| draw[0] = b);
         pair
     }
@@ -109,8 +109,8 @@ mod tests {
         let pairs = [pair(0.875, 0, &[0.25, 0.125]), pair(0.625, 1, &[0.125, 0.25])];
         let agreements = agreements(&pairs);
         let agreement = agreements[0].expect("a live neuron");
-        assert_eq!(agreement.corr, Spread { max: 0.875, mean: 0.75, min: 0.625 });
-        assert_eq!(agreement.baseline, Spread { max: 0.1875, mean: 0.1875, min: 0.1875 });
+        assert_eq!(agreement.corr, PartnerSpread { max: 0.875, mean: 0.75, min: 0.625 });
+        assert_eq!(agreement.baseline, PartnerSpread { max: 0.1875, mean: 0.1875, min: 0.1875 });
         assert_eq!((agreement.excess(), agreement.baseline_sd), (0.5625, 0.0));
         assert_eq!(agreements[1], None, "a neuron without correlation has no excess");
     }

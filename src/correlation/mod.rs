@@ -22,28 +22,28 @@ mod surrogate;
 mod tests;
 
 pub use correlator::Correlator;
-pub use on_device::OnDevice;
-pub use pair::{BINS, Best, Pair, Stopped, Watch};
-pub use random::{Purpose, Stream};
-pub use rotation::rotation;
-pub use screening::{Margin, Screened, Screening};
-pub use study::{Keep, Study};
+pub use on_device::DeviceCorrelator;
+pub use pair::{BINS, NeuronMatch, PairResult, Stopped, Watch};
+pub use random::{Purpose, RandomStream};
+pub use rotation::random_rotation;
+pub use screening::{Margin, ScreenedCorrelator, ScreeningCounts};
+pub use study::{ComparisonPlan, Keep};
 pub use sums::{Layout, NeuronSums};
 
 use crate::checkpoint::State;
 
 /// Models compared over tokens that go by.
-pub trait Comparison: State {
+pub trait NeuronComparison: State {
     /// Adds the same tokens of every model, each `[tokens, n_neurons]`:
     /// [`TOKENS_AT_ONCE`] of them, any number in the last call of a pass. The
     /// values are shifted in place.
     fn absorb(&mut self, tokens: &mut [&mut [f32]]);
 
     /// Whether the tokens that come have come before.
-    fn repeats(&self) -> bool;
+    fn is_repeated_pass(&self) -> bool;
 
     /// Sums over the neurons of a model.
-    fn own(&self, model: usize) -> &NeuronSums;
+    fn neuron_sums(&self, model: usize) -> &NeuronSums;
 
     /// Ends a pass over the tokens; whether all of them are wanted again.
     ///
@@ -52,7 +52,7 @@ pub trait Comparison: State {
     fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped>;
 
     /// What was found: of every judged model, and each of its partners in order.
-    fn finish(self) -> Vec<Vec<Pair>>;
+    fn finish(self) -> Vec<Vec<PairResult>>;
 }
 
 /// Tokens whose products are added in f32 before they enter the f64 sums. Part

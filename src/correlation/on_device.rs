@@ -1,20 +1,20 @@
 //! The comparison on a device: activations stay there, or sums of them, and two layers
 //! at a time are multiplied and judged there. What comes back is best partners.
 
-use super::pair::{Pair, Side, Stopped, Watch};
-use super::rotation::{Chance, rotation, stream};
-use super::study::Study;
-use super::sums::{Layout, NeuronSums};
+use super::pair::{PairResult, Stopped, Watch};
+use super::rotation::{RotatedLayer, random_rotation, rotation_stream};
+use super::study::ComparisonPlan;
+use super::sums::{Layout, ModelSums, NeuronSums};
 use crate::backend::device::Device;
-use crate::backend::device::array::{Array, Form, Halves};
-use crate::backend::device::ops::{self, Into, Sums};
+use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
+use crate::backend::device::ops::{self, ProductTarget, StoredSums};
 use crate::error::Result;
 
 const _: () = assert!(ops::BINS == super::BINS, "two histograms of ρ");
 
 /// What is kept on the device of tokens that have gone by.
 #[derive(Debug)]
-enum Kept<D: Device> {
+enum DeviceAccumulated<D: Device> {
     /// All of them.
     Tokens,
     /// Sums, and the tokens since they were last added to.
@@ -28,27 +28,27 @@ enum Kept<D: Device> {
 
 /// A family compared on a device.
 #[derive(Debug)]
-pub struct OnDevice<'a, D: Device> {
+pub struct DeviceCorrelator<'a, D: Device> {
     device: &'a D,
-    study: Study,
-    form: Form,
+    study: ComparisonPlan,
+    form: HalfFormat,
     /// Of every model, `[n_neurons, capacity]`: see `kernels/activation.cu`.
-    pub kept: Vec<Halves<D>>,
+    pub kept: Vec<HalfMatrix<D>>,
     /// Tokens held in `kept`.
     filled: usize,
-    sums: Kept<D>,
+    sums: DeviceAccumulated<D>,
     own: Vec<NeuronSums>,
     /// What the neurons of each model were multiplied by.
     scales: Vec<Vec<f32>>,
 }
 
 /// Σx and 1 / spread of all neurons of a model.
-struct Own<D: Device> {
+struct DeviceNeuronSums<D: Device> {
     sum: Array<D, f32>,
     inverse: Array<D, f32>,
 }
 
-impl<D: Device> Own<D> {
+impl<D: Device> DeviceNeuronSums<D> {
     fn of(device: &D, sums: &NeuronSums) -> Result<Self> {
         let n = sums.neurons();
         let sum: Vec<f32> = (0..n).map(|i| sums.sum(i) as f32).collect();
@@ -57,12 +57,12 @@ impl<D: Device> Own<D> {
         Ok(Self { sum: Array::of(device, &sum)?, inverse: Array::of(device, &inverse)? })
     }
 
-    fn side(&self, at: usize) -> ops::Side<'_, D> {
-        ops::Side { sum: &self.sum, inverse: &self.inverse, at }
+    fn side(&self, at: usize) -> ops::OperandSums<'_, D> {
+        ops::OperandSums { sum: &self.sum, inverse: &self.inverse, at }
     }
 }
 
-impl<'a, D: Device> OnDevice<'a, D> {
+impl<'a, D: Device> DeviceCorrelator<'a, D> {
     /// No tokens yet, and room for `capacity` at a time. If they are `all` tokens,
     /// they are what is kept; if not, sums of products are.
     ///
@@ -70,13 +70,15 @@ impl<'a, D: Device> OnDevice<'a, D> {
     /// If the device has no room.
     pub fn new(
         device: &'a D,
-        study: Study,
-        form: Form,
+        study: ComparisonPlan,
+        form: HalfFormat,
         (capacity, all): (usize, bool),
     ) -> Result<Self> {
-        let kept = study.models.iter().map(|m| Halves::new(device, m.n_neurons(), capacity, form));
+        let kept =
+            study.models.iter().map(|m| HalfMatrix::new(device, m.n_neurons(), capacity, form));
         let kept = kept.collect::<Result<Vec<_>>>()?;
-        let sums = if all { Kept::Tokens } else { Kept::sums(device, &study)? };
+        let sums =
+            if all { DeviceAccumulated::Tokens } else { DeviceAccumulated::sums(device, &study)? };
         let own = study.models.iter().map(|m| NeuronSums::around_zero(m.n_neurons())).collect();
         let scales = study.models.iter().map(|m| vec![1.0; m.n_neurons()]).collect();
         Ok(Self { device, study, form, kept, filled: 0, sums, own, scales })
@@ -107,7 +109,7 @@ impl<'a, D: Device> OnDevice<'a, D> {
     }
 
     /// Sums over the neurons of a model, of values as they lie in `kept`.
-    pub fn own(&self, model: usize) -> &NeuronSums {
+    pub fn neuron_sums(&self, model: usize) -> &NeuronSums {
         &self.own[model]
     }
 
@@ -116,12 +118,17 @@ impl<'a, D: Device> OnDevice<'a, D> {
     /// # Errors
     /// If the device fails.
     pub fn flush(&mut self) -> Result<()> {
-        let Kept::Sums { cross, grams } = &mut self.sums else { return Ok(()) };
+        let DeviceAccumulated::Sums { cross, grams } = &mut self.sums else { return Ok(()) };
         let (device, k) = (self.device, self.filled);
         for (x, y, sums) in cross {
             let ld = self.study.models[*y].n_neurons();
             let operands = (&self.kept[*x].all(), &self.kept[*y].all(), k);
-            ops::product(device, operands, Into { values: sums, at: 0, ld, add: true }, None)?;
+            ops::product(
+                device,
+                operands,
+                ProductTarget { values: sums, at: 0, ld, add: true },
+                None,
+            )?;
         }
         for (model, gram) in grams.iter_mut().enumerate() {
             let Some(gram) = gram else { continue };
@@ -139,16 +146,16 @@ impl<'a, D: Device> OnDevice<'a, D> {
     ///
     /// # Errors
     /// If the device fails; the inner error, if `watch` does not let it go on.
-    pub fn compare(&mut self, watch: Watch) -> Result<Result<Vec<Vec<Pair>>, Stopped>> {
+    pub fn compare(&mut self, watch: Watch) -> Result<Result<Vec<Vec<PairResult>>, Stopped>> {
         self.flush()?;
-        let own = self.own.iter().map(|own| Own::of(self.device, own));
+        let own = self.own.iter().map(|own| DeviceNeuronSums::of(self.device, own));
         let own = own.collect::<Result<Vec<_>>>()?;
         let mut found = Vec::new();
         for &x in &self.study.judged {
             let mut pairs = Vec::new();
             for y in self.study.partners(x) {
                 let (n, draws) = (self.study.models[x].n_neurons(), self.study.baseline.draws);
-                let mut pair = Pair::new(n, self.study.top, draws);
+                let mut pair = PairResult::new(n, self.study.top, draws);
                 match self.compare_two((x, y), &own, &mut pair, watch)? {
                     Ok(()) => pairs.push(pair),
                     Err(Stopped) => return Ok(Err(Stopped)),
@@ -162,20 +169,20 @@ impl<'a, D: Device> OnDevice<'a, D> {
     fn compare_two(
         &self,
         (x, y): (usize, usize),
-        own: &[Own<D>],
-        pair: &mut Pair,
+        own: &[DeviceNeuronSums<D>],
+        pair: &mut PairResult,
         watch: Watch,
     ) -> Result<Result<(), Stopped>> {
         let (of_x, of_y) = (self.study.models[x], self.study.models[y]);
         let (m, n) = (of_x.d_mlp, of_y.d_mlp);
-        let mut room = Room::new(self.device, (m, n), self.form)?;
+        let mut room = ComparisonBuffers::new(self.device, (m, n), self.form)?;
         for y_layer in 0..of_y.n_layers {
             let chance = self.chance(y, y_layer)?;
             for x_layer in 0..of_x.n_layers {
                 let (rows, cols) = (of_x.neurons(x_layer), of_y.neurons(y_layer));
                 let sides = (&own[x].side(rows.start), &own[y].side(cols.start));
                 let tokens = self.own[x].n as f64;
-                let Room { cross, scaled, .. } = &mut room;
+                let ComparisonBuffers { cross, scaled, .. } = &mut room;
                 let sums = self.sums((x, rows.clone()), (y, cols.clone()), cross)?;
                 let judged = ops::judge_sums(self.device, &sums, sides, tokens, self.study.top)?;
                 pair.enter(rows.clone(), cols.start, &judged);
@@ -201,34 +208,34 @@ impl<'a, D: Device> OnDevice<'a, D> {
         (x, rows): (usize, std::ops::Range<usize>),
         (y, cols): (usize, std::ops::Range<usize>),
         room: &'s mut Array<D, f32>,
-    ) -> Result<Sums<'s, D>> {
+    ) -> Result<StoredSums<'s, D>> {
         let shape = (rows.len(), cols.len());
-        if let Kept::Sums { cross, .. } = &self.sums {
+        if let DeviceAccumulated::Sums { cross, .. } = &self.sums {
             let ld = self.study.models[y].n_neurons();
             let at = rows.start * ld + cols.start;
             let (_, _, values) = cross
                 .iter()
                 .find(|(a, b, _)| (*a, *b) == (x, y))
                 .unwrap_or_else(|| unreachable!("sums of every direction"));
-            return Ok(Sums { values, at, ld, shape });
+            return Ok(StoredSums { values, at, ld, shape });
         }
         let operands = (&self.kept[x].rows(rows), &self.kept[y].rows(cols), self.filled);
         let ld = shape.1;
-        let into = Into { values: &mut *room, at: 0, ld, add: false };
+        let into = ProductTarget { values: &mut *room, at: 0, ld, add: false };
         ops::product(self.device, operands, into, None)?;
-        Ok(Sums { values: room, at: 0, ld, shape })
+        Ok(StoredSums { values: room, at: 0, ld, shape })
     }
 
     /// The rotated neurons of a layer of a partner, for every draw.
-    fn chance(&self, y: usize, layer: usize) -> Result<Vec<Rotated<D>>> {
+    fn chance(&self, y: usize, layer: usize) -> Result<Vec<DeviceRotation<D>>> {
         let (device, layout) = (self.device, self.study.models[y]);
         let d = layout.d_mlp;
         let gram = match &self.sums {
-            Kept::Sums { grams, .. } => match &grams[y] {
+            DeviceAccumulated::Sums { grams, .. } => match &grams[y] {
                 Some(grams) => grams.read(device, layer * d * d..(layer + 1) * d * d)?,
                 None => unreachable!("Gram sums of every partner"),
             },
-            Kept::Tokens => {
+            DeviceAccumulated::Tokens => {
                 let mut gram = Array::zeros(device, d * d)?;
                 let rows = self.kept[y].rows(layout.neurons(layer));
                 ops::gram(device, &rows, self.filled, &mut gram, 0)?;
@@ -243,15 +250,17 @@ impl<'a, D: Device> OnDevice<'a, D> {
             .collect();
         let own = self.own[y].layer(layout.neurons(layer), &relative);
         let baseline = &self.study.baseline;
-        let one = |draw| rotation(baseline.kind, stream(baseline.seed, draw, y, layer), d);
-        let side = Side { layout: Layout { n_layers: 1, ..layout }, sums: &own };
+        let one = |draw| {
+            random_rotation(baseline.kind, rotation_stream(baseline.seed, draw, y, layer), d)
+        };
+        let side = ModelSums { layout: Layout { n_layers: 1, ..layout }, sums: &own };
         let rotations = (0..baseline.draws).map(one);
-        let chance = Chance::new(self.study.product(), side, 0, &gram, rotations);
+        let chance = RotatedLayer::new(self.study.product(), side, 0, &gram, rotations);
         let spread = (self.own[y].n as f64).sqrt();
-        let upload = |(r, inverse): (&[f32], &[f64])| -> Result<Rotated<D>> {
+        let upload = |(r, inverse): (&[f32], &[f64])| -> Result<DeviceRotation<D>> {
             let inverse: Vec<f32> = inverse.iter().map(|v| (v * spread) as f32).collect();
-            Ok(Rotated {
-                rotation: Halves::of(device, (d, d), self.form, |row, col| {
+            Ok(DeviceRotation {
+                rotation: HalfMatrix::of(device, (d, d), self.form, |row, col| {
                     r[row * d + col] * relative[col] as f32
                 })?,
                 inverse: Array::of(device, &inverse)?,
@@ -269,13 +278,13 @@ impl<'a, D: Device> OnDevice<'a, D> {
     }
 }
 
-impl<D: Device> Kept<D> {
-    fn sums(device: &D, study: &Study) -> Result<Self> {
+impl<D: Device> DeviceAccumulated<D> {
+    fn sums(device: &D, study: &ComparisonPlan) -> Result<Self> {
         let n = |model: usize| study.models[model].n_neurons();
         let cross = |(x, y): (usize, usize)| Ok((x, y, Array::zeros(device, n(x) * n(y))?));
         let cross = study.directions().map(cross).collect::<Result<_>>()?;
         let gram = |model: usize| -> Result<Option<Array<D, f32>>> {
-            let needed = study.all_partners().contains(&model);
+            let needed = study.partner_models().contains(&model);
             let len = n(model) * study.models[model].d_mlp;
             needed.then(|| Array::zeros(device, len)).transpose()
         };
@@ -285,33 +294,33 @@ impl<D: Device> Kept<D> {
 }
 
 /// A rotation, and 1 / spread of each rotated neuron, per √token.
-struct Rotated<D: Device> {
-    rotation: Halves<D>,
+struct DeviceRotation<D: Device> {
+    rotation: HalfMatrix<D>,
     inverse: Array<D, f32>,
 }
 
 /// What comparing two layers uses over and over.
-struct Room<D: Device> {
+struct ComparisonBuffers<D: Device> {
     cross: Array<D, f32>,
-    scaled: Halves<D>,
+    scaled: HalfMatrix<D>,
     zeros: Array<D, f32>,
     ones: Array<D, f32>,
 }
 
-impl<D: Device> Room<D> {
-    fn new(device: &D, (m, n): (usize, usize), form: Form) -> Result<Self> {
+impl<D: Device> ComparisonBuffers<D> {
+    fn new(device: &D, (m, n): (usize, usize), form: HalfFormat) -> Result<Self> {
         Ok(Self {
             cross: Array::new(device, m * n)?,
-            scaled: Halves::new(device, m, n, form)?,
+            scaled: HalfMatrix::new(device, m, n, form)?,
             zeros: Array::zeros(device, m.max(n))?,
             ones: Array::of(device, &vec![1.0; m])?,
         })
     }
 
     /// Best correlation of each row of `scaled` with the rotated neurons.
-    fn rotated(&self, device: &D, chance: &Rotated<D>) -> Result<Vec<f32>> {
-        let rows = ops::Side { sum: &self.zeros, inverse: &self.ones, at: 0 };
-        let cols = ops::Side { sum: &self.zeros, inverse: &chance.inverse, at: 0 };
+    fn rotated(&self, device: &D, chance: &DeviceRotation<D>) -> Result<Vec<f32>> {
+        let rows = ops::OperandSums { sum: &self.zeros, inverse: &self.ones, at: 0 };
+        let cols = ops::OperandSums { sum: &self.zeros, inverse: &chance.inverse, at: 0 };
         let operands = (&self.scaled.all(), &chance.rotation.all(), chance.rotation.cols);
         Ok(ops::correlate(device, operands, (&rows, &cols), 1.0, 1)?.rho)
     }

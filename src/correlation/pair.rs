@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::rotation::Chance;
-use super::source::Source;
-use super::sums::{Layout, NeuronSums};
-use crate::backend::device::ops::Judged;
+use super::rotation::RotatedLayer;
+use super::source::SumSource;
+use super::sums::{ModelSums, NeuronSums};
+use crate::backend::device::ops::BlockMatches;
 use crate::backend::wide::widened;
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PowerSums;
 
 /// A partner neuron and its correlation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Best {
+pub struct NeuronMatch {
     /// Pearson's ρ.
     pub rho: f64,
     /// The partner neuron, counted over all layers.
@@ -26,7 +26,7 @@ pub const BINS: usize = 100;
 
 /// What comparing with one partner found, per neuron of the model judged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pair {
+pub struct PairResult {
     /// Partners kept for each neuron.
     k: usize,
     /// `[neuron][k]`, largest first; NaN where there are not so many.
@@ -49,18 +49,9 @@ pub struct Stopped;
 pub type Watch<'a> = &'a dyn Fn() -> Result<(), Stopped>;
 
 /// Makes the chance neurons of a layer of y from its Gram sums.
-pub type MakeChance<'a> = &'a dyn Fn(usize, &[f64]) -> Chance;
+pub type MakeRotatedLayer<'a> = &'a dyn Fn(usize, &[f64]) -> RotatedLayer;
 
-/// A model in a comparison.
-#[derive(Debug, Clone, Copy)]
-pub struct Side<'a> {
-    /// Its layout.
-    pub layout: Layout,
-    /// Sums over its own neurons.
-    pub sums: &'a NeuronSums,
-}
-
-impl Pair {
+impl PairResult {
     /// Nothing compared yet; the best `k` partners of each neuron will be kept.
     pub fn new(neurons: usize, k: usize, draws: usize) -> Self {
         Self {
@@ -79,16 +70,16 @@ impl Pair {
     }
 
     /// The best partner of a neuron; None where it has no correlation with anything.
-    pub fn best(&self, neuron: usize) -> Option<Best> {
+    pub fn best(&self, neuron: usize) -> Option<NeuronMatch> {
         self.top(neuron).next()
     }
 
     /// The best partners of a neuron, best first, the first of equals before the others.
-    pub fn top(&self, neuron: usize) -> impl Iterator<Item = Best> {
+    pub fn top(&self, neuron: usize) -> impl Iterator<Item = NeuronMatch> {
         let slots = neuron * self.k..(neuron + 1) * self.k;
         let found = self.rho[slots.clone()].iter().zip(&self.partner[slots]);
         let found = found.take_while(|(rho, _)| !rho.is_nan());
-        found.map(|(&rho, &partner)| Best { rho, neuron: partner as usize })
+        found.map(|(&rho, &partner)| NeuronMatch { rho, neuron: partner as usize })
     }
 
     /// Whether as many partners were found as are kept, so that there may be more.
@@ -97,7 +88,7 @@ impl Pair {
     }
 
     /// Replaces the best partners of a neuron.
-    pub fn set_top(&mut self, neuron: usize, best: &[Best]) {
+    pub fn set_top(&mut self, neuron: usize, best: &[NeuronMatch]) {
         for slot in 0..self.k {
             let place = neuron * self.k + slot;
             self.rho[place] = best.get(slot).map_or(f64::NAN, |b| b.rho);
@@ -120,15 +111,15 @@ impl Pair {
     /// If `watch` does not let it go on.
     pub fn compare(
         &mut self,
-        source: &dyn Source,
-        (x, y): (Side, Side),
-        chance: Option<MakeChance>,
+        source: &dyn SumSource,
+        (x, y): (ModelSums, ModelSums),
+        chance: Option<MakeRotatedLayer>,
         watch: Watch,
     ) -> Result<(), Stopped> {
         let size = x.layout.d_mlp * y.layout.d_mlp;
         let (mut cross, mut scaled, mut rotated) = (vec![0.0; size], Vec::new(), Vec::new());
         for y_layer in source.y_layers() {
-            let columns = Columns::of(y, y_layer);
+            let columns = PartnerLayer::of(y, y_layer);
             let chance = chance.map(|chance| chance(y_layer, &source.gram(y_layer)));
             if chance.is_some() {
                 scaled.resize(size, 0.0);
@@ -155,13 +146,13 @@ impl Pair {
     pub fn compare_surrogate(
         &mut self,
         draw: usize,
-        source: &dyn Source,
-        (x, y): (Side, Side),
+        source: &dyn SumSource,
+        (x, y): (ModelSums, ModelSums),
         watch: Watch,
     ) -> Result<(), Stopped> {
         let mut cross = vec![0.0; x.layout.d_mlp * y.layout.d_mlp];
         for y_layer in source.y_layers() {
-            let columns = Columns::of(y, y_layer);
+            let columns = PartnerLayer::of(y, y_layer);
             for x_layer in source.x_layers() {
                 source.cross(x_layer, y_layer, &mut cross);
                 let neurons = x.layout.neurons(x_layer);
@@ -180,7 +171,7 @@ impl Pair {
 
     /// Takes what a device found of some neurons in some columns of the partner, the
     /// first of which is `first`.
-    pub fn enter(&mut self, neurons: Range<usize>, first: usize, found: &Judged) {
+    pub fn enter(&mut self, neurons: Range<usize>, first: usize, found: &BlockMatches) {
         let rows = neurons.len();
         for (row, neuron) in neurons.enumerate() {
             let slots = neuron * self.k..(neuron + 1) * self.k;
@@ -208,8 +199,8 @@ impl Pair {
     fn take(
         &mut self,
         cross: &mut [f64],
-        (x, layer): (Side, usize),
-        columns: &Columns,
+        (x, layer): (ModelSums, usize),
+        columns: &PartnerLayer,
         scaled: &mut [f32],
     ) {
         let neurons = x.layout.neurons(layer);
@@ -222,9 +213,9 @@ impl Pair {
             columns.correlate(row, x.sums, neuron);
             keep_best(row, columns.first, top, partner);
             columns.scale(row, scaled);
-            Spread::of(row)
+            RowStatistics::of(row)
         };
-        let spreads: Vec<Spread> = if scaled.is_empty() {
+        let spreads: Vec<RowStatistics> = if scaled.is_empty() {
             rows.map(|row| one((row, &mut []))).collect()
         } else {
             rows.zip(scaled.par_chunks_exact_mut(columns.len())).map(one).collect()
@@ -237,7 +228,7 @@ impl Pair {
 }
 
 /// One layer of a partner.
-struct Columns {
+struct PartnerLayer {
     /// Its first neuron, counted over all layers.
     first: usize,
     sums: Vec<f64>,
@@ -245,8 +236,8 @@ struct Columns {
     inverse: Vec<f64>,
 }
 
-impl Columns {
-    fn of(y: Side, layer: usize) -> Self {
+impl PartnerLayer {
+    fn of(y: ModelSums, layer: usize) -> Self {
         let neurons = y.layout.neurons(layer);
         Self {
             first: neurons.start,
@@ -290,7 +281,7 @@ widened! {
     }
 }
 
-impl State for Pair {
+impl State for PairResult {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         visit(Part::Numbers(&mut self.rho))?;
         visit(Part::Counts(&mut self.partner))?;
@@ -320,12 +311,12 @@ fn keep_if_best(rho: f64, neuron: usize, top: &mut [f64], partner: &mut [u32]) {
 }
 
 /// How the correlations of a row are spread; what is no correlation is left out.
-struct Spread {
+struct RowStatistics {
     moments: PowerSums,
     bins: [u32; BINS],
 }
 
-impl Spread {
+impl RowStatistics {
     fn of(row: &[f64]) -> Self {
         let mut spread = Self { moments: PowerSums::around(0.0), bins: [0; BINS] };
         for &rho in row.iter().filter(|rho| !rho.is_nan()) {
@@ -363,7 +354,7 @@ mod tests {
 
     #[test]
     fn every_correlation_falls_into_a_bin() {
-        let spread = Spread::of(&[-1.0, -1.0 - 1e-9, 0.0, 0.999, 1.0, 1.0 + 1e-9, f64::NAN]);
+        let spread = RowStatistics::of(&[-1.0, -1.0 - 1e-9, 0.0, 0.999, 1.0, 1.0 + 1e-9, f64::NAN]);
         assert_eq!((spread.bins[0], spread.bins[50], spread.bins[99]), (2, 1, 3));
         assert_eq!(spread.bins.iter().sum::<u32>(), 6);
     }

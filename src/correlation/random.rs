@@ -21,7 +21,7 @@ pub enum Purpose {
 
 /// Address of one stream of random numbers.
 #[derive(Debug, Clone, Copy)]
-pub struct Stream {
+pub struct RandomStream {
     /// The seed in the spec.
     pub seed: u64,
     /// What the numbers are for.
@@ -33,7 +33,7 @@ pub struct Stream {
 /// Values drawn by one task; even, since normals come in pairs.
 const VALUES_PER_TASK: usize = 1 << 14;
 
-impl Stream {
+impl RandomStream {
     /// ChaCha20 with key `seed (8 bytes, little-endian), purpose, 0…` and the
     /// stream id as nonce.
     fn generator(self) -> ChaCha20Rng {
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
     use crate::spec::BaselineKind;
 
-    fn stream(id: u64) -> Stream {
-        Stream { seed: 7, purpose: Purpose::Rotation, id }
+    fn stream(id: u64) -> RandomStream {
+        RandomStream { seed: 7, purpose: Purpose::Rotation, id }
     }
 
     #[test]
@@ -109,11 +109,16 @@ mod tests {
         };
         let id = golden["stream"].as_u64().expect("a number");
         let mut got = vec![0.0; 40];
-        Stream { seed: 2024, purpose: Purpose::Rotation, id }.normals(&mut got);
+        RandomStream { seed: 2024, purpose: Purpose::Rotation, id }.normals(&mut got);
         let rotation = &golden["rotation"];
         let at = |key: &str| rotation[key].as_u64().expect("a number") as usize;
-        let stream = super::super::rotation::stream(2024, at("draw"), at("partner"), at("layer"));
-        got.extend(super::super::rotation::rotation(BaselineKind::Rotation, stream, at("d")));
+        let stream =
+            super::super::rotation::rotation_stream(2024, at("draw"), at("partner"), at("layer"));
+        got.extend(super::super::rotation::random_rotation(
+            BaselineKind::Rotation,
+            stream,
+            at("d"),
+        ));
         let want = [values(&golden["normals"]), values(&rotation["rows"])].concat();
         assert_eq!(got.len(), want.len());
         // Other libraries round logarithm and cosine otherwise, by an f32 ulp at most.

@@ -7,15 +7,15 @@
 
 use rayon::prelude::*;
 
-use super::pair::Side;
-use super::random::{Purpose, Stream};
+use super::random::{Purpose, RandomStream};
+use super::sums::ModelSums;
 use crate::backend::matmul::{Product, matmul_all_cores};
-use crate::backend::pack::View;
+use crate::backend::pack::MatrixView;
 use crate::spec::BaselineKind;
 
 /// A random matrix `[d, d]` with rows of unit norm: Gaussian, each row divided
 /// by its norm (the paper's), or orthogonal.
-pub fn rotation(kind: BaselineKind, stream: Stream, d: usize) -> Vec<f32> {
+pub fn random_rotation(kind: BaselineKind, stream: RandomStream, d: usize) -> Vec<f32> {
     let mut r = vec![0.0_f32; d * d];
     stream.normals(&mut r);
     match kind {
@@ -59,13 +59,13 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Stream of the rotation of one layer of one partner in one draw.
-pub fn stream(seed: u64, draw: usize, partner: usize, layer: usize) -> Stream {
+pub fn rotation_stream(seed: u64, draw: usize, partner: usize, layer: usize) -> RandomStream {
     let id = (draw as u64) << 32 | (partner as u64) << 16 | layer as u64;
-    Stream { seed, purpose: Purpose::Rotation, id }
+    RandomStream { seed, purpose: Purpose::Rotation, id }
 }
 
 /// The rotated neurons of one layer of a partner, in all draws.
-pub struct Chance {
+pub struct RotatedLayer {
     product: Product,
     d: usize,
     draws: Vec<Draw>,
@@ -77,13 +77,13 @@ struct Draw {
     inverse: Vec<f64>,
 }
 
-impl Chance {
+impl RotatedLayer {
     /// From the partner's own sums (a neuron without correlation contributes to no
     /// rotated one), the Gram sums of the layer (valid for k ≤ j),
     /// and a rotation for every draw.
     pub fn new(
         product: Product,
-        y: Side,
+        y: ModelSums,
         layer: usize,
         gram: &[f64],
         rotations: impl Iterator<Item = Vec<f32>>,
@@ -121,8 +121,8 @@ impl Chance {
         let rows = scaled.len() / self.d;
         let d = self.d;
         for (draw, best) in self.draws.iter().zip(best) {
-            let r = View::new(&draw.rotation, d, d);
-            self.product.write(View::new(scaled, rows, d), r.t(), rotated);
+            let r = MatrixView::new(&draw.rotation, d, d);
+            self.product.write(MatrixView::new(scaled, rows, d), r.t(), rotated);
             best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
                 let rho = row.iter().zip(&draw.inverse).map(|(c, s)| f64::from(*c) * s);
                 // `max` returns the other operand where one is NaN.
@@ -136,7 +136,7 @@ impl Chance {
 fn inverse_spreads(r: &[f32], gram: &[f32]) -> Vec<f64> {
     let d = gram.len().isqrt();
     let mut product = vec![0.0; d * d];
-    matmul_all_cores(View::new(r, d, d), View::new(gram, d, d), &mut product);
+    matmul_all_cores(MatrixView::new(r, d, d), MatrixView::new(gram, d, d), &mut product);
     let square = |(p, r): (&[f32], &[f32])| -> f64 {
         p.iter().zip(r).map(|(&p, &r)| f64::from(p) * f64::from(r)).sum()
     };
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn orthogonal_rows_are_orthonormal() {
         let d = 70;
-        let r = rotation(BaselineKind::Orthogonal, stream(1, 0, 1, 0), d);
+        let r = random_rotation(BaselineKind::Orthogonal, rotation_stream(1, 0, 1, 0), d);
         let wide: Vec<Vec<f64>> =
             r.chunks_exact(d).map(|row| row.iter().map(|&v| f64::from(v)).collect()).collect();
         for (i, a) in wide.iter().enumerate() {

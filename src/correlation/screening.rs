@@ -9,11 +9,11 @@
 //! exactly, with every neuron of every partner, over all tokens. Of safe neurons
 //! the chance level stays that of the sample.
 
-use super::candidates::{ByNeuron, CandidateSums};
+use super::candidates::{CandidateSums, NeuronMajor};
 use super::excess::{Agreement, agreements};
-use super::pair::{Pair, Stopped, Watch};
+use super::pair::{PairResult, Stopped, Watch};
 use super::sums::{Layout, NeuronSums};
-use super::{CHUNK, Comparison, Correlator, Keep, Study};
+use super::{CHUNK, ComparisonPlan, Correlator, Keep, NeuronComparison};
 use crate::checkpoint::{State, Visit};
 
 /// How far from certain a sample is.
@@ -38,7 +38,7 @@ impl Margin {
 
     /// Neurons that are not safe, given what the sample found and, once they are
     /// known, the exact correlations of its candidates.
-    fn doubtful(&self, sample: &[Pair], exact: Option<&[Pair]>) -> Vec<usize> {
+    fn doubtful(&self, sample: &[PairResult], exact: Option<&[PairResult]>) -> Vec<usize> {
         let agreements = agreements(exact.unwrap_or(sample));
         let doubtful = |i: &usize| {
             let elsewhere = (0..sample.len())
@@ -49,7 +49,12 @@ impl Margin {
     }
 
     /// Whether a partner that is no candidate could correlate better than the best one.
-    fn could_be_elsewhere(&self, sample: &Pair, exact: Option<&Pair>, i: usize) -> bool {
+    fn could_be_elsewhere(
+        &self,
+        sample: &PairResult,
+        exact: Option<&PairResult>,
+        i: usize,
+    ) -> bool {
         let (Some(best), Some(last)) = (sample.best(i), sample.top(i).last()) else {
             return false;
         };
@@ -70,7 +75,7 @@ impl Margin {
 
 /// What screening did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Screening {
+pub struct ScreeningCounts {
     /// Neurons compared exactly.
     pub exact: usize,
     /// Those of them whose doubt showed only in the candidates' exact correlations.
@@ -80,48 +85,53 @@ pub struct Screening {
 }
 
 /// A study in which most neurons are compared with their candidates alone.
-pub struct Screened {
-    study: Study,
+pub struct ScreenedCorrelator {
+    study: ComparisonPlan,
     margin: Margin,
     /// Bytes that the sums of neurons compared exactly may take in a pass, for each judged model.
     room: usize,
     own: Vec<NeuronSums>,
-    judged: Vec<Judged>,
+    judged: Vec<ScreenedModel>,
     /// Passes over all tokens that have ended.
     passes: usize,
 }
 
-struct Judged {
+struct ScreenedModel {
     model: usize,
     /// Per partner, from the sample.
-    sample: Vec<Pair>,
+    sample: Vec<PairResult>,
     /// Per partner, over all tokens.
     candidates: Vec<CandidateSums>,
     /// Per partner: the sample's, replaced neuron by neuron by what is exact.
-    found: Vec<Pair>,
-    exact: Exact,
+    found: Vec<PairResult>,
+    exact: ExactComparison,
     /// Neurons whose turn for exact comparison comes in a later pass.
     waiting: Vec<usize>,
     done: Vec<bool>,
-    screening: Screening,
+    screening: ScreeningCounts,
 }
 
 /// Neurons of a judged model that are compared exactly in this pass.
-struct Exact {
+struct ExactComparison {
     neurons: Vec<usize>,
     /// The family with the model reduced to them.
     correlator: Option<Correlator>,
 }
 
-impl Exact {
+impl ExactComparison {
     /// Of the first of those waiting, as many as there is room for.
-    fn of_waiting(study: &Study, model: usize, waiting: &mut Vec<usize>, room: usize) -> Self {
+    fn of_waiting(
+        study: &ComparisonPlan,
+        model: usize,
+        waiting: &mut Vec<usize>,
+        room: usize,
+    ) -> Self {
         let partners: usize = study.partners(model).map(|y| study.models[y].n_neurons()).sum();
         let most = (room / (size_of::<f64>() * partners)).max(1);
         let neurons: Vec<usize> = waiting.drain(..most.min(waiting.len())).collect();
         let mut models = study.models.clone();
         models[model] = Layout { n_layers: 1, d_mlp: neurons.len() };
-        let study = Study { models, judged: vec![model], ..study.clone() };
+        let study = ComparisonPlan { models, judged: vec![model], ..study.clone() };
         let correlator = || Correlator::new(study, Keep::Sums { passes: 1 });
         Self { correlator: (!neurons.is_empty()).then(correlator), neurons }
     }
@@ -136,22 +146,31 @@ impl Exact {
     }
 }
 
-impl Screened {
+impl ScreenedCorrelator {
     /// From what a sample found: per judged model, the comparison with each partner.
     /// Sums of neurons that are compared exactly take `room` bytes at most in each
     /// pass over the tokens.
-    pub fn new(study: Study, margin: Margin, sample: Vec<Vec<Pair>>, room: usize) -> Self {
+    pub fn new(
+        study: ComparisonPlan,
+        margin: Margin,
+        sample: Vec<Vec<PairResult>>,
+        room: usize,
+    ) -> Self {
         let room = room / study.judged.len();
         let own = study.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
-        let judge = |(&model, sample): (&usize, Vec<Pair>)| {
+        let judge = |(&model, sample): (&usize, Vec<PairResult>)| {
             let mut waiting = margin.doubtful(&sample, None);
             let of = study.models[model].n_neurons();
-            Judged {
+            ScreenedModel {
                 model,
                 candidates: sample.iter().map(CandidateSums::new).collect(),
                 found: sample.clone(),
-                screening: Screening { exact: waiting.len(), of, ..Screening::default() },
-                exact: Exact::of_waiting(&study, model, &mut waiting, room),
+                screening: ScreeningCounts {
+                    exact: waiting.len(),
+                    of,
+                    ..ScreeningCounts::default()
+                },
+                exact: ExactComparison::of_waiting(&study, model, &mut waiting, room),
                 waiting,
                 done: vec![false; of],
                 sample,
@@ -162,14 +181,14 @@ impl Screened {
     }
 
     /// What screening did, per judged model.
-    pub fn report(&self) -> Vec<Screening> {
+    pub fn report(&self) -> Vec<ScreeningCounts> {
         self.judged.iter().map(|judged| judged.screening).collect()
     }
 
     /// Adds a chunk to the sums of all candidates.
     fn absorb_candidates(&mut self, tokens: &[&[f32]]) {
-        let columns: Vec<ByNeuron> =
-            tokens.iter().zip(&self.study.models).map(|(t, &m)| ByNeuron::of(t, m)).collect();
+        let columns: Vec<NeuronMajor> =
+            tokens.iter().zip(&self.study.models).map(|(t, &m)| NeuronMajor::of(t, m)).collect();
         for judged in &mut self.judged {
             let partners = self.study.partners(judged.model);
             for (y, sums) in partners.zip(&mut judged.candidates) {
@@ -179,11 +198,11 @@ impl Screened {
     }
 }
 
-impl Judged {
+impl ScreenedModel {
     /// Enters what this pass has found, and has neurons wait that turned out to be doubtful.
     fn end_pass(
         &mut self,
-        (study, margin): (&Study, &Margin),
+        (study, margin): (&ComparisonPlan, &Margin),
         own: &[NeuronSums],
         first: bool,
         watch: Watch,
@@ -216,13 +235,13 @@ impl Judged {
     }
 }
 
-impl Comparison for Screened {
+impl NeuronComparison for ScreenedCorrelator {
     fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
         for judged in &mut self.judged {
             let width = self.study.models[judged.model].n_neurons();
             judged.exact.absorb(judged.model, width, tokens);
         }
-        if self.repeats() {
+        if self.is_repeated_pass() {
             return;
         }
         self.own.iter_mut().zip(tokens.iter_mut()).for_each(|(own, tokens)| own.absorb(tokens));
@@ -236,11 +255,11 @@ impl Comparison for Screened {
         }
     }
 
-    fn repeats(&self) -> bool {
+    fn is_repeated_pass(&self) -> bool {
         self.passes > 0
     }
 
-    fn own(&self, model: usize) -> &NeuronSums {
+    fn neuron_sums(&self, model: usize) -> &NeuronSums {
         &self.own[model]
     }
 
@@ -251,17 +270,17 @@ impl Comparison for Screened {
             let how = (&self.study, &self.margin);
             judged.end_pass(how, &self.own, first, watch)?;
             let (model, waiting) = (judged.model, &mut judged.waiting);
-            judged.exact = Exact::of_waiting(&self.study, model, waiting, self.room);
+            judged.exact = ExactComparison::of_waiting(&self.study, model, waiting, self.room);
         }
         Ok(self.judged.iter().any(|judged| judged.exact.correlator.is_some()))
     }
 
-    fn finish(self) -> Vec<Vec<Pair>> {
+    fn finish(self) -> Vec<Vec<PairResult>> {
         self.judged.into_iter().map(|judged| judged.found).collect()
     }
 }
 
-impl State for Screened {
+impl State for ScreenedCorrelator {
     fn parts(&mut self, _: Visit) -> std::io::Result<()> {
         Err(std::io::Error::other("a screened run keeps no checkpoint"))
     }

@@ -8,7 +8,7 @@ use super::sums::{CrossSums, GramSums, Layout, layer_of};
 use crate::backend::matmul::Product;
 
 /// Sums of pilot-shifted values of a model x and its partner y.
-pub trait Source {
+pub trait SumSource {
     /// Layers of x that there are sums of.
     fn x_layers(&self) -> Range<usize>;
     /// Layers of y that there are sums of.
@@ -20,7 +20,7 @@ pub trait Source {
 }
 
 /// Sums that were kept while tokens went by.
-pub struct Summed<'a> {
+pub struct AccumulatedSums<'a> {
     /// Of x and y, or of y and x.
     pub cross: &'a CrossSums,
     /// Whether they are of y and x.
@@ -31,13 +31,13 @@ pub struct Summed<'a> {
     pub whole: Layout,
 }
 
-impl Summed<'_> {
+impl AccumulatedSums<'_> {
     fn layers(&self, of_first: bool) -> Range<usize> {
         if of_first { self.cross.layers.clone() } else { 0..self.whole.n_layers }
     }
 }
 
-impl Source for Summed<'_> {
+impl SumSource for AccumulatedSums<'_> {
     fn x_layers(&self) -> Range<usize> {
         self.layers(!self.transposed)
     }
@@ -60,7 +60,7 @@ impl Source for Summed<'_> {
 }
 
 /// All tokens in memory: sums are made when they are asked for.
-pub struct Resident<'a> {
+pub struct ResidentActivations<'a> {
     /// What multiplies.
     pub product: Product,
     /// Values of x, `[tokens, n_neurons]`.
@@ -73,7 +73,7 @@ pub struct Resident<'a> {
     pub y_layout: Layout,
 }
 
-impl Source for Resident<'_> {
+impl SumSource for ResidentActivations<'_> {
     fn x_layers(&self) -> Range<usize> {
         0..self.x_layout.n_layers
     }

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use super::CHUNK;
 use super::sums::Layout;
-use crate::backend::kernel::Kernel;
+use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::Product;
 use crate::spec::{Baseline, BaselineKind, Precision};
 
 /// Which models there are, which of them are judged, and how.
 #[derive(Debug, Clone)]
-pub struct Study {
+pub struct ComparisonPlan {
     /// The family, in the order of the spec.
     pub models: Vec<Layout>,
     /// Indices of the models whose neurons are judged against all other models.
@@ -35,7 +35,7 @@ pub enum Keep {
     },
 }
 
-impl Study {
+impl ComparisonPlan {
     /// Partners of a judged model, in the order of the family.
     pub fn partners(&self, judged: usize) -> impl Iterator<Item = usize> + Clone {
         (0..self.models.len()).filter(move |&i| i != judged)
@@ -47,7 +47,7 @@ impl Study {
     }
 
     /// The same without regard to direction, each once, the first model before the second.
-    pub(super) fn unordered(&self) -> Vec<(usize, usize)> {
+    pub(super) fn unordered_pairs(&self) -> Vec<(usize, usize)> {
         let mut pairs: Vec<_> = self.directions().map(|(x, y)| (x.min(y), x.max(y))).collect();
         pairs.sort_unstable();
         pairs.dedup();
@@ -55,7 +55,7 @@ impl Study {
     }
 
     /// Models that are some judged model's partner.
-    pub(super) fn all_partners(&self) -> Vec<usize> {
+    pub(super) fn partner_models(&self) -> Vec<usize> {
         let mut partners: Vec<usize> = self.directions().map(|(_, y)| y).collect();
         partners.sort_unstable();
         partners.dedup();
@@ -63,12 +63,12 @@ impl Study {
     }
 
     /// Whether chance is a rotation, which needs no tokens of its own.
-    pub fn rotates(&self) -> bool {
+    pub fn uses_rotation(&self) -> bool {
         matches!(self.baseline.kind, BaselineKind::Rotation | BaselineKind::Orthogonal)
     }
 
     pub(super) fn product(&self) -> Product {
-        Product { kernel: Kernel::best(self.precision), chain: CHUNK }
+        Product { kernel: CpuKernel::best(self.precision), chain: CHUNK }
     }
 
     /// Layers of a model whose rows are summed in a pass.
@@ -88,15 +88,15 @@ impl Study {
         let gram = |y: usize| n(y) * d(y);
         let cross: f64 = match keep {
             Keep::Tokens => self.directions().map(product).sum(),
-            Keep::Sums { .. } => self.unordered().into_iter().map(product).sum(),
+            Keep::Sums { .. } => self.unordered_pairs().into_iter().map(product).sum(),
         };
         let all: f64 = self.directions().map(product).sum();
-        if !self.rotates() {
+        if !self.uses_rotation() {
             return (tokens * (cross + draws * all), 0.0);
         }
         let grams: f64 = match keep {
             Keep::Tokens => self.directions().map(|(_, y)| gram(y)).sum(),
-            Keep::Sums { .. } => self.all_partners().into_iter().map(gram).sum(),
+            Keep::Sums { .. } => self.partner_models().into_iter().map(gram).sum(),
         };
         let rotation = |(x, y): (usize, usize)| 2.0 * n(y) * d(y) * (n(x) + d(y));
         (tokens * (cross + grams), draws * self.directions().map(rotation).sum::<f64>())
@@ -110,21 +110,21 @@ impl Study {
 
     /// Pairs of layers that are compared, and as many again for each surrogate.
     pub fn steps(&self) -> usize {
-        let surrogates = if self.rotates() { 0 } else { self.baseline.draws };
+        let surrogates = if self.uses_rotation() { 0 } else { self.baseline.draws };
         let layers = |model: usize| self.models[model].n_layers;
         let pairs: usize = self.directions().map(|(x, y)| layers(x) * layers(y)).sum();
         pairs * (1 + surrogates)
     }
 
     /// Most passes that make sense: a layer in each.
-    pub fn most_passes(&self) -> usize {
+    pub fn max_passes(&self) -> usize {
         self.models.iter().map(|m| m.n_layers).max().unwrap_or(1)
     }
 
     /// Bytes that are kept of so many tokens.
     pub fn kept_bytes(&self, keep: Keep, tokens: usize) -> usize {
         let n = |model: usize| self.models[model].n_neurons();
-        let surrogates = if self.rotates() { 0 } else { self.baseline.draws };
+        let surrogates = if self.uses_rotation() { 0 } else { self.baseline.draws };
         match keep {
             Keep::Tokens => {
                 let largest = (0..self.models.len()).map(n).max().unwrap_or(0);
@@ -136,12 +136,13 @@ impl Study {
                     let most = (0..passes).map(|pass| self.layers(model, pass, passes).len()).max();
                     most.unwrap_or(0) * self.models[model].d_mlp
                 };
-                let cross: usize = self.unordered().iter().map(|&(x, y)| rows(x) * n(y)).sum();
+                let cross: usize =
+                    self.unordered_pairs().iter().map(|&(x, y)| rows(x) * n(y)).sum();
                 let chance: usize =
                     self.directions().map(|(x, y)| rows(x) * n(y) * surrogates).sum();
                 let gram = |model: usize| n(model) * self.models[model].d_mlp;
-                let grams: usize = self.all_partners().into_iter().map(gram).sum();
-                8 * (cross + chance + if self.rotates() { grams } else { 0 })
+                let grams: usize = self.partner_models().into_iter().map(gram).sum();
+                8 * (cross + chance + if self.uses_rotation() { grams } else { 0 })
             }
         }
     }
@@ -151,11 +152,11 @@ impl Study {
         let n = |model: usize| self.models[model].n_neurons();
         let cross: usize = self.directions().map(|(x, y)| n(x) * n(y)).sum();
         let gram = |model: usize| n(model) * self.models[model].d_mlp;
-        4 * (cross + self.all_partners().into_iter().map(gram).sum::<usize>())
+        4 * (cross + self.partner_models().into_iter().map(gram).sum::<usize>())
     }
 
     /// Bytes that comparing two layers takes, beside what is kept.
-    pub fn comparing_bytes(&self) -> usize {
+    pub fn comparison_bytes(&self) -> usize {
         let d = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
         // Sums in f64; scaled, rotated and packed values; Gram sums in both; rotations.
         d * d * (8 + 4 * 4 + 12 + 4 * self.baseline.draws)

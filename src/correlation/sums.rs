@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use crate::backend::matmul::Product;
-use crate::backend::pack::View;
+use crate::backend::pack::MatrixView;
 use crate::checkpoint::{Part, State, Visit};
 
 /// How the neurons of a model are arranged: `n_layers` layers of `d_mlp`.
@@ -140,6 +140,15 @@ impl NeuronSums {
     }
 }
 
+/// A model's layout and the sums over its neurons: one side of a comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelSums<'a> {
+    /// Layout of the model.
+    pub layout: Layout,
+    /// Sums over the model's neurons.
+    pub sums: &'a NeuronSums,
+}
+
 impl State for NeuronSums {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         visit(Part::Count(&mut self.n))?;
@@ -184,8 +193,8 @@ impl CrossSums {
         let (width, cols) = (self.x.n_neurons(), self.y.n_neurons());
         let tokens = x.len() / width;
         let (first, rows) = (self.layers.start * self.x.d_mlp, self.layers.len() * self.x.d_mlp);
-        let x = View::strided(&x[first..], tokens, rows, width);
-        product.add(x, View::new(y, tokens, cols), &mut self.values);
+        let x = MatrixView::strided(&x[first..], tokens, rows, width);
+        product.add(x, MatrixView::new(y, tokens, cols), &mut self.values);
     }
 
     /// Copies the sums of one layer of each: `[d_x, d_y]`.
@@ -247,10 +256,10 @@ impl GramSums {
 }
 
 /// One layer of values `[tokens, n_neurons]`.
-pub fn layer_of(tokens: &[f32], layout: Layout, layer: usize) -> View<'_> {
+pub fn layer_of(tokens: &[f32], layout: Layout, layer: usize) -> MatrixView<'_> {
     let width = layout.n_neurons();
     let first = (layer * layout.d_mlp).min(tokens.len());
-    View::strided(&tokens[first..], tokens.len() / width, layout.d_mlp, width)
+    MatrixView::strided(&tokens[first..], tokens.len() / width, layout.d_mlp, width)
 }
 
 impl State for GramSums {

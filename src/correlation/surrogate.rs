@@ -2,7 +2,7 @@
 //! order, or GELU of standard normal noise.
 
 use super::CHUNK;
-use super::random::{Purpose, Stream};
+use super::random::{Purpose, RandomStream};
 use super::sums::{CrossSums, Layout, NeuronSums};
 use crate::checkpoint::{State, Visit};
 use crate::model::gelu_new;
@@ -10,14 +10,14 @@ use crate::spec::{Baseline, BaselineKind};
 
 /// Which surrogate: of which model, in which draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
+pub struct SurrogateId {
     /// Index of the model in the family.
     pub model: usize,
     /// Draw of the baseline.
     pub draw: usize,
 }
 
-impl Address {
+impl SurrogateId {
     /// Surrogate of some tokens `[tokens, n_neurons]`, of which `chunk` is the first chunk.
     pub fn surrogate(self, baseline: &Baseline, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
         let chunks = (chunk..).zip(y.chunks(CHUNK * width));
@@ -26,7 +26,7 @@ impl Address {
 
     fn of_chunk(self, baseline: &Baseline, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
         let id = (self.draw as u64) << 48 | (self.model as u64) << 40 | chunk;
-        let stream = |purpose| Stream { seed: baseline.seed, purpose, id };
+        let stream = |purpose| RandomStream { seed: baseline.seed, purpose, id };
         if baseline.kind == BaselineKind::Permutation {
             let order = stream(Purpose::Permutation).permutation(y.len() / width);
             return order.iter().flat_map(|&t| &y[t * width..(t + 1) * width]).copied().collect();
@@ -41,7 +41,7 @@ impl Address {
 /// Sums of one surrogate, and of every judged model against it.
 pub struct SurrogateSums {
     /// Which surrogate.
-    pub address: Address,
+    pub id: SurrogateId,
     /// Its own sums.
     pub own: NeuronSums,
     /// Judged model, and its products with the surrogate.
@@ -50,8 +50,8 @@ pub struct SurrogateSums {
 
 impl SurrogateSums {
     /// All zero.
-    pub fn new(address: Address, y: Layout, cross: Vec<(usize, CrossSums)>) -> Self {
-        Self { address, own: NeuronSums::around_zero(y.n_neurons()), cross }
+    pub fn new(id: SurrogateId, y: Layout, cross: Vec<(usize, CrossSums)>) -> Self {
+        Self { id, own: NeuronSums::around_zero(y.n_neurons()), cross }
     }
 }
 

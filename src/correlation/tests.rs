@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::oracle::{pearson, rotate, series};
-use super::random::{Purpose, Stream};
-use super::rotation::{rotation, stream};
+use super::random::{Purpose, RandomStream};
+use super::rotation::{random_rotation, rotation_stream};
 use super::*;
 use crate::spec::{Baseline, BaselineKind, Precision};
 
@@ -17,7 +17,7 @@ const TOLERANCE: f64 = 2e-6;
 fn activations(layout: Layout, tokens: usize, id: u64) -> Vec<f32> {
     let normals = |id, n| {
         let mut values = vec![0.0; n];
-        Stream { seed: 9, purpose: Purpose::Gaussian, id }.normals(&mut values);
+        RandomStream { seed: 9, purpose: Purpose::Gaussian, id }.normals(&mut values);
         values
     };
     let n = layout.n_neurons();
@@ -30,8 +30,8 @@ fn activations(layout: Layout, tokens: usize, id: u64) -> Vec<f32> {
     (0..tokens * n).map(value).collect()
 }
 
-fn study(models: &[Layout], kind: BaselineKind) -> Study {
-    Study {
+fn study(models: &[Layout], kind: BaselineKind) -> ComparisonPlan {
+    ComparisonPlan {
         models: models.to_vec(),
         judged: vec![0],
         baseline: Baseline { kind, draws: 2, seed: 77 },
@@ -44,7 +44,7 @@ fn study(models: &[Layout], kind: BaselineKind) -> Study {
 const KEEPS: [Keep; 3] = [Keep::Tokens, Keep::Sums { passes: 1 }, Keep::Sums { passes: 2 }];
 
 /// Feeds tokens as the run does, pass by pass.
-fn correlate_all(study: &Study, keep: Keep, models: &[&[f32]]) -> Correlator {
+fn correlate_all(study: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Correlator {
     let mut correlator = Correlator::new(study.clone(), keep);
     loop {
         let width = |model: usize| study.models[model].n_neurons();
@@ -64,9 +64,9 @@ fn correlate_all(study: &Study, keep: Keep, models: &[&[f32]]) -> Correlator {
 }
 
 /// The first model against the second.
-fn correlate(x: &[f32], y: &[f32], kind: BaselineKind) -> (Pair, NeuronSums) {
+fn correlate(x: &[f32], y: &[f32], kind: BaselineKind) -> (PairResult, NeuronSums) {
     let correlator = correlate_all(&study(&[X, Y], kind), KEEPS[1], &[x, y]);
-    let own = correlator.own(0).clone();
+    let own = correlator.neuron_sums(0).clone();
     (correlator.finish().remove(0).remove(0), own)
 }
 
@@ -87,7 +87,7 @@ fn assert_close(got: &[f64], want: &[f64]) {
     }
 }
 
-fn rhos(pair: &Pair) -> Vec<f64> {
+fn rhos(pair: &PairResult) -> Vec<f64> {
     (0..pair.neurons()).map(|i| pair.best(i).map_or(f64::NAN, |b| b.rho)).collect()
 }
 
@@ -100,7 +100,7 @@ fn best_matches_and_rotated_chance_are_those_of_the_definition() {
         let (x, y) = (all_series(&x, X), all_series(&y, Y));
         assert_close(&rhos(&pair), &best_by_definition(&x, &y));
         for (draw, got) in pair.baseline.iter().enumerate() {
-            let r = |layer| rotation(kind, stream(77, draw, 1, layer), Y.d_mlp);
+            let r = |layer| random_rotation(kind, rotation_stream(77, draw, 1, layer), Y.d_mlp);
             let layers = y.chunks(Y.d_mlp).enumerate();
             let rotated: Vec<_> = layers.flat_map(|(layer, v)| rotate(&r(layer), v)).collect();
             assert_close(got, &best_by_definition(&x, &rotated));
@@ -116,7 +116,7 @@ fn whatever_is_kept_the_bits_are_the_same() {
         (1..).zip(layouts).map(|(id, layout)| activations(layout, tokens, id)).collect();
     let models: Vec<&[f32]> = models.iter().map(Vec::as_slice).collect();
     for kind in [BaselineKind::Rotation, BaselineKind::Permutation, BaselineKind::Gaussian] {
-        let study = Study { judged: vec![1, 0, 2], top: 3, ..study(&layouts, kind) };
+        let study = ComparisonPlan { judged: vec![1, 0, 2], top: 3, ..study(&layouts, kind) };
         let found = KEEPS.map(|keep| correlate_all(&study, keep, &models).finish());
         for (i, all) in found[0].iter().flatten().enumerate() {
             for (keep, other) in KEEPS.iter().zip(&found).skip(1) {
@@ -136,10 +136,10 @@ fn a_pair_is_the_same_whoever_else_is_judged() {
     let tokens = CHUNK + 300;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     for kind in [BaselineKind::Rotation, BaselineKind::Gaussian] {
-        let both = Study { judged: vec![0, 1], ..study(&[X, Y], kind) };
+        let both = ComparisonPlan { judged: vec![0, 1], ..study(&[X, Y], kind) };
         let found = correlate_all(&both, KEEPS[1], &[&x, &y]).finish();
         let alone = |judged| {
-            let study = Study { judged: vec![judged], ..study(&[X, Y], kind) };
+            let study = ComparisonPlan { judged: vec![judged], ..study(&[X, Y], kind) };
             correlate_all(&study, KEEPS[1], &[&x, &y]).finish().remove(0).remove(0)
         };
         assert_eq!((&found[0][0], &found[1][0]), (&alone(0), &alone(1)), "{kind:?}");
@@ -150,7 +150,7 @@ fn a_pair_is_the_same_whoever_else_is_judged() {
 fn the_spread_is_that_of_all_correlations() {
     let tokens = CHUNK;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
-    let study = Study { top: 4, ..study(&[X, Y], BaselineKind::Rotation) };
+    let study = ComparisonPlan { top: 4, ..study(&[X, Y], BaselineKind::Rotation) };
     let pair = correlate_all(&study, KEEPS[0], &[&x, &y]).finish().remove(0).remove(0);
     let (x, y) = (all_series(&x, X), all_series(&y, Y));
     let of = |x: &Vec<f64>| y.iter().map(|y| pearson(x, y)).collect::<Vec<f64>>();
@@ -184,7 +184,8 @@ fn permuted_chance_is_that_of_the_definition() {
     let order = |draw: u64| -> Vec<usize> {
         let of_chunk = |(chunk, len): (u64, usize)| {
             let id = draw << 48 | 1 << 40 | chunk;
-            let order = Stream { seed: 77, purpose: Purpose::Permutation, id }.permutation(len);
+            let order =
+                RandomStream { seed: 77, purpose: Purpose::Permutation, id }.permutation(len);
             order.into_iter().map(move |t| chunk as usize * CHUNK + t)
         };
         [(0, CHUNK), (1, 200)].into_iter().flat_map(of_chunk).collect()
@@ -282,7 +283,7 @@ proptest! {
 /// Series that are hard on rounding: heavy tails, mostly nothing, nearly constant.
 fn hard_series(kind: usize, tokens: usize, id: u64) -> Vec<f32> {
     let mut noise = vec![0.0; tokens];
-    Stream { seed: 5, purpose: Purpose::Gaussian, id }.normals(&mut noise);
+    RandomStream { seed: 5, purpose: Purpose::Gaussian, id }.normals(&mut noise);
     let of = |v: f32| match kind {
         0 => v.powi(5),
         1 => (v - 2.5).max(0.0),
@@ -303,8 +304,11 @@ fn bf16_correlations_stay_within_the_documented_bound() {
         (0..tokens * 8).map(|e| series[e % 8][e / 8]).collect()
     };
     let (x, y) = (model(0), model(40));
-    let study =
-        Study { precision: Precision::Bf16, top: 8, ..study(&[layout; 2], BaselineKind::Rotation) };
+    let study = ComparisonPlan {
+        precision: Precision::Bf16,
+        top: 8,
+        ..study(&[layout; 2], BaselineKind::Rotation)
+    };
     let correlator = correlate_all(&study, Keep::Tokens, &[&x, &y]);
     let kappa = |model: usize, values: &[f32]| -> Vec<f64> {
         let all = all_series(values, layout);
@@ -312,7 +316,7 @@ fn bf16_correlations_stay_within_the_documented_bound() {
             let pilot = series[..CHUNK].iter().sum::<f64>() / CHUNK as f64;
             let about_pilot: f64 =
                 series.iter().map(|v| (v - f64::from(pilot as f32)).powi(2)).sum();
-            let spread = correlator.own(model).inverse_spread(i).expect("it varies");
+            let spread = correlator.neuron_sums(model).inverse_spread(i).expect("it varies");
             about_pilot.sqrt() * spread
         };
         all.iter().enumerate().map(kappa).collect()
@@ -338,7 +342,7 @@ fn bf16_correlations_stay_within_the_documented_bound() {
 fn ten_million_tokens_of_large_mean_lose_nothing() {
     const TOKENS: usize = 10_000_000;
     let layout = Layout { n_layers: 1, d_mlp: 2 };
-    let study = Study { judged: vec![0], ..study(&[layout; 2], BaselineKind::Rotation) };
+    let study = ComparisonPlan { judged: vec![0], ..study(&[layout; 2], BaselineKind::Rotation) };
     let mut correlator = Correlator::new(study, Keep::Sums { passes: 1 });
     // The definition in f64, about a value near the mean, which leaves ρ alone.
     const MEAN: f64 = 50.0;
@@ -348,7 +352,7 @@ fn ten_million_tokens_of_large_mean_lose_nothing() {
         let count = TOKENS_AT_ONCE.min(TOKENS - start);
         let mut noise = vec![0.0_f32; 3 * 2 * count];
         let id = (start / TOKENS_AT_ONCE) as u64;
-        Stream { seed: 6, purpose: Purpose::Gaussian, id }.normals(&mut noise);
+        RandomStream { seed: 6, purpose: Purpose::Gaussian, id }.normals(&mut noise);
         let value = |model: usize, e: usize| {
             50.0 + noise[e] * 0.5 + noise[(1 + model) * 2 * count + e] * (1 + e % 2) as f32
         };
@@ -382,7 +386,7 @@ fn ten_million_tokens_of_large_mean_lose_nothing() {
 }
 
 /// Feeds all tokens in one go, as often as they are wanted.
-fn compare_all<C: Comparison>(mut comparison: C, models: &[Vec<f32>]) -> C {
+fn compare_all<C: NeuronComparison>(mut comparison: C, models: &[Vec<f32>]) -> C {
     loop {
         let mut models = models.to_vec();
         let mut models: Vec<&mut [f32]> = models.iter_mut().map(Vec::as_mut_slice).collect();
@@ -398,7 +402,7 @@ fn planted(layout: Layout, tokens: usize) -> [Vec<f32>; 2] {
     let n = layout.n_neurons();
     let noise = |id| {
         let mut values = vec![0.0; n * tokens];
-        Stream { seed: 11, purpose: Purpose::Gaussian, id }.normals(&mut values);
+        RandomStream { seed: 11, purpose: Purpose::Gaussian, id }.normals(&mut values);
         values
     };
     let (causes, own) = (noise(0), [noise(1), noise(2)]);
@@ -420,7 +424,7 @@ fn screening_finds_what_brute_force_finds() {
     let layout = Layout { n_layers: 2, d_mlp: 30 };
     let tokens = 3 * CHUNK + 500;
     let models = planted(layout, tokens);
-    let study = Study { top: 4, ..study(&[layout; 2], BaselineKind::Rotation) };
+    let study = ComparisonPlan { top: 4, ..study(&[layout; 2], BaselineKind::Rotation) };
     let all = Correlator::new(study.clone(), Keep::Tokens);
     let all = compare_all(all, &models).finish().remove(0).remove(0);
     let sampled = 600;
@@ -430,7 +434,7 @@ fn screening_finds_what_brute_force_finds() {
     // correlations of their candidates fall below what the sample promised.
     for (standard_errors, beforehand) in [(0.0, false), (3.0, true)] {
         let margin = Margin::new(sampled, standard_errors, Vec::new());
-        let screened = Screened::new(study.clone(), margin, sample.clone(), usize::MAX);
+        let screened = ScreenedCorrelator::new(study.clone(), margin, sample.clone(), usize::MAX);
         let screened = compare_all(screened, &models);
         let report = screened.report()[0];
         assert_eq!(report.exact > report.screened_again, beforehand, "{report:?}");
@@ -449,7 +453,7 @@ fn screening_finds_what_brute_force_finds() {
 fn a_neuron_compared_exactly_has_an_exact_chance_level() {
     let layout = Layout { n_layers: 1, d_mlp: 12 };
     let models = planted(layout, CHUNK + 10);
-    let study = Study { top: 2, ..study(&[layout; 2], BaselineKind::Rotation) };
+    let study = ComparisonPlan { top: 2, ..study(&[layout; 2], BaselineKind::Rotation) };
     let all = compare_all(Correlator::new(study.clone(), Keep::Tokens), &models).finish();
     let sample = models.clone().map(|m| m[..200 * 12].to_vec());
     let sample = compare_all(Correlator::new(study.clone(), Keep::Tokens), &sample).finish();
@@ -457,7 +461,7 @@ fn a_neuron_compared_exactly_has_an_exact_chance_level() {
     // Room for the sums of five of them makes three passes.
     for room in [usize::MAX, 5 * 12 * 8] {
         let margin = Margin::new(200, 1e3, vec![0.5]);
-        let screened = Screened::new(study.clone(), margin, sample.clone(), room);
+        let screened = ScreenedCorrelator::new(study.clone(), margin, sample.clone(), room);
         let screened = compare_all(screened, &models);
         assert_eq!(screened.report()[0].exact, 12);
         let screened = screened.finish();

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use super::GroupSums;
-use super::tests::TokenTest;
+use super::token_tests::TokenTest;
 
 /// Sums by group, and tests over them.
-pub struct Grouped<'a> {
+pub struct GroupedTests<'a> {
     /// What the groups are.
-    pub group: Group,
+    pub group: TokenGroup,
     /// The sums.
     pub sums: &'a GroupSums,
     /// Tests, whose ids are groups.
@@ -18,7 +18,7 @@ pub struct Grouped<'a> {
 /// What tokens are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Group {
+pub enum TokenGroup {
     /// The token itself.
     Token,
     /// The token before it in the same row.
@@ -33,7 +33,7 @@ pub enum Group {
 
 /// A neuron's best explanation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Explained {
+pub struct TestExplanation {
     /// Place in the list of grouped tests.
     pub grouped: usize,
     /// Place among its tests.
@@ -60,13 +60,13 @@ pub fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64
 /// The best explanation of each neuron, if any test has the support; and what `see` is
 /// shown of every test: its place, and each neuron's reduction.
 pub fn best_explanations(
-    grouped: &[Grouped],
+    grouped: &[GroupedTests],
     n_neurons: usize,
     support: usize,
     mut see: impl FnMut(usize, usize, &[Option<(f64, f64)>]),
-) -> Vec<Option<Explained>> {
-    let mut best: Vec<Option<Explained>> = vec![None; n_neurons];
-    for (g, Grouped { sums, tests, .. }) in grouped.iter().enumerate() {
+) -> Vec<Option<TestExplanation>> {
+    let mut best: Vec<Option<TestExplanation>> = vec![None; n_neurons];
+    for (g, GroupedTests { sums, tests, .. }) in grouped.iter().enumerate() {
         let groups: Vec<usize> = (0..sums.groups()).collect();
         let n: f64 = groups.iter().map(|&group| sums.tokens(group)).sum();
         let all = sums.over(&groups);
@@ -81,7 +81,7 @@ pub fn best_explanations(
             for (best, found) in best.iter_mut().zip(&reductions) {
                 let Some((reduction, difference)) = *found else { continue };
                 if best.is_none_or(|b| reduction > b.reduction) {
-                    *best = Some(Explained {
+                    *best = Some(TestExplanation {
                         grouped: g,
                         test: t,
                         reduction,

@@ -4,10 +4,10 @@ mod explain;
 mod reading;
 mod sums;
 mod syntax;
-mod tests;
+mod token_tests;
 
-pub use explain::{Explained, Group, Grouped, best_explanations, reduction};
-pub use reading::{Grouping, Groups, Readings, Suite, check};
+pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations, reduction};
+pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use sums::GroupSums;
 pub use syntax::Syntax;
-pub use tests::{TokenTest, read, unigrams};
+pub use token_tests::{TokenTest, read, unigrams};

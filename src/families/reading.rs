@@ -2,28 +2,28 @@
 
 use std::path::Path;
 
-use super::tests::TokenTest;
-use super::{Group, GroupSums, Grouped, Syntax, read, unigrams};
+use super::token_tests::TokenTest;
+use super::{GroupSums, GroupedTests, Syntax, TokenGroup, read, unigrams};
 use crate::corpus::Batch;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::spec::Families;
 
 /// By what tokens are grouped; syntax twice, by part of speech and by dependency.
-const KINDS: [Group; 6] = [
-    Group::Token,
-    Group::PreviousToken,
-    Group::Position,
-    Group::Label,
-    Group::Syntax,
-    Group::Syntax,
+const KINDS: [TokenGroup; 6] = [
+    TokenGroup::Token,
+    TokenGroup::PreviousToken,
+    TokenGroup::Position,
+    TokenGroup::Label,
+    TokenGroup::Syntax,
+    TokenGroup::Syntax,
 ];
 
 /// The groups of some tokens, kind by kind; a token may have none.
-pub type Groups = [Vec<Option<usize>>; KINDS.len()];
+pub type TokenGroups = [Vec<Option<usize>>; KINDS.len()];
 
 /// Tells the groups of tokens.
-pub struct Grouping {
+pub struct TokenGrouping {
     /// Groups of each kind.
     sizes: [usize; KINDS.len()],
     /// Label of every sample.
@@ -32,7 +32,7 @@ pub struct Grouping {
     syntax: Vec<Vec<Option<[usize; 2]>>>,
 }
 
-impl Grouping {
+impl TokenGrouping {
     /// Of the plan's text, with its syntax where that is known.
     ///
     /// # Errors
@@ -57,8 +57,8 @@ impl Grouping {
     }
 
     /// Groups of the tokens of a batch that are kept.
-    pub fn of(&self, batch: &Batch, keep: &[bool]) -> Groups {
-        let mut groups = Groups::default();
+    pub fn of(&self, batch: &Batch, keep: &[bool]) -> TokenGroups {
+        let mut groups = TokenGroups::default();
         let rows = batch.rows.iter().enumerate();
         let places = rows.flat_map(|(r, row)| (0..row.ids.len()).map(move |p| (r, row, p)));
         for ((r, row, p), _) in places.zip(keep).filter(|(_, keep)| **keep) {
@@ -99,16 +99,16 @@ fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>
 }
 
 /// Sums of activations by groups of every kind.
-pub struct Readings([GroupSums; KINDS.len()]);
+pub struct FamilySums([GroupSums; KINDS.len()]);
 
-impl Readings {
+impl FamilySums {
     /// No tokens yet.
-    pub fn new(grouping: &Grouping, n_neurons: usize) -> Self {
+    pub fn new(grouping: &TokenGrouping, n_neurons: usize) -> Self {
         Self(grouping.sizes.map(|size| GroupSums::new(size, n_neurons)))
     }
 
     /// Adds tokens `[tokens, n_neurons]` and their groups.
-    pub fn absorb(&mut self, groups: &Groups, tokens: &[f32]) {
+    pub fn absorb(&mut self, groups: &TokenGroups, tokens: &[f32]) {
         let some = self.0.iter_mut().zip(groups).filter(|(sums, _)| sums.groups() > 0);
         some.for_each(|(sums, groups)| sums.absorb(groups, tokens));
     }
@@ -128,9 +128,9 @@ pub fn check(path: &Path, plan: &Plan) -> Result<()> {
 }
 
 /// All tests, by what their ids are.
-pub struct Suite([Vec<TokenTest>; KINDS.len()]);
+pub struct TestSuite([Vec<TokenTest>; KINDS.len()]);
 
-impl Suite {
+impl TestSuite {
     /// The tests of a file, the same of the token before, and those that follow from
     /// the text that was read: frequent words, positions, labels, syntax.
     ///
@@ -139,7 +139,7 @@ impl Suite {
     pub fn read(
         spec: &Families,
         plan: &Plan,
-        readings: &Readings,
+        readings: &FamilySums,
         syntax: Option<&Syntax>,
     ) -> Result<Self> {
         let vocabulary = plan.vocabulary()?;
@@ -171,9 +171,9 @@ impl Suite {
     }
 
     /// The tests with the sums that they are judged on.
-    pub fn over<'a>(&'a self, readings: &'a Readings) -> Vec<Grouped<'a>> {
+    pub fn over<'a>(&'a self, readings: &'a FamilySums) -> Vec<GroupedTests<'a>> {
         let all = KINDS.into_iter().zip(&readings.0).zip(&self.0);
-        all.map(|((group, sums), tests)| Grouped { group, sums, tests }).collect()
+        all.map(|((group, sums), tests)| GroupedTests { group, sums, tests }).collect()
     }
 }
 

@@ -13,11 +13,11 @@ pub struct GroupSums {
     n_neurons: usize,
     n: Vec<f64>,
     /// Blocks of neurons, each `[group][neuron]`.
-    blocks: Vec<Block>,
+    blocks: Vec<NeuronBlock>,
 }
 
 #[derive(Debug, Clone)]
-struct Block {
+struct NeuronBlock {
     width: usize,
     /// Σv, Σv², and times that v > 0.
     sums: Vec<[f64; 3]>,
@@ -28,7 +28,7 @@ impl GroupSums {
     pub fn new(groups: usize, n_neurons: usize) -> Self {
         let block = |first: usize| {
             let width = COLUMNS.min(n_neurons - first);
-            Block { width, sums: vec![[0.0; 3]; groups * width] }
+            NeuronBlock { width, sums: vec![[0.0; 3]; groups * width] }
         };
         let blocks = (0..n_neurons).step_by(COLUMNS).map(block).collect();
         Self { n_neurons, n: vec![0.0; groups], blocks }
@@ -68,7 +68,7 @@ impl GroupSums {
 
     /// Σv, Σv² and times that v > 0, of every neuron over some groups.
     pub fn over(&self, groups: &[usize]) -> Vec<[f64; 3]> {
-        let of_block = |block: &Block| {
+        let of_block = |block: &NeuronBlock| {
             let mut all = vec![[0.0; 3]; block.width];
             for group in groups {
                 let sums = &block.sums[group * block.width..][..block.width];

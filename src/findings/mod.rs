@@ -6,7 +6,7 @@ mod summary;
 use serde::Serialize;
 
 use crate::correlation::excess::{Agreement, agreements};
-use crate::correlation::{Best, NeuronSums, Pair, Screening};
+use crate::correlation::{NeuronMatch, NeuronSums, PairResult, ScreeningCounts};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlannedModel};
 use crate::spec::SparsityKind;
@@ -46,9 +46,9 @@ pub struct Partner {
 }
 
 impl Partner {
-    fn draw(model: &PlannedModel, pair: &Pair, most: usize) -> Self {
+    fn draw(model: &PlannedModel, pair: &PairResult, most: usize) -> Self {
         let d_mlp = model.layout().d_mlp;
-        let named = |best: Best| (NeuronId::of(best.neuron, d_mlp), best.rho);
+        let named = |best: NeuronMatch| (NeuronId::of(best.neuron, d_mlp), best.rho);
         Self {
             partner: model.name.clone(),
             pairs: pair.histogram.iter().sum(),
@@ -100,7 +100,7 @@ impl Outcome {
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
     /// The comparison with each partner, in the order of the family.
-    pub pairs: &'a [Pair],
+    pub pairs: &'a [PairResult],
     /// Sums over the model's own neurons.
     pub own: &'a NeuronSums,
     /// Statistics of their activations.
@@ -108,7 +108,7 @@ pub struct Sources<'a> {
     /// Statistics of their weights.
     pub weights: &'a [WeightStatistics],
     /// What screening did, if there was any.
-    pub screening: Option<Screening>,
+    pub screening: Option<ScreeningCounts>,
 }
 
 /// One row of `neurons-extra.csv`.
@@ -190,7 +190,7 @@ fn draw_extra(
     i: usize,
 ) -> Extra {
     let Sources { pairs, own, activations, .. } = *sources;
-    let one = |(partner, pair): (usize, &Pair)| {
+    let one = |(partner, pair): (usize, &PairResult)| {
         let best = pair.best(i)?;
         let id = NeuronId::of(best.neuron, plan.models[partner].layout().d_mlp);
         let draws = pair.baseline.len() as f64;

@@ -6,7 +6,7 @@ use super::Extra;
 use crate::corpus::documents::Count;
 use crate::corpus::tokens::TokenCount;
 use crate::correlation::excess::depth_matrix;
-use crate::correlation::{Layout, Pair, Screening};
+use crate::correlation::{Layout, PairResult, ScreeningCounts};
 use crate::plan::{Plan, PlannedModel};
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::{Column, Table};
@@ -47,7 +47,7 @@ pub struct Summary {
     pub mean_excess_by_layer: Vec<f64>,
     /// What screening did, where the spec asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub screening: Option<Screening>,
+    pub screening: Option<ScreeningCounts>,
     /// Seconds; absent in comparisons, since no two runs agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
@@ -150,7 +150,7 @@ impl Summary {
         judged: usize,
         table: &Table,
         extra: &[Extra],
-        pairs: &[Pair],
+        pairs: &[PairResult],
     ) -> Self {
         let excess = table.column(Column::ExcessCorr);
         let threshold = plan.spec.correlation.threshold;

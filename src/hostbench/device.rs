@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::{RUNS, Rate};
-use crate::backend::device::array::{Array, Form, Halves};
-use crate::backend::device::ops::{self, Into, Side};
-use crate::backend::device::{Device, Number};
+use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
+use crate::backend::device::ops::{self, OperandSums, ProductTarget};
+use crate::backend::device::{Device, HalfType};
 use crate::error::Result;
 
 /// Neurons of either side, and tokens.
@@ -20,14 +20,20 @@ pub const SHAPE: (usize, usize) = (8192, 8192);
 pub fn measure<D: Device>(device: &D, (neurons, tokens): (usize, usize)) -> Result<Vec<Rate>> {
     let operations = 2.0 * (neurons * neurons) as f64 * tokens as f64;
     let value = |row: usize, col: usize| ((row * 31 + col * 17) % 97) as f32 / 97.0 - 0.5;
-    let make =
-        |twice| Halves::of(device, (neurons, tokens), Form { number: Number::F16, twice }, value);
+    let make = |split| {
+        HalfMatrix::of(
+            device,
+            (neurons, tokens),
+            HalfFormat { number: HalfType::F16, split },
+            value,
+        )
+    };
     let (plain, pairs) = (make(false)?, make(true)?);
     let mut c = Array::zeros(device, neurons * neurons)?;
     let one = Array::of(device, &vec![1.0; neurons])?;
-    let side = Side { sum: &one, inverse: &one, at: 0 };
-    let mut into = |x: &Halves<D>| {
-        let into = Into { values: &mut c, at: 0, ld: neurons, add: true };
+    let side = OperandSums { sum: &one, inverse: &one, at: 0 };
+    let mut into = |x: &HalfMatrix<D>| {
+        let into = ProductTarget { values: &mut c, at: 0, ld: neurons, add: true };
         ops::product(device, (&x.all(), &x.all(), tokens), into, None)?;
         c.read(device, 0..1).map(drop)
     };

@@ -14,10 +14,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::backend::device::cuda::Cuda;
-use crate::backend::kernel::Kernel;
+use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::{Product, matmul_all_cores};
-use crate::backend::pack::View;
-use crate::correlation::{CHUNK, Comparison, Correlator, Keep, Layout, Study, TOKENS_AT_ONCE};
+use crate::backend::pack::MatrixView;
+use crate::correlation::{
+    CHUNK, ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, TOKENS_AT_ONCE,
+};
 use crate::error::{Error, Kind, Result};
 use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};
@@ -64,7 +66,7 @@ impl HostBench {
     pub fn measure() -> Self {
         let mut rates = Vec::new();
         for precision in [Precision::F32, Precision::Bf16] {
-            let kernel = Kernel::best(precision);
+            let kernel = CpuKernel::best(precision);
             let peak = peak(kernel);
             let mut add = |what, gflops: f64| {
                 rates.push(Rate { kernel: kernel.name, what, gflops, of_peak: gflops / peak });
@@ -123,7 +125,7 @@ impl StudyTime {
     pub fn measure(precision: Precision) -> Self {
         let model = random_gpt2(4, CONTEXT);
         let layout = Layout { n_layers: 4, d_mlp: NEURONS };
-        let study = Study {
+        let study = ComparisonPlan {
             models: vec![layout; 5],
             judged: vec![0],
             baseline: Baseline { draws: 1, ..Baseline::default() },
@@ -202,7 +204,7 @@ fn best(operations: usize, mut run: impl FnMut()) -> f64 {
 }
 
 /// The innermost loop alone on every core, over panels that stay in its cache.
-fn peak(kernel: Kernel) -> f64 {
+fn peak(kernel: CpuKernel) -> f64 {
     const CALLS: usize = 20_000;
     let threads = rayon::current_num_threads();
     let (words, per_word) = (kernel.inner, kernel.values_per_word());
@@ -218,9 +220,9 @@ fn peak(kernel: Kernel) -> f64 {
 }
 
 /// Sums of products of two layers of GPT-2 small, over several chunks of tokens.
-fn sums(kernel: Kernel) -> f64 {
+fn sums(kernel: CpuKernel) -> f64 {
     let (x, y) = (noise(TOKENS_AT_ONCE * NEURONS, 1), noise(TOKENS_AT_ONCE * NEURONS, 2));
-    let view = |values| View::new(values, TOKENS_AT_ONCE, NEURONS);
+    let view = |values| MatrixView::new(values, TOKENS_AT_ONCE, NEURONS);
     let mut sums = vec![0.0; NEURONS * NEURONS];
     let product = Product { kernel, chain: CHUNK };
     best(2 * TOKENS_AT_ONCE * NEURONS * NEURONS, || product.add(view(&x), view(&y), &mut sums))
@@ -230,7 +232,8 @@ fn sums(kernel: Kernel) -> f64 {
 fn linear() -> f64 {
     let d_model = NEURONS / 4;
     let (x, w) = (noise(TOKENS_AT_ONCE * d_model, 1), noise(d_model * NEURONS, 2));
-    let (x, w) = (View::new(&x, TOKENS_AT_ONCE, d_model), View::new(&w, d_model, NEURONS));
+    let (x, w) =
+        (MatrixView::new(&x, TOKENS_AT_ONCE, d_model), MatrixView::new(&w, d_model, NEURONS));
     let mut out = vec![0.0; TOKENS_AT_ONCE * NEURONS];
     best(2 * TOKENS_AT_ONCE * d_model * NEURONS, || matmul_all_cores(x, w, &mut out))
 }

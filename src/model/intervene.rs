@@ -30,7 +30,7 @@ pub struct Intervention {
 
 /// Interventions, at all tokens of a batch or at some; whatever else is wanted of the
 /// activations sees them changed.
-pub struct Intervene<'a, H> {
+pub struct Interventions<'a, H> {
     /// The changes, in order.
     pub interventions: &'a [Intervention],
     /// Tokens of the batch at which they are made; all where nothing is said.
@@ -39,7 +39,7 @@ pub struct Intervene<'a, H> {
     pub then: H,
 }
 
-impl<H: Hooks> Hooks for Intervene<'_, H> {
+impl<H: Hooks> Hooks for Interventions<'_, H> {
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
         for intervention in self.interventions.iter().filter(|i| i.point == point) {
             for (t, row) in values.chunks_exact_mut(width).enumerate() {
@@ -82,7 +82,7 @@ mod tests {
             {
                 let then = |_, values: &mut [f32], _| seen = values.to_vec();
                 let tokens = Some([false, true].as_slice());
-                let mut hooks = Intervene { interventions: &interventions, tokens, then };
+                let mut hooks = Interventions { interventions: &interventions, tokens, then };
                 hooks.at(HookPoint { layer: 0, ..point }, &mut values, 3);
                 hooks.at(point, &mut values, 3);
             }

@@ -4,20 +4,20 @@
 use super::Transformer;
 use super::weights::{Linear, Norm};
 use crate::backend::device::Device;
-use crate::backend::device::array::{Array, Form, Halves};
+use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{
-    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, Batch, Gelu, Into, Sequences,
+    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, ProductTarget, Sequences,
 };
 use crate::error::Result;
 
 /// Gain and bias of a LayerNorm.
 #[derive(Debug)]
-struct NormOn<D: Device> {
+struct DeviceNorm<D: Device> {
     gain: Array<D, f32>,
     bias: Array<D, f32>,
 }
 
-impl<D: Device> NormOn<D> {
+impl<D: Device> DeviceNorm<D> {
     fn of(device: &D, norm: &Norm) -> Result<Self> {
         Ok(Self { gain: Array::of(device, &norm.gain)?, bias: Array::of(device, &norm.bias)? })
     }
@@ -25,39 +25,39 @@ impl<D: Device> NormOn<D> {
 
 /// Wᵀ `[d_out, d_in]`, so that a product runs along rows of both operands, and b.
 #[derive(Debug)]
-struct LinearOn<D: Device> {
-    weight: Halves<D>,
+struct DeviceLinear<D: Device> {
+    weight: HalfMatrix<D>,
     bias: Array<D, f32>,
 }
 
-impl<D: Device> LinearOn<D> {
-    fn of(device: &D, linear: &Linear, form: Form) -> Result<Self> {
+impl<D: Device> DeviceLinear<D> {
+    fn of(device: &D, linear: &Linear, form: HalfFormat) -> Result<Self> {
         let d_out = linear.bias.len();
         let shape = (d_out, linear.weight.len() / d_out);
         let value = |row: usize, col: usize| linear.weight[col * d_out + row];
-        let weight = Halves::of(device, shape, form, value)?;
+        let weight = HalfMatrix::of(device, shape, form, value)?;
         Ok(Self { weight, bias: Array::of(device, &linear.bias)? })
     }
 }
 
 #[derive(Debug)]
-struct BlockOn<D: Device> {
-    ln_1: NormOn<D>,
-    qkv: LinearOn<D>,
-    attn_out: LinearOn<D>,
-    ln_2: NormOn<D>,
-    mlp_in: LinearOn<D>,
-    mlp_out: LinearOn<D>,
+struct DeviceBlock<D: Device> {
+    ln_1: DeviceNorm<D>,
+    qkv: DeviceLinear<D>,
+    attn_out: DeviceLinear<D>,
+    ln_2: DeviceNorm<D>,
+    mlp_in: DeviceLinear<D>,
+    mlp_out: DeviceLinear<D>,
 }
 
 /// A GPT-2 whose weights lie on a device.
 #[derive(Debug)]
-pub struct Gpt2OnDevice<D: Device> {
+pub struct DeviceGpt2<D: Device> {
     config: super::Config,
-    form: Form,
+    form: HalfFormat,
     embed: Array<D, f32>,
     pos_embed: Array<D, f32>,
-    blocks: Vec<BlockOn<D>>,
+    blocks: Vec<DeviceBlock<D>>,
     /// `[layer][d_mlp][4]`: bias, centre of moments, pilot, scale.
     neurons: Vec<Array<D, f32>>,
 }
@@ -65,7 +65,7 @@ pub struct Gpt2OnDevice<D: Device> {
 /// Where neurons are looked at from: changes no correlation and no moment, and keeps
 /// the digits that a large mean or a small spread would cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pilot {
+pub struct NeuronPilot {
     /// Mean of the pre-activation, of which moments are taken around.
     pub pre: f32,
     /// Mean of the post-activation, which is subtracted.
@@ -74,19 +74,19 @@ pub struct Pilot {
     pub scale: f32,
 }
 
-impl Pilot {
+impl NeuronPilot {
     /// None.
     pub const NONE: Self = Self { pre: 0.0, post: 0.0, scale: 1.0 };
 }
 
 /// What is wanted of the neurons of a batch.
 #[derive(Debug)]
-pub struct Capture<'a, D: Device> {
+pub struct DeviceCapture<'a, D: Device> {
     /// Which tokens are kept.
     pub keep: &'a [bool],
     /// `[n_neurons, …]`: the post-activation of the `i`th kept token, shifted and
     /// scaled by the pilots, becomes column `first + i`.
-    pub kept: &'a mut Halves<D>,
+    pub kept: &'a mut HalfMatrix<D>,
     /// Column of the first kept token.
     pub first: usize,
     /// Pre-activations above this are counted.
@@ -114,20 +114,20 @@ impl BatchSums {
     }
 }
 
-impl<D: Device> Gpt2OnDevice<D> {
+impl<D: Device> DeviceGpt2<D> {
     /// Copies the weights.
     ///
     /// # Errors
     /// If the device has no room for them.
-    pub fn of(device: &D, model: &Transformer, form: Form) -> Result<Self> {
-        let block = |block: &super::weights::Block| -> Result<BlockOn<D>> {
-            Ok(BlockOn {
-                ln_1: NormOn::of(device, &block.ln_1)?,
-                qkv: LinearOn::of(device, &block.qkv, form)?,
-                attn_out: LinearOn::of(device, &block.attn_out, form)?,
-                ln_2: NormOn::of(device, &block.ln_2)?,
-                mlp_in: LinearOn::of(device, &block.mlp_in, form)?,
-                mlp_out: LinearOn::of(device, &block.mlp_out, form)?,
+    pub fn of(device: &D, model: &Transformer, form: HalfFormat) -> Result<Self> {
+        let block = |block: &super::weights::Block| -> Result<DeviceBlock<D>> {
+            Ok(DeviceBlock {
+                ln_1: DeviceNorm::of(device, &block.ln_1)?,
+                qkv: DeviceLinear::of(device, &block.qkv, form)?,
+                attn_out: DeviceLinear::of(device, &block.attn_out, form)?,
+                ln_2: DeviceNorm::of(device, &block.ln_2)?,
+                mlp_in: DeviceLinear::of(device, &block.mlp_in, form)?,
+                mlp_out: DeviceLinear::of(device, &block.mlp_out, form)?,
             })
         };
         let blocks = model.weights.blocks.iter().map(block).collect::<Result<_>>()?;
@@ -140,7 +140,7 @@ impl<D: Device> Gpt2OnDevice<D> {
             neurons: Vec::new(),
         };
         let n_neurons = model.config.n_layers * model.config.d_mlp();
-        on_device.look_from(device, model, &vec![Pilot::NONE; n_neurons])?;
+        on_device.set_pilots(device, model, &vec![NeuronPilot::NONE; n_neurons])?;
         Ok(on_device)
     }
 
@@ -148,11 +148,16 @@ impl<D: Device> Gpt2OnDevice<D> {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn look_from(&mut self, device: &D, model: &Transformer, pilots: &[Pilot]) -> Result<()> {
+    pub fn set_pilots(
+        &mut self,
+        device: &D,
+        model: &Transformer,
+        pilots: &[NeuronPilot],
+    ) -> Result<()> {
         let d_mlp = self.config.d_mlp();
         let layers = model.weights.blocks.iter().zip(pilots.chunks_exact(d_mlp));
-        let of = |(bias, p): (&f32, &Pilot)| [*bias, p.pre, p.post, p.scale];
-        let array = |(block, pilots): (&super::weights::Block, &[Pilot])| {
+        let of = |(bias, p): (&f32, &NeuronPilot)| [*bias, p.pre, p.post, p.scale];
+        let array = |(block, pilots): (&super::weights::Block, &[NeuronPilot])| {
             let values: Vec<f32> = block.mlp_in.bias.iter().zip(pilots).flat_map(of).collect();
             Array::of(device, &values)
         };
@@ -172,9 +177,9 @@ impl<D: Device> Gpt2OnDevice<D> {
         &self,
         device: &D,
         rows: &[&[u32]],
-        capture: Capture<D>,
+        capture: DeviceCapture<D>,
     ) -> Result<(BatchSums, Array<D, f32>)> {
-        let Capture { keep, kept, first, edge, low } = capture;
+        let DeviceCapture { keep, kept, first, edge, low } = capture;
         let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
         let sequences = sequences(device, rows)?;
         let tokens = sequences.tokens;
@@ -183,12 +188,12 @@ impl<D: Device> Gpt2OnDevice<D> {
         assert!(first + count <= kept.cols, "{count} tokens from column {first} on");
         let slot = Array::of(device, &slots(keep, first))?;
         let mut resid = self.embed(device, rows, tokens)?;
-        let mut room = Room::new(device, tokens, (d, d_mlp), self.form)?;
+        let mut room = ForwardBuffers::new(device, tokens, (d, d_mlp), self.form)?;
         let mut sums = vec![Vec::new(); ACTIVATION_SUMS];
         for (layer, block) in self.blocks.iter().enumerate() {
             self.attention(device, (block, layer), &sequences, &mut resid, &mut room)?;
             self.pre_activations(device, block, &resid, tokens, &mut room)?;
-            let batch = Batch {
+            let batch = ActivationBatch {
                 tokens,
                 width: d_mlp,
                 neurons: &self.neurons[layer],
@@ -197,7 +202,7 @@ impl<D: Device> Gpt2OnDevice<D> {
                 edge,
                 low,
             };
-            let Room { wide, next, partial, .. } = &mut room;
+            let ForwardBuffers { wide, next, partial, .. } = &mut room;
             ops::activation(device, wide, &batch, next, (kept, layer * d_mlp), partial)?;
             add_linear(device, (next, tokens, d_mlp), &block.mlp_out, &mut resid)?;
             gather(&partial.to_vec(device)?, d_mlp, &mut sums);
@@ -221,16 +226,16 @@ impl<D: Device> Gpt2OnDevice<D> {
     fn attention(
         &self,
         device: &D,
-        (block, layer): (&BlockOn<D>, usize),
+        (block, layer): (&DeviceBlock<D>, usize),
         sequences: &Sequences<D>,
         resid: &mut Array<D, f32>,
-        room: &mut Room<D>,
+        room: &mut ForwardBuffers<D>,
     ) -> Result<()> {
         let (d, tokens) = (self.config.d_model, sequences.tokens);
-        let Room { normed, wide, .. } = room;
+        let ForwardBuffers { normed, wide, .. } = room;
         self.norm(device, &block.ln_1, resid, tokens, normed)?;
         let operands = (&normed.rows(0..tokens), &block.qkv.weight.all(), d);
-        let into = Into { values: wide, at: 0, ld: 3 * d, add: false };
+        let into = ProductTarget { values: wide, at: 0, ld: 3 * d, add: false };
         ops::product(device, operands, into, Some(&block.qkv.bias))?;
         let head = (d, self.config.d_head(), self.config.attention_scale(layer));
         ops::attention(device, wide, sequences, head, normed)?;
@@ -241,26 +246,26 @@ impl<D: Device> Gpt2OnDevice<D> {
     fn pre_activations(
         &self,
         device: &D,
-        block: &BlockOn<D>,
+        block: &DeviceBlock<D>,
         resid: &Array<D, f32>,
         tokens: usize,
-        room: &mut Room<D>,
+        room: &mut ForwardBuffers<D>,
     ) -> Result<()> {
-        let Room { normed, wide, .. } = room;
+        let ForwardBuffers { normed, wide, .. } = room;
         self.norm(device, &block.ln_2, resid, tokens, normed)?;
         let (d, d_mlp) = (self.config.d_model, self.config.d_mlp());
         let operands = (&normed.rows(0..tokens), &block.mlp_in.weight.all(), d);
-        let into = Into { values: wide, at: 0, ld: d_mlp, add: false };
+        let into = ProductTarget { values: wide, at: 0, ld: d_mlp, add: false };
         ops::product(device, operands, into, None)
     }
 
     fn norm(
         &self,
         device: &D,
-        norm: &NormOn<D>,
+        norm: &DeviceNorm<D>,
         x: &Array<D, f32>,
         tokens: usize,
-        out: &mut Halves<D>,
+        out: &mut HalfMatrix<D>,
     ) -> Result<()> {
         let by = (&norm.gain, &norm.bias, self.config.layer_norm_eps);
         ops::layer_norm(device, (x, tokens), by, out)
@@ -268,24 +273,29 @@ impl<D: Device> Gpt2OnDevice<D> {
 }
 
 /// What the blocks of a batch take turns to use.
-struct Room<D: Device> {
+struct ForwardBuffers<D: Device> {
     /// `[tokens, d_model]`
-    normed: Halves<D>,
+    normed: HalfMatrix<D>,
     /// `[tokens, 3 d_model]` or `[tokens, d_mlp]`
     wide: Array<D, f32>,
     /// `[tokens, d_mlp]`
-    next: Halves<D>,
+    next: HalfMatrix<D>,
     /// `[chunks][ACTIVATION_SUMS][d_mlp]`
     partial: Array<D, f32>,
 }
 
-impl<D: Device> Room<D> {
-    fn new(device: &D, tokens: usize, (d, d_mlp): (usize, usize), form: Form) -> Result<Self> {
+impl<D: Device> ForwardBuffers<D> {
+    fn new(
+        device: &D,
+        tokens: usize,
+        (d, d_mlp): (usize, usize),
+        form: HalfFormat,
+    ) -> Result<Self> {
         let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
         Ok(Self {
-            normed: Halves::new(device, tokens, d, form)?,
+            normed: HalfMatrix::new(device, tokens, d, form)?,
             wide: Array::new(device, tokens * d_mlp.max(3 * d))?,
-            next: Halves::new(device, tokens, d_mlp, form)?,
+            next: HalfMatrix::new(device, tokens, d_mlp, form)?,
             partial: Array::new(device, chunks * ACTIVATION_SUMS * d_mlp)?,
         })
     }
@@ -294,13 +304,18 @@ impl<D: Device> Room<D> {
 /// `out += x W + b` for the first tokens of x.
 fn add_linear<D: Device>(
     device: &D,
-    (x, tokens, d_in): (&Halves<D>, usize, usize),
-    layer: &LinearOn<D>,
+    (x, tokens, d_in): (&HalfMatrix<D>, usize, usize),
+    layer: &DeviceLinear<D>,
     out: &mut Array<D, f32>,
 ) -> Result<()> {
     let ld = layer.weight.rows;
     let operands = (&x.rows(0..tokens), &layer.weight.all(), d_in);
-    ops::product(device, operands, Into { values: out, at: 0, ld, add: true }, Some(&layer.bias))
+    ops::product(
+        device,
+        operands,
+        ProductTarget { values: out, at: 0, ld, add: true },
+        Some(&layer.bias),
+    )
 }
 
 fn sequences<D: Device>(device: &D, rows: &[&[u32]]) -> Result<Sequences<D>> {

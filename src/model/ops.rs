@@ -102,14 +102,14 @@ widened! {
 
 widened! {
     /// [`gelu_new`] of every value, in place.
-    pub fn gelu_all(values: &mut [f32]) {
+    pub fn gelu_new_all(values: &mut [f32]) {
         values.iter_mut().for_each(|v| *v = gelu_new(*v));
     }
 }
 
 widened! {
     /// [`gelu`] of every value, in place.
-    pub fn exact_gelu_all(values: &mut [f32]) {
+    pub fn gelu_all(values: &mut [f32]) {
         values.iter_mut().for_each(|v| *v = gelu(*v));
     }
 }

@@ -4,14 +4,14 @@
 use super::Rotary;
 
 /// Cosines and sines of all positions of a row.
-pub struct Angles {
+pub struct RotaryAngles {
     /// Pairs of dimensions that are turned.
     pairs: usize,
     /// `[position][pair]`: cosine and sine.
     turns: Vec<(f32, f32)>,
 }
 
-impl Angles {
+impl RotaryAngles {
     /// For rows of up to so many tokens: position · base^(−2i / dims) for pair i.
     pub fn new(rotary: Rotary, positions: usize) -> Self {
         let pairs = rotary.dims / 2;
@@ -54,7 +54,7 @@ mod tests {
         // distance alone, and lengths do not change.
         #[test]
         fn products_depend_on_distance(p in 0usize..20, by in 0usize..20, seed in -3.0f32..3.0) {
-            let angles = Angles::new(Rotary { dims: 4, base: 100.0 }, 64);
+            let angles = RotaryAngles::new(Rotary { dims: 4, base: 100.0 }, 64);
             let at = |position: usize| {
                 let mut all = row(64, seed);
                 // The same token everywhere.
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_first_position_and_the_rest_of_a_head_stay() {
-        let angles = Angles::new(Rotary { dims: 2, base: 10_000.0 }, 2);
+        let angles = RotaryAngles::new(Rotary { dims: 2, base: 10_000.0 }, 2);
         let mut qkv = row(2, 1.0);
         let before = qkv.clone();
         angles.turn(&mut qkv, 8, 4);

@@ -6,12 +6,12 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::hooks::{HookPoint, Hooks, Site};
-use super::ops::{causal_softmax, exact_gelu_all, gelu_all, layer_norm};
-use super::rotary::Angles;
+use super::ops::{causal_softmax, gelu_all, gelu_new_all, layer_norm};
+use super::rotary::RotaryAngles;
 use super::weights::{Block, Linear, Norm, Weights};
 use super::{Activation, Config};
 use crate::backend::matmul::{add_affine, affine, matmul, matmul_all_cores};
-use crate::backend::pack::View;
+use crate::backend::pack::MatrixView;
 use crate::error::Result;
 
 /// Values handled by one task of an elementwise loop.
@@ -51,7 +51,7 @@ impl Transformer {
         let mut resid = self.embed(rows);
         let lengths: Vec<usize> = rows.iter().map(|r| r.len()).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let angles = self.config.rotary.map(|rotary| Angles::new(rotary, longest));
+        let angles = self.config.rotary.map(|rotary| RotaryAngles::new(rotary, longest));
         for (layer, block) in self.weights.blocks.iter().enumerate() {
             let d = self.config.d_model;
             let mut at = |site, values: &mut [f32], width| {
@@ -74,8 +74,8 @@ impl Transformer {
         let tokens = resid.len() / d;
         let normed = self.normed(resid, &self.weights.ln_final);
         let mut logits = vec![0.0; tokens * vocab];
-        let normed = View::new(&normed, tokens, d);
-        let w_u = View::new(self.weights.unembedding(), vocab, d).t();
+        let normed = MatrixView::new(&normed, tokens, d);
+        let w_u = MatrixView::new(self.weights.unembedding(), vocab, d).t();
         match &self.weights.unembed {
             Some(unembed) => affine(normed, w_u, &unembed.bias, &mut logits),
             None => matmul_all_cores(normed, w_u, &mut logits),
@@ -113,7 +113,7 @@ impl Transformer {
         block: &Block,
         scale: f32,
         lengths: &[usize],
-        angles: Option<&Angles>,
+        angles: Option<&RotaryAngles>,
         resid: &mut [f32],
     ) {
         let d = self.config.d_model;
@@ -142,7 +142,7 @@ impl Transformer {
         for head in 0..self.config.n_heads {
             let part = |which: usize, from: usize, to: usize| {
                 let first = from * 3 * d + which * d + head * d_head;
-                View::strided(&qkv[first..], to - from, d_head, 3 * d)
+                MatrixView::strided(&qkv[first..], to - from, d_head, 3 * d)
             };
             // Some queries at a time, so that most of what none of them sees is left out.
             for from in (0..len).step_by(QUERIES) {
@@ -151,7 +151,7 @@ impl Transformer {
                 matmul(part(0, from, to), part(1, 0, to).t(), scores, to);
                 causal_softmax(scores, to, from, scale);
                 let out = &mut out[from * d + head * d_head..];
-                matmul(View::new(scores, to - from, to), part(2, 0, to), out, d);
+                matmul(MatrixView::new(scores, to - from, to), part(2, 0, to), out, d);
             }
         }
     }
@@ -168,8 +168,8 @@ impl Transformer {
         let mut neurons = linear(normed, &block.mlp_in, d);
         at(Site::MlpPre, &mut neurons, d_mlp);
         let activate = match self.config.activation {
-            Activation::GeluNew => gelu_all,
-            Activation::Gelu => exact_gelu_all,
+            Activation::GeluNew => gelu_new_all,
+            Activation::Gelu => gelu_all,
         };
         neurons.par_chunks_mut(VALUES_PER_TASK).for_each(activate);
         at(Site::MlpPost, &mut neurons, d_mlp);
@@ -181,18 +181,18 @@ impl Transformer {
 fn linear(x: &[f32], layer: &Linear, d_in: usize) -> Vec<f32> {
     let tokens = x.len() / d_in;
     let mut out = vec![0.0; tokens * layer.bias.len()];
-    affine(View::new(x, tokens, d_in), weight(layer, d_in), &layer.bias, &mut out);
+    affine(MatrixView::new(x, tokens, d_in), weight(layer, d_in), &layer.bias, &mut out);
     out
 }
 
 /// `out += x W + b` for x `[tokens, d_in]`.
 fn add_linear(x: &[f32], layer: &Linear, d_in: usize, out: &mut [f32]) {
-    let x = View::new(x, x.len() / d_in, d_in);
+    let x = MatrixView::new(x, x.len() / d_in, d_in);
     add_affine(x, weight(layer, d_in), &layer.bias, out);
 }
 
-fn weight(layer: &Linear, d_in: usize) -> View<'_> {
-    View::new(&layer.weight, d_in, layer.bias.len())
+fn weight(layer: &Linear, d_in: usize) -> MatrixView<'_> {
+    MatrixView::new(&layer.weight, d_in, layer.bias.len())
 }
 
 fn split_rows<'a>(

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::correlation::Screening;
+use crate::correlation::ScreeningCounts;
 use crate::findings::{Figures, Findings, Outcome, Share, Signature, Summary};
 use crate::spec::Spec;
 
@@ -42,7 +42,7 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
         writeln!(out, "documents {} read, {} skipped that hold no text", d.documents, d.empty)?;
     }
     writeln!(out, "neurons   {}{}", s.neurons, flagged(s))?;
-    if let Some(Screening { exact, screened_again, of }) = s.screening {
+    if let Some(ScreeningCounts { exact, screened_again, of }) = s.screening {
         writeln!(
             out,
             "screened  {} with candidates alone; {exact} exactly, {screened_again} of them in doubt only afterwards",

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use super::sums::{Found, draw};
 use super::{Control, load_models, lost};
-use crate::backend::device::array::Form;
+use crate::backend::device::array::HalfFormat;
 use crate::backend::device::cuda::Cuda;
-use crate::backend::device::{Device, Number};
+use crate::backend::device::{Device, HalfType};
 use crate::corpus::Batch;
-use crate::correlation::{CHUNK, OnDevice, Stopped};
+use crate::correlation::{CHUNK, DeviceCorrelator, Stopped};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
-use crate::model::on_device::{BatchSums, Capture, Gpt2OnDevice, Pilot};
+use crate::model::on_device::{BatchSums, DeviceCapture, DeviceGpt2, NeuronPilot};
 use crate::model::{Activation, Architecture, Transformer};
 use crate::plan::Plan;
 use crate::spec::{DeviceChoice, MomentKind, Precision};
@@ -75,7 +75,7 @@ fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
     };
     [
         (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
-        (!plan.study().rotates(), "this kind of `correlation.baseline`"),
+        (!plan.comparison_plan().uses_rotation(), "this kind of `correlation.baseline`"),
         (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
         (control.checkpoints.is_some(), "keeping checkpoints"),
         (plan.models.iter().any(other), "a model that is no GPT-2 with `gelu_new`"),
@@ -86,10 +86,10 @@ fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
 }
 
 /// How values enter products: f32 as pairs of f16, whose products are nearly those of f32.
-fn form(precision: Precision) -> Form {
+fn form(precision: Precision) -> HalfFormat {
     match precision {
-        Precision::F32 => Form { number: Number::F16, twice: true },
-        Precision::Bf16 => Form { number: Number::Bf16, twice: false },
+        Precision::F32 => HalfFormat { number: HalfType::F16, split: true },
+        Precision::Bf16 => HalfFormat { number: HalfType::Bf16, split: false },
     }
 }
 
@@ -119,19 +119,19 @@ struct Family<'a, D: Device> {
     plan: &'a Plan,
     device: &'a D,
     models: &'a [Transformer],
-    on_device: Vec<Gpt2OnDevice<D>>,
-    comparison: OnDevice<'a, D>,
-    pilots: Vec<Vec<Pilot>>,
+    on_device: Vec<DeviceGpt2<D>>,
+    comparison: DeviceCorrelator<'a, D>,
+    pilots: Vec<Vec<NeuronPilot>>,
     statistics: Vec<(usize, ActivationSums)>,
 }
 
 impl<'a, D: Device> Family<'a, D> {
     fn new(plan: &'a Plan, device: &'a D, models: &'a [Transformer]) -> Result<Self> {
         let form = form(plan.spec.correlation.precision);
-        let upload = |model: &Transformer| Gpt2OnDevice::of(device, model, form);
+        let upload = |model: &Transformer| DeviceGpt2::of(device, model, form);
         let on_device = models.iter().map(upload).collect::<Result<_>>()?;
         let held = choose_held(plan, form, device.free()?)?;
-        let comparison = OnDevice::new(device, plan.study(), form, held)?;
+        let comparison = DeviceCorrelator::new(device, plan.comparison_plan(), form, held)?;
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let statistics = |&model: &usize| {
             (model, ActivationSums::new(n_neurons(model), plan.spec.statistics.moments))
@@ -142,7 +142,7 @@ impl<'a, D: Device> Family<'a, D> {
             models,
             on_device,
             comparison,
-            pilots: (0..models.len()).map(|m| vec![Pilot::NONE; n_neurons(m)]).collect(),
+            pilots: (0..models.len()).map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect(),
             statistics: plan.judged.iter().map(statistics).collect(),
         })
     }
@@ -152,7 +152,7 @@ impl<'a, D: Device> Family<'a, D> {
         let rows = batch.ids();
         let keep = batch.kept();
         let first = self.comparison.next();
-        let capture = Capture {
+        let capture = DeviceCapture {
             keep: &keep,
             kept: &mut self.comparison.kept[model],
             first,
@@ -178,7 +178,7 @@ impl<'a, D: Device> Family<'a, D> {
             let Some(all) = all else { continue };
             self.pilots[model] = (0..self.pilots[model].len()).map(|i| pilot(&all, i)).collect();
             let pilots = &self.pilots[model];
-            self.on_device[model].look_from(self.device, &self.models[model], pilots)?;
+            self.on_device[model].set_pilots(self.device, &self.models[model], pilots)?;
             let scales = pilots.iter().map(|pilot| pilot.scale).collect();
             self.comparison.set_scales(model, scales);
         }
@@ -217,7 +217,7 @@ impl<'a, D: Device> Family<'a, D> {
     }
 
     fn finish(mut self, control: &mut Control) -> Result<Outcome> {
-        control.progress.stage("matching neurons", self.plan.study().steps() as u64);
+        control.progress.stage("matching neurons", self.plan.comparison_plan().steps() as u64);
         let watch = || {
             control.progress.advance(1);
             if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
@@ -226,32 +226,32 @@ impl<'a, D: Device> Family<'a, D> {
         let found = self.statistics.iter().zip(&pairs).map(|((model, activations), pairs)| Found {
             model: *model,
             pairs,
-            own: self.comparison.own(*model),
+            own: self.comparison.neuron_sums(*model),
             activations,
             screening: None,
         });
         let outcome = draw(self.plan, self.models, found)?;
         let form = form(self.plan.spec.correlation.precision);
-        let how = if form.twice { "pairs of f16" } else { "bf16" };
+        let how = if form.split { "pairs of f16" } else { "bf16" };
         Ok(Outcome { device: format!("cuda ({}, {how})", self.device.name()), ..outcome })
     }
 }
 
 /// Means of the first tokens, and the power of two nearest to 1 / spread.
-fn pilot(sums: &BatchSums, neuron: usize) -> Pilot {
+fn pilot(sums: &BatchSums, neuron: usize) -> NeuronPilot {
     let n = sums.tokens as f64;
     let mean = |q: usize| sums.sums[q][neuron] / n;
     let spread = (mean(5) - mean(4).powi(2)).max(0.0).sqrt();
     let finite = |x: f64| if x.is_finite() { x as f32 } else { 0.0 };
     let usual = spread.is_finite() && spread > 0.0;
     let scale = if usual { (-spread.log2().round()).clamp(-60.0, 60.0).exp2() } else { 1.0 };
-    Pilot { pre: finite(mean(0)), post: finite(mean(4)), scale: scale as f32 }
+    NeuronPilot { pre: finite(mean(0)), post: finite(mean(4)), scale: scale as f32 }
 }
 
 /// Tokens that the device holds at a time, and whether they are all: then they are
 /// what is kept, if they are smaller than sums would be.
-fn choose_held(plan: &Plan, form: Form, free: usize) -> Result<(usize, bool)> {
-    let study = plan.study();
+fn choose_held(plan: &Plan, form: HalfFormat, free: usize) -> Result<(usize, bool)> {
+    let study = plan.comparison_plan();
     let used = plan.tokens.count().used;
     let neurons: usize = study.models.iter().map(|m| m.n_neurons()).sum();
     let d = study.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);

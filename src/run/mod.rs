@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoints, State};
 use crate::corpus::Batch;
-use crate::correlation::{Comparison, Correlator, Screening, Stopped};
+use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts, Stopped};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
 use crate::model::Transformer;
@@ -59,7 +59,7 @@ fn run_on_cpu(plan: &Plan, control: &mut Control) -> Result<Outcome> {
     if let Some(screen) = &plan.spec.correlation.screen {
         return screened::run(plan, screen, &models, load_s, control);
     }
-    let mut sums = Sums::new(plan, Correlator::new(plan.study(), plan.keep));
+    let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
     let done = resume(&mut sums, control)?;
     let spent = read_and_match(plan, &models, &mut sums, done, control)?;
     let begun = Instant::now();
@@ -76,7 +76,7 @@ struct Spent {
 
 /// Reads all tokens and compares what was kept, pass by pass, but for the first
 /// batches, which are done.
-fn read_and_match<C: Comparison>(
+fn read_and_match<C: NeuronComparison>(
     plan: &Plan,
     models: &[Transformer],
     sums: &mut Sums<C>,
@@ -112,11 +112,11 @@ fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
 }
 
 /// Draws the findings, and lets go of what was kept for a run to go on.
-fn end<C: Comparison>(
+fn end<C: NeuronComparison>(
     plan: &Plan,
     models: &[Transformer],
     sums: Sums<C>,
-    screening: &[Screening],
+    screening: &[ScreeningCounts],
     control: &Control,
 ) -> Result<Outcome> {
     let outcome = sums.finish(plan, models, screening)?;
@@ -134,7 +134,7 @@ fn resume(sums: &mut dyn State, control: &Control) -> Result<usize> {
 }
 
 /// Runs all models over the tokens of some batches but for the first, which are done.
-fn read_all<C: Comparison>(
+fn read_all<C: NeuronComparison>(
     models: &[Transformer],
     sums: &mut Sums<C>,
     batches: &[Batch],
@@ -158,12 +158,12 @@ fn read_all<C: Comparison>(
 }
 
 /// Compares what was kept; whether the tokens are wanted again.
-fn match_neurons<C: Comparison>(
+fn match_neurons<C: NeuronComparison>(
     plan: &Plan,
     sums: &mut Sums<C>,
     control: &mut Control,
 ) -> Result<bool> {
-    control.progress.stage("matching neurons", plan.study().steps() as u64);
+    control.progress.stage("matching neurons", plan.comparison_plan().steps() as u64);
     sums.absorb_rest();
     let watch = || {
         control.progress.advance(1);

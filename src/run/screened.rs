@@ -2,7 +2,9 @@
 
 use super::sums::Sums;
 use super::{Control, end, match_neurons, read_all, read_and_match, refuse_screened};
-use crate::correlation::{Comparison, Correlator, Keep, Margin, Screened, Study};
+use crate::correlation::{
+    ComparisonPlan, Correlator, Keep, Margin, NeuronComparison, ScreenedCorrelator,
+};
 use crate::error::Result;
 use crate::findings::{Outcome, Timing};
 use crate::model::Transformer;
@@ -24,7 +26,10 @@ pub fn run(
         refuse_screened(plan, "--checkpoint")?;
     }
     let begun = std::time::Instant::now();
-    let study = Study { top: screen.candidates.max(plan.study().top), ..plan.study() };
+    let study = ComparisonPlan {
+        top: screen.candidates.max(plan.comparison_plan().top),
+        ..plan.comparison_plan()
+    };
     let mut sample = Sums::new(plan, Correlator::new(study.clone(), Keep::Tokens));
     let tokens = plan.tokens.sample(screen.sample);
     let batches = tokens.batches(plan.spec.batch.tokens, 0..usize::MAX);
@@ -33,7 +38,8 @@ pub fn run(
     let sample_s = begun.elapsed().as_secs_f64();
     let thresholds = plan.thresholds().collect();
     let margin = Margin::new(tokens.count().used, screen.standard_errors, thresholds);
-    let comparison = Screened::new(study, margin, sample.comparison.finish(), plan.room());
+    let comparison =
+        ScreenedCorrelator::new(study, margin, sample.comparison.finish(), plan.room());
     let mut sums = Sums::new(plan, comparison);
     let spent = read_and_match(plan, models, &mut sums, 0, control)?;
     let report = sums.comparison.report();

@@ -69,7 +69,7 @@ impl Shard {
 pub fn run_shard(plan: &Plan, shard: Shard, control: &mut Control) -> Result<PathBuf> {
     refuse_to_cut(plan)?;
     let models = load_models(plan, &control.progress)?;
-    let mut sums = Sums::new(plan, Correlator::new(plan.study(), plan.keep));
+    let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
     let tokens = shard.tokens(plan.tokens.count().used);
     sums.comparison.start_at(tokens.start as u64);
     let done = resume(&mut sums, control)?;
@@ -108,7 +108,7 @@ pub fn merge(plan: &Plan, files: &[PathBuf], control: &mut Control) -> Result<Ou
     refuse_to_cut(plan)?;
     let models = load_models(plan, &control.progress)?;
     let shares = Shares::open(files, &plan.identity())?;
-    let mut sums = Sums::new(plan, Correlator::new(plan.study(), plan.keep));
+    let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
     control.progress.stage("adding shares", files.len() as u64);
     shares.add_to(&mut sums, || control.progress.advance(1))?;
     let begun = std::time::Instant::now();

@@ -4,7 +4,7 @@ use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
-    CHUNK, Comparison, Correlator, NeuronSums, Pair, Screening, TOKENS_AT_ONCE,
+    CHUNK, Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE,
 };
 use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
@@ -32,7 +32,7 @@ struct Judged {
     statistics: ActivationSums,
 }
 
-impl<C: Comparison> Sums<C> {
+impl<C: NeuronComparison> Sums<C> {
     /// No tokens yet.
     pub fn new(plan: &Plan, comparison: C) -> Self {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
@@ -76,7 +76,7 @@ impl<C: Comparison> Sums<C> {
 
     /// Feeds the first tokens of every buffer to the sums and drops them.
     fn absorb(&mut self, tokens: usize) {
-        let again = self.comparison.repeats();
+        let again = self.comparison.is_repeated_pass();
         for Judged { model, pre, statistics } in &mut self.judged {
             if !again {
                 let values = ..tokens * pre.n_neurons;
@@ -98,9 +98,10 @@ impl<C: Comparison> Sums<C> {
         self,
         plan: &Plan,
         models: &[Transformer],
-        screening: &[Screening],
+        screening: &[ScreeningCounts],
     ) -> Result<Outcome> {
-        let own: Vec<_> = plan.judged.iter().map(|&i| self.comparison.own(i).clone()).collect();
+        let own: Vec<_> =
+            plan.judged.iter().map(|&i| self.comparison.neuron_sums(i).clone()).collect();
         let pairs = self.comparison.finish();
         let found = self.judged.iter().zip(&own).zip(&pairs).enumerate();
         let judged = found.map(|(i, ((judged, own), pairs))| Found {
@@ -119,13 +120,13 @@ pub struct Found<'a> {
     /// Its place in the family.
     pub model: usize,
     /// The comparison with each partner.
-    pub pairs: &'a [Pair],
+    pub pairs: &'a [PairResult],
     /// Sums over its neurons.
     pub own: &'a NeuronSums,
     /// Statistics of their activations.
     pub activations: &'a ActivationSums,
     /// What screening did, if there was any.
-    pub screening: Option<Screening>,
+    pub screening: Option<ScreeningCounts>,
 }
 
 /// Draws the findings of every judged model, the reference first.
@@ -169,7 +170,7 @@ impl Sums<Correlator> {
     }
 }
 
-impl<C: Comparison> State for Sums<C> {
+impl<C: NeuronComparison> State for Sums<C> {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         for activations in &mut self.post {
             visit(Part::Values(&mut activations.values))?;

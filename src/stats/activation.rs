@@ -25,13 +25,13 @@ pub struct ActivationSums {
     n: u64,
     /// Whether there is a pilot.
     started: bool,
-    neurons: Vec<NeuronSums>,
+    neurons: Vec<NeuronMoments>,
     /// `[n_neurons][EDGES + 1]` counts, where binned moments are asked for.
     histogram: Option<Vec<[u32; EDGES + 1]>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct NeuronSums {
+struct NeuronMoments {
     powers: PowerSums,
     above_zero: u64,
     above_published_edge: u64,
@@ -59,7 +59,7 @@ impl ActivationSums {
         Self {
             n: 0,
             started: false,
-            neurons: vec![NeuronSums::default(); n_neurons],
+            neurons: vec![NeuronMoments::default(); n_neurons],
             histogram: binned.then(|| vec![[0; EDGES + 1]; n_neurons]),
         }
     }
@@ -148,7 +148,7 @@ impl State for ActivationSums {
     }
 }
 
-impl State for NeuronSums {
+impl State for NeuronMoments {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         self.powers.parts(visit)?;
         visit(Part::Count(&mut self.above_zero))?;
@@ -157,7 +157,7 @@ impl State for NeuronSums {
     }
 }
 
-impl NeuronSums {
+impl NeuronMoments {
     #[inline]
     fn add(&mut self, pre: f32, post: f32) {
         self.powers.add(pre.into());

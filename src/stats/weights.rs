@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::moments::Moments;
 use crate::backend::matmul::matmul;
-use crate::backend::pack::View;
+use crate::backend::pack::MatrixView;
 use crate::model::Config;
 use crate::model::weights::{Block, Weights};
 
@@ -80,8 +80,8 @@ pub fn nearest_neighbours(weights: &Weights, config: &Config) -> Vec<Neighbour> 
     let (width, n) = (2 * d, all.len() / (2 * d));
     let of_block = |(block, rows): (usize, &[f32])| {
         let mut cosines = vec![0.0; rows.len() / width * n];
-        let some = View::new(rows, rows.len() / width, width);
-        matmul(some, View::new(&all, n, width).t(), &mut cosines, n);
+        let some = MatrixView::new(rows, rows.len() / width, width);
+        matmul(some, MatrixView::new(&all, n, width).t(), &mut cosines, n);
         let nearest = |(i, row): (usize, &[f32])| {
             let own = block * NEURONS + i;
             let others = row.iter().enumerate().filter(|(j, _)| *j != own);
@@ -123,7 +123,7 @@ fn vocab_moments(w_out: &[f32], unembed: &[f32], d: usize) -> Vec<Moments> {
     let of_block = |block: &[f32]| {
         let mut cosines = vec![0.0; block.len() / d * d_vocab];
         let (block, unembed) =
-            (View::new(block, block.len() / d, d), View::new(unembed, d_vocab, d));
+            (MatrixView::new(block, block.len() / d, d), MatrixView::new(unembed, d_vocab, d));
         matmul(block, unembed.t(), &mut cosines, d_vocab);
         let moments = |row: &[f32]| Moments::of(row.iter().map(|&c| f64::from(c)));
         cosines.chunks_exact(d_vocab).map(moments).collect::<Vec<_>>()

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use universal_neurons::backend::device::Module;
+use universal_neurons::backend::device::PtxModule;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -57,7 +57,7 @@ fn nothing_is_spilled_on_any_architecture() {
 /// PTX 8.4 is what drivers of branch 550 read; the card must be 8.0 or newer.
 #[test]
 fn ptx_is_old_enough() {
-    for module in Module::ALL {
+    for module in PtxModule::ALL {
         let ptx = module.ptx();
         let version = ptx.lines().find_map(|line| line.strip_prefix(".version ")).unwrap();
         let (major, minor) = version.split_once('.').unwrap();

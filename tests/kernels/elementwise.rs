@@ -1,9 +1,9 @@
 //! `activation` and `forward`.
 
-use universal_neurons::backend::device::Number;
-use universal_neurons::backend::device::array::{Array, Form, Halves};
+use universal_neurons::backend::device::HalfType;
+use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use universal_neurons::backend::device::ops::{
-    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, Batch, Gelu, Sequences,
+    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, Sequences,
 };
 
 use super::{FORMS, Probe, Random, on_every_device, twin};
@@ -17,12 +17,12 @@ on_every_device!(
 );
 
 /// What rounding to a form changes at most in a value, and near zero.
-fn off(form: Form, value: f64) -> f64 {
-    let unit = match (form.number, form.twice) {
-        (Number::F16, false) => 2f64.powi(-11),
-        (Number::Bf16, false) => 2f64.powi(-8),
-        (Number::F16, true) => 2f64.powi(-21),
-        (Number::Bf16, true) => 2f64.powi(-16),
+fn off(form: HalfFormat, value: f64) -> f64 {
+    let unit = match (form.number, form.split) {
+        (HalfType::F16, false) => 2f64.powi(-11),
+        (HalfType::Bf16, false) => 2f64.powi(-8),
+        (HalfType::F16, true) => 2f64.powi(-21),
+        (HalfType::Bf16, true) => 2f64.powi(-16),
     };
     // f16 has no numbers between 0 and 2^-24.
     value.abs() * unit + 2f64.powi(-25)
@@ -85,16 +85,23 @@ impl Layer {
         self.slot.iter().filter(|&&s| s >= 0).count()
     }
 
-    fn run<D: Probe>(&self, device: &D, form: Form, gelu: Gelu) -> Made {
+    fn run<D: Probe>(&self, device: &D, form: HalfFormat, gelu: Gelu) -> Made {
         let (tokens, width) = (self.tokens, self.width);
-        let mut next = Halves::new(device, tokens, width, form).unwrap();
-        let mut kept = Halves::new(device, width + 3, self.kept().max(1) + 5, form).unwrap();
+        let mut next = HalfMatrix::new(device, tokens, width, form).unwrap();
+        let mut kept = HalfMatrix::new(device, width + 3, self.kept().max(1) + 5, form).unwrap();
         let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
         let mut sums = Array::new(device, chunks * ACTIVATION_SUMS * width).unwrap();
         let neurons = Array::of(device, &self.neurons).unwrap();
         let slot = Array::of(device, &self.slot).unwrap();
-        let batch =
-            Batch { tokens, width, neurons: &neurons, slot: &slot, gelu, edge: EDGE, low: LOW };
+        let batch = ActivationBatch {
+            tokens,
+            width,
+            neurons: &neurons,
+            slot: &slot,
+            gelu,
+            edge: EDGE,
+            low: LOW,
+        };
         let x = Array::of(device, &self.x).unwrap();
         ops::activation(device, &x, &batch, &mut next, (&mut kept, 3), &mut sums).unwrap();
         self.check_writes(device, &next, &kept);
@@ -107,7 +114,7 @@ impl Layer {
         let values = |at: usize| {
             let read = |at: usize| kept.values().read(device, at..at + columns.len()).unwrap();
             let first = read(at);
-            let second = if form.twice { read(at + plane) } else { vec![0; first.len()] };
+            let second = if form.split { read(at + plane) } else { vec![0; first.len()] };
             let sum = |(a, b): (&u16, &u16)| form.number.widen(*a) + form.number.widen(*b);
             first.iter().zip(&second).map(sum).collect::<Vec<f32>>()
         };
@@ -119,7 +126,7 @@ impl Layer {
     }
 
     /// Every value is written once, and nothing beside.
-    fn check_writes<D: Probe>(&self, device: &D, next: &Halves<D>, kept: &Halves<D>) {
+    fn check_writes<D: Probe>(&self, device: &D, next: &HalfMatrix<D>, kept: &HalfMatrix<D>) {
         if let Some(writes) = device.writes(next.values().memory()) {
             assert!(writes.iter().all(|&w| w == 1));
         }
@@ -132,7 +139,7 @@ impl Layer {
         }
     }
 
-    fn check(&self, made: &Made, form: Form, gelu: fn(f64) -> f64) {
+    fn check(&self, made: &Made, form: HalfFormat, gelu: fn(f64) -> f64) {
         let (width, kept) = (self.width, self.kept());
         for j in 0..width {
             let [bias, centre, pilot, scale] =
@@ -234,7 +241,7 @@ fn layer_norm_is_its_definition<D: Probe>(device: &D) {
             // A mean of 1,000: the variance must not cancel.
             let x: Vec<f32> = random.values(rows * d).iter().map(|v| 1000.0 + v).collect();
             let (gain, bias) = (random.values(d), random.values(d));
-            let mut out = Halves::new(device, rows, d, form).unwrap();
+            let mut out = HalfMatrix::new(device, rows, d, form).unwrap();
             let (dx, dg) = (Array::of(device, &x).unwrap(), Array::of(device, &gain).unwrap());
             let db = Array::of(device, &bias).unwrap();
             ops::layer_norm(device, (&dx, rows), (&dg, &db, 1e-5), &mut out).unwrap();
@@ -266,7 +273,7 @@ pub fn attention_is_its_definition<D: Probe>(device: &D) {
             tokens,
         };
         let form = FORMS[2];
-        let mut out = Halves::new(device, tokens, d, form).unwrap();
+        let mut out = HalfMatrix::new(device, tokens, d, form).unwrap();
         let dq = Array::of(device, &qkv).unwrap();
         ops::attention(device, &dq, &sequences, (d, d_head, 0.25), &mut out).unwrap();
         let got = out.to_vec(device, d).unwrap();

@@ -1,6 +1,6 @@
 //! The virtual machine itself, on small kernels whose results are known.
 
-use universal_neurons::backend::device::Arg;
+use universal_neurons::backend::device::KernelArg;
 
 use crate::ptx_vm::Machine;
 use crate::ptx_vm::memory::Buffer;
@@ -24,7 +24,7 @@ fn run(body: &str, before: &[u32], threads: usize) -> Result<Vec<u32>, String> {
     let mut buffer = Buffer::new(before.len() * 4);
     let bytes: Vec<u8> = before.iter().flat_map(|v| v.to_le_bytes()).collect();
     buffer.fill(0, &bytes);
-    machine.execute("k", [1, 1, 1], threads, &mut [Arg::Out(&mut buffer, 0)])?;
+    machine.execute("k", [1, 1, 1], threads, &mut [KernelArg::Out(&mut buffer, 0)])?;
     let word = |at: usize| buffer.load(at * 4, 4).map(|v| v as u32);
     (0..before.len()).map(word).collect()
 }
@@ -207,10 +207,11 @@ $L_end:"
 fn what_is_only_read_cannot_be_written() {
     let machine = Machine::of(&kernel("\tst.global.u32 [%rd2], %r1;")).unwrap();
     let buffer = Buffer::new(128);
-    let found = machine.execute("k", [1, 1, 1], 32, &mut [Arg::In(&buffer, 0)]).unwrap_err();
+    let found = machine.execute("k", [1, 1, 1], 32, &mut [KernelArg::In(&buffer, 0)]).unwrap_err();
     assert!(found.contains("only read"), "{found}");
     let uninitialised = Machine::of(&kernel("\tld.global.u32 %r4, [%rd2];")).unwrap();
-    let found = uninitialised.execute("k", [1, 1, 1], 32, &mut [Arg::In(&buffer, 0)]).unwrap_err();
+    let found =
+        uninitialised.execute("k", [1, 1, 1], 32, &mut [KernelArg::In(&buffer, 0)]).unwrap_err();
     assert!(found.contains("before anything was written"), "{found}");
 }
 

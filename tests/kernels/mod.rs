@@ -15,9 +15,9 @@ use std::sync::LazyLock;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use universal_neurons::backend::device::array::Form;
+use universal_neurons::backend::device::array::HalfFormat;
 use universal_neurons::backend::device::cuda::Cuda;
-use universal_neurons::backend::device::{Device, Number};
+use universal_neurons::backend::device::{Device, HalfType};
 
 use crate::ptx_vm::Machine;
 use crate::ptx_vm::memory::Buffer;
@@ -74,11 +74,11 @@ macro_rules! on_every_device {
 }
 use on_every_device;
 
-pub const FORMS: [Form; 4] = [
-    Form { number: Number::F16, twice: false },
-    Form { number: Number::Bf16, twice: false },
-    Form { number: Number::F16, twice: true },
-    Form { number: Number::Bf16, twice: true },
+pub const FORMS: [HalfFormat; 4] = [
+    HalfFormat { number: HalfType::F16, split: false },
+    HalfFormat { number: HalfType::Bf16, split: false },
+    HalfFormat { number: HalfType::F16, split: true },
+    HalfFormat { number: HalfType::Bf16, split: true },
 ];
 
 /// Random numbers for a test.

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use universal_neurons::backend::device::Module;
+use universal_neurons::backend::device::PtxModule;
 
 use super::{elementwise, products};
 use crate::ptx_vm::Machine;
@@ -11,7 +11,7 @@ use crate::ptx_vm::Machine;
 /// A change to one line of a kernel.
 struct Fault {
     what: &'static str,
-    module: Module,
+    module: PtxModule,
     entry: &'static str,
     /// The `nth` line of the kernel that contains this…
     line: &'static str,
@@ -61,7 +61,7 @@ fn swap_first_two(line: &str) -> String {
 const FAULTS: [Fault; 15] = [
     Fault {
         what: "a barrier of the pipeline is dropped",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_f16",
         line: "bar.sync",
         nth: 1,
@@ -70,7 +70,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "a slab is used before it has come",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_f16",
         line: "cp.async.wait_group 1",
         nth: 1,
@@ -79,7 +79,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "a copy reads beyond the end of a row",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_f16",
         line: "cp.async.cg",
         nth: 1,
@@ -88,7 +88,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "a fragment is read as another kind of number",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_f16",
         line: "mma.sync",
         nth: 3,
@@ -97,7 +97,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "two fragments are swapped",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_f16",
         line: "ldmatrix",
         nth: 2,
@@ -106,7 +106,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "the permutation of pieces differs between writing and reading",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_bf16",
         line: ", 48;",
         nth: 1,
@@ -115,7 +115,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "the tail guard of rows and columns lets one of them pass",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "product_f16",
         line: "or.pred",
         nth: 2,
@@ -124,7 +124,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "lanes compare themselves with the wrong lane",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "fused_f16",
         line: "shfl.sync.bfly",
         nth: 1,
@@ -133,7 +133,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "the histogram is written without taking turns",
-        module: Module::Correlate,
+        module: PtxModule::Correlate,
         entry: "fused_f16",
         line: "red.shared.add.u32",
         nth: 1,
@@ -142,7 +142,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "the smallest is merged in place of the largest",
-        module: Module::Reduce,
+        module: PtxModule::Reduce,
         entry: "merge_best",
         line: "setp.gt.f32",
         nth: 2,
@@ -151,7 +151,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "one half of a symmetric product is not written",
-        module: Module::Gram,
+        module: PtxModule::Gram,
         entry: "gram_f16",
         line: "st.global.f32",
         nth: 2,
@@ -160,7 +160,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "pairs are read with the wrong stride",
-        module: Module::Candidates,
+        module: PtxModule::Candidates,
         entry: "candidates_f16",
         line: "shl.b64",
         nth: 1,
@@ -169,7 +169,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "activations are turned round before all are there",
-        module: Module::Activation,
+        module: PtxModule::Activation,
         entry: "activation_f16",
         line: "bar.sync",
         nth: 1,
@@ -178,7 +178,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "softmax subtracts the smallest score",
-        module: Module::Forward,
+        module: PtxModule::Forward,
         entry: "attention_f16",
         line: "max.f32",
         nth: 1,
@@ -187,7 +187,7 @@ const FAULTS: [Fault; 15] = [
     },
     Fault {
         what: "a position sees the one after it",
-        module: Module::Forward,
+        module: PtxModule::Forward,
         entry: "attention_f16",
         line: "setp.gt.s32",
         nth: 1,

@@ -1,8 +1,10 @@
 //! `correlate`, `gram`, `reduce`, `candidates`.
 
-use universal_neurons::backend::device::array::{Array, Form, Halves};
-use universal_neurons::backend::device::ops::{self, BINS, Into, Judged, Side, Sums};
-use universal_neurons::backend::device::{Device, Number};
+use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
+use universal_neurons::backend::device::ops::{
+    self, BINS, BlockMatches, OperandSums, ProductTarget, StoredSums,
+};
+use universal_neurons::backend::device::{Device, HalfType};
 
 use super::{FORMS, Probe, Random, on_every_device, twin};
 
@@ -23,25 +25,25 @@ const SHAPES: [(usize, usize, usize); 5] =
 
 /// What a form keeps of a value, relative to it, at worst. Two planes of f16 hold 22
 /// bits, of bf16 16; the product of two second planes is left out.
-fn unit(form: Form) -> f64 {
-    match (form.number, form.twice) {
-        (Number::F16, false) => 2f64.powi(-11),
-        (Number::Bf16, false) => 2f64.powi(-8),
-        (Number::F16, true) => 2f64.powi(-21),
-        (Number::Bf16, true) => 2f64.powi(-15),
+fn unit(form: HalfFormat) -> f64 {
+    match (form.number, form.split) {
+        (HalfType::F16, false) => 2f64.powi(-11),
+        (HalfType::Bf16, false) => 2f64.powi(-8),
+        (HalfType::F16, true) => 2f64.powi(-21),
+        (HalfType::Bf16, true) => 2f64.powi(-15),
     }
 }
 
 /// Largest error of a sum of k products that add up to `size` in absolute value: the
 /// forms of both factors, and f32 accumulators.
-fn bound(form: Form, k: usize, size: f64) -> f64 {
+fn bound(form: HalfFormat, k: usize, size: f64) -> f64 {
     size * (2.2 * unit(form) + (k as f64 + 8.0) * 2f64.powi(-23)) + 1e-7
 }
 
 /// Rows of k values, and room for a few more that hold what must not be counted.
-fn halves<D: Device>(device: &D, values: &[f32], k: usize, form: Form) -> Halves<D> {
+fn halves<D: Device>(device: &D, values: &[f32], k: usize, form: HalfFormat) -> HalfMatrix<D> {
     let value = |row: usize, col: usize| if col < k { values[row * k + col] } else { f32::NAN };
-    Halves::of(device, (values.len() / k, k + 5), form, value).unwrap()
+    HalfMatrix::of(device, (values.len() / k, k + 5), form, value).unwrap()
 }
 
 pub fn products_are_sums_of_products<D: Probe>(device: &D) {
@@ -53,7 +55,7 @@ pub fn products_are_sums_of_products<D: Probe>(device: &D) {
             // Poisoned: the machine faults on a read of what was not written.
             let mut c = Array::new(device, m * ld).unwrap();
             let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
-            let into = Into { values: &mut c, at: 0, ld, add: false };
+            let into = ProductTarget { values: &mut c, at: 0, ld, add: false };
             ops::product(device, (&dx.all(), &dy.all(), k), into, None).unwrap();
             let (want, size) = twin::product(&x, &y, k);
             for i in 0..m {
@@ -84,7 +86,7 @@ pub fn products_are_added_with_bias_where_they_are_told_to<D: Probe>(device: &D)
     let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
     let operands = (&dx.rows(m..2 * m), &dy.rows(n..2 * n), k);
     let device_bias = Array::of(device, &bias).unwrap();
-    let into = Into { values: &mut c, at, ld, add: true };
+    let into = ProductTarget { values: &mut c, at, ld, add: true };
     ops::product(device, operands, into, Some(&device_bias)).unwrap();
     let (want, size) = twin::product(&x[m * k..2 * m * k], &y[n * k..], k);
     let after = c.to_vec(device).unwrap();
@@ -143,12 +145,12 @@ fn neurons(rows: usize, k: usize, seed: u64) -> Vec<f32> {
     (0..rows).flat_map(&mut row).collect()
 }
 
-struct Own<D: Device> {
+struct DeviceNeuronSums<D: Device> {
     sum: Array<D, f32>,
     inverse: Array<D, f32>,
 }
 
-impl<D: Device> Own<D> {
+impl<D: Device> DeviceNeuronSums<D> {
     fn of(device: &D, values: &[f32], k: usize) -> Self {
         let (sum, inverse): (Vec<f32>, Vec<f32>) =
             twin::sums(values, k).iter().map(|&(s, i)| (s as f32, i as f32)).unzip();
@@ -158,22 +160,22 @@ impl<D: Device> Own<D> {
         }
     }
 
-    fn side(&self) -> Side<'_, D> {
-        Side { sum: &self.sum, inverse: &self.inverse, at: 0 }
+    fn side(&self) -> OperandSums<'_, D> {
+        OperandSums { sum: &self.sum, inverse: &self.inverse, at: 0 }
     }
 }
 
 /// Values as they are after rounding, so that the twin sees what the kernel sees.
-fn rounded(values: &[f32], form: Form) -> Vec<f32> {
+fn rounded(values: &[f32], form: HalfFormat) -> Vec<f32> {
     let one = |&x: &f32| {
         let first = form.number.widen(form.number.round(x));
         let second = form.number.widen(form.number.round(x - first));
-        first + if form.twice { second } else { 0.0 }
+        first + if form.split { second } else { 0.0 }
     };
     values.iter().map(one).collect()
 }
 
-fn check_judged(found: &Judged, rho: &[f64], (m, n): (usize, usize), best: usize, off: f64) {
+fn check_judged(found: &BlockMatches, rho: &[f64], (m, n): (usize, usize), best: usize, off: f64) {
     for i in 0..m {
         let row = &rho[i * n..(i + 1) * n];
         let mut order: Vec<usize> = (0..n).filter(|&j| !row[j].is_nan()).collect();
@@ -219,7 +221,8 @@ pub fn comparisons_find_the_best_partners<D: Probe>(device: &D) {
             let (x, y) = (neurons(m, k, 1), neurons(n, k, 2));
             let (x, y) = (rounded(&x, form), rounded(&y, form));
             let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
-            let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
+            let (sx, sy) =
+                (DeviceNeuronSums::of(device, &x, k), DeviceNeuronSums::of(device, &y, k));
             let operands = (&dx.all(), &dy.all(), k);
             let sides = (&sx.side(), &sy.side());
             let found = ops::correlate(device, operands, sides, k as f64, best).unwrap();
@@ -234,13 +237,13 @@ fn stored_sums_are_judged_alike<D: Probe>(device: &D) {
     let (x, y) = (neurons(m, k, 3), neurons(n, k, 4));
     let form = FORMS[2];
     let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
-    let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
+    let (sx, sy) = (DeviceNeuronSums::of(device, &x, k), DeviceNeuronSums::of(device, &y, k));
     let (operands, sides) = ((&dx.all(), &dy.all(), k), (&sx.side(), &sy.side()));
     let fused = ops::correlate(device, operands, sides, k as f64, best).unwrap();
     let mut c = Array::new(device, m * n).unwrap();
-    let into = Into { values: &mut c, at: 0, ld: n, add: false };
+    let into = ProductTarget { values: &mut c, at: 0, ld: n, add: false };
     ops::product(device, operands, into, None).unwrap();
-    let sums = Sums { values: &c, at: 0, ld: n, shape: (m, n) };
+    let sums = StoredSums { values: &c, at: 0, ld: n, shape: (m, n) };
     let stored = ops::judge_sums(device, &sums, sides, k as f64, best).unwrap();
     check_judged(&stored, &twin::pearson(&x, &y, k), (m, n), best, 1e-4);
     assert_eq!(fused.partner, stored.partner, "the same arithmetic on the same sums");
@@ -254,9 +257,9 @@ fn sums_become_an_operand<D: Probe>(device: &D) {
         let (sums, _) = twin::product(&x, &y, k);
         let values: Vec<f32> = sums.iter().map(|&v| v as f32).collect();
         let c = Array::of(device, &values).unwrap();
-        let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
-        let mut out = Halves::new(device, m, n, form).unwrap();
-        let of = Sums { values: &c, at: 0, ld: n, shape: (m, n) };
+        let (sx, sy) = (DeviceNeuronSums::of(device, &x, k), DeviceNeuronSums::of(device, &y, k));
+        let mut out = HalfMatrix::new(device, m, n, form).unwrap();
+        let of = StoredSums { values: &c, at: 0, ld: n, shape: (m, n) };
         let sides = (&sx.side(), &sy.side());
         ops::scale_sums(device, &of, sides, (k as f64, 0.5), &mut out).unwrap();
         let got = out.to_vec(device, n).unwrap();
@@ -283,7 +286,7 @@ fn the_first_of_equals_comes_first<D: Probe>(device: &D) {
     let x = Random::new(5).values(k);
     let y = x.repeat(n);
     let (dx, dy) = (halves(device, &x, k, FORMS[0]), halves(device, &y, k, FORMS[0]));
-    let (sx, sy) = (Own::of(device, &x, k), Own::of(device, &y, k));
+    let (sx, sy) = (DeviceNeuronSums::of(device, &x, k), DeviceNeuronSums::of(device, &y, k));
     let sides = (&sx.side(), &sy.side());
     let found = ops::correlate(device, (&dx.all(), &dy.all(), k), sides, k as f64, 4).unwrap();
     assert_eq!(found.partner, [0, 1, 2, 3]);

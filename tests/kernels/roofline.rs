@@ -1,8 +1,8 @@
 //! What kernels move and compute, counted by the machine: the part of speed that can be
 //! proved without a card.
 
-use universal_neurons::backend::device::array::{Array, Halves};
-use universal_neurons::backend::device::ops::{self, Into, Side};
+use universal_neurons::backend::device::array::{Array, HalfMatrix};
+use universal_neurons::backend::device::ops::{self, OperandSums, ProductTarget};
 use universal_neurons::hostbench::device;
 
 use super::FORMS;
@@ -13,14 +13,14 @@ use crate::ptx_vm::launch::Counts;
 fn tile(tokens: usize, judged: bool) -> Counts {
     let machine = Machine::new();
     let value = |row: usize, col: usize| (row + col) as f32 / 300.0;
-    let x = Halves::of(&machine, (128, tokens), FORMS[0], value).unwrap();
+    let x = HalfMatrix::of(&machine, (128, tokens), FORMS[0], value).unwrap();
     let one = Array::of(&machine, &vec![1.0; 128]).unwrap();
-    let side = Side { sum: &one, inverse: &one, at: 0 };
+    let side = OperandSums { sum: &one, inverse: &one, at: 0 };
     let mut c = Array::new(&machine, 128 * 128).unwrap();
     if judged {
         ops::correlate(&machine, (&x.all(), &x.all(), tokens), (&side, &side), 1.0, 1).unwrap();
     } else {
-        let into = Into { values: &mut c, at: 0, ld: 128, add: false };
+        let into = ProductTarget { values: &mut c, at: 0, ld: 128, add: false };
         ops::product(&machine, (&x.all(), &x.all(), tokens), into, None).unwrap();
     }
     *machine.counts.lock().unwrap()

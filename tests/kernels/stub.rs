@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use universal_neurons::backend::device::Device;
-use universal_neurons::backend::device::array::{Array, Halves};
+use universal_neurons::backend::device::array::{Array, HalfMatrix};
 use universal_neurons::backend::device::cuda::Cuda;
 use universal_neurons::backend::device::ops;
 
@@ -65,7 +65,7 @@ fn inside() {
     assert!(error.problem.contains("text of the stub"), "{error}");
     assert!(error.remedy.contains("batch.tokens"), "{error}");
     let eight = Array::of(&card, &[1.0_f32; 8]).unwrap();
-    let mut out = Halves::new(&card, 1, 8, super::FORMS[0]).unwrap();
+    let mut out = HalfMatrix::new(&card, 1, 8, super::FORMS[0]).unwrap();
     let refused = ops::layer_norm(&card, (&eight, 1), (&eight, &eight, 0.0), &mut out);
     assert!(refused.unwrap_err().problem.contains("launching layer_norm_f16"));
 }

@@ -16,7 +16,7 @@ mod warp;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use universal_neurons::backend::device::{Arg, Device, Kernel, Module, THREADS};
+use universal_neurons::backend::device::{Device, DeviceKernel, KernelArg, PtxModule, THREADS};
 use universal_neurons::error::{Error, Kind, Result};
 
 use launch::{Counts, Grid, Window};
@@ -44,12 +44,12 @@ impl Machine {
     }
 
     /// With kernels changed on the way.
-    pub fn with(change: impl Fn(Module, &str) -> String) -> Self {
-        let parse = |module: Module| {
+    pub fn with(change: impl Fn(PtxModule, &str) -> String) -> Self {
+        let parse = |module: PtxModule| {
             parse::parse(&change(module, module.ptx()))
                 .unwrap_or_else(|e| panic!("kernels/{}.ptx: {e}", module.name()))
         };
-        let programs = Module::ALL.into_iter().flat_map(parse).collect();
+        let programs = PtxModule::ALL.into_iter().flat_map(parse).collect();
         Self { programs, counts: Mutex::default(), memory: 1 << 30 }
     }
 
@@ -65,7 +65,7 @@ impl Machine {
         name: &str,
         grid: [usize; 3],
         threads: usize,
-        args: &mut [Arg<'_, Buffer>],
+        args: &mut [KernelArg<'_, Buffer>],
     ) -> std::result::Result<Counts, String> {
         let program = self.programs.get(name).ok_or_else(|| format!("no kernel {name}"))?;
         if program.params.len() != args.len() {
@@ -78,17 +78,17 @@ impl Machine {
         let (mut params, mut windows) = (Vec::new(), Vec::new());
         for (i, (arg, &bytes)) in args.iter_mut().zip(&program.params).enumerate() {
             let (value, window, size) = match arg {
-                Arg::In(buffer, at) => {
+                KernelArg::In(buffer, at) => {
                     (launch::address(i, *at), Some(Window { buffer, writable: false }), 8)
                 }
-                Arg::Out(buffer, at) => {
+                KernelArg::Out(buffer, at) => {
                     buffer.begin_launch();
                     (launch::address(i, *at), Some(Window { buffer, writable: true }), 8)
                 }
-                Arg::Null => (0, None, 8),
-                Arg::U32(v) => (u64::from(*v), None, 4),
-                Arg::U64(v) => (*v, None, 8),
-                Arg::F32(v) => (u64::from(v.to_bits()), None, 4),
+                KernelArg::Null => (0, None, 8),
+                KernelArg::U32(v) => (u64::from(*v), None, 4),
+                KernelArg::U64(v) => (*v, None, 8),
+                KernelArg::F32(v) => (u64::from(v.to_bits()), None, 4),
             };
             if size != bytes {
                 return Err(format!("argument {i} of {name} has {bytes} bytes, not {size}"));
@@ -133,7 +133,12 @@ impl Device for Machine {
         Ok(())
     }
 
-    fn launch(&self, kernel: Kernel, grid: [usize; 3], args: &mut [Arg<'_, Buffer>]) -> Result<()> {
+    fn launch(
+        &self,
+        kernel: DeviceKernel,
+        grid: [usize; 3],
+        args: &mut [KernelArg<'_, Buffer>],
+    ) -> Result<()> {
         let counts = self.execute(kernel.entry(), grid, THREADS as usize, args).map_err(failed)?;
         let mut all = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *all = all.merge(counts);

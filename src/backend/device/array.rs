@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::{Device, Number};
+use super::{Device, HalfType};
 use crate::error::Result;
 
 /// A number as it lies in memory.
-pub trait Plain: Copy {
+pub trait Scalar: Copy {
     /// Its size.
     const BYTES: usize;
     /// Appends its bytes.
@@ -20,7 +20,7 @@ pub trait Plain: Copy {
 
 macro_rules! plain {
     ($($number:ty),*) => {$(
-        impl Plain for $number {
+        impl Scalar for $number {
             const BYTES: usize = size_of::<Self>();
             fn put(self, out: &mut Vec<u8>) {
                 out.extend(self.to_le_bytes());
@@ -36,7 +36,7 @@ macro_rules! plain {
 
 plain!(u16, u32, i32, u64, f32, f64);
 
-fn bytes_of<T: Plain>(values: &[T]) -> Vec<u8> {
+fn bytes_of<T: Scalar>(values: &[T]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
     values.iter().for_each(|v| v.put(&mut bytes));
     bytes
@@ -50,7 +50,7 @@ pub struct Array<D: Device, T> {
     of: PhantomData<T>,
 }
 
-impl<D: Device, T: Plain> Array<D, T> {
+impl<D: Device, T: Scalar> Array<D, T> {
     /// So many numbers, undefined until they are written.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl<D: Device, T: Plain> Array<D, T> {
     }
 }
 
-impl Number {
+impl HalfType {
     /// The nearest number of sixteen bits. f16 stops at ±65,504, like the kernels.
     pub fn round(self, x: f32) -> u16 {
         match self {
@@ -145,45 +145,45 @@ impl Number {
 
 /// How values enter a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct HalfFormat {
     /// What they are rounded to.
-    pub number: Number,
+    pub number: HalfType,
     /// Whether what is rounded away is kept in a second plane, so that products are
     /// nearly those of f32.
-    pub twice: bool,
+    pub split: bool,
 }
 
-impl Form {
+impl HalfFormat {
     /// Products of planes that a product is the sum of.
     pub fn terms(self) -> u32 {
-        if self.twice { 3 } else { 1 }
+        if self.split { 3 } else { 1 }
     }
 
     /// Planes that values take.
     pub fn planes(self) -> usize {
-        if self.twice { 2 } else { 1 }
+        if self.split { 2 } else { 1 }
     }
 }
 
 /// A matrix `[rows, cols]` in sixteen bits, `cols` contiguous: an operand of products
 /// over `cols`. Rows begin every `ld` values, a multiple of 8.
 #[derive(Debug)]
-pub struct Halves<D: Device> {
+pub struct HalfMatrix<D: Device> {
     pub(super) values: Array<D, u16>,
     /// How values are held.
-    pub form: Form,
+    pub form: HalfFormat,
     /// Rows.
     pub rows: usize,
     /// Columns that there is room for.
     pub cols: usize,
 }
 
-impl<D: Device> Halves<D> {
+impl<D: Device> HalfMatrix<D> {
     /// Undefined values.
     ///
     /// # Errors
     /// If the device has no room.
-    pub fn new(device: &D, rows: usize, cols: usize, form: Form) -> Result<Self> {
+    pub fn new(device: &D, rows: usize, cols: usize, form: HalfFormat) -> Result<Self> {
         let len = rows * cols.next_multiple_of(8) * form.planes();
         Ok(Self { values: Array::new(device, len)?, form, rows, cols })
     }
@@ -195,7 +195,7 @@ impl<D: Device> Halves<D> {
     pub fn of(
         device: &D,
         (rows, cols): (usize, usize),
-        form: Form,
+        form: HalfFormat,
         value: impl Fn(usize, usize) -> f32,
     ) -> Result<Self> {
         let ld = cols.next_multiple_of(8);
@@ -205,7 +205,7 @@ impl<D: Device> Halves<D> {
             for col in 0..cols {
                 let (x, at) = (value(row, col), row * ld + col);
                 first[at] = form.number.round(x);
-                if form.twice {
+                if form.split {
                     second[at] = form.number.round(x - form.number.widen(first[at]));
                 }
             }
@@ -225,17 +225,17 @@ impl<D: Device> Halves<D> {
 
     /// Values from the first plane to the second; 0 where there is none.
     pub fn plane(&self) -> u64 {
-        if self.form.twice { (self.rows * self.ld()) as u64 } else { 0 }
+        if self.form.split { (self.rows * self.ld()) as u64 } else { 0 }
     }
 
     /// Some of its rows.
-    pub fn rows(&self, rows: Range<usize>) -> Rows<'_, D> {
+    pub fn rows(&self, rows: Range<usize>) -> HalfRows<'_, D> {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
-        Rows { of: self, rows }
+        HalfRows { of: self, rows }
     }
 
     /// All of its rows.
-    pub fn all(&self) -> Rows<'_, D> {
+    pub fn all(&self) -> HalfRows<'_, D> {
         self.rows(0..self.rows)
     }
 
@@ -250,7 +250,7 @@ impl<D: Device> Halves<D> {
             let plane = |first: usize| self.values.read(device, first + at..first + at + cols);
             let number = self.form.number;
             let first = plane(0)?;
-            let second = if self.form.twice { plane(self.rows * self.ld())? } else { Vec::new() };
+            let second = if self.form.split { plane(self.rows * self.ld())? } else { Vec::new() };
             out.extend(
                 first.iter().enumerate().map(|(i, &v)| {
                     number.widen(v) + second.get(i).map_or(0.0, |&v| number.widen(v))
@@ -263,13 +263,13 @@ impl<D: Device> Halves<D> {
 
 /// Some rows of a matrix in sixteen bits.
 #[derive(Debug, Clone)]
-pub struct Rows<'a, D: Device> {
-    pub(super) of: &'a Halves<D>,
+pub struct HalfRows<'a, D: Device> {
+    pub(super) of: &'a HalfMatrix<D>,
     /// Which.
     pub rows: Range<usize>,
 }
 
-impl<D: Device> Rows<'_, D> {
+impl<D: Device> HalfRows<'_, D> {
     /// How many.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -13,7 +13,7 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 
-use super::{Arg, Device, Kernel, Module, THREADS};
+use super::{Device, DeviceKernel, KernelArg, PtxModule, THREADS};
 use crate::error::{Error, Kind, Result};
 
 /// The oldest generation that the kernels run on: they need `cp.async` and `mma` of bf16.
@@ -23,7 +23,7 @@ const OLDEST: (i32, i32) = (8, 0);
 pub struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    functions: Mutex<HashMap<Kernel, CudaFunction>>,
+    functions: Mutex<HashMap<DeviceKernel, CudaFunction>>,
     name: String,
 }
 
@@ -53,7 +53,7 @@ impl Cuda {
         Ok(Self { context, stream, functions: Mutex::default(), name })
     }
 
-    fn function(&self, kernel: Kernel) -> Result<CudaFunction> {
+    fn function(&self, kernel: DeviceKernel) -> Result<CudaFunction> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(&kernel) {
             return Ok(function.clone());
@@ -66,7 +66,7 @@ impl Cuda {
         Ok(function)
     }
 
-    fn load(&self, module: Module) -> Result<Arc<cudarc::driver::CudaModule>> {
+    fn load(&self, module: PtxModule) -> Result<Arc<cudarc::driver::CudaModule>> {
         let what = format!("loading kernels/{}.ptx", module.name());
         self.context.load_module(Ptx::from_src(module.ptx())).map_err(|e| failed(what, e))
     }
@@ -110,7 +110,7 @@ fn failed(doing: impl fmt::Display, error: DriverError) -> Error {
 }
 
 /// What lies behind an argument while a launch is put together.
-enum Held<'a> {
+enum LaunchArg<'a> {
     View(CudaView<'a, u8>),
     ViewMut(CudaViewMut<'a, u8>),
     U32(u32),
@@ -156,21 +156,21 @@ impl Device for Cuda {
 
     fn launch(
         &self,
-        kernel: Kernel,
+        kernel: DeviceKernel,
         grid: [usize; 3],
-        args: &mut [Arg<'_, CudaSlice<u8>>],
+        args: &mut [KernelArg<'_, CudaSlice<u8>>],
     ) -> Result<()> {
         let function = self.function(kernel)?;
         let [x, y, z] = grid.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        let mut held: Vec<Held> = args.iter_mut().map(hold).collect();
+        let mut held: Vec<LaunchArg> = args.iter_mut().map(hold).collect();
         let mut launch = self.stream.launch_builder(&function);
         for arg in &mut held {
             match arg {
-                Held::View(view) => launch.arg(&*view),
-                Held::ViewMut(view) => launch.arg(view),
-                Held::U32(value) => launch.arg(&*value),
-                Held::U64(value) => launch.arg(&*value),
-                Held::F32(value) => launch.arg(&*value),
+                LaunchArg::View(view) => launch.arg(&*view),
+                LaunchArg::ViewMut(view) => launch.arg(view),
+                LaunchArg::U32(value) => launch.arg(&*value),
+                LaunchArg::U64(value) => launch.arg(&*value),
+                LaunchArg::F32(value) => launch.arg(&*value),
             };
         }
         let config =
@@ -180,7 +180,7 @@ impl Device for Cuda {
         //    `super::ops` calls this, one function for each kernel, and the virtual
         //    machine of the tests executes each of these calls and checks them against
         //    the parameters that the PTX declares.
-        // 2. Kernels write only what is passed as `Arg::Out`, which is a `&mut` here:
+        // 2. Kernels write only what is passed as `KernelArg::Out`, which is a `&mut` here:
         //    the machine faults on a write to anything else.
         // 3. `super::ops` checks the lengths of arrays against the sizes it passes, and
         //    the machine checks every access on sizes that are no multiple of a tile.
@@ -191,13 +191,13 @@ impl Device for Cuda {
     }
 }
 
-fn hold<'a>(arg: &'a mut Arg<'_, CudaSlice<u8>>) -> Held<'a> {
+fn hold<'a>(arg: &'a mut KernelArg<'_, CudaSlice<u8>>) -> LaunchArg<'a> {
     match arg {
-        Arg::In(memory, at) => Held::View(memory.slice(*at..)),
-        Arg::Out(memory, at) => Held::ViewMut(memory.slice_mut(*at..)),
-        Arg::Null => Held::U64(0),
-        Arg::U32(value) => Held::U32(*value),
-        Arg::U64(value) => Held::U64(*value),
-        Arg::F32(value) => Held::F32(*value),
+        KernelArg::In(memory, at) => LaunchArg::View(memory.slice(*at..)),
+        KernelArg::Out(memory, at) => LaunchArg::ViewMut(memory.slice_mut(*at..)),
+        KernelArg::Null => LaunchArg::U64(0),
+        KernelArg::U32(value) => LaunchArg::U32(*value),
+        KernelArg::U64(value) => LaunchArg::U64(*value),
+        KernelArg::F32(value) => LaunchArg::F32(*value),
     }
 }

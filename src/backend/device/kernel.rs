@@ -2,7 +2,7 @@
 
 /// A file of `kernels/`, compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Module {
+pub enum PtxModule {
     /// Bias, GELU, and what is wanted of activations.
     Activation,
     /// Sums of products of screened pairs.
@@ -17,7 +17,7 @@ pub enum Module {
     Reduce,
 }
 
-impl Module {
+impl PtxModule {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Activation,
@@ -55,7 +55,7 @@ impl Module {
 
 /// How values are held in sixteen bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Number {
+pub enum HalfType {
     /// IEEE binary16.
     F16,
     /// bfloat16.
@@ -64,47 +64,47 @@ pub enum Number {
 
 /// A kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kernel {
+pub enum DeviceKernel {
     /// `kernels/activation.cu`
-    Activation(Number),
+    Activation(HalfType),
     /// `kernels/candidates.cu`
-    Candidates(Number),
+    Candidates(HalfType),
     /// `kernels/correlate.cu`, sums written.
-    Product(Number),
+    Product(HalfType),
     /// `kernels/correlate.cu`, sums judged.
-    Fused(Number),
+    Fused(HalfType),
     /// `kernels/gram.cu`
-    Gram(Number),
+    Gram(HalfType),
     /// `kernels/reduce.cu`, sums judged.
     JudgeSums,
     /// `kernels/reduce.cu`, over tiles.
     MergeBest,
     /// `kernels/reduce.cu`, sums made an operand.
-    ScaleSums(Number),
+    ScaleSums(HalfType),
     /// `kernels/forward.cu`
     Embed,
     /// `kernels/forward.cu`
-    LayerNorm(Number),
+    LayerNorm(HalfType),
     /// `kernels/forward.cu`
-    Attention(Number),
+    Attention(HalfType),
 }
 
-impl Kernel {
+impl DeviceKernel {
     /// Where it is.
-    pub fn module(self) -> Module {
+    pub fn module(self) -> PtxModule {
         match self {
-            Self::Activation(_) => Module::Activation,
-            Self::Candidates(_) => Module::Candidates,
-            Self::Product(_) | Self::Fused(_) => Module::Correlate,
-            Self::Gram(_) => Module::Gram,
-            Self::JudgeSums | Self::MergeBest | Self::ScaleSums(_) => Module::Reduce,
-            Self::Embed | Self::LayerNorm(_) | Self::Attention(_) => Module::Forward,
+            Self::Activation(_) => PtxModule::Activation,
+            Self::Candidates(_) => PtxModule::Candidates,
+            Self::Product(_) | Self::Fused(_) => PtxModule::Correlate,
+            Self::Gram(_) => PtxModule::Gram,
+            Self::JudgeSums | Self::MergeBest | Self::ScaleSums(_) => PtxModule::Reduce,
+            Self::Embed | Self::LayerNorm(_) | Self::Attention(_) => PtxModule::Forward,
         }
     }
 
     /// Its name in the module.
     pub fn entry(self) -> &'static str {
-        use Number::{Bf16, F16};
+        use HalfType::{Bf16, F16};
         match self {
             Self::Activation(F16) => "activation_f16",
             Self::Activation(Bf16) => "activation_bf16",

@@ -10,7 +10,7 @@ pub mod cuda;
 mod kernel;
 pub mod ops;
 
-pub use kernel::{Kernel, Module, Number};
+pub use kernel::{DeviceKernel, HalfType, PtxModule};
 
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ pub const THREADS: u32 = 256;
 
 /// An argument of a kernel, in the order of its source.
 #[derive(Debug)]
-pub enum Arg<'a, M> {
+pub enum KernelArg<'a, M> {
     /// Memory that the kernel reads, from so many bytes on.
     In(&'a M, usize),
     /// Memory that the kernel writes, and may read, from so many bytes on.
@@ -81,8 +81,8 @@ pub trait Device {
     /// If the device fails.
     fn launch(
         &self,
-        kernel: Kernel,
+        kernel: DeviceKernel,
         grid: [usize; 3],
-        args: &mut [Arg<'_, Self::Memory>],
+        args: &mut [KernelArg<'_, Self::Memory>],
     ) -> Result<()>;
 }

@@ -1,6 +1,6 @@
 //! The innermost loop: a tile of products with its sums in registers.
 //!
-//! `a` and `b` are packed panels of words of 4 bytes (see [`Form`]); the tile,
+//! `a` and `b` are packed panels of words of 4 bytes (see [`PanelFormat`]); the tile,
 //! row-major `[mr][nr]` in f32, grows by `Σ_k a[k][i] · b[k][j]`.
 //!
 //! In f32 every element is one chain of fused multiply-adds in the order of k,
@@ -17,12 +17,12 @@ mod x86;
 
 use std::sync::OnceLock;
 
-use super::pack::Form;
+use super::pack::PanelFormat;
 use crate::spec::Precision;
 
 /// A kernel, the shape of its tiles, and how it wants its factors.
 #[derive(Debug, Clone, Copy)]
-pub struct Kernel {
+pub struct CpuKernel {
     /// Rows of a tile.
     pub mr: usize,
     /// Columns of a tile.
@@ -37,10 +37,10 @@ pub struct Kernel {
     /// Instructions used, for provenance.
     pub name: &'static str,
     /// How the rows of the tile are packed.
-    pub(super) a: Form,
+    pub(super) a: PanelFormat,
     /// How its columns are packed.
-    pub(super) b: Form,
-    /// See [`Kernel::tile`].
+    pub(super) b: PanelFormat,
+    /// See [`CpuKernel::tile`].
     run: Run,
 }
 
@@ -52,13 +52,13 @@ const LINES_AHEAD: usize = 2;
 
 /// The processor, and the instructions that products of a precision are made of.
 pub fn cpu(precision: Precision) -> String {
-    format!("cpu ({}, {})", std::env::consts::ARCH, Kernel::best(precision).name)
+    format!("cpu ({}, {})", std::env::consts::ARCH, CpuKernel::best(precision).name)
 }
 
-impl Kernel {
+impl CpuKernel {
     /// The fastest kernel of this processor for a precision.
     pub fn best(precision: Precision) -> Self {
-        static BEST: [OnceLock<Kernel>; 2] = [OnceLock::new(), OnceLock::new()];
+        static BEST: [OnceLock<CpuKernel>; 2] = [OnceLock::new(), OnceLock::new()];
         *BEST[precision as usize].get_or_init(|| {
             let mut kernels = Self::available();
             kernels.retain(|kernel| kernel.precision == precision);
@@ -80,7 +80,7 @@ impl Kernel {
 
     fn in_f32() -> Vec<Self> {
         let kernel = |mr, nr, name, run| {
-            let (precision, form) = (Precision::F32, Form::Single);
+            let (precision, form) = (Precision::F32, PanelFormat::Single);
             Self { mr, nr, inner: 192, rows: 96, precision, name, a: form, b: form, run }
         };
         let mut kernels = Vec::new();
@@ -102,7 +102,7 @@ impl Kernel {
         let mut kernels = Vec::new();
         let precision = Precision::Bf16;
         if amx::usable() {
-            let (a, b) = (Form::PairRows, Form::Pairs);
+            let (a, b) = (PanelFormat::PairRows, PanelFormat::Pairs);
             let name = "amx-bf16";
             kernels.push(Self {
                 mr: 32,
@@ -117,7 +117,7 @@ impl Kernel {
             });
         }
         if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
-            let (a, b) = (Form::Pairs, Form::Pairs);
+            let (a, b) = (PanelFormat::Pairs, PanelFormat::Pairs);
             let (name, run) = ("avx512-bf16", x86::avx512_bf16 as _);
             kernels.push(Self { mr: 12, nr: 32, inner: 192, rows: 96, precision, name, a, b, run });
         }
@@ -125,15 +125,15 @@ impl Kernel {
     }
 
     fn rounding(self) -> Self {
-        let (a, b) = (Form::Rounded, Form::Rounded);
+        let (a, b) = (PanelFormat::Rounded, PanelFormat::Rounded);
         Self { precision: Precision::Bf16, name: "bf16 in f32", a, b, ..self }
     }
 
     /// Values of the inner dimension in a packed word.
     pub fn values_per_word(self) -> usize {
         match self.a {
-            Form::Single | Form::Rounded => 1,
-            Form::Pairs | Form::PairRows => 2,
+            PanelFormat::Single | PanelFormat::Rounded => 1,
+            PanelFormat::Pairs | PanelFormat::PairRows => 2,
         }
     }
 
@@ -165,7 +165,7 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack::{Packed, View};
+    use super::super::pack::{MatrixView, PackedMatrix};
     use super::*;
     use half::bf16;
     use proptest::prelude::*;
@@ -179,9 +179,11 @@ mod tests {
     }
 
     /// The tile of one kernel, from factors `[k][mr]` and `[k][nr]`.
-    fn tile(kernel: Kernel, k: usize, a: &[f32], b: &[f32]) -> Vec<f32> {
+    fn tile(kernel: CpuKernel, k: usize, a: &[f32], b: &[f32]) -> Vec<f32> {
         let mut tile = vec![0.0; kernel.tile_len()];
-        let pack = |values, width, form| Packed::new(View::new(values, k, width).t(), width, form);
+        let pack = |values, width, form| {
+            PackedMatrix::new(MatrixView::new(values, k, width).t(), width, form)
+        };
         let (a, b) = (pack(a, kernel.mr, kernel.a), pack(b, kernel.nr, kernel.b));
         for ((_, a), (_, b)) in a.panels().zip(b.panels()) {
             // In two parts, since a tile may grow in parts.
@@ -197,7 +199,7 @@ mod tests {
     proptest! {
         #[test]
         fn f32_tiles_are_chains_of_fused_products(k in 0usize..70, seed: u32) {
-            for kernel in Kernel::in_f32() {
+            for kernel in CpuKernel::in_f32() {
                 let (a, b) = (noise(k, kernel.mr, seed), noise(k, kernel.nr, !seed));
                 for (e, got) in tile(kernel, k, &a, &b).iter().enumerate() {
                     let (i, j) = (e / kernel.nr, e % kernel.nr);
@@ -214,7 +216,7 @@ mod tests {
 
         #[test]
         fn bf16_tiles_are_products_of_rounded_factors(k in 0usize..140, seed: u32) {
-            for kernel in Kernel::available() {
+            for kernel in CpuKernel::available() {
                 if kernel.precision != Precision::Bf16 {
                     continue;
                 }

@@ -8,7 +8,7 @@ use crate::correlation::Layout;
 use crate::error::Result;
 use crate::findings::{Figures, TextTable};
 use crate::model::capture::{Activations, Capture};
-use crate::model::intervene::{Action, Intervene, Intervention};
+use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::{HookPoint, Site, Transformer};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
@@ -70,7 +70,8 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
 
 impl Set {
     fn read(&mut self, model: &Transformer, rows: &[&[u32]], clean: &Predictions) {
-        let mut hooks = Intervene { interventions: &self.interventions, tokens: None, then: () };
+        let mut hooks =
+            Interventions { interventions: &self.interventions, tokens: None, then: () };
         let ablated = Predictions::of(model, &model.forward(rows, &mut hooks), rows);
         let more: Vec<f64> = ablated.loss.iter().zip(&clean.loss).map(|(a, c)| a - c).collect();
         self.loss.extend(clean.by_row(&more, rows.len()));

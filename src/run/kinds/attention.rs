@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Experiment;
-use crate::correlation::{Purpose, Stream};
+use crate::correlation::{Purpose, RandomStream};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, TextTable};
 use crate::model::fold::preprocess;
@@ -111,7 +111,7 @@ fn directions(drawn: &[Vec<Vec<f64>>], count: usize, seed: u64) -> Vec<f64> {
     let mut found = Vec::new();
     for id in 0..count as u64 {
         let mut direction = vec![0.0_f32; drawn[0][0].len()];
-        Stream { seed, purpose: Purpose::Noise, id }.normals(&mut direction);
+        RandomStream { seed, purpose: Purpose::Noise, id }.normals(&mut direction);
         let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
         let norm = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
         for drawn in drawn.iter().skip(1).flatten() {

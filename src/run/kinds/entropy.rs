@@ -7,7 +7,7 @@ use super::Experiment;
 use crate::error::Result;
 use crate::findings::{Figures, TextTable};
 use crate::model::fold::preprocess;
-use crate::model::intervene::{Action, Intervene, Intervention};
+use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::{HookPoint, Site};
 use crate::roles::predictions::Predictions;
 use crate::stats::percentile::{mean, ranks};
@@ -45,7 +45,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
                 let point = HookPoint { layer: fixed.id.layer, site: Site::MlpPost };
                 let columns = vec![fixed.id.neuron];
                 let change = [Intervention { point, columns, action: Action::Set(*value) }];
-                let mut hooks = Intervene { interventions: &change, tokens: None, then: () };
+                let mut hooks = Interventions { interventions: &change, tokens: None, then: () };
                 let found = Predictions::of(model, &model.forward(&rows, &mut hooks), &rows);
                 let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
                 sums.iter_mut().zip(of).for_each(|(s, v)| *s += v.iter().sum::<f64>());

@@ -4,8 +4,8 @@ use super::Experiment;
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::families::{
-    Explained, Group, Grouped, Grouping, Readings, Suite, Syntax, TokenTest, best_explanations,
-    check,
+    FamilySums, GroupedTests, Syntax, TestExplanation, TestSuite, TokenGroup, TokenGrouping,
+    TokenTest, best_explanations, check,
 };
 use crate::findings::{Figures, TextTable};
 use crate::model::Site;
@@ -25,20 +25,20 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     let spec = spec.unwrap_or_else(|| unreachable!("checked when the spec was loaded"));
     let plan = experiment.plan;
     let syntax = Syntax::of(&spec, plan)?;
-    let grouping = Grouping::new(plan, syntax.as_ref())?;
-    let readings = Readings::new(&grouping, plan.reference().layout().n_neurons());
+    let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
+    let readings = FamilySums::new(&grouping, plan.reference().layout().n_neurons());
     // Read before the tokens, so that a mistake in it costs no run.
     check(&spec.path, plan)?;
     let universal = experiment.universal()?;
     let readings = read_all(experiment, &grouping, readings)?;
-    let suite = Suite::read(&spec, plan, &readings, syntax.as_ref())?;
+    let suite = TestSuite::read(&spec, plan, &readings, syntax.as_ref())?;
     let layout = plan.reference().layout();
     let mut letters = std::collections::BTreeSet::new();
     let grouped = suite.over(&readings);
     let see = |g: usize, t: usize, reductions: &[Option<(f64, f64)>]| {
         let test = &grouped[g].tests[t];
         let explains = reductions.iter().flatten().any(|(r, d)| *r > spec.explained && *d > 0.0);
-        if test.family == "alphabet" && grouped[g].group == Group::Token && explains {
+        if test.family == "alphabet" && grouped[g].group == TokenGroup::Token && explains {
             letters.insert(test.name.clone());
         }
     };
@@ -62,9 +62,9 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
 /// Reads all tokens, and their groups.
 fn read_all(
     experiment: &mut Experiment,
-    grouping: &Grouping,
-    mut readings: Readings,
-) -> Result<Readings> {
+    grouping: &TokenGrouping,
+    mut readings: FamilySums,
+) -> Result<FamilySums> {
     let n = experiment.plan.reference().layout().n_neurons();
     experiment.read("reading tokens", |model, batch| {
         let rows = batch.ids();
@@ -80,14 +80,14 @@ fn read_all(
 struct Found<'a> {
     layout: Layout,
     spec: &'a Families,
-    grouped: &'a [Grouped<'a>],
-    best: &'a [Option<Explained>],
+    grouped: &'a [GroupedTests<'a>],
+    best: &'a [Option<TestExplanation>],
     /// Bits that firing tells of the position.
     bits: &'a [f64],
 }
 
 impl Found<'_> {
-    fn test(&self, explained: &Explained) -> &TokenTest {
+    fn test(&self, explained: &TestExplanation) -> &TokenTest {
         &self.grouped[explained.grouped].tests[explained.test]
     }
 
@@ -120,7 +120,7 @@ impl Found<'_> {
         figures.add("unigram-by-layer", self.by_layer(&self.members("unigram")));
         figures.add("previous-token-depth", vec![self.depth(&self.members("previous-token"))]);
         figures.add("position-depth", vec![self.depth(&position)]);
-        if self.grouped.iter().any(|g| g.group == Group::Syntax && !g.tests.is_empty()) {
+        if self.grouped.iter().any(|g| g.group == TokenGroup::Syntax && !g.tests.is_empty()) {
             figures.add("syntax-depth", vec![self.depth(&self.members("syntax"))]);
         }
         figures.add("context-neurons", vec![self.members("context").len() as f64]);

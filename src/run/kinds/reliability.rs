@@ -4,10 +4,10 @@
 
 use super::Experiment;
 use crate::backend::matmul::matmul_all_cores;
-use crate::backend::pack::View;
+use crate::backend::pack::MatrixView;
 use crate::correlation::{
-    Best, Comparison, Correlator, Keep, Layout, Pair, Purpose, Stream, Study, TOKENS_AT_ONCE,
-    rotation,
+    ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, NeuronMatch, PairResult, Purpose,
+    RandomStream, TOKENS_AT_ONCE, random_rotation,
 };
 use crate::error::Result;
 use crate::findings::{Figures, TextTable};
@@ -35,7 +35,7 @@ pub fn split_half(experiment: &mut Experiment) -> Result<Figures> {
     let tokens = activations(experiment)?;
     let layout = plan.reference().layout();
     let itself = compare(plan, layout, vec![tokens.clone(), tokens]);
-    let own = |(i, best): (usize, Option<Best>)| match best {
+    let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
         Some(best) if best.neuron == i => Some(best.rho),
         Some(_) => Some(0.0),
         None => None,
@@ -135,7 +135,7 @@ fn perturb(
     let (width, d) = (layout.n_neurons(), layout.d_mlp);
     let count = tokens.len() / width;
     let mut out = vec![0.0; tokens.len()];
-    Stream { seed, purpose: Purpose::Noise, id: copy }.normals(&mut out);
+    RandomStream { seed, purpose: Purpose::Noise, id: copy }.normals(&mut out);
     let (sums, squares) = tokens.chunks_exact(width).fold(
         (vec![0.0_f64; width], vec![0.0_f64; width]),
         |(mut s, mut q), row| {
@@ -155,10 +155,10 @@ fn perturb(
     for layer in 0..layout.n_layers {
         let first = layer * d;
         let id = copy << 16 | layer as u64;
-        let stream = Stream { seed, purpose: Purpose::Rotation, id };
-        let r = rotation(BaselineKind::Rotation, stream, d);
-        let of_layer = View::strided(&tokens[first..], count, d, width);
-        matmul_all_cores(of_layer, View::new(&r, d, d).t(), &mut rotated);
+        let stream = RandomStream { seed, purpose: Purpose::Rotation, id };
+        let r = random_rotation(BaselineKind::Rotation, stream, d);
+        let of_layer = MatrixView::strided(&tokens[first..], count, d, width);
+        matmul_all_cores(of_layer, MatrixView::new(&r, d, d).t(), &mut rotated);
         for (t, turned) in rotated.chunks_exact(d).enumerate() {
             let at = t * width + first;
             for (j, turned) in turned.iter().enumerate() {
@@ -185,10 +185,10 @@ fn activations(experiment: &mut Experiment) -> Result<Vec<f32>> {
 }
 
 /// The first of several models against the others, all of one layout, over the same tokens.
-fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<Pair> {
+fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairResult> {
     let mut baseline = plan.spec.correlation.baseline.clone();
     baseline.draws = 1;
-    let study = Study {
+    let study = ComparisonPlan {
         models: vec![layout; models.len()],
         judged: vec![0],
         baseline,

@@ -1,7 +1,7 @@
 //! What is no product: `kernels/activation.cu` and `forward.cu`.
 
-use super::super::array::{Array, Halves, Plain};
-use super::super::{Arg, Device, Kernel};
+use super::super::array::{Array, HalfMatrix, Scalar};
+use super::super::{Device, DeviceKernel, KernelArg};
 use super::{u32_of, whole, whole_mut};
 use crate::error::Result;
 
@@ -22,7 +22,7 @@ pub enum Gelu {
 
 /// What `activation` is told of a batch of one layer.
 #[derive(Debug)]
-pub struct Batch<'a, D: Device> {
+pub struct ActivationBatch<'a, D: Device> {
     /// Tokens.
     pub tokens: usize,
     /// Neurons of the layer.
@@ -50,12 +50,12 @@ pub struct Batch<'a, D: Device> {
 pub fn activation<D: Device>(
     device: &D,
     x: &Array<D, f32>,
-    batch: &Batch<D>,
-    next: &mut Halves<D>,
-    (kept, row): (&mut Halves<D>, usize),
+    batch: &ActivationBatch<D>,
+    next: &mut HalfMatrix<D>,
+    (kept, row): (&mut HalfMatrix<D>, usize),
     sums: &mut Array<D, f32>,
 ) -> Result<()> {
-    let Batch { tokens, width, .. } = *batch;
+    let ActivationBatch { tokens, width, .. } = *batch;
     let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
     assert!(next.rows >= tokens && next.ld() == width, "`next` is no {tokens} x {width}");
     assert!(kept.rows >= row + width, "`kept` has no rows {row} to {}", row + width);
@@ -68,17 +68,17 @@ pub fn activation<D: Device>(
         u32_of(width),
         whole(batch.neurons, width * 4),
         whole(batch.slot, tokens),
-        Arg::U32((batch.gelu == Gelu::Erf).into()),
-        Arg::F32(batch.edge),
-        Arg::F32(batch.low),
-        Arg::Out(&mut next.values.memory, 0),
-        Arg::U64(next_plane),
-        Arg::Out(&mut kept.values.memory, row * ld * u16::BYTES),
+        KernelArg::U32((batch.gelu == Gelu::Erf).into()),
+        KernelArg::F32(batch.edge),
+        KernelArg::F32(batch.low),
+        KernelArg::Out(&mut next.values.memory, 0),
+        KernelArg::U64(next_plane),
+        KernelArg::Out(&mut kept.values.memory, row * ld * u16::BYTES),
         u32_of(ld),
-        Arg::U64(kept_plane),
+        KernelArg::U64(kept_plane),
         whole_mut(sums, chunks * ACTIVATION_SUMS * width),
     ];
-    device.launch(Kernel::Activation(number), [width.div_ceil(32), chunks, 1], &mut args)
+    device.launch(DeviceKernel::Activation(number), [width.div_ceil(32), chunks, 1], &mut args)
 }
 
 /// `resid[t] = embed[id[t]] + pos_embed[position[t]]`, rows of `d`.
@@ -97,14 +97,14 @@ pub fn embed<D: Device>(
 ) -> Result<()> {
     let tokens = id.len();
     let mut args = [
-        Arg::In(&embed.memory, 0),
-        Arg::In(&pos_embed.memory, 0),
+        KernelArg::In(&embed.memory, 0),
+        KernelArg::In(&pos_embed.memory, 0),
         whole(id, tokens),
         whole(position, tokens),
         u32_of(d),
         whole_mut(resid, tokens * d),
     ];
-    device.launch(Kernel::Embed, [tokens, 1, 1], &mut args)
+    device.launch(DeviceKernel::Embed, [tokens, 1, 1], &mut args)
 }
 
 /// LayerNorm of the first `rows` rows of x, `[rows, d]`.
@@ -118,7 +118,7 @@ pub fn layer_norm<D: Device>(
     device: &D,
     (x, rows): (&Array<D, f32>, usize),
     (gain, bias, eps): (&Array<D, f32>, &Array<D, f32>, f32),
-    out: &mut Halves<D>,
+    out: &mut HalfMatrix<D>,
 ) -> Result<()> {
     let d = gain.len();
     assert!(out.rows >= rows && out.ld() == d, "`out` is no {rows} x {d}");
@@ -129,11 +129,11 @@ pub fn layer_norm<D: Device>(
         u32_of(d),
         whole(gain, d),
         whole(bias, d),
-        Arg::F32(eps),
-        Arg::Out(&mut out.values.memory, 0),
-        Arg::U64(plane),
+        KernelArg::F32(eps),
+        KernelArg::Out(&mut out.values.memory, 0),
+        KernelArg::U64(plane),
     ];
-    device.launch(Kernel::LayerNorm(number), [rows.div_ceil(8), 1, 1], &mut args)
+    device.launch(DeviceKernel::LayerNorm(number), [rows.div_ceil(8), 1, 1], &mut args)
 }
 
 /// Sequences that lie one after the other.
@@ -161,7 +161,7 @@ pub fn attention<D: Device>(
     qkv: &Array<D, f32>,
     sequences: &Sequences<D>,
     (d, d_head, scale): (usize, usize, f32),
-    out: &mut Halves<D>,
+    out: &mut HalfMatrix<D>,
 ) -> Result<()> {
     assert!(d_head <= 128, "a head of {d_head} dimensions");
     assert!(
@@ -176,10 +176,10 @@ pub fn attention<D: Device>(
         whole(&sequences.length, count),
         u32_of(d),
         u32_of(d_head),
-        Arg::F32(scale),
-        Arg::Out(&mut out.values.memory, 0),
-        Arg::U64(plane),
+        KernelArg::F32(scale),
+        KernelArg::Out(&mut out.values.memory, 0),
+        KernelArg::U64(plane),
     ];
     let grid = [sequences.longest.div_ceil(8), d / d_head, count];
-    device.launch(Kernel::Attention(number), grid, &mut args)
+    device.launch(DeviceKernel::Attention(number), grid, &mut args)
 }

@@ -5,31 +5,35 @@ mod elementwise;
 mod products;
 
 pub use elementwise::{
-    ACTIVATION_CHUNK, ACTIVATION_SUMS, Batch, Gelu, Sequences, activation, attention, embed,
-    layer_norm,
+    ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, Sequences, activation, attention,
+    embed, layer_norm,
 };
 pub use products::{
-    BINS, Into, Judged, Side, Sums, candidates, correlate, gram, judge_sums, product, scale_sums,
+    BINS, BlockMatches, OperandSums, ProductTarget, StoredSums, candidates, correlate, gram,
+    judge_sums, product, scale_sums,
 };
 
-use super::array::{Array, Plain};
-use super::{Arg, Device};
+use super::array::{Array, Scalar};
+use super::{Device, KernelArg};
 
 fn int(n: usize) -> u32 {
     // What has more elements than this does not fit into any device.
     u32::try_from(n).unwrap_or_else(|_| panic!("{n} is no 32-bit size"))
 }
 
-fn u32_of<'a, M>(n: usize) -> Arg<'a, M> {
-    Arg::U32(int(n))
+fn u32_of<'a, M>(n: usize) -> KernelArg<'a, M> {
+    KernelArg::U32(int(n))
 }
 
-fn whole<D: Device, T: Plain>(array: &Array<D, T>, len: usize) -> Arg<'_, D::Memory> {
+fn whole<D: Device, T: Scalar>(array: &Array<D, T>, len: usize) -> KernelArg<'_, D::Memory> {
     assert!(array.len() >= len, "an array of {} is shorter than {len}", array.len());
-    Arg::In(&array.memory, 0)
+    KernelArg::In(&array.memory, 0)
 }
 
-fn whole_mut<D: Device, T: Plain>(array: &mut Array<D, T>, len: usize) -> Arg<'_, D::Memory> {
+fn whole_mut<D: Device, T: Scalar>(
+    array: &mut Array<D, T>,
+    len: usize,
+) -> KernelArg<'_, D::Memory> {
     assert!(array.len() >= len, "an array of {} is shorter than {len}", array.len());
-    Arg::Out(&mut array.memory, 0)
+    KernelArg::Out(&mut array.memory, 0)
 }

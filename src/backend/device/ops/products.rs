@@ -1,8 +1,8 @@
 //! Products on tensor cores, and what is made of their sums: `kernels/correlate.cu`,
 //! `gram.cu`, `reduce.cu` and `candidates.cu`.
 
-use super::super::array::{Array, Halves, Plain, Rows};
-use super::super::{Arg, Device, Kernel};
+use super::super::array::{Array, HalfMatrix, HalfRows, Scalar};
+use super::super::{Device, DeviceKernel, KernelArg};
 use super::{u32_of, whole, whole_mut};
 use crate::error::Result;
 
@@ -16,17 +16,17 @@ pub const BINS: usize = 100;
 const POWERS: usize = 5;
 
 /// The arguments that an operand is: values, rows, leading dimension, plane.
-fn operand<'a, D: Device>(x: &Rows<'a, D>) -> [Arg<'a, D::Memory>; 4] {
+fn operand<'a, D: Device>(x: &HalfRows<'a, D>) -> [KernelArg<'a, D::Memory>; 4] {
     [
-        Arg::In(&x.of.values.memory, x.start()),
+        KernelArg::In(&x.of.values.memory, x.start()),
         u32_of(x.len()),
         u32_of(x.of.ld()),
-        Arg::U64(x.of.plane()),
+        KernelArg::U64(x.of.plane()),
     ]
 }
 
 /// Checks that a product over the first `k` columns of both exists; its terms.
-fn terms<D: Device>(x: &Rows<D>, y: &Rows<D>, k: usize) -> u32 {
+fn terms<D: Device>(x: &HalfRows<D>, y: &HalfRows<D>, k: usize) -> u32 {
     assert!(k <= x.of.cols && k <= y.of.cols, "{k} of {} and {} columns", x.of.cols, y.of.cols);
     assert_eq!(x.of.form, y.of.form, "operands in two forms");
     x.of.form.terms()
@@ -34,7 +34,7 @@ fn terms<D: Device>(x: &Rows<D>, y: &Rows<D>, k: usize) -> u32 {
 
 /// Where a product goes.
 #[derive(Debug)]
-pub struct Into<'a, D: Device> {
+pub struct ProductTarget<'a, D: Device> {
     /// Row-major.
     pub values: &'a mut Array<D, f32>,
     /// Where it begins.
@@ -54,8 +54,8 @@ pub struct Into<'a, D: Device> {
 /// If shapes do not fit.
 pub fn product<D: Device>(
     device: &D,
-    (x, y, k): (&Rows<D>, &Rows<D>, usize),
-    c: Into<D>,
+    (x, y, k): (&HalfRows<D>, &HalfRows<D>, usize),
+    c: ProductTarget<D>,
     bias: Option<&Array<D, f32>>,
 ) -> Result<()> {
     let (m, n) = (x.len(), y.len());
@@ -66,13 +66,27 @@ pub fn product<D: Device>(
     );
     let [xv, xm, xl, xp] = operand(x);
     let [yv, yn, yl, yp] = operand(y);
-    let out = Arg::Out(&mut c.values.memory, c.at * f32::BYTES);
-    let bias = bias.map_or(Arg::Null, |bias| whole(bias, n));
+    let out = KernelArg::Out(&mut c.values.memory, c.at * f32::BYTES);
+    let bias = bias.map_or(KernelArg::Null, |bias| whole(bias, n));
     let (k, ld) = (u32_of(k), u32_of(c.ld));
-    let args =
-        [xv, xm, xl, xp, yv, yn, yl, yp, k, Arg::U32(terms), out, ld, Arg::U32(c.add.into()), bias];
+    let args = [
+        xv,
+        xm,
+        xl,
+        xp,
+        yv,
+        yn,
+        yl,
+        yp,
+        k,
+        KernelArg::U32(terms),
+        out,
+        ld,
+        KernelArg::U32(c.add.into()),
+        bias,
+    ];
     let grid = [n.div_ceil(TILE), m.div_ceil(TILE), 1];
-    device.launch(Kernel::Product(x.of.form.number), grid, &mut { args })
+    device.launch(DeviceKernel::Product(x.of.form.number), grid, &mut { args })
 }
 
 /// `C[m, m] += X Xᵀ` over the first `k` columns.
@@ -84,7 +98,7 @@ pub fn product<D: Device>(
 /// If shapes do not fit.
 pub fn gram<D: Device>(
     device: &D,
-    x: &Rows<D>,
+    x: &HalfRows<D>,
     k: usize,
     c: &mut Array<D, f32>,
     at: usize,
@@ -93,16 +107,16 @@ pub fn gram<D: Device>(
     let terms = terms(x, x, k);
     assert!(c.len() >= at + m * m, "no room for {m} x {m}");
     let [xv, xm, xl, xp] = operand(x);
-    let out = Arg::Out(&mut c.memory, at * f32::BYTES);
+    let out = KernelArg::Out(&mut c.memory, at * f32::BYTES);
     let tiles = m.div_ceil(TILE);
-    let mut args = [xv, xm, xl, xp, u32_of(k), Arg::U32(terms), out, u32_of(m)];
-    device.launch(Kernel::Gram(x.of.form.number), [tiles * (tiles + 1) / 2, 1, 1], &mut args)
+    let mut args = [xv, xm, xl, xp, u32_of(k), KernelArg::U32(terms), out, u32_of(m)];
+    device.launch(DeviceKernel::Gram(x.of.form.number), [tiles * (tiles + 1) / 2, 1, 1], &mut args)
 }
 
 /// Sums over the neurons of one side of a comparison, one value for each row: Σx, and
 /// 1 / √(Σx² − (Σx)²/n), NaN where the neuron has no correlation.
 #[derive(Debug)]
-pub struct Side<'a, D: Device> {
+pub struct OperandSums<'a, D: Device> {
     /// Σx.
     pub sum: &'a Array<D, f32>,
     /// 1 / spread.
@@ -111,21 +125,21 @@ pub struct Side<'a, D: Device> {
     pub at: usize,
 }
 
-impl<D: Device> Side<'_, D> {
-    fn args(&self, rows: usize) -> [Arg<'_, D::Memory>; 2] {
+impl<D: Device> OperandSums<'_, D> {
+    fn args(&self, rows: usize) -> [KernelArg<'_, D::Memory>; 2] {
         let one = |array: &'_ Array<D, f32>| {
             assert!(array.len() >= self.at + rows, "no {rows} values from {} on", self.at);
         };
         one(self.sum);
         one(self.inverse);
         let at = self.at * f32::BYTES;
-        [Arg::In(&self.sum.memory, at), Arg::In(&self.inverse.memory, at)]
+        [KernelArg::In(&self.sum.memory, at), KernelArg::In(&self.inverse.memory, at)]
     }
 }
 
 /// What a comparison finds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Judged {
+pub struct BlockMatches {
     /// `[best][rows]`, largest first; NaN where there are not so many.
     pub rho: Vec<f32>,
     /// `[best][rows]`: the column it was found in.
@@ -138,7 +152,7 @@ pub struct Judged {
 
 /// Memory for what a comparison finds, tile by tile.
 #[derive(Debug)]
-struct Found<D: Device> {
+struct MatchBuffers<D: Device> {
     rho: Array<D, f32>,
     partner: Array<D, u32>,
     histogram: Array<D, u64>,
@@ -148,7 +162,7 @@ struct Found<D: Device> {
     best: usize,
 }
 
-impl<D: Device> Found<D> {
+impl<D: Device> MatchBuffers<D> {
     fn new(device: &D, m: usize, n: usize, best: usize) -> Result<Self> {
         let tiles = [n.div_ceil(TILE), m.div_ceil(TILE)];
         Ok(Self {
@@ -162,13 +176,13 @@ impl<D: Device> Found<D> {
         })
     }
 
-    fn args(&mut self) -> [Arg<'_, D::Memory>; 5] {
+    fn args(&mut self) -> [KernelArg<'_, D::Memory>; 5] {
         [
-            Arg::Out(&mut self.rho.memory, 0),
-            Arg::Out(&mut self.partner.memory, 0),
+            KernelArg::Out(&mut self.rho.memory, 0),
+            KernelArg::Out(&mut self.partner.memory, 0),
             u32_of(self.best),
-            Arg::Out(&mut self.histogram.memory, 0),
-            Arg::Out(&mut self.powers.memory, 0),
+            KernelArg::Out(&mut self.histogram.memory, 0),
+            KernelArg::Out(&mut self.powers.memory, 0),
         ]
     }
 
@@ -177,26 +191,26 @@ impl<D: Device> Found<D> {
     }
 
     /// Merges the tiles.
-    fn finish(self, device: &D) -> Result<Judged> {
+    fn finish(self, device: &D) -> Result<BlockMatches> {
         let len = self.best * self.rows;
         let mut rho = Array::<D, f32>::new(device, len)?;
         let mut partner = Array::<D, u32>::new(device, len)?;
         let mut args = [
-            Arg::In(&self.rho.memory, 0),
-            Arg::In(&self.partner.memory, 0),
+            KernelArg::In(&self.rho.memory, 0),
+            KernelArg::In(&self.partner.memory, 0),
             u32_of(self.tiles[0]),
             u32_of(self.best),
             u32_of(self.rows),
-            Arg::U32(0),
+            KernelArg::U32(0),
             whole_mut(&mut rho, len),
             whole_mut(&mut partner, len),
         ];
-        device.launch(Kernel::MergeBest, [self.rows.div_ceil(THREADS), 1, 1], &mut args)?;
+        device.launch(DeviceKernel::MergeBest, [self.rows.div_ceil(THREADS), 1, 1], &mut args)?;
         let mut powers = [0.0; POWERS];
         for tile in self.powers.to_vec(device)?.chunks_exact(POWERS) {
             powers.iter_mut().zip(tile).for_each(|(all, &tile)| *all += f64::from(tile));
         }
-        Ok(Judged {
+        Ok(BlockMatches {
             rho: rho.to_vec(device)?,
             partner: partner.to_vec(device)?,
             histogram: self.histogram.to_vec(device)?,
@@ -217,30 +231,30 @@ const THREADS: usize = super::super::THREADS as usize;
 /// If shapes do not fit.
 pub fn correlate<D: Device>(
     device: &D,
-    (x, y, k): (&Rows<D>, &Rows<D>, usize),
-    (of_x, of_y): (&Side<D>, &Side<D>),
+    (x, y, k): (&HalfRows<D>, &HalfRows<D>, usize),
+    (of_x, of_y): (&OperandSums<D>, &OperandSums<D>),
     tokens: f64,
     best: usize,
-) -> Result<Judged> {
+) -> Result<BlockMatches> {
     let (m, n) = (x.len(), y.len());
     let terms = terms(x, y, k);
-    let mut found = Found::new(device, m, n, best)?;
+    let mut found = MatchBuffers::new(device, m, n, best)?;
     let grid = found.grid();
     let [xv, xm, xl, xp] = operand(x);
     let [yv, yn, yl, yp] = operand(y);
     let [a, b, c, d] = sides((of_x, m), (of_y, n));
     let [f0, f1, f2, f3, f4] = found.args();
-    let (k, per_token) = (u32_of(k), Arg::F32((1.0 / tokens) as f32));
-    let terms = Arg::U32(terms);
+    let (k, per_token) = (u32_of(k), KernelArg::F32((1.0 / tokens) as f32));
+    let terms = KernelArg::U32(terms);
     let mut args =
         [xv, xm, xl, xp, yv, yn, yl, yp, k, terms, a, b, c, d, per_token, f0, f1, f2, f3, f4];
-    device.launch(Kernel::Fused(x.of.form.number), grid, &mut args)?;
+    device.launch(DeviceKernel::Fused(x.of.form.number), grid, &mut args)?;
     found.finish(device)
 }
 
 /// Sums of products that were kept, `[m, n]` from value `at` on, rows every `ld` values.
 #[derive(Debug)]
-pub struct Sums<'a, D: Device> {
+pub struct StoredSums<'a, D: Device> {
     /// Where they lie.
     pub values: &'a Array<D, f32>,
     /// Where they begin.
@@ -251,12 +265,12 @@ pub struct Sums<'a, D: Device> {
     pub shape: (usize, usize),
 }
 
-impl<D: Device> Sums<'_, D> {
-    fn arg(&self) -> Arg<'_, D::Memory> {
+impl<D: Device> StoredSums<'_, D> {
+    fn arg(&self) -> KernelArg<'_, D::Memory> {
         let (m, n) = self.shape;
         let end = self.at + (m.max(1) - 1) * self.ld + n;
         assert!(self.ld >= n && self.values.len() >= end, "no {m} x {n} sums there");
-        Arg::In(&self.values.memory, self.at * f32::BYTES)
+        KernelArg::In(&self.values.memory, self.at * f32::BYTES)
     }
 }
 
@@ -269,20 +283,20 @@ impl<D: Device> Sums<'_, D> {
 /// If shapes do not fit.
 pub fn judge_sums<D: Device>(
     device: &D,
-    c: &Sums<D>,
-    (of_x, of_y): (&Side<D>, &Side<D>),
+    c: &StoredSums<D>,
+    (of_x, of_y): (&OperandSums<D>, &OperandSums<D>),
     tokens: f64,
     best: usize,
-) -> Result<Judged> {
+) -> Result<BlockMatches> {
     let (m, n) = c.shape;
-    let mut found = Found::new(device, m, n, best)?;
+    let mut found = MatchBuffers::new(device, m, n, best)?;
     let grid = found.grid();
     let [x0, x1, y0, y1] = sides((of_x, m), (of_y, n));
     let [f0, f1, f2, f3, f4] = found.args();
-    let per_token = Arg::F32((1.0 / tokens) as f32);
+    let per_token = KernelArg::F32((1.0 / tokens) as f32);
     let (m, n, ld) = (u32_of(m), u32_of(n), u32_of(c.ld));
     let mut args = [c.arg(), m, n, ld, x0, x1, y0, y1, per_token, f0, f1, f2, f3, f4];
-    device.launch(Kernel::JudgeSums, grid, &mut args)?;
+    device.launch(DeviceKernel::JudgeSums, grid, &mut args)?;
     found.finish(device)
 }
 
@@ -296,10 +310,10 @@ pub fn judge_sums<D: Device>(
 /// If shapes do not fit.
 pub fn scale_sums<D: Device>(
     device: &D,
-    c: &Sums<D>,
-    (of_x, of_y): (&Side<D>, &Side<D>),
+    c: &StoredSums<D>,
+    (of_x, of_y): (&OperandSums<D>, &OperandSums<D>),
     (tokens, unit): (f64, f32),
-    out: &mut Halves<D>,
+    out: &mut HalfMatrix<D>,
 ) -> Result<()> {
     let (m, n) = c.shape;
     assert!(out.rows >= m && out.cols >= n, "`out` has no room for {m} x {n}");
@@ -313,19 +327,19 @@ pub fn scale_sums<D: Device>(
         x1,
         y0,
         y1,
-        Arg::F32((1.0 / tokens) as f32),
-        Arg::F32(unit),
-        Arg::Out(&mut out.values.memory, 0),
+        KernelArg::F32((1.0 / tokens) as f32),
+        KernelArg::F32(unit),
+        KernelArg::Out(&mut out.values.memory, 0),
         u32_of(ld),
-        Arg::U64(plane),
+        KernelArg::U64(plane),
     ];
-    device.launch(Kernel::ScaleSums(number), [n.div_ceil(THREADS), m, 1], &mut args)
+    device.launch(DeviceKernel::ScaleSums(number), [n.div_ceil(THREADS), m, 1], &mut args)
 }
 
 fn sides<'a, D: Device>(
-    (x, m): (&'a Side<D>, usize),
-    (y, n): (&'a Side<D>, usize),
-) -> [Arg<'a, D::Memory>; 4] {
+    (x, m): (&'a OperandSums<D>, usize),
+    (y, n): (&'a OperandSums<D>, usize),
+) -> [KernelArg<'a, D::Memory>; 4] {
     let ([x0, x1], [y0, y1]) = (x.args(m), y.args(n));
     [x0, x1, y0, y1]
 }
@@ -339,24 +353,24 @@ fn sides<'a, D: Device>(
 /// If shapes do not fit.
 pub fn candidates<D: Device>(
     device: &D,
-    (x, y, tokens): (&Halves<D>, &Halves<D>, usize),
+    (x, y, tokens): (&HalfMatrix<D>, &HalfMatrix<D>, usize),
     (i, j): (&Array<D, u32>, &Array<D, u32>),
     sums: &mut Array<D, f64>,
 ) -> Result<()> {
     terms(&x.all(), &y.all(), tokens);
     let pairs = i.len();
     let mut args = [
-        Arg::In(&x.values.memory, 0),
+        KernelArg::In(&x.values.memory, 0),
         u32_of(x.ld()),
-        Arg::U64(x.plane()),
-        Arg::In(&y.values.memory, 0),
+        KernelArg::U64(x.plane()),
+        KernelArg::In(&y.values.memory, 0),
         u32_of(y.ld()),
-        Arg::U64(y.plane()),
+        KernelArg::U64(y.plane()),
         u32_of(tokens),
         whole(i, pairs),
         whole(j, pairs),
         u32_of(pairs),
         whole_mut(sums, pairs),
     ];
-    device.launch(Kernel::Candidates(x.form.number), [pairs.div_ceil(8), 1, 1], &mut args)
+    device.launch(DeviceKernel::Candidates(x.form.number), [pairs.div_ceil(8), 1, 1], &mut args)
 }

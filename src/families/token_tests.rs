@@ -25,13 +25,13 @@ pub struct TokenTest {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    tests: Vec<Entry>,
+struct TestFile {
+    tests: Vec<TestEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct TestEntry {
     name: String,
     family: String,
     matches: String,
@@ -39,7 +39,7 @@ struct Entry {
     each: Vec<String>,
 }
 
-impl Entry {
+impl TestEntry {
     /// One test, or one for each item: name and expression.
     fn expand(&self) -> Vec<(String, String)> {
         if self.each.is_empty() {
@@ -63,7 +63,7 @@ pub fn read(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
     };
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::io(Kind::Spec, path, "read the token tests", &e))?;
-    let file: File = serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let file: TestFile = serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let mut tests: BTreeMap<String, TokenTest> = BTreeMap::new();
     for entry in &file.tests {
         for (name, expression) in entry.expand() {
@@ -100,7 +100,7 @@ pub fn unigrams(vocabulary: &[String], counts: &[f64], frequent: usize) -> Vec<T
 }
 
 #[cfg(test)]
-mod unit {
+mod tests {
     use super::*;
 
     fn words(list: &[&str]) -> Vec<String> {
