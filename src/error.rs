@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::printable::{line, text};
+
 /// Result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -87,6 +89,22 @@ fn io_remedy(kind: std::io::ErrorKind) -> &'static str {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}\n  help: {}", self.subject, self.problem, self.remedy)
+        // Names and values of files that somebody else wrote stand in all three.
+        let (subject, problem, remedy) =
+            (line(&self.subject), text(&self.problem), text(&self.remedy));
+        write!(f, "{subject}: {problem}\n  help: {remedy}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_a_hostile_file_is_plain_text() {
+        let error =
+            Error::new(Kind::Spec, "a\u{1b}]0;x\u{7}\nb", "`\u{202e}k` at\n  2 | x", "y\u{9b}z");
+        let shown = error.to_string();
+        assert_eq!(shown, "a\\u{1b}]0;x\\u{7}\\nb: `\\u{202e}k` at\n  2 | x\n  help: y\\u{9b}z");
     }
 }

@@ -9,7 +9,7 @@
 //! [`table`] and [`findings`] what follows, [`cards`] look closely, [`claims`] judges, and [`report`]
 //! shows it. [`run`] is the pipeline; [`estimate`] and [`hostbench`] tell what it costs on
 //! this machine; [`backend`] holds the arithmetic and all
-//! `unsafe`; [`input`] opens files that a user gives; [`store`] and [`checkpoint`] write files that are whole or not there;
+//! `unsafe`; [`input`] opens files that a user gives; [`printable`] shows text from them; [`store`] and [`checkpoint`] write files that are whole or not there;
 //! [`hub`] alone opens a socket.
 #![warn(missing_docs)]
 
@@ -30,6 +30,7 @@ pub mod hub;
 pub mod input;
 pub mod model;
 pub mod plan;
+pub mod printable;
 pub mod progress;
 pub mod report;
 pub mod roles;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::printable;
+
 /// Seconds between lines where there is no terminal to draw a bar on.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,6 +44,7 @@ impl Progress {
 
     /// Says something in a line of its own.
     pub fn say(&self, line: &str) {
+        let line = printable::text(line);
         match self {
             Self::Quiet => {}
             Self::Bar(bar) => bar.borrow().suspend(|| eprintln!("{line}")),
@@ -51,6 +54,7 @@ impl Progress {
 
     /// Begins a stage of `total` steps.
     pub fn stage(&self, name: &str, total: u64) {
+        let name = &printable::line(name);
         match self {
             Self::Quiet => {}
             Self::Bar(bar) => {

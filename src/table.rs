@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use crate::correlation::excess::Agreement;
+use crate::printable::line;
 use crate::stats::WeightStatistics;
 use crate::stats::activation::ActivationStatistics;
 
@@ -21,7 +22,7 @@ impl std::str::FromStr for NeuronId {
 
     /// `L0.N12`, and as others write it: `L0.12`, `0.12`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no neuron, expected one like L0.N12");
+        let wrong = || format!("`{}` is no neuron, expected one like L0.N12", line(text));
         let (layer, neuron) = text.split_once('.').ok_or_else(wrong)?;
         let number = |part: &str, prefix: char| {
             let digits = part.strip_prefix(prefix).unwrap_or(part);

@@ -13,7 +13,7 @@ use universal_neurons::spec::Spec;
 use universal_neurons::store::write_whole;
 use universal_neurons::table::NeuronId;
 
-use super::{CLAIM_FAILS, show, stop_on_interrupt};
+use super::{CLAIM_FAILS, show, show_json, stop_on_interrupt};
 
 pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
     let study = Study::read(run)?;
@@ -69,6 +69,10 @@ pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result
 
 pub fn compare(first: &Path, second: &Path, json: bool) -> Result<u8> {
     let found = report::comparison::compare(first, second, &registry()?)?;
-    show(&if json { format!("{:#}\n", serde_json::json!(found)) } else { found.to_string() });
+    if json {
+        show_json(&found)?;
+    } else {
+        show(&found.to_string());
+    }
     Ok(if found.verdict_changed() { CLAIM_FAILS } else { 0 })
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 
 pub use look::{activations, compare, inspect, make_report};
@@ -31,7 +32,7 @@ fn show_folder(folder: &Path) {
 }
 
 pub fn show_json(value: &impl serde::Serialize) -> Result<()> {
-    show(&format!("{:#}\n", serde_json::json!(value)));
+    show(&printable::json(&format!("{:#}\n", serde_json::json!(value))));
     Ok(())
 }
 
@@ -59,5 +60,5 @@ fn use_threads(threads: Option<u16>) -> Result<()> {
 
 /// Prints results. A reader that has gone away (`| head`) is no failure.
 pub fn show(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().write_all(printable::text(text).as_bytes());
 }

@@ -7,6 +7,7 @@ use universal_neurons::claims::evidence::DATA;
 use universal_neurons::cli::Cli;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::hostbench::{self, HostBench, StudyTime};
+use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 use universal_neurons::spec::Precision;
 use universal_neurons::{hub, model};
@@ -22,7 +23,7 @@ pub fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> 
     let floors = floors.map(hostbench::read_floors).transpose()?.unwrap_or_default();
     let mut bench = HostBench::measure();
     if let Some(no_card) = bench.measure_card()? {
-        eprintln!("no card is measured: {}", no_card.problem);
+        eprintln!("no card is measured: {}", printable::text(&no_card.problem));
     }
     show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() });
     if study {

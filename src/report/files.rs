@@ -13,6 +13,7 @@ use crate::correlation::{CHUNK, Layout};
 use crate::error::{Kind, Result};
 use crate::findings::{Extra, FigureFile, Figures, Findings, Outcome, Partner};
 use crate::plan::Plan;
+use crate::printable;
 use crate::report::folder::Folder;
 use crate::report::interop::{write_correlations, write_parquet};
 use crate::report::page::{Report, report};
@@ -71,7 +72,11 @@ pub fn write_figures(
         directory.write(&format!("{}.csv", table.name), |out| {
             let mut csv = csv::Writer::from_writer(out);
             csv.write_record(&table.header)?;
-            table.rows.iter().try_for_each(|row| csv.write_record(row))?;
+            // Labels and names of tests are shown wherever the table is looked at.
+            let safe = |row: &Vec<String>| {
+                csv.write_record(row.iter().map(|cell| printable::text(cell).into_owned()))
+            };
+            table.rows.iter().try_for_each(safe)?;
             csv.flush()
         })?;
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::claims::ledger::{Entry, Ledger, Verdict};
+use crate::printable::line;
 
 /// Plain text: one line per claim and tier, what it measured below it.
 pub fn text(ledger: &Ledger) -> String {
@@ -46,16 +47,24 @@ pub fn markdown(ledger: &Ledger) -> String {
         "| claim | evidence | expected | measured | verdict |\n|---|---|---|---|---|\n",
     );
     for e in ledger.entries.iter().filter(|e| !matches!(e.verdict, Verdict::NotRun(_))) {
-        let (models, measured) = (e.models.join(", "), e.measured_text());
         let finding = e.finding.as_ref().map_or(String::new(), |f| format!(": {f}"));
-        let _ = writeln!(
-            out,
-            "| `{}` {} | {} {models} | {} | {measured} | {}{finding} |",
-            e.id, e.claim, e.tier, e.expected, e.verdict
-        );
+        let cells = [
+            format!("`{}` {}", e.id, e.claim),
+            format!("{} {}", e.tier, e.models.join(", ")),
+            e.expected.clone(),
+            e.measured_text(),
+            format!("{}{finding}", e.verdict),
+        ];
+        let _ = writeln!(out, "| {} |", cells.map(|c| markdown_cell(&c)).join(" | "));
     }
     let _ = writeln!(out, "\n{}.", summary(ledger));
     out
+}
+
+/// Text for a cell of a Markdown table, which a bar or a line feed would end, and in which a
+/// tag would be one.
+fn markdown_cell(text: &str) -> String {
+    line(text).replace('|', "\\|").replace('<', "&lt;")
 }
 
 /// JUnit XML, as CI systems read it.
@@ -84,6 +93,45 @@ pub fn junit(ledger: &Ledger) -> String {
     out + "</testsuite>\n"
 }
 
+/// Text for XML, which has no way to write a control character.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    line(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hostile() -> Ledger {
+        let entry = Entry {
+            id: "a.b".into(),
+            claim: "<b>x</b> | y\nz\u{1b}[2J\u{202e}".into(),
+            source: "s".into(),
+            tier: "desk",
+            models: vec!["m\u{7}\u{fffe}".into()],
+            expected: "a | b".into(),
+            measured: vec![f64::NAN],
+            tolerance_used: None,
+            verdict: Verdict::Fails,
+            finding: Some("\u{0}\"&<".into()),
+        };
+        let unjudged = Entry { verdict: Verdict::NotRun("no\u{1b}".into()), ..entry.clone() };
+        Ledger { entries: vec![entry, unjudged], incomplete: Vec::new() }
+    }
+
+    #[test]
+    fn a_table_keeps_its_cells_and_xml_has_no_control_character() {
+        let table = markdown(&hostile());
+        let rows: Vec<&str> = table.lines().filter(|l| l.starts_with("| `")).collect();
+        assert_eq!(rows.len(), 1, "{table}");
+        assert_eq!(rows[0].replace("\\|", "").matches('|').count(), 6, "{}", rows[0]);
+        assert!(!rows[0].contains(['<', '\u{1b}', '\u{202e}']), "{}", rows[0]);
+        let xml = junit(&hostile());
+        assert!(!xml.contains(|c| crate::printable::is_unsafe(c) && c != '\n'), "{xml}");
+        assert_eq!(xml.matches("<testcase").count(), 2);
+    }
 }

@@ -8,6 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Kind, Result};
+use crate::printable::visible;
 
 /// What universal neurons are drawn in.
 pub const UNIVERSAL: RGBColor = RGBColor(0x1D, 0x6F, 0xB8);
@@ -63,8 +64,8 @@ pub struct Series {
 }
 
 impl Series {
-    pub fn new(name: impl Into<String>, color: RGBColor, mark: Mark) -> Self {
-        Self { name: name.into(), color, mark }
+    pub fn new(name: impl AsRef<str>, color: RGBColor, mark: Mark) -> Self {
+        Self { name: visible(name.as_ref()).into_owned(), color, mark }
     }
 }
 
@@ -94,6 +95,7 @@ impl Axis {
 
     /// Of things with names, each around its number.
     pub fn named(label: &str, names: Vec<String>) -> Self {
+        let names: Vec<String> = names.iter().map(|name| visible(name).into_owned()).collect();
         Self { label: label.to_owned(), range: -0.5..names.len() as f64 - 0.5, names }
     }
 
