@@ -33,6 +33,13 @@ impl std::str::FromStr for NeuronId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for NeuronId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl NeuronId {
     /// The neuron that is number `i` over all layers of `d_mlp`.
     pub fn of(i: usize, d_mlp: usize) -> Self {

@@ -183,6 +183,9 @@ fn problem_with(claim: &Claim, before: &[Claim]) -> Option<String> {
     if claim.judged.is_empty() {
         return Some("is judged on no evidence".into());
     }
+    if !claim.measure.without.is_empty() && claim.measure.of.is_none() {
+        return Some("`without` leaves neurons out of a set, and `of` names none".into());
+    }
     claim.judged.iter().find_map(problem_with_judgement)
 }
 
@@ -265,6 +268,8 @@ mod tests {
             (good.replace("above", "abvoe"), "unknown field"),
             (good.replace("universal-share", "universal-shear"), "unknown variant"),
             (good.replace("  at: c\n", ""), "missing field `at`"),
+            (good.replace("share }", "share, without: [L0.N1] }"), "`of` names none"),
+            (good.replace("share }", "share, of: all, without: [L0] }"), "is no neuron"),
             (claim("{ tier: desk, models: [m], because: d }"), "exactly one"),
             (claim("{ tier: desk, models: [m], above: 1, below: 2, because: d }"), "exactly one"),
             (claim("{ tier: desk, models: [m], equals: 1, because: d }"), "positive `within`"),

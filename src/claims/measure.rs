@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::evidence::Evidence;
 use crate::stats::percentile::{mean, median, ranks_within};
-use crate::table::Column;
+use crate::table::{Column, NeuronId};
 
 /// A neuron is universal where its excess correlation is above this (paper §4.1).
 const UNIVERSAL: f64 = 0.5;
@@ -17,7 +17,7 @@ const PREDICTION_KURTOSIS: f64 = 10.0;
 const VERY_ACTIVE: f64 = 0.5;
 
 /// Which quantity, and of which neurons or column where that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measure {
     /// The quantity.
@@ -26,6 +26,9 @@ pub struct Measure {
     pub column: Option<Column>,
     /// The neurons that it is taken over.
     pub of: Option<Set>,
+    /// Neurons of `of` to leave out, where a source computed its figure without them.
+    #[serde(default)]
+    pub without: Vec<NeuronId>,
 }
 
 /// A set of neurons.
@@ -294,13 +297,20 @@ impl View<'_> {
         self.measure.column.ok_or_else(|| "the claim names no column".into())
     }
 
-    /// Rows of the set that the claim names.
+    /// Rows of the set that the claim names, less the neurons that it leaves out.
     fn set(&self) -> Result<Vec<usize>, String> {
-        match self.measure.of.ok_or("the claim names no set of neurons")? {
-            Set::Universal => Ok(self.universal()),
-            Set::Others => self.whole().map(|()| self.others()),
-            Set::All => self.whole().map(|()| self.all()),
+        let mut rows = match self.measure.of.ok_or("the claim names no set of neurons")? {
+            Set::Universal => self.universal(),
+            Set::Others => self.whole().map(|()| self.others())?,
+            Set::All => self.whole().map(|()| self.all())?,
+        };
+        let ids = &self.e.table.ids;
+        for id in &self.measure.without {
+            let place = rows.iter().position(|&row| ids[row] == *id);
+            let missing = || format!("{id}, which the claim leaves out, is not in the table");
+            rows.remove(place.ok_or_else(missing)?);
         }
+        Ok(rows)
     }
 
     fn all(&self) -> Vec<usize> {
