@@ -4,74 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{path, program, run, stderr};
-
-/// A folder with two tiny models, a corpus and a spec, as a user would have.
-struct Bench(tempfile::TempDir);
-
-const SPEC: &str = "
-version: 1
-name: bench
-kind: universality
-question: Does it run?
-source: none
-models:
-  reference: a
-  family: [{ name: a, path: a }, { name: b, path: b }]
-corpus: { path: corpus.jsonl, context: 12 }
-correlation: { baseline: { draws: 1 } }
-";
-
-const CORPUS: &str = r#"{"id": "one", "domain": "x", "text": "the quick brown fox, jumps"}
-{"id": "two", "domain": "y", "text": "over. the lazy dog!\nand off it goes"}
-"#;
-
-impl Bench {
-    fn new() -> Self {
-        let bench = Self(tempfile::tempdir().expect("folder"));
-        for (name, source) in [("a", "tiny"), ("b", "tiny-prefixed")] {
-            std::fs::create_dir(bench.path().join(name)).expect("folder");
-            for file in ["config.json", "model.safetensors", "tokenizer.json"] {
-                let from = path("expected/golden").join(source).join(file);
-                std::fs::copy(from, bench.path().join(name).join(file)).expect("copy");
-            }
-        }
-        bench.write("spec.yaml", SPEC);
-        bench.write("corpus.jsonl", CORPUS);
-        bench
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        std::fs::write(self.path().join(name), content).expect("write");
-    }
-
-    fn edit(&self, name: &str, from: &str, to: &str) {
-        let text = std::fs::read_to_string(self.path().join(name)).expect("read");
-        assert!(text.contains(from), "{name} holds no {from}");
-        self.write(name, text.replace(from, to));
-    }
-
-    /// Runs the spec, which must be refused with a message that holds all `parts`.
-    fn refuses(&self, parts: &[&str]) {
-        let output = run(self.path(), &["run", "spec.yaml"]);
-        let error = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{error}");
-        for part in parts.iter().chain(&["error: ", "\n  help: "]) {
-            assert!(error.contains(part), "no `{part}` in: {error}");
-        }
-        self.assert_nothing_written();
-    }
-
-    fn assert_nothing_written(&self) {
-        let runs = std::fs::read_dir(self.path().join("runs"));
-        let left = runs.map_or(0, Iterator::count);
-        assert_eq!(left, 0, "something is left in runs/");
-    }
-}
+use crate::support::{Bench, CORPUS, path, program, run, stderr};
 
 #[test]
 fn a_run_writes_its_files_and_exits_0() {

@@ -1,5 +1,8 @@
-//! Inputs that once broke something (found by `tests/fuzz`), and some that would if they were
-//! trusted. Each is refused, in words.
+//! Inputs from the wild, each with what it must give. `tests/hostile/README.md` describes
+//! the format of a case; `tests/hostile/found/` holds files that fuzzing found.
+
+mod case;
+mod runner;
 
 use std::io::Read;
 use std::path::Path;
@@ -10,7 +13,31 @@ use universal_neurons::spec::{Corpus, Exclusion, Spec, Tokenisation};
 
 use crate::support::path;
 
-fn corpus(path: &Path) -> Corpus {
+/// One test per area, and a test that no area's file is left out.
+macro_rules! areas {
+    ($($area:ident)*) => {
+        $(#[test]
+        fn $area() {
+            runner::check_area(stringify!($area));
+        })*
+
+        #[test]
+        fn every_file_of_cases_has_its_test() {
+            let known = [$(stringify!($area)),*];
+            for entry in std::fs::read_dir(path("tests/hostile")).expect("folder") {
+                let file = entry.expect("entry").path();
+                if file.extension().is_some_and(|e| e == "yaml") {
+                    let area = file.file_stem().expect("a name").to_string_lossy().into_owned();
+                    assert!(known.contains(&area.as_str()), "add {area} to areas! in hostile.rs");
+                }
+            }
+        }
+    };
+}
+
+areas!(corpus evidence findings hub models runs specs tokenizer);
+
+fn corpus_of(path: &Path) -> Corpus {
     Corpus {
         path: path.to_path_buf(),
         fields: None,
@@ -22,7 +49,7 @@ fn corpus(path: &Path) -> Corpus {
     }
 }
 
-/// Reads a file as what its name says; what it is refused with.
+/// Reads a file as its name says, and returns the error, which there must be.
 fn refusal(file: &Path) -> String {
     let name = file.file_name().expect("name").to_string_lossy().into_owned();
     let bytes = std::fs::read(file).expect("read");
@@ -33,14 +60,14 @@ fn refusal(file: &Path) -> String {
     } else if name.ends_with(".yaml") {
         Spec::load(file).map(|_| ()).expect_err(&name).to_string()
     } else {
-        documents::read(&corpus(file), &mut |_| Ok(())).map(|_| ()).expect_err(&name).to_string()
+        documents::read(&corpus_of(file), &mut |_| Ok(())).map(|_| ()).expect_err(&name).to_string()
     }
 }
 
 #[test]
 fn what_was_found_by_fuzzing_is_refused() {
     let mut seen = 0;
-    for entry in std::fs::read_dir(path("tests/hostile")).expect("folder") {
+    for entry in std::fs::read_dir(path("tests/hostile/found")).expect("folder") {
         let file = entry.expect("entry").path();
         assert!(!refusal(&file).is_empty(), "{}", file.display());
         seen += 1;

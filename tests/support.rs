@@ -118,3 +118,77 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
+
+/// A folder with two tiny models, a corpus and a spec, as a user would have.
+pub struct Bench(tempfile::TempDir);
+
+/// The spec of a [`Bench`].
+const SPEC: &str = "
+version: 1
+name: bench
+kind: universality
+question: Does it run?
+source: none
+models:
+  reference: a
+  family: [{ name: a, path: a }, { name: b, path: b }]
+corpus: { path: corpus.jsonl, context: 12 }
+correlation: { baseline: { draws: 1 } }
+";
+
+/// The corpus of a [`Bench`]: two documents.
+pub const CORPUS: &str = r#"{"id": "one", "domain": "x", "text": "the quick brown fox, jumps"}
+{"id": "two", "domain": "y", "text": "over. the lazy dog!\nand off it goes"}
+"#;
+
+impl Bench {
+    /// A new folder, removed when it is dropped.
+    pub fn new() -> Self {
+        let bench = Self(tempfile::tempdir().expect("folder"));
+        for (name, source) in [("a", "tiny"), ("b", "tiny-prefixed")] {
+            std::fs::create_dir(bench.path().join(name)).expect("folder");
+            for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+                let from = path("expected/golden").join(source).join(file);
+                std::fs::copy(from, bench.path().join(name).join(file)).expect("copy");
+            }
+        }
+        bench.write("spec.yaml", SPEC);
+        bench.write("corpus.jsonl", CORPUS);
+        bench
+    }
+
+    /// Path of the folder.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file below the folder.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path().join(name), content).expect("write");
+    }
+
+    /// Replaces a text in a file, which must hold it.
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path().join(name)).expect("read");
+        assert!(text.contains(from), "{name} holds no {from}");
+        self.write(name, text.replace(from, to));
+    }
+
+    /// Runs the spec, which must be refused with a message that holds all `parts`.
+    pub fn refuses(&self, parts: &[&str]) {
+        let output = run(self.path(), &["run", "spec.yaml"]);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        for part in parts.iter().chain(&["error: ", "\n  help: "]) {
+            assert!(error.contains(part), "no `{part}` in: {error}");
+        }
+        self.assert_nothing_written();
+    }
+
+    /// Asserts that `runs/` holds nothing.
+    pub fn assert_nothing_written(&self) {
+        let runs = std::fs::read_dir(self.path().join("runs"));
+        let left = runs.map_or(0, Iterator::count);
+        assert_eq!(left, 0, "something is left in runs/");
+    }
+}
