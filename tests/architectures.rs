@@ -115,7 +115,7 @@ fn configs_are_read_and_never_assumed() {
     let whole = Config::parse(&text).expect("valid");
     assert_eq!(whole.rotary.map(|r| (r.dims, r.base)), Some((2, 10_000.0)));
     let newer = with(
-        r#""rotary_pct": 0.25"#,
+        "\"rotary_emb_base\": 10000,\n \"rotary_pct\": 0.25",
         r#""rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}"#,
     );
     assert_eq!(newer.expect("valid").rotary.map(|r| (r.dims, r.base)), Some((4, 500.0)));

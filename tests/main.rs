@@ -3,6 +3,7 @@
 mod architectures;
 mod browser;
 mod cli;
+mod configs;
 mod desk;
 mod device;
 mod experiments;

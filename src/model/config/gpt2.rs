@@ -3,24 +3,35 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::fields::unify;
 use super::{Activation, Architecture, Config, Problem};
 
-/// Fields of GPT-2 configs that alter nothing at inference.
-const IRRELEVANT: &[&str] = &[
-    "chunk_size_feed_forward",
+/// Fields of GPT-2 configs that do not change the forward pass: dropout, heads for other
+/// tasks, the size of an old causal mask, and special tokens of GPT-1.
+const NEUTRAL: &[&str] = &[
+    "attn_pdrop",
+    "embd_pdrop",
     "n_ctx",
-    "pad_token_id",
-    "return_dict",
+    "n_special",
+    "predict_special_tokens",
+    "resid_pdrop",
     "summary_activation",
     "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
-    "task_specific_params",
-    "attn_pdrop",
-    "embd_pdrop",
-    "resid_pdrop",
 ];
+
+/// Names that Transformers takes for a field of GPT-2 beside its own.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("n_embd", "hidden_size"),
+    ("n_head", "num_attention_heads"),
+    ("n_layer", "num_hidden_layers"),
+    ("n_positions", "max_position_embeddings"),
+];
+
+/// `<|endoftext|>`, which the class of the config has as its default.
+const END_OF_TEXT: u32 = 50_256;
 
 #[derive(Deserialize)]
 struct File {
@@ -44,9 +55,9 @@ struct File {
     _reorder_and_upcast_attn: bool,
     #[serde(default = "yes")]
     tie_word_embeddings: bool,
+    /// Not written before Transformers 2.8.
     #[serde(default)]
-    add_cross_attention: bool,
-    bos_token_id: u32,
+    bos_token_id: Option<u32>,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -63,21 +74,30 @@ fn yes() -> bool {
     true
 }
 
+/// Returns whether fields without `model_type`, which came with Transformers 2.4, are those
+/// of a GPT-2. GPT-1 and CTRL share these, but each has another that is refused as unknown.
+pub fn is_likely(fields: &Map<String, Value>) -> bool {
+    let classes = fields.get("architectures").and_then(Value::as_array);
+    let class = |c: &Value| c.as_str().is_some_and(|c| c.starts_with("GPT2"));
+    ["n_layer", "n_head", "n_embd"].iter().all(|f| fields.contains_key(*f))
+        && classes.is_none_or(|classes| classes.iter().all(class))
+}
+
 /// Reads the fields of a GPT-2.
-pub fn read(fields: Map<String, Value>) -> Result<Config, Problem> {
+pub fn read(mut fields: Map<String, Value>) -> Result<Config, Problem> {
+    SYNONYMS.iter().try_for_each(|(name, synonym)| unify(&mut fields, name, synonym))?;
     let file: File = super::fields(fields)?;
-    super::refuse_unknown(&file.other, IRRELEVANT)?;
+    super::refuse_unknown(&file.other, NEUTRAL)?;
     super::require(&[
         ("scale_attn_weights", file.scale_attn_weights, "true"),
         ("tie_word_embeddings", file.tie_word_embeddings, "true"),
-        ("add_cross_attention", !file.add_cross_attention, "false"),
     ])?;
     Ok(Config {
         architecture: Architecture::Gpt2,
         n_layers: file.n_layer,
         n_heads: file.n_head,
         d_model: file.n_embd,
-        d_mlp: file.n_inner.unwrap_or(4 * file.n_embd),
+        d_mlp: file.n_inner.unwrap_or(file.n_embd.saturating_mul(4)),
         d_vocab: file.vocab_size,
         n_ctx: file.n_positions,
         layer_norm_eps: file.layer_norm_epsilon,
@@ -85,6 +105,6 @@ pub fn read(fields: Map<String, Value>) -> Result<Config, Problem> {
         scale_attn_by_inverse_layer_idx: file.scale_attn_by_inverse_layer_idx,
         rotary: None,
         parallel_residual: false,
-        bos_token_id: file.bos_token_id,
+        bos_token_id: file.bos_token_id.unwrap_or(END_OF_TEXT),
     })
 }

@@ -3,7 +3,9 @@
 //! Read, never assumed: a field that would change numbers and that this forward
 //! pass does not know is refused, not ignored.
 
+mod fields;
 mod gpt2;
+mod known;
 mod neox;
 
 use std::path::Path;
@@ -12,21 +14,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
+use crate::store::digest;
 
-/// Fields of any config that say nothing about inference.
-const IRRELEVANT: &[&str] = &[
-    "_name_or_path",
-    "architectures",
-    "dtype",
-    "eos_token_id",
-    "gradient_checkpointing",
-    "id2label",
-    "initializer_range",
-    "label2id",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-];
+/// Longest `config.json` that is read, in bytes; real files have a few thousand.
+const MAX_CONFIG: u64 = 1 << 20;
+const NOT_A_CONFIG: &str = "give the config.json of the model as Transformers writes it";
 
 /// Problem and remedy.
 type Problem = (String, &'static str);
@@ -83,8 +76,8 @@ pub enum Activation {
 impl Activation {
     fn named(name: &str, field: &str) -> Result<Self, Problem> {
         match name {
-            "gelu_new" => Ok(Self::GeluNew),
-            "gelu" => Ok(Self::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluNew),
+            "gelu" | "gelu_python" => Ok(Self::Gelu),
             _ => Err(unsupported(field, "\"gelu_new\" or \"gelu\"")),
         }
     }
@@ -112,46 +105,68 @@ fn require(options: &[(&str, bool, &str)]) -> Result<(), Problem> {
     }
 }
 
-fn refuse_unknown(other: &Map<String, Value>, irrelevant: &[&str]) -> Result<(), Problem> {
-    let known = |k: &str| IRRELEVANT.contains(&k) || irrelevant.contains(&k);
-    match other.keys().find(|k| !known(k)) {
-        Some(key) => Err((
-            format!("unknown field `{key}`, which may change the numbers"),
-            "remove the field if it does not alter inference",
-        )),
-        None => Ok(()),
+fn unknown(field: &str) -> Problem {
+    (
+        format!("unknown field `{field}`, which may change the numbers"),
+        "remove the field if it does not alter inference",
+    )
+}
+
+/// Refuses fields that may change the numbers: unknown ones, and options that are on and
+/// that this forward pass does not have.
+fn refuse_unknown(other: &Map<String, Value>, neutral: &[&str]) -> Result<(), Problem> {
+    for (field, value) in other {
+        if known::is_on(field, value) {
+            return Err(unsupported(field, "false, null or empty"));
+        }
+        let known = known::is_neutral(field)
+            || known::is_off(field, value)
+            || neutral.contains(&field.as_str());
+        if !known {
+            return Err(unknown(field));
+        }
     }
+    Ok(())
 }
 
 fn fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Problem> {
-    serde_json::from_value(Value::Object(fields))
-        .map_err(|e| (e.to_string(), "give the config.json of the model as Transformers writes it"))
+    serde_json::from_value(Value::Object(fields)).map_err(|e| (e.to_string(), NOT_A_CONFIG))
 }
 
 impl Config {
     /// Reads `config.json`.
     ///
     /// # Errors
-    /// If the file is missing or malformed, a shape is impossible, or a field
-    /// asks for something that this forward pass does not compute.
+    /// Returns an error if the file is missing or malformed, a shape is impossible, or a
+    /// field asks for something that this forward pass does not compute.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::io(Kind::Model, path, "read the model's config", &e))?;
-        Self::parse(&text)
-            .map_err(|(problem, remedy)| Error::new(Kind::Model, path.display(), problem, remedy))
+        Self::load_digested(path).map(|(config, _)| config)
+    }
+
+    /// Reads `config.json`, and returns the SHA-256 of the bytes that were read beside it.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::load`] does.
+    pub fn load_digested(path: &Path) -> Result<(Self, String)> {
+        let bytes = InputFile::open(Kind::Model, path)?.read(MAX_CONFIG)?;
+        let text = str::from_utf8(&bytes).map_err(|e| (e.to_string(), "save the file as UTF-8"));
+        let config = text.and_then(|text| Self::parse(text.trim_start_matches('\u{feff}')));
+        let named =
+            |(problem, remedy): Problem| Error::new(Kind::Model, path.display(), problem, remedy);
+        Ok((config.map_err(named)?, digest(&bytes)))
     }
 
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
-    /// As [`Self::load`]: what is wrong, and what to do about it.
+    /// Returns what is wrong, and what to do about it, in the cases of [`Self::load`].
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let mut all: Map<String, Value> = serde_json::from_str(text).map_err(|e| {
-            (e.to_string(), "give the config.json of the model as Transformers writes it")
-        })?;
-        let config = match all.remove("model_type").as_ref().and_then(Value::as_str) {
-            Some("gpt2") => gpt2::read(all),
-            Some("gpt_neox") => neox::read(all),
+        let read = serde_json::from_str(text);
+        let fields::Fields(mut all) = read.map_err(|e| (e.to_string(), NOT_A_CONFIG))?;
+        let config = match all.remove("model_type") {
+            Some(Value::String(kind)) if kind == "gpt2" => gpt2::read(all),
+            Some(Value::String(kind)) if kind == "gpt_neox" => neox::read(all),
+            None if gpt2::is_likely(&all) => gpt2::read(all),
             _ => Err(unsupported("model_type", "\"gpt2\" or \"gpt_neox\"")),
         }?;
         config.check_shape()?;

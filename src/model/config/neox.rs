@@ -3,11 +3,16 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::fields::{set, unify};
 use super::{Activation, Architecture, Config, Problem, Rotary};
 
-/// Fields of GPT-NeoX configs that alter nothing at inference.
-const IRRELEVANT: &[&str] =
-    &["attention_dropout", "classifier_dropout", "hidden_dropout", "is_decoder", "pad_token_id"];
+/// Fields of GPT-NeoX configs that do not change the forward pass.
+const NEUTRAL: &[&str] = &["attention_dropout", "classifier_dropout", "hidden_dropout"];
+
+/// Base of the angles: the name of most versions, and the other that 4.48 to 4.57 write too.
+const BASE: (&str, &str) = ("rotary_emb_base", "rope_theta");
+/// Share of the dimensions of a head that are rotated, likewise.
+const SHARE: (&str, &str) = ("rotary_pct", "partial_rotary_factor");
 
 #[derive(Deserialize)]
 struct File {
@@ -22,13 +27,8 @@ struct File {
     hidden_act: String,
     #[serde(default)]
     rotary_pct: Option<f64>,
-    #[serde(default, alias = "rope_theta")]
+    #[serde(default)]
     rotary_emb_base: Option<f64>,
-    /// Where newer versions put both.
-    #[serde(default)]
-    rope_parameters: Option<RopeParameters>,
-    #[serde(default)]
-    rope_scaling: Option<Value>,
     #[serde(default = "yes")]
     use_parallel_residual: bool,
     #[serde(default = "yes")]
@@ -40,14 +40,6 @@ struct File {
     other: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RopeParameters {
-    rope_type: String,
-    rope_theta: f64,
-    partial_rotary_factor: f64,
-}
-
 fn epsilon() -> f32 {
     1e-5
 }
@@ -56,20 +48,48 @@ fn yes() -> bool {
     true
 }
 
+/// Brings the parameters of rotary positions to the names of most versions, wherever they
+/// are: beside the other fields, or in an object of their own since 5.0.
+fn gather_rotary(fields: &mut Map<String, Value>) -> Result<(), Problem> {
+    for (name, synonym) in [BASE, SHARE] {
+        unify(fields, name, synonym)?;
+    }
+    // Version 5 reads the older object as the newer one.
+    for object in ["rope_parameters", "rope_scaling"] {
+        let inner = match fields.get(object) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(inner)) => inner.clone(),
+            Some(_) => return Err(super::unsupported(object, "an object or null")),
+        };
+        fields.remove(object);
+        for (key, value) in inner {
+            let from = format!("{object}.{key}");
+            match (key.as_str(), &value) {
+                (_, Value::Null) => {}
+                ("rope_theta", _) => set(fields, BASE.0, value, &from)?,
+                ("partial_rotary_factor", _) => set(fields, SHARE.0, value, &from)?,
+                ("rope_type" | "type", Value::String(kind)) if kind == "default" => {}
+                ("rope_type" | "type", _) => {
+                    return Err(super::unsupported(&from, "\"default\""));
+                }
+                _ => return Err(super::unknown(&from)),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Reads the fields of a GPT-NeoX.
-pub fn read(fields: Map<String, Value>) -> Result<Config, Problem> {
+pub fn read(mut fields: Map<String, Value>) -> Result<Config, Problem> {
+    gather_rotary(&mut fields)?;
     let file: File = super::fields(fields)?;
-    super::refuse_unknown(&file.other, IRRELEVANT)?;
-    let plain_rope = file.rope_parameters.as_ref().is_none_or(|r| r.rope_type == "default");
+    super::refuse_unknown(&file.other, NEUTRAL)?;
     super::require(&[
-        ("rope_scaling", file.rope_scaling.is_none(), "null"),
-        ("rope_parameters.rope_type", plain_rope, "\"default\""),
         ("attention_bias", file.attention_bias, "true"),
         ("tie_word_embeddings", !file.tie_word_embeddings, "false"),
     ])?;
-    let newer = file.rope_parameters.as_ref();
-    let share = newer.map(|r| r.partial_rotary_factor).or(file.rotary_pct).unwrap_or(0.25);
-    let base = newer.map(|r| r.rope_theta).or(file.rotary_emb_base).unwrap_or(10_000.0);
+    let share = file.rotary_pct.unwrap_or(0.25);
+    let base = file.rotary_emb_base.unwrap_or(10_000.0);
     let d_head = file.hidden_size / file.num_attention_heads.max(1);
     Ok(Config {
         architecture: Architecture::Neox,

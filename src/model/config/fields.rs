@@ -1,0 +1,79 @@
+//! The fields of a `config.json` as a set: each once, and synonyms that agree.
+
+use std::fmt;
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::Problem;
+
+/// The fields of a JSON object, none of them twice.
+pub struct Fields(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Once)
+    }
+}
+
+/// Reads an object whose fields come once.
+struct Once;
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Fields, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("field `{name}` is there twice")));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Fields(fields))
+    }
+}
+
+/// Moves the value of `synonym` to `name`.
+///
+/// # Errors
+/// Returns a problem that names both fields if both are there with different values.
+pub fn unify(fields: &mut Map<String, Value>, name: &str, synonym: &str) -> Result<(), Problem> {
+    match fields.remove(synonym) {
+        None | Some(Value::Null) => Ok(()),
+        Some(value) => set(fields, name, value, synonym),
+    }
+}
+
+/// Sets a field to a value that `from` gives.
+///
+/// # Errors
+/// Returns a problem that names both if the field is there with another value.
+pub fn set(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    value: Value,
+    from: &str,
+) -> Result<(), Problem> {
+    match fields.get(name) {
+        None | Some(Value::Null) => {
+            fields.insert(name.to_owned(), value);
+            Ok(())
+        }
+        Some(other) if same(other, &value) => Ok(()),
+        Some(other) => Err((
+            format!("field `{name}` is {other}, and `{from}` is {value}"),
+            "keep the one that the model was trained with, and remove the other",
+        )),
+    }
+}
+
+/// Returns whether two values are equal; 10000 and 10000.0 are.
+fn same(a: &Value, b: &Value) -> bool {
+    a == b || a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| a == b)
+}
