@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::claims::Tier;
+use crate::experiment::KINDS;
 use crate::run::Shard;
-use crate::spec::{DeviceChoice, ExperimentKind};
+use crate::spec::DeviceChoice;
 use crate::table::NeuronId;
 
 /// What is run when no experiment is named.
@@ -132,7 +134,8 @@ pub enum Command {
     /// Write a commented experiment file to begin with.
     New {
         /// Kind of the experiment.
-        kind: ExperimentKind,
+        #[arg(value_parser = PossibleValuesParser::new(KINDS.map(|kind| kind.rules.name)))]
+        kind: String,
         /// Where it is written [default: experiments/my-KIND.yaml].
         file: Option<PathBuf>,
     },

@@ -7,7 +7,8 @@
 //! [`spec`] says what an experiment is, [`plan`] makes it real, [`corpus`] gives
 //! tokens, [`model`] activations, [`correlation`] and [`stats`] sums over them,
 //! [`table`] and [`findings`] what follows, [`cards`] look closely, [`claims`] judges, and [`report`]
-//! shows it. [`run`] is the pipeline; [`estimate`] and [`hostbench`] tell what it costs on
+//! shows it. [`run`] is the pipeline, [`experiment`] holds the kinds of experiment, [`record`] what a
+//! run's folder holds, [`charts`] draws; [`estimate`] and [`hostbench`] tell what it costs on
 //! this machine; [`backend`] holds the arithmetic and all
 //! `unsafe`; [`input`] opens files that a user gives; [`printable`] shows text from them; [`store`] and [`checkpoint`] write files that are whole or not there;
 //! [`hub`] alone opens a socket.
@@ -15,6 +16,7 @@
 
 pub mod backend;
 pub mod cards;
+pub mod charts;
 pub mod checkpoint;
 pub mod claims;
 pub mod cli;
@@ -23,6 +25,7 @@ pub mod corpus;
 pub mod correlation;
 pub mod error;
 pub mod estimate;
+pub mod experiment;
 pub mod families;
 pub mod findings;
 pub mod hostbench;
@@ -32,6 +35,7 @@ pub mod model;
 pub mod plan;
 pub mod printable;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod roles;
 pub mod run;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use universal_neurons::cli::{Cli, Command, Fetch};
-use universal_neurons::spec::schema::schema;
+use universal_neurons::experiment::schema;
 
 /// Exit code: what is wrong is the request or the machine, and not a claim that fails.
 const COULD_NOT_RUN: u8 = 2;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::BenchHost { json, study, floors } => {
             commands::bench_host(json, study, floors.as_deref())
         }
-        Command::New { kind, file } => commands::new_spec(kind, file).map(|()| 0),
+        Command::New { kind, file } => commands::new_spec(&kind, file).map(|()| 0),
         Command::Schema => commands::show_json(&schema()).map(|()| 0),
         Command::Completions { shell } => {
             commands::completions(shell);

@@ -106,7 +106,7 @@ impl Plan {
     /// If a model, tokenizer or corpus is missing or malformed, or they do not
     /// fit each other: another vocabulary, a context longer than the models'.
     pub fn make(loaded: Loaded) -> Result<Self> {
-        let Loaded { spec, path, digest: spec_digest } = loaded;
+        let Loaded { spec, path, digest: spec_digest, kind } = loaded;
         let models = spec.models.family.iter();
         let models: Vec<_> =
             models.map(|m| PlannedModel::find(&m.name, &m.path)).collect::<Result<_>>()?;
@@ -116,7 +116,8 @@ impl Plan {
         let corpus_digest = digest_file(Kind::Corpus, &spec.corpus.path)?;
         let model = &models[judged[0]];
         let tokenizer = model.tokenizer()?;
-        let read = read_corpus(&spec, &tokenizer, &model.config, &corpus_digest)?;
+        let keeps_texts = (kind.keeps_texts)(&spec);
+        let read = read_corpus(&spec, &tokenizer, &model.config, &corpus_digest, keeps_texts)?;
         let Read { samples, count, rows } = read;
         let tokens = Tokens::new(rows, &spec.corpus, &tokenizer, model.config.bos_token_id)?;
         let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
@@ -353,9 +354,9 @@ fn read_corpus(
     tokenizer: &Tokenizer,
     config: &Config,
     corpus_digest: &str,
+    keep: bool,
 ) -> Result<Read> {
     let bos = config.bos_token_id;
-    let keep = spec.families.as_ref().is_some_and(|f| f.syntax.is_some());
     let cache = Cache::of(&spec.corpus, corpus_digest, tokenizer, bos);
     let cache = cache.filter(|_| !keep);
     if let Some(read) = cache.as_ref().map_or(Ok(None), |c| c.read(config.d_vocab))? {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
+use universal_neurons::claims::evidence::{DATA, DeskRun, desk_specs};
 use universal_neurons::claims::{
     Claim, Entry, Evidence, Evidences, Judgement, Ledger, Tier, registry,
 };
@@ -63,9 +63,10 @@ fn test_name(claim: &Claim, judgement: &Judgement) -> String {
 }
 
 fn reason_to_ignore(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Option<String> {
-    let experiment = claim.measure.experiment();
+    let experiment = claim.measure.experiment.as_deref();
     let missing = |model: &String| evidences.missing(judgement.tier, model, experiment);
-    claim.measure.awaits().or_else(|| judgement.models.iter().find_map(missing))
+    let awaited = claim.measure.awaits.as_ref().map(|what| format!("awaits {what}"));
+    awaited.or_else(|| judgement.models.iter().find_map(missing))
 }
 
 fn trial(claim: &Claim, judgement: &Judgement, evidences: &Arc<Evidences>) -> Trial {
@@ -155,7 +156,7 @@ fn desk_folder() -> Result<PathBuf> {
     lock.lock().expect("the lock can be taken");
     if !folder.join("provenance.json").exists() || is_older_than_experiments(&folder) {
         run_program(&[], &folder);
-        for (name, spec) in EXPERIMENTS {
+        for (name, spec) in desk_specs(&registry()?) {
             let universal = folder.to_str().expect("UTF-8");
             run_program(&[spec, "--universal", universal], &folder.join(name));
         }
@@ -179,7 +180,8 @@ fn is_older_than_experiments(folder: &Path) -> bool {
         .map(|m| experiments.join("desk").join(m).join("model.safetensors"));
     let others = ["desk-universality.yaml", "desk/corpus.jsonl", "families/token-tests.yaml"];
     let others = others.map(|f| experiments.join(f));
-    let specs = EXPERIMENTS.map(|(_, spec)| Path::new(ROOT).join(spec));
+    let specs = desk_specs(&registry().unwrap_or_default());
+    let specs = specs.iter().map(|(_, spec)| Path::new(ROOT).join(spec)).collect::<Vec<_>>();
     weights
         .iter()
         .chain(&others)

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use universal_neurons::cards;
 use universal_neurons::compare::Tolerance;
+use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
@@ -31,7 +32,7 @@ const CORRELATION: Tolerance = Tolerance::absolute(1e-3);
 const STATISTIC: Tolerance = Tolerance { absolute: 1e-6, relative: 1e-4 };
 
 fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
-    let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+    let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
     change(&mut loaded.spec);
     Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
 }

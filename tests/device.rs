@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use tempfile::TempDir;
 use universal_neurons::compare::Tolerance;
+use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::Outcome;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, run, run_on_device};
@@ -105,7 +106,7 @@ fn family(folder: &Path) {
 }
 
 fn plan(folder: &Path, change: impl FnOnce(&mut Spec)) -> Plan {
-    let mut loaded = Spec::load(&folder.join("tiny.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let mut loaded = load_spec(&folder.join("tiny.yaml")).unwrap_or_else(|e| panic!("{e}"));
     change(&mut loaded.spec);
     Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
 }

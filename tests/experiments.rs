@@ -2,27 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use universal_neurons::compare::Tolerance;
+use universal_neurons::experiment::{self, DynamicsSettings, Replacement, STUDY, Step, load_spec};
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
+use universal_neurons::report::files;
 use universal_neurons::report::folder::Folder;
-use universal_neurons::report::{charts, files};
-use universal_neurons::run::{Control, run, run_kind};
-use universal_neurons::spec::{Dynamics, ExperimentKind, Replacement, Spec, Step};
+use universal_neurons::run::{Control, run};
+use universal_neurons::spec::Spec;
 use universal_neurons::store::RunDirectory;
 
 use crate::support::{self, assert_close, expected, path, stderr};
 
 /// An experiment of `experiments/`, changed; every tenth neuron counts as universal.
 fn figures(spec: &str, change: impl FnOnce(&mut Spec)) -> Figures {
-    let mut loaded = Spec::load(&path("experiments").join(spec)).unwrap_or_else(|e| panic!("{e}"));
+    let mut loaded = load_spec(&path("experiments").join(spec)).unwrap_or_else(|e| panic!("{e}"));
     change(&mut loaded.spec);
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     let neurons = plan.reference().layout().n_neurons();
     let universal = Universal((0..neurons).map(|i| i % 10 == 0).collect());
-    let found = run_kind(&plan, Some(universal), &mut Control::default());
+    let found = experiment::run(&plan, Some(universal), &mut Control::default());
     let found = found.unwrap_or_else(|e| panic!("{e}"));
     assert_drawn(&plan, &found);
     found
@@ -34,7 +35,7 @@ fn assert_drawn(plan: &Plan, found: &Figures) {
     let directory = RunDirectory::begin(&root.path().join("run")).unwrap();
     let folder = files::write_figures(plan, found, None, directory);
     let folder = folder.and_then(|f| Folder::read(&f)).unwrap_or_else(|e| panic!("{e}"));
-    let drawn = charts::of(&folder).unwrap_or_else(|e| panic!("{e}"));
+    let drawn = folder.charts().unwrap_or_else(|e| panic!("{e}"));
     assert!(!drawn.is_empty(), "{:?} has no figure", plan.spec.kind);
     for chart in drawn {
         assert!(chart.svg.starts_with("<svg") && !chart.data.rows.is_empty(), "{}", chart.name);
@@ -45,9 +46,15 @@ fn assert_drawn(plan: &Plan, found: &Figures) {
 
 /// A column of a table of figures.
 fn column<'a>(figures: &'a Figures, table: &str, column: &str) -> Vec<&'a str> {
-    let table = figures.tables.iter().find(|t| t.name == table).expect("a table");
-    let at = table.header.iter().position(|h| *h == column).expect("a column");
-    table.rows.iter().map(|row| row[at].as_str()).collect()
+    let table = &figures.tables[table];
+    assert!(table.header.iter().any(|h| h == column), "no column {column}");
+    table.text(column)
+}
+
+/// Changes a setting of the experiment's kind.
+fn set(spec: &mut Spec, key: &str, value: impl Serialize) {
+    let settings = spec.settings.get_mut(&spec.kind).expect("settings");
+    settings[key] = serde_yaml::to_value(value).expect("YAML");
 }
 
 fn write_tests(folder: &Path, text: &str) -> PathBuf {
@@ -86,8 +93,8 @@ fn explanations_are_those_recomputed_elsewhere() {
          - { name: beyond ASCII, family: shape, matches: '[^\\x00-\\x7F]' }\n",
     );
     let found = figures("families.yaml", |spec| {
-        let families = spec.families.as_mut().unwrap();
-        (families.path, families.frequent) = (tests, usize::MAX);
+        set(spec, "path", &tests);
+        set(spec, "frequent", usize::MAX);
     });
     let tolerance = Tolerance::absolute(1e-5);
     for case in &golden.cases {
@@ -137,7 +144,7 @@ struct Roles {
 
 /// The row of a table in which some columns have these values.
 fn row_of(found: &Figures, table: &str, wanted: &[(&str, &str)]) -> usize {
-    let rows = found.tables.iter().find(|t| t.name == table).expect("a table").rows.len();
+    let rows = found.tables[table].rows.len();
     let fits = |row: &usize| wanted.iter().all(|(c, v)| column(found, table, c)[*row] == *v);
     (0..rows).find(fits).unwrap_or_else(|| panic!("no row with {wanted:?} in {table}"))
 }
@@ -160,12 +167,12 @@ fn interventions_do_what_they_do_elsewhere() {
     let golden: Roles = expected("golden/roles.json");
     let ablation = figures("ablation.yaml", |spec| {
         few(spec);
-        spec.ablation.as_mut().unwrap().controls = 1;
+        set(spec, "controls", 1);
     });
     assert_row(&ablation, "ablation", &[("set", "universal")], &golden.ablation);
     let entropy = figures("entropy.yaml", |spec| {
         few(spec);
-        spec.entropy.as_mut().unwrap().controls = 1;
+        set(spec, "controls", 1);
     });
     let fixed = [("layer", "2"), ("neuron", "970"), ("value", "4")];
     assert_row(&entropy, "entropy", &fixed, &golden.entropy);
@@ -179,8 +186,8 @@ fn interventions_do_what_they_do_elsewhere() {
 fn random_sets_have_as_many_neurons_in_each_layer() {
     let found = figures("ablation.yaml", |spec| {
         few(spec);
-        let ablation = spec.ablation.as_mut().unwrap();
-        (ablation.controls, ablation.replacement) = (2, Replacement::Mean);
+        set(spec, "controls", 2);
+        set(spec, "replacement", Replacement::Mean);
     });
     let neurons = column(&found, "ablation", "neurons");
     assert_eq!(neurons, ["308", "308", "308", "103", "102", "103"]);
@@ -192,15 +199,17 @@ fn random_sets_have_as_many_neurons_in_each_layer() {
 fn a_model_beside_itself_and_beside_noise() {
     let found = figures("perturbed.yaml", |spec| {
         spec.corpus.sample = Some(1000);
-        let perturbed = spec.perturbed.as_mut().unwrap();
-        (perturbed.noise, perturbed.rotation, perturbed.copies) = (0.0, 0.0, 1);
+        set(spec, "noise", 0.0);
+        set(spec, "rotation", 0.0);
+        set(spec, "copies", 1);
     });
     // Nothing disturbed: every neuron finds itself.
     assert!((found.named["perturbed-match"][0] - 1.0).abs() < 1e-6);
     let noisy = figures("perturbed.yaml", |spec| {
         spec.corpus.sample = Some(1000);
-        let perturbed = spec.perturbed.as_mut().unwrap();
-        (perturbed.noise, perturbed.rotation, perturbed.copies) = (0.75, 0.0, 1);
+        set(spec, "noise", 0.75);
+        set(spec, "rotation", 0.0);
+        set(spec, "copies", 1);
     });
     // ρ of v with v + 0.75 sd ε is 1 / √(1 + 0.75²) = 0.8.
     assert!((noisy.named["perturbed-match"][0] - 0.8).abs() < 0.02);
@@ -259,10 +268,11 @@ fn dynamics_is_the_study_at_every_step() {
     };
     let found = figures("desk-universality.yaml", |spec| {
         change(spec);
-        spec.kind = ExperimentKind::Dynamics;
-        spec.dynamics = Some(Dynamics { steps: vec![step(10, "early"), step(20, "late")] });
+        spec.kind = "dynamics".into();
+        let steps = DynamicsSettings { steps: vec![step(10, "early"), step(20, "late")] };
+        spec.settings = [("dynamics".into(), serde_yaml::to_value(steps).unwrap())].into();
     });
-    let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).unwrap();
+    let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).unwrap();
     change(&mut loaded.spec);
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     let alone = run(&plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
@@ -288,12 +298,12 @@ fn convergence_ends_at_the_study_itself() {
     };
     let found = figures("convergence.yaml", |spec| {
         change(spec);
-        let convergence = spec.convergence.as_mut().unwrap();
-        (convergence.tokens, convergence.resamples) = (vec![1000], 3);
+        set(spec, "tokens", [1000]);
+        set(spec, "resamples", 3);
     });
-    let mut loaded = Spec::load(&path("experiments/convergence.yaml")).unwrap();
+    let mut loaded = load_spec(&path("experiments/convergence.yaml")).unwrap();
     change(&mut loaded.spec);
-    loaded.spec.kind = ExperimentKind::Universality;
+    loaded.spec.kind = STUDY.into();
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     let alone = run(&plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
     let shares = &found.named["convergence"];
@@ -348,9 +358,10 @@ fn syntax_labels_come_from_a_file() {
     );
     let found = figures("families.yaml", |spec| {
         (spec.corpus.limit, spec.corpus.exclude) = (Some(SAMPLES), Vec::new());
-        let families = spec.families.as_mut().unwrap();
-        (families.path, families.frequent, families.explained) = (tests, usize::MAX, 0.0);
-        families.syntax = Some(folder.path().join("x.conllu"));
+        set(spec, "path", &tests);
+        set(spec, "frequent", usize::MAX);
+        set(spec, "explained", 0.0);
+        set(spec, "syntax", folder.path().join("x.conllu"));
     });
     let named = column(&found, "families", "test");
     let row = named.iter().position(|test| *test == "upos LONG").expect("it explains some neuron");

@@ -8,8 +8,9 @@ use std::io::Read;
 use std::path::Path;
 
 use universal_neurons::corpus::documents;
+use universal_neurons::experiment::load_spec;
 use universal_neurons::model::weights::{tensors_of_archive, tensors_of_pickle};
-use universal_neurons::spec::{Corpus, Exclusion, Spec, Tokenisation};
+use universal_neurons::spec::{Corpus, Exclusion, Tokenisation};
 
 use crate::support::path;
 
@@ -58,7 +59,7 @@ fn refusal(file: &Path) -> String {
     } else if name.ends_with(".pkl") {
         tensors_of_pickle(&bytes).map(|_| ()).expect_err(&name)
     } else if name.ends_with(".yaml") {
-        Spec::load(file).map(|_| ()).expect_err(&name).to_string()
+        load_spec(file).map(|_| ()).expect_err(&name).to_string()
     } else {
         documents::read(&corpus_of(file), &mut |_| Ok(())).map(|_| ()).expect_err(&name).to_string()
     }

@@ -9,11 +9,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use universal_neurons::cards::CardFile;
 use universal_neurons::cli::Cli;
+use universal_neurons::experiment::load_spec;
 use universal_neurons::model::{HookPoint, Site, Transformer};
 use universal_neurons::plan::Plan;
 use universal_neurons::report::folder::{Folder, Found};
-use universal_neurons::report::{charts, page};
-use universal_neurons::spec::Spec;
+use universal_neurons::report::page;
 use universal_neurons::store::read_json;
 
 use crate::desk;
@@ -31,7 +31,7 @@ fn stdout(output: &std::process::Output) -> String {
 #[test]
 fn every_figure_is_drawn_and_its_data_lie_beside_it() {
     let folder = Folder::read(desk::folder()).unwrap_or_else(|e| panic!("{e}"));
-    let drawn = charts::of(&folder).unwrap_or_else(|e| panic!("{e}"));
+    let drawn = folder.charts().unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(drawn.len(), 9);
     let page = read(&desk::folder().join("report.html"));
     for chart in drawn {
@@ -71,7 +71,7 @@ fn largest(plan: &Plan, layer: usize, neuron: usize) -> f32 {
 #[test]
 fn a_card_tells_what_the_model_does() {
     let cards: CardFile = read_json(&desk::folder().join("cards.json")).expect("cards");
-    let plan = Plan::make(Spec::load(&path("experiments/desk-universality.yaml")).expect("valid"));
+    let plan = Plan::make(load_spec(&path("experiments/desk-universality.yaml")).expect("valid"));
     let plan = plan.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(cards.tokens, plan.tokens.count().used, "all of a text that is small");
     let card = cards.cards.iter().find(|c| c.neuron == "L1.N507").expect("it is universal");
@@ -171,7 +171,7 @@ fn activations_are_those_of_the_forward_pass() {
     assert_eq!(post.shape(), [2, 40818]);
     let (first, _) = post.data().split_at(4 * 40818);
     let values = first.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-    let plan = Plan::make(Spec::load(&path("experiments/desk-universality.yaml")).expect("valid"));
+    let plan = Plan::make(load_spec(&path("experiments/desk-universality.yaml")).expect("valid"));
     let want = largest(&plan.unwrap_or_else(|e| panic!("{e}")), 1, 507);
     let got = values.fold(f32::NEG_INFINITY, f32::max);
     assert!((got - want).abs() < 1e-5, "{got}, {want}");

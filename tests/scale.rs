@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::correlation::Keep;
+use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Shard, merge, run, run_shard};
@@ -18,7 +19,7 @@ use crate::support::{assert_close, path};
 
 /// A short run of three bundled models.
 fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
-    let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+    let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
     let spec = &mut loaded.spec;
     spec.corpus.limit = Some(12);
     spec.models.family.truncate(3);
@@ -60,7 +61,7 @@ fn tokens_or_sums_in_any_number_of_passes_give_the_same_bits() {
 #[test]
 fn a_plan_keeps_within_the_memory_that_it_is_given() {
     let whole_corpus = |gib| {
-        let mut loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+        let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
         loaded.spec.batch.memory_gib = gib;
         Plan::make(loaded)
     };

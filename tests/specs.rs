@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use universal_neurons::error::Error;
+use universal_neurons::experiment::{load_spec, schema};
 use universal_neurons::plan::Plan;
-use universal_neurons::spec::{Spec, schema::schema};
 
 use crate::support::{assert_snapshot, path, program, stderr};
 
@@ -18,7 +18,7 @@ fn yaml_files(folder: &str) -> Vec<PathBuf> {
 }
 
 fn refusal(file: &std::path::Path) -> Error {
-    let loaded = Spec::load(file);
+    let loaded = load_spec(file);
     loaded.and_then(Plan::make).err().unwrap_or_else(|| panic!("{} is accepted", file.display()))
 }
 
@@ -49,7 +49,7 @@ fn the_program_refuses_them_all_with_exit_code_2() {
 #[test]
 fn shipped_experiments_are_valid() {
     for file in yaml_files("experiments") {
-        let plan = Spec::load(&file).and_then(Plan::make).unwrap_or_else(|e| panic!("{e}"));
+        let plan = load_spec(&file).and_then(Plan::make).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(Some(plan.spec.name.as_str()), file.file_stem().and_then(|s| s.to_str()));
     }
 }
@@ -62,7 +62,7 @@ fn the_papers_experiments_are_well_formed() {
     let models = std::fs::read_to_string(path("expected/models.yaml")).expect("models");
     let hub = std::fs::read_to_string(path("expected/hub.yaml")).expect("hub");
     for file in files {
-        let spec = Spec::load(&file).unwrap_or_else(|e| panic!("{e}")).spec;
+        let spec = load_spec(&file).unwrap_or_else(|e| panic!("{e}")).spec;
         assert_eq!(Some(spec.name.as_str()), file.file_stem().and_then(|s| s.to_str()));
         // Claims are about the reference, and every model can be fetched by its name.
         assert!(models.contains(&format!("name: {},", spec.models.reference)));
@@ -72,14 +72,14 @@ fn the_papers_experiments_are_well_formed() {
         }
         let tests = spec.cards.tests.expect("questions");
         assert!(tests.exists(), "{}", tests.display());
-        let missing = Plan::make(Spec::load(&file).expect("valid")).expect_err("no models");
+        let missing = Plan::make(load_spec(&file).expect("valid")).expect_err("no models");
         assert!(missing.problem.contains("does not exist"), "{missing}");
     }
 }
 
 #[test]
 fn an_included_base_is_overridden_key_by_key() {
-    let load = |name| Spec::load(&path("experiments").join(name)).expect("valid").spec;
+    let load = |name| load_spec(&path("experiments").join(name)).expect("valid").spec;
     let (base, over) = (load("desk-universality.yaml"), load("desk-permutation.yaml"));
     assert_eq!((over.models.reference.as_str(), over.correlation.baseline.draws), ("b", 1));
     assert_eq!(over.correlation.baseline.seed, base.correlation.baseline.seed);
@@ -88,7 +88,7 @@ fn an_included_base_is_overridden_key_by_key() {
 
 #[test]
 fn the_schema_lists_every_key_of_a_spec() {
-    let loaded = Spec::load(&path("experiments/desk-universality.yaml")).expect("valid");
+    let loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
     let spec = serde_json::to_value(loaded.spec).expect("JSON");
     let schema = schema();
     for key in spec.as_object().expect("object").keys() {

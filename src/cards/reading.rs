@@ -7,7 +7,8 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::{Card, CardFile, Context, Explanation, Histogram, SCHEMA};
 use crate::error::{Error, Kind, Result};
 use crate::families::{
-    FamilySums, GroupedTests, TestSuite, TokenGrouping, TokenGroups, best_explanations,
+    FamilySettings, FamilySums, GroupedTests, TestSuite, TokenGrouping, TokenGroups,
+    best_explanations,
 };
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
@@ -15,7 +16,6 @@ use crate::model::weights::Weights;
 use crate::model::{Config, Site, Transformer};
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::spec::Families;
 use crate::stats::weights::vocabulary_effects;
 use crate::table::NeuronId;
 
@@ -194,7 +194,7 @@ fn explain(plan: &Plan, seen: &Seen, n: usize) -> Result<Vec<(Vec<Explanation>, 
     let Some(path) = &plan.spec.cards.tests else {
         return Ok((0..n).map(|_| nothing()).collect());
     };
-    let spec = Families::of(path.clone());
+    let spec = FamilySettings::of(path.clone());
     let suite = TestSuite::read(&spec, plan, &seen.readings, None)?;
     let grouped = suite.over(&seen.readings);
     let mut found: Vec<Vec<(f64, Found)>> = vec![Vec::new(); n];

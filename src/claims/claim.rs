@@ -183,8 +183,8 @@ fn problem_with(claim: &Claim, before: &[Claim]) -> Option<String> {
     if claim.judged.is_empty() {
         return Some("is judged on no evidence".into());
     }
-    if !claim.measure.without.is_empty() && claim.measure.of.is_none() {
-        return Some("`without` leaves neurons out of a set, and `of` names none".into());
+    if let Some(problem) = claim.measure.problem() {
+        return Some(problem);
     }
     claim.judged.iter().find_map(problem_with_judgement)
 }
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn every_quantity_is_used() {
         let claims = registry().expect("well formed");
-        let used: HashSet<Quantity> = claims.iter().map(|c| c.measure.name).collect();
+        let used: HashSet<Quantity> = claims.iter().filter_map(|c| c.measure.name).collect();
         let unused: Vec<_> =
             Quantity::value_variants().iter().filter(|q| !used.contains(q)).collect();
         assert!(unused.is_empty(), "{unused:?}");
@@ -268,6 +268,17 @@ mod tests {
             (good.replace("above", "abvoe"), "unknown field"),
             (good.replace("universal-share", "universal-shear"), "unknown variant"),
             (good.replace("  at: c\n", ""), "missing field `at`"),
+            (good.replace("name: universal-share", "column: kurt"), "exactly one of"),
+            (good.replace("name:", "awaits: a test, name:"), "exactly one of"),
+            (good.replace("name: universal-share", "experiment: entropy"), "belong together"),
+            (
+                good.replace("name: universal-share", "experiment: telepathy, figure: x"),
+                "not a kind",
+            ),
+            (
+                good.replace("name: universal-share", "experiment: entropy, figure: split-half"),
+                "reports no figure",
+            ),
             (good.replace("share }", "share, without: [L0.N1] }"), "`of` names none"),
             (good.replace("share }", "share, of: all, without: [L0] }"), "is no neuron"),
             (claim("{ tier: desk, models: [m], because: d }"), "exactly one"),

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 
-use super::claim::Tier;
+use super::claim::{Claim, Tier};
 use super::sheet::Sheet;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
+use crate::experiment::{self, Desk, KINDS, RegisteredKind};
 use crate::findings::{FigureFile, Figures, Findings, Named, Summary};
 use crate::store::read_json;
 use crate::table::{Column, NeuronId, Table};
@@ -38,17 +39,19 @@ pub struct Evidence {
     pub figures: Named,
 }
 
-/// Experiments of other kinds than universality whose figures claims are about, and
+/// Returns the kinds of experiment whose figures some claim is about at the desk tier, with
 /// their specs for the bundled models.
-pub const EXPERIMENTS: [(&str, &str); 7] = [
-    ("families", "experiments/families.yaml"),
-    ("prediction", "experiments/prediction.yaml"),
-    ("entropy", "experiments/entropy.yaml"),
-    ("attention", "experiments/attention.yaml"),
-    ("ablation", "experiments/ablation.yaml"),
-    ("split-half", "experiments/split-half.yaml"),
-    ("perturbed", "experiments/perturbed.yaml"),
-];
+pub fn desk_specs(claims: &[Claim]) -> Vec<(&'static str, &'static str)> {
+    let asked = |name: &str| {
+        let about = |claim: &&Claim| claim.measure.experiment.as_deref() == Some(name);
+        claims.iter().filter(about).any(|claim| claim.judged.iter().any(|j| j.tier == Tier::Desk))
+    };
+    let spec = |kind: &RegisteredKind| match kind.desk {
+        Desk::Spec(spec) if asked(kind.rules.name) => Some((kind.rules.name, spec)),
+        _ => None,
+    };
+    KINDS.iter().filter_map(spec).collect()
+}
 
 impl Evidence {
     fn new(shape: Layout, table: Table, whole: bool) -> Self {
@@ -81,16 +84,13 @@ impl Evidence {
         let sheet = Sheet::read(&folder.join("neurons.csv"), &published_columns(), shape)?;
         let summary: Summary = read_json(&folder.join("summary.json"))?;
         let mut figures = Named::new();
-        for name in EXPERIMENTS.iter().map(|(name, _)| *name).chain(WITHOUT_DESK) {
-            figures.extend(read_figures(&folder.join(name).join("figures.json"))?);
+        for kind in KINDS {
+            figures.extend(read_figures(&folder.join(kind.rules.name).join("figures.json"))?);
         }
         let depth = Some(summary.depth);
         Ok(Self { depth, figures, ..Self::new(shape, sheet.into_table(), true) })
     }
 }
-
-/// Kinds for which the bundled models are no evidence.
-const WITHOUT_DESK: [&str; 1] = ["dynamics"];
 
 /// Figures of an experiment's folder; none where there is no such folder.
 fn read_figures(path: &Path) -> Result<Named> {
@@ -217,11 +217,9 @@ impl Evidences {
             Tier::Desk => self.desk.is_some(),
             _ => place.is_some(),
         } || self.is_known(tier, model);
-        if let Some(experiment) =
-            experiment.filter(|e| tier == Tier::Desk && WITHOUT_DESK.contains(e))
-        {
-            let why = "the bundled models have no checkpoints of their training, of 30 MB a step";
-            return Some(format!("no run of the `{experiment}` experiment: {why}"));
+        let desk = experiment.and_then(experiment::kind).map(|kind| kind.desk);
+        if let (Tier::Desk, Some(Desk::Nothing(why))) = (tier, desk) {
+            return Some(format!("no run of the `{}` experiment: {why}", experiment?));
         }
         if here {
             // The bundled models' experiments are run when they are asked for.

@@ -67,13 +67,8 @@ impl Entry {
     /// # Errors
     /// If its evidence is damaged.
     pub fn judge(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Result<Self> {
-        let taken = match claim.measure.awaits() {
-            Some(reason) => Err(reason.to_string()),
-            None => {
-                let found = gather(judgement, claim.measure.experiment(), evidences)?;
-                found.and_then(|found| claim.measure.take(&found))
-            }
-        };
+        let found = gather(judgement, claim.measure.experiment.as_deref(), evidences)?;
+        let taken = found.and_then(|found| claim.measure.take(&found));
         let (measured, tolerance_used, verdict) = match taken {
             Err(reason) => (Vec::new(), None, Verdict::NotRun(reason)),
             Ok(values) => {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::evidence::Evidence;
+use crate::experiment;
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::{Column, NeuronId};
 
@@ -16,19 +16,25 @@ const PREDICTION_KURTOSIS: f64 = 10.0;
 /// A neuron is very active above this share of tokens (§6.2).
 const VERY_ACTIVE: f64 = 0.5;
 
-/// Which quantity, and of which neurons or column where that is open.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What a claim is about: a quantity of the neuron tables, a figure of an experiment, or
+/// something that the project does not measure yet. Exactly one of the three is given.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Measure {
-    /// The quantity.
-    pub name: Quantity,
-    /// The column that it is taken from.
+    /// The quantity of the neuron tables.
+    pub name: Option<Quantity>,
+    /// The column that the quantity is taken from.
     pub column: Option<Column>,
-    /// The neurons that it is taken over.
+    /// The neurons that the quantity is taken over.
     pub of: Option<Set>,
     /// Neurons of `of` to leave out, where a source computed its figure without them.
-    #[serde(default)]
     pub without: Vec<NeuronId>,
+    /// The kind of experiment that reports the figure.
+    pub experiment: Option<String>,
+    /// The name of the figure, as the kind declares it.
+    pub figure: Option<String>,
+    /// What the claim waits for.
+    pub awaits: Option<String>,
 }
 
 /// A set of neurons.
@@ -105,103 +111,55 @@ pub enum Quantity {
     SuppressionLateGap,
     /// Median cos(w_in, w_out) of very active neurons.
     ActiveCosine,
-    /// Distance to the nearest neighbour in weight space: universal minus others.
-    NearestNeighbourGap,
-    /// Unigram neurons by layer.
-    UnigramByLayer,
-    /// Letters that have an alphabet neuron.
-    AlphabetLetters,
-    /// Previous-token neurons by depth.
-    PreviousTokenDepth,
-    /// Position neurons by depth.
-    PositionDepth,
-    /// Syntax neurons by depth.
-    SyntaxDepth,
-    /// Neurons of one context or topic.
-    ContextNeurons,
-    /// Activation of suppression neurons before a token of their set, minus elsewhere.
-    SuppressionFires,
-    /// Cosine of the two entropy neurons' output weights.
-    EntropyCosine,
-    /// Rank of the entropy neuron by weight norm and by variance of logit effect.
-    EntropyRanks,
-    /// Change of next-token entropy when an entropy neuron is fixed high.
-    EntropyEffect,
-    /// Mean over other tokens over BOS of the norm of a head's output, median head.
-    BosNorm,
-    /// Change of BOS attention when a neuron is removed from a head's query.
-    Deactivation,
-    /// Best match of a neuron with its own model.
-    SelfMatch,
-    /// Rank correlation of excess on two halves of the tokens.
-    SplitHalf,
-    /// Mean best match with the same model, perturbed.
-    PerturbedMatch,
-    /// Activation of a neuron on rare tokens.
-    RareTokens,
-    /// Universal share over training.
-    TrainingTrend,
-    /// Universal share at the last step.
-    TrainingLast,
-    /// Gain of universal share in the last third of the layers, minus in the first.
-    TrainingLateGain,
-    /// Share of universal neurons that are so at the next step too, above chance.
-    TrainingPersistence,
-    /// Loss when universal neurons are ablated, minus when others are.
-    AblationEffect,
-    /// Loss when those of layer 0 are ablated, minus the largest of another layer.
-    AblationFirstLayer,
 }
 
 /// Values of a measure, or why it was not taken.
 pub type Taken = Result<Vec<f64>, String>;
 
 impl Measure {
-    /// The experiment among whose figures the quantity is, if it is not taken from tables.
-    pub fn experiment(&self) -> Option<&'static str> {
-        use Quantity as Q;
-        Some(match self.name {
-            Q::UnigramByLayer
-            | Q::AlphabetLetters
-            | Q::PreviousTokenDepth
-            | Q::PositionDepth
-            | Q::SyntaxDepth
-            | Q::ContextNeurons
-            | Q::NearestNeighbourGap => "families",
-            Q::EntropyCosine | Q::EntropyRanks | Q::EntropyEffect => "entropy",
-            Q::BosNorm | Q::Deactivation => "attention",
-            Q::SuppressionFires => "prediction",
-            Q::AblationEffect | Q::AblationFirstLayer => "ablation",
-            Q::SelfMatch | Q::SplitHalf => "split-half",
-            Q::PerturbedMatch => "perturbed",
-            Q::RareTokens => "published",
-            Q::TrainingTrend | Q::TrainingLast | Q::TrainingLateGain | Q::TrainingPersistence => {
-                "dynamics"
-            }
-            _ => return None,
-        })
+    /// Returns what is wrong with the measure: none or several of its three forms, an
+    /// experiment of an unknown kind, or a figure that the kind does not report.
+    pub fn problem(&self) -> Option<String> {
+        let figure = self.experiment.is_some() || self.figure.is_some();
+        let forms = [self.name.is_some(), figure, self.awaits.is_some()];
+        if forms.iter().filter(|given| **given).count() != 1 {
+            return Some(
+                "a measure has exactly one of: name, experiment and figure, awaits".into(),
+            );
+        }
+        if !self.without.is_empty() && self.of.is_none() {
+            return Some("`without` leaves neurons out of a set, and `of` names none".into());
+        }
+        let (experiment, name) = match (&self.experiment, &self.figure) {
+            (None, None) => return None,
+            (Some(experiment), Some(name)) => (experiment, name),
+            _ => return Some("`experiment` and `figure` belong together".into()),
+        };
+        let Some(kind) = experiment::kind(experiment) else {
+            return Some(format!("`{experiment}` is not a kind of experiment"));
+        };
+        let known = kind.figures.iter().any(|figure| figure.name == name);
+        (!known).then(|| format!("`kind: {experiment}` reports no figure `{name}`"))
     }
 
-    /// Why the quantity cannot be taken by this version, if it cannot.
-    pub fn awaits(&self) -> Option<String> {
-        let experiment = self.experiment()?;
-        // The original weights' behaviour on texts that the note names.
-        (experiment == "published").then(|| format!("awaits the `{experiment}` experiment"))
-    }
-
-    /// The figure of that experiment, which has the quantity's name.
+    /// Takes the figure of an experiment.
     fn figure(&self, evidence: &Evidence) -> Taken {
-        let experiment = self.experiment().ok_or("is about several models")?;
-        let name = self.name.to_possible_value().map(|v| v.get_name().to_owned());
-        let found = evidence.figures.get(&name.unwrap_or_default()).cloned();
+        let (experiment, name) =
+            self.experiment.as_ref().zip(self.figure.as_ref()).ok_or("names no figure")?;
+        let found = evidence.figures.get(name).cloned();
         found.ok_or_else(|| format!("no run of the `{experiment}` experiment is here"))
     }
 
     /// Takes the measure from the evidence about one model or several.
     pub fn take(&self, evidence: &[Arc<Evidence>]) -> Taken {
-        let view = View { measure: self, e: evidence.first().ok_or("about no model")? };
+        if let Some(awaited) = &self.awaits {
+            return Err(format!("awaits {awaited}"));
+        }
+        let e = evidence.first().ok_or("about no model")?;
+        let Some(quantity) = self.name else { return self.figure(e) };
+        let measurement = Measurement { measure: self, quantity, e };
         let shares = || evidence.iter().map(|e| universal_share(e)).collect::<Vec<f64>>();
-        match self.name {
+        match quantity {
             Quantity::ShareRatio => {
                 let shares = shares();
                 let others = shares[1..].iter().copied().fold(0.0, f64::max);
@@ -211,7 +169,7 @@ impl Measure {
                 let shares = shares();
                 Ok(vec![largest(&shares) - smallest(&shares)])
             }
-            _ => view.take(),
+            _ => measurement.take(),
         }
     }
 }
@@ -238,17 +196,18 @@ fn smallest(values: &[f64]) -> f64 {
     -largest(&values.iter().map(|v| -v).collect::<Vec<_>>())
 }
 
-/// A measure and the evidence that it is taken from.
-struct View<'a> {
+/// A quantity, and the evidence about one model that it is taken from.
+struct Measurement<'a> {
     measure: &'a Measure,
+    quantity: Quantity,
     e: &'a Evidence,
 }
 
-impl View<'_> {
+impl Measurement<'_> {
     fn take(&self) -> Taken {
         use Quantity as Q;
         let one = |value: f64| Ok(vec![value]);
-        match self.measure.name {
+        match self.quantity {
             Q::UniversalShare => one(universal_share(self.e)),
             Q::UniversalCount => one(self.universal().len() as f64),
             Q::UniversalByLayer => Ok(self.by_layer(&self.universal())),
@@ -285,7 +244,7 @@ impl View<'_> {
             Q::PredictionOnset => self.prediction_onset(),
             Q::SuppressionLateGap => self.suppression_late_gap(),
             Q::ActiveCosine => self.active_cosine(),
-            _ => self.measure.figure(self.e),
+            Q::ShareRatio | Q::ShareDifference => Err("is about several models".into()),
         }
     }
 
@@ -393,7 +352,7 @@ impl View<'_> {
     fn older(&self) -> Taken {
         let sheet = self.e.older.as_ref().ok_or("no high_excess_correlation table is here")?;
         let column = |name: &str| sheet.column(name).ok_or("the older table lacks a column");
-        Ok(vec![match self.measure.name {
+        Ok(vec![match self.quantity {
             Quantity::OlderRows => sheet.ids.len() as f64,
             Quantity::OlderInUniversal => {
                 let known = |id| self.e.table.ids.contains(id);
@@ -412,7 +371,7 @@ impl View<'_> {
         let missing = "no sub_gaussian_activation_kurtosis table is here";
         let sheet = self.e.subgaussian.as_ref().ok_or(missing)?;
         let kurt = sheet.column(Column::Kurt.name()).ok_or("the table has no kurtosis")?;
-        let rows = self.measure.name == Quantity::SubgaussianRows;
+        let rows = self.quantity == Quantity::SubgaussianRows;
         Ok(vec![if rows { kurt.len() as f64 } else { largest(kurt) }])
     }
 

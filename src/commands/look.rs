@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use universal_neurons::cards::{self, Card};
 use universal_neurons::claims::registry;
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::experiment::load_spec;
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::report;
 use universal_neurons::report::folder::{Folder, Study};
-use universal_neurons::spec::Spec;
 use universal_neurons::store::write_whole;
 use universal_neurons::table::NeuronId;
 
@@ -29,7 +29,7 @@ pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
 /// Reads the tokens for a neuron that the run did not look at closely.
 fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
     let stop = stop_on_interrupt()?;
-    let plan = Plan::make(Spec::load(spec)?)?;
+    let plan = Plan::make(load_spec(spec)?)?;
     let n_neurons = plan.reference().layout().n_neurons();
     if neuron >= n_neurons {
         let problem = format!("its reference has {n_neurons} neurons alone");
@@ -41,7 +41,7 @@ fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
 
 pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> {
     let stop = stop_on_interrupt()?;
-    let plan = Plan::make(Spec::load(spec)?)?;
+    let plan = Plan::make(load_spec(spec)?)?;
     let layout = plan.reference().layout();
     let known = |id: &NeuronId| {
         let there = id.layer < layout.n_layers && id.neuron < layout.d_mlp;

@@ -6,9 +6,10 @@ use mpi::environment::Universe;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::experiment::STUDY;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{self, Control, Shard};
-use universal_neurons::spec::{DeviceChoice, ExperimentKind};
+use universal_neurons::spec::DeviceChoice;
 
 use super::run::{checkpoint_of, merge_shares, shard_file};
 use super::{progress, show};
@@ -38,7 +39,7 @@ fn sum_and_merge(
 ) -> Result<()> {
     let world = universe.world();
     let (rank, ranks) = (world.rank() as usize, world.size() as usize);
-    if plan.spec.kind != ExperimentKind::Universality {
+    if plan.spec.kind != STUDY {
         let problem = "ranks are for `kind: universality`";
         return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, "leave --mpi out"));
     }

@@ -8,10 +8,10 @@ use universal_neurons::claims::Evidence;
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
+use universal_neurons::experiment::{self, STUDY, load_spec};
 use universal_neurons::findings::{FigureFile, Outcome, Universal};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Shard};
-use universal_neurons::spec::{ExperimentKind, Spec};
 use universal_neurons::store::{RunDirectory, folder_of};
 use universal_neurons::{cards, report, run};
 
@@ -24,7 +24,7 @@ const CHECKPOINT_SECONDS: u64 = 300;
 pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let stop = stop_on_interrupt()?;
     use_threads(options.threads)?;
-    let plan = Plan::make(Spec::load(spec)?)?;
+    let plan = Plan::make(load_spec(spec)?)?;
     if options.dry_run {
         show(&Estimate::of(&plan).to_string());
         return Ok(());
@@ -45,7 +45,7 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     if options.mpi {
         return super::ranks::run_rank(&plan, &out, options, control);
     }
-    if plan.spec.kind != ExperimentKind::Universality {
+    if plan.spec.kind != STUDY {
         return run_kind(&plan, options, &out, &mut control);
     }
     if let Some(shard) = options.shard {
@@ -74,7 +74,7 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
     };
     let universal = options.universal.as_ref().map(universal).transpose()?;
     let directory = RunDirectory::begin(out)?;
-    let figures = run::run_kind(plan, universal, control)?;
+    let figures = experiment::run(plan, universal, control)?;
     let folder =
         report::files::write_figures(plan, &figures, options.universal.as_deref(), directory)?;
     if options.json {
@@ -88,7 +88,7 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
 /// Adds shares and writes what follows.
 pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> Result<()> {
     let stop = stop_on_interrupt()?;
-    let plan = Plan::make(Spec::load(spec)?)?;
+    let plan = Plan::make(load_spec(spec)?)?;
     let out = out.unwrap_or_else(|| default_out(&plan));
     let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
     merge_shares(&plan, shares, &out, &mut control, false)

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use universal_neurons::cards;
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::experiment::{self, load_spec, new};
 use universal_neurons::plan::Plan;
-use universal_neurons::spec::{ExperimentKind, Spec, new};
 use universal_neurons::store::{folder_of, write_whole};
 
 use super::show;
@@ -20,7 +19,7 @@ pub fn validate(specs: &[PathBuf]) -> Result<()> {
 }
 
 fn validate_one(spec: &Path) -> Result<()> {
-    let plan = Plan::make(Spec::load(spec)?)?;
+    let plan = Plan::make(load_spec(spec)?)?;
     cards::check(&plan)?;
     let models: Vec<&str> = plan.models.iter().map(|m| m.name.as_str()).collect();
     let (tokens, rows) = (plan.tokens.count().used, plan.tokens.rows.len());
@@ -38,9 +37,12 @@ fn validate_one(spec: &Path) -> Result<()> {
 }
 
 /// Writes an experiment file to begin with, where there is none.
-pub fn new_spec(kind: ExperimentKind, file: Option<PathBuf>) -> Result<()> {
-    let kind_name = kind.to_possible_value().map_or("new".into(), |v| v.get_name().to_owned());
-    let file = file.unwrap_or_else(|| format!("experiments/my-{kind_name}.yaml").into());
+pub fn new_spec(kind: &str, file: Option<PathBuf>) -> Result<()> {
+    let file = file.unwrap_or_else(|| format!("experiments/my-{kind}.yaml").into());
+    let kind = experiment::kind(kind).ok_or_else(|| {
+        let remedy = "`new --help` lists the kinds";
+        Error::new(Kind::Spec, kind, "is not a kind of experiment", remedy)
+    })?;
     if file.exists() {
         let problem = "exists already";
         return Err(Error::new(Kind::Spec, file.display(), problem, "name another file"));

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use universal_neurons::claims::evidence::{DATA, DeskRun, EXPERIMENTS};
+use universal_neurons::claims::evidence::{DATA, DeskRun, desk_specs};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, Tier, registry};
 use universal_neurons::cli::{DEFAULT_SPEC, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::experiment::{self, load_spec};
 use universal_neurons::findings::Universal;
 use universal_neurons::plan::Plan;
 use universal_neurons::report::folder::Study;
 use universal_neurons::run::Control;
-use universal_neurons::spec::Spec;
 use universal_neurons::store::write_whole;
 use universal_neurons::{report, run};
 
@@ -55,15 +55,15 @@ fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
 /// Runs the bundled models when a claim first asks for them.
 fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
     Box::new(move |shape| {
-        let plan = Plan::make(Spec::load(DEFAULT_SPEC.as_ref())?)?;
+        let plan = Plan::make(load_spec(DEFAULT_SPEC.as_ref())?)?;
         let stop = Arc::clone(&stop);
         let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
         let findings = run::run(&plan, &mut control)?.reference;
         let universal = Universal::of(&findings, plan.spec.correlation.threshold);
         let mut evidence = Evidence::of_findings(&findings, shape);
-        for (_, spec) in EXPERIMENTS {
-            let plan = Plan::make(Spec::load(spec.as_ref())?)?;
-            let figures = run::run_kind(&plan, Some(universal.clone()), &mut control)?;
+        for (_, spec) in desk_specs(&registry()?) {
+            let plan = Plan::make(load_spec(spec.as_ref())?)?;
+            let figures = experiment::run(&plan, Some(universal.clone()), &mut control)?;
             evidence = evidence.with(&figures);
         }
         Ok(evidence)

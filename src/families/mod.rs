@@ -2,12 +2,14 @@
 
 mod explain;
 mod reading;
+mod settings;
 mod sums;
 mod syntax;
 mod token_tests;
 
 pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations, reduction};
 pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
+pub use settings::FamilySettings;
 pub use sums::GroupSums;
 pub use syntax::Syntax;
 pub use token_tests::{TokenTest, read, unigrams};

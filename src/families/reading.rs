@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use super::FamilySettings;
 use super::token_tests::TokenTest;
 use super::{GroupSums, GroupedTests, Syntax, TokenGroup, read, unigrams};
 use crate::corpus::Batch;
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::spec::Families;
 
 /// By what tokens are grouped; syntax twice, by part of speech and by dependency.
 const KINDS: [TokenGroup; 6] = [
@@ -137,7 +137,7 @@ impl TestSuite {
     /// # Errors
     /// If the file is malformed.
     pub fn read(
-        spec: &Families,
+        spec: &FamilySettings,
         plan: &Plan,
         readings: &FamilySums,
         syntax: Option<&Syntax>,

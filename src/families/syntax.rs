@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::FamilySettings;
 use crate::corpus::Sample;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
-use crate::spec::Families;
 
 /// Labels of every sample, byte by byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Syntax {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn of(spec: &Families, plan: &Plan) -> Result<Option<Self>> {
+    pub fn of(spec: &FamilySettings, plan: &Plan) -> Result<Option<Self>> {
         spec.syntax.as_ref().map(|path| Self::read(path, &plan.samples)).transpose()
     }
 

@@ -5,30 +5,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::{Tables, TextTable};
+
 /// Version of `figures.json`.
 pub const SCHEMA: u32 = 2;
 
 /// Figures by name; each is a list of numbers.
 pub type Named = BTreeMap<String, Vec<f64>>;
 
-/// A table of text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextTable {
-    /// Name of its file, without `.csv`.
-    pub name: &'static str,
-    /// Names of its columns.
-    pub header: Vec<&'static str>,
-    /// Its rows.
-    pub rows: Vec<Vec<String>>,
-}
-
 /// What an experiment found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
     /// Figures by the name of the measure that claims use.
     pub named: Named,
-    /// Tables.
-    pub tables: Vec<TextTable>,
+    /// Tables by the name of their file, without `.csv`.
+    pub tables: Tables,
     /// What a person reads on the terminal, line by line.
     pub lines: Vec<String>,
 }
@@ -37,6 +28,18 @@ impl Figures {
     /// Adds a figure.
     pub fn add(&mut self, name: &str, values: impl Into<Vec<f64>>) {
         self.named.insert(name.to_owned(), values.into());
+    }
+
+    /// Adds a table.
+    pub fn add_table(
+        &mut self,
+        name: &str,
+        header: &[&str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) {
+        let empty = TextTable::with_header(header.iter().copied());
+        let table = TextTable { rows: rows.into_iter().collect(), ..empty };
+        self.tables.insert(name.to_owned(), table);
     }
 }
 

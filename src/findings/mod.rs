@@ -13,7 +13,7 @@ use crate::spec::SparsityKind;
 use crate::stats::{ActivationSums, Moments, WeightStatistics};
 use crate::table::{NeuronId, Table, published_row};
 
-pub use figures::{FigureFile, Figures, Named, SCHEMA, TextTable};
+pub use figures::{FigureFile, Figures, Named, SCHEMA};
 pub use summary::{Published, Share, Signature, Summary, Timing, Top};
 
 /// Everything a universality run found.

@@ -13,7 +13,6 @@ use crate::correlation::{CHUNK, Layout};
 use crate::error::{Kind, Result};
 use crate::findings::{Extra, FigureFile, Figures, Findings, Outcome, Partner};
 use crate::plan::Plan;
-use crate::printable;
 use crate::report::folder::Folder;
 use crate::report::interop::{write_correlations, write_parquet};
 use crate::report::page::{Report, report};
@@ -68,17 +67,8 @@ pub fn write_figures(
     directory: RunDirectory,
 ) -> Result<PathBuf> {
     directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, figures))?;
-    for table in &figures.tables {
-        directory.write(&format!("{}.csv", table.name), |out| {
-            let mut csv = csv::Writer::from_writer(out);
-            csv.write_record(&table.header)?;
-            // Labels and names of tests are shown wherever the table is looked at.
-            let safe = |row: &Vec<String>| {
-                csv.write_record(row.iter().map(|cell| printable::text(cell).into_owned()))
-            };
-            table.rows.iter().try_for_each(safe)?;
-            csv.flush()
-        })?;
+    for (name, table) in &figures.tables {
+        directory.write(&format!("{name}.csv"), |out| out.write_all(&table.to_csv()))?;
     }
     let digest = |folder: &Path| digest_file(Kind::Evidence, &folder.join("neurons.csv"));
     let device = cpu(plan.spec.correlation.precision);

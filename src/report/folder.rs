@@ -1,15 +1,17 @@
 //! A run's folder, read back: reports, comparisons and cards are made of nothing else.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::cards::{Card, CardFile};
+use crate::charts::Chart;
 use crate::claims::Evidence;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
+use crate::experiment;
 use crate::findings::{FigureFile, Summary};
+use crate::record::{Tables, TextTable};
 use crate::stats::Moments;
 use crate::store::{MARK, damaged, read_json};
 use crate::table::{Column, NeuronId};
@@ -118,7 +120,7 @@ pub struct Study {
     /// The neuron table, and figures of experiments in folders below.
     pub evidence: Evidence,
     /// `neurons-extra.csv`.
-    pub extra: TextFile,
+    pub extra: TextTable,
     /// How correlations with each partner are spread.
     pub partners: Vec<Spread>,
     /// Neurons looked at closely; none in folders of earlier versions.
@@ -144,7 +146,7 @@ pub struct Other {
     /// Its figures.
     pub figures: FigureFile,
     /// Its tables, by name.
-    pub tables: BTreeMap<String, TextFile>,
+    pub tables: Tables,
 }
 
 /// A best partner of a neuron, in one model.
@@ -160,15 +162,6 @@ pub struct BestPartner {
     pub baseline: f64,
 }
 
-/// A table in a file, as text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TextFile {
-    /// Names of its columns.
-    pub header: Vec<String>,
-    /// Its rows.
-    pub rows: Vec<Vec<String>>,
-}
-
 impl Folder {
     /// Reads a folder.
     ///
@@ -182,6 +175,20 @@ impl Folder {
             Found::Study(Box::new(Study::read(path)?))
         };
         Ok(Self { path: path.to_path_buf(), provenance, found })
+    }
+
+    /// Draws all figures of the run.
+    ///
+    /// # Errors
+    /// Returns an error if a figure cannot be drawn.
+    pub fn charts(&self) -> Result<Vec<Chart>> {
+        match &self.found {
+            Found::Study(study) => super::study_charts::charts(study),
+            Found::Other(other) => match experiment::kind(&self.provenance.spec.kind) {
+                Some(kind) => (kind.charts)(&other.tables),
+                None => Ok(Vec::new()),
+            },
+        }
     }
 
     /// Digest of the reference's weights.
@@ -206,7 +213,7 @@ impl Study {
         }
         let layout = Layout { n_layers, d_mlp: summary.neurons / n_layers };
         let evidence = Evidence::of_run(path, layout)?;
-        let extra = TextFile::read(&path.join("neurons-extra.csv"))?;
+        let extra = TextTable::read(&path.join("neurons-extra.csv"))?;
         if extra.rows.len() != evidence.table.ids.len() {
             return Err(damaged(&path.join("neurons-extra.csv"), "other rows than neurons.csv"));
         }
@@ -267,52 +274,13 @@ impl Other {
         let figures = read_json(&path.join("figures.json"))?;
         let entries = std::fs::read_dir(path)
             .map_err(|e| Error::io(Kind::Evidence, path, "read the folder", &e))?;
-        let mut tables = BTreeMap::new();
+        let mut tables = Tables::new();
         for file in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             if file.extension().is_some_and(|e| e == "csv") {
                 let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                tables.insert(name, TextFile::read(&file)?);
+                tables.insert(name, TextTable::read(&file)?);
             }
         }
         Ok(Self { figures, tables })
-    }
-}
-
-impl TextFile {
-    fn read(path: &Path) -> Result<Self> {
-        let read = || -> csv::Result<Self> {
-            let mut reader = csv::Reader::from_path(path)?;
-            let header = reader.headers()?.iter().map(String::from).collect();
-            let record = |r: csv::Result<csv::StringRecord>| {
-                Ok(r?.iter().map(String::from).collect::<Vec<_>>())
-            };
-            Ok(Self { header, rows: reader.records().map(record).collect::<csv::Result<_>>()? })
-        };
-        read().map_err(|e| damaged(path, e))
-    }
-
-    /// The table as CSV.
-    pub fn to_csv(&self) -> Vec<u8> {
-        let mut csv = csv::Writer::from_writer(Vec::new());
-        // Writing to memory cannot fail, and rows are as long as the header.
-        let _ = csv.write_record(&self.header);
-        self.rows.iter().for_each(|row| drop(csv.write_record(row)));
-        csv.into_inner().unwrap_or_default()
-    }
-
-    /// A cell; empty where there is no such column.
-    pub fn cell(&self, row: usize, column: &str) -> &str {
-        let at = self.header.iter().position(|h| h == column);
-        at.and_then(|at| self.rows[row].get(at)).map_or("", String::as_str)
-    }
-
-    /// A column as text.
-    pub fn text(&self, column: &str) -> Vec<&str> {
-        (0..self.rows.len()).map(|row| self.cell(row, column)).collect()
-    }
-
-    /// A column as numbers; NaN where a cell is none.
-    pub fn numbers(&self, column: &str) -> Vec<f64> {
-        self.text(column).into_iter().map(|cell| cell.parse().unwrap_or(f64::NAN)).collect()
     }
 }

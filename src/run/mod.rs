@@ -1,8 +1,8 @@
 //! The pipeline: models read tokens, sums are kept, findings are drawn.
 
 mod device;
-mod kinds;
 mod screened;
+mod session;
 mod shard;
 mod sums;
 
@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::spec::DeviceChoice;
 
 pub use device::{refuse as refuse_device, run as run_on_device};
-pub use kinds::run_kind;
+pub use session::Session;
 pub use shard::{Shard, merge, run_shard};
 use sums::Sums;
 

@@ -8,6 +8,7 @@ use serde_yaml::{Mapping, Value};
 use super::Spec;
 use super::check::check;
 use super::position::{Fault, Position, Positions};
+use super::rules::{Finding, KindRules, Section, finding};
 use crate::error::{Error, Kind, Result};
 use crate::store::digest;
 
@@ -24,16 +25,19 @@ pub struct Loaded {
     pub path: PathBuf,
     /// SHA-256 of the file, and of its base if it has one.
     pub digest: String,
+    /// The rules of its kind.
+    pub kind: KindRules,
 }
 
 impl Spec {
-    /// Loads an experiment file and the base that it may `include:`.
+    /// Loads an experiment file and the base that it may `include:`, for experiments of the
+    /// kinds whose rules are given.
     ///
     /// # Errors
-    /// If a file cannot be read; if it is not YAML, repeats a key, has an
+    /// Returns an error if a file cannot be read; if it is not YAML, repeats a key, has an
     /// unknown one, lacks one, or holds a value of the wrong type or out of
     /// range. Errors name file, line, column and key path.
-    pub fn load(path: &Path) -> Result<Loaded> {
+    pub fn load(path: &Path, kinds: &[KindRules]) -> Result<Loaded> {
         let mut sources = vec![Source::read(path)?];
         if let Some(base) = sources[0].take_include()? {
             let mut base = Source::read(&path.with_file_name(base))?;
@@ -49,14 +53,15 @@ impl Spec {
         }
         let mut merged = Mapping::new();
         for source in sources.iter_mut().rev() {
-            source.resolve_paths();
+            source.resolve_paths(kinds);
             merge(&mut merged, std::mem::take(&mut source.content));
         }
-        let spec = deserialize(Value::Mapping(merged), &sources)?;
-        check(&spec)
+        let (spec, kind) = deserialize(merged, &sources, kinds)?;
+        check(&spec, kind)
             .map_err(|(key, problem, remedy)| owner(&sources, &key).error(&key, problem, remedy))?;
         let texts = sources.iter().map(|s| s.text.as_str()).collect::<Vec<_>>();
-        Ok(Loaded { spec, path: path.to_path_buf(), digest: digest(texts.join("\0").as_bytes()) })
+        let digest = digest(texts.join("\0").as_bytes());
+        Ok(Loaded { spec, path: path.to_path_buf(), digest, kind: *kind })
     }
 }
 
@@ -98,26 +103,16 @@ impl Source {
     }
 
     /// Makes the paths in this file relative to the working folder instead of to the file.
-    fn resolve_paths(&mut self) {
+    fn resolve_paths(&mut self, kinds: &[KindRules]) {
         let folder = self.path.parent().unwrap_or(Path::new("")).to_path_buf();
-        let resolve = |mapping: &mut Mapping| {
-            for key in ["path", "syntax", "tests"] {
-                if let Some(Value::String(path)) = mapping.get_mut(key) {
-                    *path = folder.join(&path).to_string_lossy().into_owned();
-                }
-            }
-        };
-        for section in ["corpus", "families", "cards"] {
-            if let Some(Value::Mapping(section)) = self.content.get_mut(section) {
-                resolve(section);
+        let common: [(&str, &[&str]); 3] =
+            [("corpus", &["path"]), ("cards", &["tests"]), ("models", &["path"])];
+        let sections = kinds.iter().map(|kind| (kind.name, kind.paths));
+        for (section, keys) in common.into_iter().chain(sections) {
+            if let Some(section) = self.content.get_mut(section) {
+                resolve(section, keys, &folder);
             }
         }
-        let family = self.content.get_mut("models").and_then(|models| models.get_mut("family"));
-        let models = family.and_then(Value::as_sequence_mut).into_iter().flatten();
-        models.filter_map(Value::as_mapping_mut).for_each(resolve);
-        let steps = self.content.get_mut("dynamics").and_then(|section| section.get_mut("steps"));
-        let steps = steps.and_then(Value::as_sequence_mut).into_iter().flatten();
-        steps.filter_map(Value::as_mapping_mut).for_each(resolve);
     }
 
     fn error(
@@ -185,12 +180,89 @@ fn owner<'a>(sources: &'a [Source], key: &str) -> &'a Source {
     sources.iter().find(|s| s.positions.contains(key)).unwrap_or(&sources[0])
 }
 
-fn deserialize(merged: Value, sources: &[Source]) -> Result<Spec> {
-    serde_path_to_error::deserialize(merged).map_err(|e| {
+/// Resolves the paths under some keys of a section and of the lists within it.
+fn resolve(section: &mut Value, keys: &[&str], folder: &Path) {
+    match section {
+        Value::Mapping(mapping) => {
+            for (key, value) in mapping.iter_mut() {
+                match value {
+                    Value::String(path) if keys.iter().any(|k| key.as_str() == Some(k)) => {
+                        *path = folder.join(&path).to_string_lossy().into_owned();
+                    }
+                    _ => resolve(value, keys, folder),
+                }
+            }
+        }
+        Value::Sequence(items) => items.iter_mut().for_each(|item| resolve(item, keys, folder)),
+        _ => {}
+    }
+}
+
+/// Makes a spec of the merged files, with the rules of its kind.
+fn deserialize<'k>(
+    mut merged: Mapping,
+    sources: &[Source],
+    kinds: &'k [KindRules],
+) -> Result<(Spec, &'k KindRules)> {
+    let error = |(key, problem, remedy): (String, String, String)| {
+        owner(sources, &key).error(&key, problem, remedy)
+    };
+    let sections: Vec<(&KindRules, Value)> = kinds
+        .iter()
+        .filter_map(|kind| Some((kind, merged.remove(kind.name).filter(|_| kind.has_section())?)))
+        .collect();
+    let spec: Result<Spec, _> = serde_path_to_error::deserialize(Value::Mapping(merged));
+    let mut spec = spec.map_err(|e| {
         let path = e.path().to_string();
-        let key = if path == "." { "" } else { path.as_str() };
-        let message = super::suggest::plain(&e.inner().to_string());
+        let key = if path == "." { String::new() } else { path };
+        let mut message = super::suggest::plain(&e.inner().to_string());
+        // The sections of kinds are keys of the file, though not fields of the type.
+        if !key.contains(['.', '[']) && message.starts_with("unknown field") {
+            let known = kinds.iter().filter(|kind| kind.has_section());
+            known.for_each(|kind| message.push_str(&format!(", `{}`", kind.name)));
+        }
         let remedy = super::suggest::remedy(&message);
-        owner(sources, key).error(key, message, remedy)
+        error((key, message, remedy))
+    })?;
+    let kind = kind_of(&spec, kinds).map_err(error)?;
+    let settings = settings_of(kind, sections).map_err(error)?;
+    spec.settings.extend(settings.map(|settings| (kind.name.to_owned(), settings)));
+    Ok((spec, kind))
+}
+
+fn kind_of<'k>(spec: &Spec, kinds: &'k [KindRules]) -> Result<&'k KindRules, Finding> {
+    kinds.iter().find(|kind| kind.name == spec.kind).ok_or_else(|| {
+        let names: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.name)).collect();
+        let message = format!("unknown kind `{}`, expected one of {}", spec.kind, names.join(", "));
+        let remedy = super::suggest::remedy(&message);
+        ("kind".to_owned(), message, remedy)
+    })
+}
+
+/// The complete settings of a kind; sections of other kinds are refused.
+fn settings_of(
+    kind: &KindRules,
+    sections: Vec<(&KindRules, Value)>,
+) -> Result<Option<Value>, Finding> {
+    let mut own = None;
+    for (of, section) in sections {
+        if of.name != kind.name {
+            let problem = format!("belongs to `kind: {}`", of.name);
+            return finding(of.name, problem, "leave it out, or change the kind");
+        }
+        own = Some(section);
+    }
+    let needed = kind.section == Section::Required;
+    if needed && own.is_none() {
+        let problem = format!("`kind: {0}` needs a section `{0}`", kind.name);
+        return finding("kind", problem, "see experiments/ for an example");
+    }
+    if !kind.has_section() {
+        return Ok(None);
+    }
+    let complete = (kind.complete)(own.unwrap_or_default());
+    complete.map(Some).map_err(|(key, problem, remedy)| {
+        let separator = if key.is_empty() || key.starts_with('[') { "" } else { "." };
+        (format!("{}{separator}{key}", kind.name), problem, remedy)
     })
 }

@@ -5,22 +5,24 @@
 //! Every field that can alter a number is here or in the run's provenance.
 
 mod check;
-mod kinds;
 pub mod load;
-pub mod new;
 pub mod position;
+mod ranges;
+pub mod rules;
 pub mod schema;
 mod suggest;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use kinds::{
-    Ablation, Attention, Convergence, Dynamics, Entropy, Families, Perturbed, Prediction,
-    Replacement, Step,
-};
-
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_yaml::Value;
+
+use crate::error::{Error, Kind, Result};
+
+pub use rules::{Finding, KindRules, Section, finding};
 
 /// The spec version that this program writes and reads. Bumped whenever the
 /// meaning of a field changes so that a number may move.
@@ -35,7 +37,7 @@ pub struct Spec {
     /// Name of the experiment and of its folder under `runs/`: lower-case letters, digits and hyphens.
     pub name: String,
     /// What kind of experiment this is.
-    pub kind: ExperimentKind,
+    pub kind: String,
     /// One sentence: which question the experiment asks.
     pub question: String,
     /// Where the method is described, e.g. `arXiv 2401.12181 §4.1, Fig. 2`.
@@ -50,30 +52,6 @@ pub struct Spec {
     /// Which neurons the report shows closely, and how.
     #[serde(default)]
     pub cards: Cards,
-    /// What `kind: families` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub families: Option<Families>,
-    /// What `kind: prediction` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prediction: Option<Prediction>,
-    /// What `kind: entropy` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entropy: Option<Entropy>,
-    /// What `kind: attention` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attention: Option<Attention>,
-    /// What `kind: ablation` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ablation: Option<Ablation>,
-    /// What `kind: convergence` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub convergence: Option<Convergence>,
-    /// What `kind: dynamics` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dynamics: Option<Dynamics>,
-    /// What `kind: perturbed` is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub perturbed: Option<Perturbed>,
     /// How a neuron's own statistics are taken.
     #[serde(default)]
     pub statistics: Statistics,
@@ -86,6 +64,25 @@ pub struct Spec {
     /// How the work is cut. Changes speed and memory, and numbers only within rounding.
     #[serde(default)]
     pub batch: Batch,
+    /// The settings of the experiment's kind, under its name, with all defaults filled in;
+    /// empty for a kind without settings.
+    #[serde(flatten, skip_deserializing)]
+    #[schemars(skip)]
+    pub settings: BTreeMap<String, Value>,
+}
+
+impl Spec {
+    /// Returns the settings of the experiment's kind as its own type.
+    ///
+    /// # Errors
+    /// Returns an error if the spec was not loaded with the rules of this kind.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<T> {
+        let settings = self.settings.get(&self.kind).cloned().unwrap_or_default();
+        serde_yaml::from_value(settings).map_err(|e| {
+            let subject = format!("the settings of `kind: {}`", self.kind);
+            Error::new(Kind::Spec, subject, e, "load the spec with `experiment::load_spec`")
+        })
+    }
 }
 
 /// What multiplies.
@@ -101,34 +98,6 @@ pub enum DeviceChoice {
     Cpu,
     /// The first NVIDIA card; an error where there is none.
     Cuda,
-}
-
-/// The kinds of experiment that this program runs.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExperimentKind {
-    /// Correlate every neuron of a reference model with every neuron of its partners.
-    Universality,
-    /// Ask which simple properties of tokens explain the neurons of the reference.
-    Families,
-    /// What neurons promote and suppress, and whether they fire when it comes next.
-    Prediction,
-    /// Fix neurons that may change how sure the model is.
-    Entropy,
-    /// Take neurons out of what the query of a head reads.
-    Attention,
-    /// Take universal neurons out, and as many others.
-    Ablation,
-    /// The study on two halves of the rows, and the reference against itself.
-    SplitHalf,
-    /// The reference against disturbed copies of itself.
-    Perturbed,
-    /// The study at several steps of training.
-    Dynamics,
-    /// The study over samples and resamples of the text.
-    Convergence,
 }
 
 /// A reference model and the models it is compared with.
@@ -167,6 +136,7 @@ pub struct Corpus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Fields>,
     /// Longest row in tokens, beginning-of-sequence included; at most the models' own context.
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub context: usize,
     /// How samples become rows.
     #[serde(default)]
@@ -177,9 +147,11 @@ pub struct Corpus {
     pub exclude: Vec<Exclusion>,
     /// Use only the first so many samples; all of them when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub limit: Option<usize>,
     /// Use only a sample of so many positions: whole rows from all over the corpus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub sample: Option<usize>,
 }
 
@@ -241,9 +213,10 @@ pub struct Correlation {
     /// What a chance match would look like.
     pub baseline: Baseline,
     /// A neuron is universal where its excess correlation is above this, strictly.
-    #[schemars(range(min = -1.0, max = 1.0))]
+    #[schemars(range(min = -1.0, max = 1.0), extend("x-remedy" = "the paper's threshold is 0.5"))]
     pub threshold: f64,
     /// Further thresholds to report the share at.
+    #[schemars(inner(range(min = -1.0, max = 1.0)), extend("x-remedy" = "the paper's threshold is 0.5"))]
     pub also_report: Vec<f64>,
     /// Precision of the activations that are multiplied; sums are always f32 and f64.
     pub precision: Precision,
@@ -270,6 +243,7 @@ pub struct Screen {
     /// How many standard errors a correlation of the sample may be off; a neuron
     /// whose best match or side of a threshold could then differ is compared exactly.
     #[serde(default = "default_standard_errors")]
+    #[schemars(range(min = 0.0), extend("x-remedy" = "4 is a cautious choice"))]
     pub standard_errors: f64,
 }
 
@@ -423,6 +397,7 @@ pub struct Batch {
     /// Most memory that the run may take, in GiB; a run that needs more is refused
     /// before it starts. No limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-remedy" = "leave it out for no limit"))]
     pub memory_gib: Option<f64>,
 }
 

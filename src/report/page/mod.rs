@@ -8,10 +8,11 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
 
-use super::charts::{self, Chart};
-use super::folder::{Folder, Found, TextFile};
+use super::folder::{Folder, Found};
+use crate::charts::Chart;
 use crate::claims::Claim;
 use crate::error::{Error, Kind, Result};
+use crate::record::TextTable;
 
 use answer::{Best, Headline};
 use verdicts::{Count, Judged, Line};
@@ -63,7 +64,7 @@ const TERMS: [(&str, &str); 9] = [
 /// If a figure cannot be drawn, or one of the other runs is a study or of another model.
 pub fn report(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Report> {
     with.iter().try_for_each(|other| fits(folder, other))?;
-    let charts = charts::of(folder)?;
+    let charts = folder.charts()?;
     let sections = with.iter().map(Section::of).collect::<Result<Vec<_>>>()?;
     let judged = Judged::of(folder, with, claims)?;
     let study = match &folder.found {
@@ -180,7 +181,7 @@ impl<'a> Drawn<'a> {
 }
 
 /// A table as an address that holds it.
-fn inline(table: &TextFile) -> String {
+fn inline(table: &TextTable) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.,".contains(&b);
     let mut text = String::from("data:text/csv;charset=utf-8,");
     for byte in table.to_csv() {
@@ -204,7 +205,7 @@ struct Section {
 
 impl Section {
     fn of(folder: &Folder) -> Result<Self> {
-        let charts = charts::of(folder)?;
+        let charts = folder.charts()?;
         let Found::Other(other) = &folder.found else { unreachable!("checked before") };
         Ok(Self {
             name: folder.provenance.spec.name.clone(),

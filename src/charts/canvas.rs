@@ -1,5 +1,4 @@
-//! Panels of marks, drawn as SVG. Colours are the ones that the page's style exchanges
-//! in the dark.
+//! Draws panels of marks as SVG. In dark mode the style of the page replaces these colours.
 
 use std::ops::Range;
 
@@ -10,13 +9,13 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::error::{Error, Kind, Result};
 use crate::printable::visible;
 
-/// What universal neurons are drawn in.
+/// The colour of universal neurons.
 pub const UNIVERSAL: RGBColor = RGBColor(0x1D, 0x6F, 0xB8);
-/// What all others are drawn in.
+/// The colour of all other neurons.
 pub const OTHERS: RGBColor = RGBColor(0x8D, 0x99, 0xA6);
-/// What the paper's figures, and chance, are drawn in.
+/// The colour of the paper's figures, and of chance.
 pub const PAPER: RGBColor = RGBColor(0xC2, 0x57, 0x0C);
-/// Colours of further series.
+/// The colours of series, in order.
 pub const SERIES: [RGBColor; 6] = [
     UNIVERSAL,
     PAPER,
@@ -29,77 +28,88 @@ const INK: RGBColor = RGBColor(0x1F, 0x29, 0x33);
 const LINES: RGBColor = RGBColor(0x7B, 0x87, 0x94);
 const PAGE: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 
-/// Height of letters.
+/// Height of letters, in pixels.
 const LETTERS: u32 = 14;
 
-/// Something drawn.
+/// The shape that the data of a series are drawn as.
 #[derive(Debug, Clone)]
 pub enum Mark {
     /// A line through points.
     Line(Vec<(f64, f64)>),
     /// Discs.
     Points(Vec<(f64, f64)>),
-    /// Rectangles `(x, y, opacity)`.
+    /// Rectangles.
     Cells(Vec<Cell>),
-    /// Words in the middle of a place.
+    /// Words, centred on `(x, y)`.
     Words(Vec<(f64, f64, String)>),
 }
 
 /// A rectangle.
 #[derive(Debug, Clone)]
 pub struct Cell {
+    /// Extent along the x axis.
     pub x: Range<f64>,
+    /// Extent along the y axis.
     pub y: Range<f64>,
-    /// 0 to 1.
+    /// Opacity, from 0 to 1.
     pub opacity: f64,
 }
 
 /// Marks of one colour.
 #[derive(Debug, Clone)]
 pub struct Series {
-    /// What the legend calls it; not in the legend where empty.
+    /// Its name in the legend; a series with an empty name is not in the legend.
     pub name: String,
+    /// Its colour.
     pub color: RGBColor,
+    /// Its data.
     pub mark: Mark,
 }
 
 impl Series {
+    /// Creates a series. Control characters in the name are made visible.
     pub fn new(name: impl AsRef<str>, color: RGBColor, mark: Mark) -> Self {
         Self { name: visible(name.as_ref()).into_owned(), color, mark }
     }
 }
 
-/// A coordinate system and what is drawn in it.
+/// A coordinate system and the series drawn in it.
 #[derive(Debug, Clone)]
 pub struct Panel {
+    /// Its title; empty for none.
     pub title: String,
+    /// The horizontal axis.
     pub x: Axis,
+    /// The vertical axis.
     pub y: Axis,
+    /// What is drawn, first to last.
     pub series: Vec<Series>,
 }
 
 /// An axis.
 #[derive(Debug, Clone)]
 pub struct Axis {
+    /// What the axis measures.
     pub label: String,
+    /// The values at its ends.
     pub range: Range<f64>,
-    /// What stands at 0, 1, 2 …; numbers where empty.
+    /// Names of the values 0, 1, 2 …; an axis without names shows numbers.
     pub names: Vec<String>,
 }
 
 impl Axis {
-    /// Of numbers.
+    /// Creates an axis of numbers.
     pub fn of(label: &str, range: Range<f64>) -> Self {
         Self { label: label.to_owned(), range, names: Vec::new() }
     }
 
-    /// Of things with names, each around its number.
+    /// Creates an axis of named things, each centred on its index.
     pub fn named(label: &str, names: Vec<String>) -> Self {
         let names: Vec<String> = names.iter().map(|name| visible(name).into_owned()).collect();
         Self { label: label.to_owned(), range: -0.5..names.len() as f64 - 0.5, names }
     }
 
-    /// Of layers.
+    /// Creates an axis of `n` layers.
     pub fn layers(n: usize) -> Self {
         Self::named("layer", (0..n).map(|l| l.to_string()).collect())
     }

@@ -1,26 +1,94 @@
 //! `kind: dynamics`: the study at several steps of training (arXiv 2508.00903).
 
-use super::Experiment;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::canvas::{Axis, Panel, draw};
+use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
 use crate::error::Result;
-use crate::findings::{Figures, TextTable, Universal};
+use crate::findings::{Figures, Universal};
 use crate::plan::{Plan, PlannedModel};
-use crate::spec::Step;
+use crate::record::{Tables, TextTable};
+use crate::run::Session;
+use crate::spec::{Finding, Section, Spec, finding};
 use crate::stats::percentile::mean;
 use crate::table::NeuronId;
 
-/// Runs the experiment.
-///
-/// # Errors
-/// If a checkpoint cannot be loaded or has another shape, or the run was stopped.
-pub fn run(experiment: &mut Experiment) -> Result<Figures> {
-    let plan = experiment.plan;
-    let spec = plan.spec.dynamics.clone();
-    let spec = spec.unwrap_or_else(|| unreachable!("checked when the spec was loaded"));
+/// `kind: dynamics`: the study at several steps of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DynamicsSettings {
+    /// The steps, in the order of training; two at least.
+    #[schemars(length(min = 2, max = 10_000))]
+    pub steps: Vec<Step>,
+}
+
+/// Checkpoints of all models at one step of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The step.
+    pub step: u64,
+    /// Folder of a checkpoint, relative to the spec; `{model}` stands for the name of
+    /// each model of the family.
+    pub path: PathBuf,
+}
+
+/// The experiment.
+pub struct Dynamics;
+
+impl Experiment for Dynamics {
+    type Settings = DynamicsSettings;
+    const KIND: &'static str = "dynamics";
+    const PURPOSE: &'static str = "Repeats the study at several steps of training.";
+    const SECTION: Section = Section::Required;
+    const PATHS: &'static [&'static str] = &["path"];
+    const FIGURES: &'static [FigureName] = &[
+        figure("training-trend", "universal share in percent, by step"),
+        figure("training-last", "universal share at the last step, in percent"),
+        figure(
+            "training-late-gain",
+            "gain of universal share in the last third of the layers minus in the first, in percentage points",
+        ),
+        figure(
+            "training-persistence",
+            "share of universal neurons that are universal at the next step too, minus chance",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("dynamics.yaml");
+    const DESK: Desk =
+        Desk::Nothing("the bundled models have no checkpoints of their training, of 30 MB a step");
+
+    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+        match settings.steps.windows(2).position(|pair| pair[0].step >= pair[1].step) {
+            None => Ok(()),
+            Some(i) => finding(
+                format!("dynamics.steps[{}].step", i + 1),
+                "is not later than the one before",
+                "list steps in the order of training",
+            ),
+        }
+    }
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "dynamics", chart)
+    }
+}
+
+fn run(spec: &DynamicsSettings, session: &mut Session) -> Result<Figures> {
+    let plan = session.plan;
     // All steps are looked for before the first is run.
     let plans: Vec<Plan> = spec.steps.iter().map(|step| at(plan, step)).collect::<Result<_>>()?;
     let mut sets: Vec<Vec<bool>> = Vec::new();
     for (step, plan) in spec.steps.iter().zip(&plans) {
-        let found = experiment.study(plan, &format!("step {}", step.step))?;
+        let found = session.study(plan, &format!("step {}", step.step))?;
         sets.push(Universal::of(&found, plan.spec.correlation.threshold).0);
     }
     Ok(figures(plan, &spec.steps, &sets))
@@ -64,7 +132,7 @@ fn figures(plan: &Plan, steps: &[Step], sets: &[Vec<bool>]) -> Figures {
     figures.add("training-late-gain", vec![late]);
     figures.add("training-persistence", vec![mean(more.into_iter())]);
     let header = vec!["step", "layer", "universal", "percent", "kept_from_before", "jaccard"];
-    let mut table = TextTable { name: "dynamics", header, rows: Vec::new() };
+    let mut table = TextTable::with_header(header);
     for (i, (step, set)) in steps.iter().zip(sets).enumerate() {
         let before = i.checked_sub(1).map(|before| &sets[before]);
         let shown = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
@@ -86,8 +154,8 @@ fn figures(plan: &Plan, steps: &[Step], sets: &[Vec<bool>]) -> Figures {
             table.rows.push(counts.into_iter().chain([of(persistence), of(jaccard)]).collect());
         }
     }
-    figures.tables.push(table);
-    figures.tables.push(memberships(steps, sets, layout.d_mlp));
+    figures.tables.insert("dynamics".into(), table);
+    figures.tables.insert("memberships".into(), memberships(steps, sets, layout.d_mlp));
     figures
 }
 
@@ -99,7 +167,7 @@ fn memberships(steps: &[Step], sets: &[Vec<bool>], d_mlp: usize) -> TextTable {
         let at: Vec<String> = at.map(|(step, _)| step.step.to_string()).collect();
         rows.push(vec![NeuronId::of(i, d_mlp).to_string(), at.join(" ")]);
     }
-    TextTable { name: "memberships", header: vec!["neuron", "universal_at"], rows }
+    TextTable { rows, ..TextTable::with_header(["neuron", "universal_at"]) }
 }
 
 /// Share of the first set that is in the second; NaN of none.
@@ -112,6 +180,30 @@ fn persistence(before: &[bool], after: &[bool]) -> f64 {
 fn jaccard(before: &[bool], after: &[bool]) -> f64 {
     let both = before.iter().zip(after).filter(|(b, a)| **b && **a).count() as f64;
     both / before.iter().zip(after).filter(|(b, a)| **b || **a).count() as f64
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    let mut series = lines(table, "layer", "step", "percent");
+    series.iter_mut().for_each(|s| s.name = format!("layer {}", s.name));
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("step of training", with_margin(&range_of(table.numbers("step")))),
+        y: Axis::of(
+            "percent universal",
+            0.0..1.4 * range_of(table.numbers("percent")).end.max(1e-3),
+        ),
+        series,
+    };
+    Ok(Chart {
+        name: "dynamics".into(),
+        title: "Universal neurons while a model is trained",
+        caption: "Share of universal neurons of each layer at several steps. Source: arXiv \
+                  2508.00903."
+            .into(),
+        alt: "A line for each layer over steps of training.".into(),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: table.clone(),
+    })
 }
 
 #[cfg(test)]

@@ -1,37 +1,87 @@
 //! `kind: families` (paper §4.3).
 
-use super::Experiment;
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::{Chart, by_depth, grouped};
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::families::{
-    FamilySums, GroupedTests, Syntax, TestExplanation, TestSuite, TokenGroup, TokenGrouping,
-    TokenTest, best_explanations, check,
+    FamilySettings, FamilySums, GroupedTests, Syntax, TestExplanation, TestSuite, TokenGroup,
+    TokenGrouping, TokenTest, best_explanations, check,
 };
-use crate::findings::{Figures, TextTable};
+use crate::findings::Figures;
 use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
-use crate::spec::Families;
+use crate::record::{Tables, TextTable};
+use crate::run::Session;
+use crate::spec::{Finding, Section, Spec, Tokenisation, finding};
 use crate::stats::percentile::{mean, median};
 use crate::stats::weights::nearest_neighbours;
 use crate::table::NeuronId;
 
-/// Runs the experiment.
-///
-/// # Errors
-/// If the token tests are malformed, or the run was stopped.
-pub fn run(experiment: &mut Experiment) -> Result<Figures> {
-    let spec = experiment.plan.spec.families.clone();
-    let spec = spec.unwrap_or_else(|| unreachable!("checked when the spec was loaded"));
-    let plan = experiment.plan;
-    let syntax = Syntax::of(&spec, plan)?;
+/// The experiment.
+pub struct Families;
+
+impl Experiment for Families {
+    type Settings = FamilySettings;
+    const KIND: &'static str = "families";
+    const PURPOSE: &'static str =
+        "Asks which simple properties of tokens explain the neurons of the reference.";
+    const SECTION: Section = Section::Required;
+    const PATHS: &'static [&'static str] = &["path", "syntax"];
+    const FIGURES: &'static [FigureName] = &[
+        figure("unigram-by-layer", "unigram neurons of each layer"),
+        figure("alphabet-letters", "letters that have an alphabet neuron"),
+        figure(
+            "previous-token-depth",
+            "median layer of the previous-token neurons, as a share of the depth",
+        ),
+        figure("position-depth", "median layer of the position neurons, as a share of the depth"),
+        figure("syntax-depth", "median layer of the syntax neurons, as a share of the depth"),
+        figure("context-neurons", "neurons explained by the kind of text"),
+        figure(
+            "nearest-neighbour-gap",
+            "mean distance to the nearest neuron in weight space: universal minus others",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/families.yaml");
+    const DESK: Desk = Desk::Spec("experiments/families.yaml");
+
+    fn check(settings: &Self::Settings, spec: &Spec) -> Result<(), Finding> {
+        if settings.syntax.is_some() && spec.corpus.sample.is_some() {
+            let problem = "needs every row of a sample, which `corpus.sample` does not keep";
+            return finding("families.syntax", problem, "use `corpus.limit` instead");
+        }
+        if settings.syntax.is_some() && spec.corpus.tokenisation != Tokenisation::PerDoc {
+            let problem = "needs rows of one sample each";
+            return finding("families.syntax", problem, "use `tokenisation: per_doc`");
+        }
+        Ok(())
+    }
+
+    fn keeps_texts(settings: &Self::Settings) -> bool {
+        settings.syntax.is_some()
+    }
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "families-by-layer", chart)
+    }
+}
+
+fn run(spec: &FamilySettings, session: &mut Session) -> Result<Figures> {
+    let plan = session.plan;
+    let syntax = Syntax::of(spec, plan)?;
     let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
     let readings = FamilySums::new(&grouping, plan.reference().layout().n_neurons());
     // Read before the tokens, so that a mistake in it costs no run.
     check(&spec.path, plan)?;
-    let universal = experiment.universal()?;
-    let readings = read_all(experiment, &grouping, readings)?;
-    let suite = TestSuite::read(&spec, plan, &readings, syntax.as_ref())?;
+    let universal = session.universal()?;
+    let readings = read_all(session, &grouping, readings)?;
+    let suite = TestSuite::read(spec, plan, &readings, syntax.as_ref())?;
     let layout = plan.reference().layout();
     let mut letters = std::collections::BTreeSet::new();
     let grouped = suite.over(&readings);
@@ -44,29 +94,28 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     };
     let best = best_explanations(&grouped, layout.n_neurons(), spec.support, see);
     let bits = readings.position_bits();
-    let found = Found { layout, spec: &spec, grouped: &grouped, best: &best, bits: &bits };
+    let found = Found { layout, spec, grouped: &grouped, best: &best, bits: &bits };
     let mut figures = found.figures(&universal);
     figures.add("alphabet-letters", vec![letters.len() as f64]);
-    let folded =
-        preprocess(&experiment.model.weights, &experiment.model.config, &plan.spec.weights);
-    let near = nearest_neighbours(&folded, &experiment.model.config);
+    let folded = preprocess(&session.model.weights, &session.model.config, &plan.spec.weights);
+    let near = nearest_neighbours(&folded, &session.model.config);
     let distance = |wanted: bool| {
         let of = near.iter().zip(&universal).filter(move |(_, u)| **u == wanted);
         mean(of.map(|(near, _)| near.distance))
     };
     figures.add("nearest-neighbour-gap", vec![distance(true) - distance(false)]);
-    figures.tables.push(found.table(&universal, &near));
+    figures.tables.insert("families".into(), found.table(&universal, &near));
     Ok(figures)
 }
 
 /// Reads all tokens, and their groups.
 fn read_all(
-    experiment: &mut Experiment,
+    session: &mut Session,
     grouping: &TokenGrouping,
     mut readings: FamilySums,
 ) -> Result<FamilySums> {
-    let n = experiment.plan.reference().layout().n_neurons();
-    experiment.read("reading tokens", |model, batch| {
+    let n = session.plan.reference().layout().n_neurons();
+    session.read("reading tokens", |model, batch| {
         let rows = batch.ids();
         let keep = batch.kept();
         let mut post = Activations::new(n);
@@ -79,7 +128,7 @@ fn read_all(
 /// What was found of every neuron.
 struct Found<'a> {
     layout: Layout,
-    spec: &'a Families,
+    spec: &'a FamilySettings,
     grouped: &'a [GroupedTests<'a>],
     best: &'a [Option<TestExplanation>],
     /// Bits that firing tells of the position.
@@ -130,11 +179,7 @@ impl Found<'_> {
             self.best.len(),
             self.spec.explained
         ));
-        let mut profile = TextTable {
-            name: "families-by-layer",
-            header: vec!["family", "layer", "neurons", "universal"],
-            rows: Vec::new(),
-        };
+        let mut profile = TextTable::with_header(["family", "layer", "neurons", "universal"]);
         let mut names: Vec<&str> = (0..self.best.len()).filter_map(|i| self.family(i)).collect();
         names.sort_unstable();
         names.dedup();
@@ -163,7 +208,7 @@ impl Found<'_> {
             position.len(),
             self.spec.position_bits
         ));
-        figures.tables.push(profile);
+        figures.tables.insert("families-by-layer".into(), profile);
         figures
     }
 
@@ -204,6 +249,21 @@ impl Found<'_> {
             "nearest",
             "distance",
         ];
-        TextTable { name: "families", header, rows: (0..self.best.len()).map(row).collect() }
+        let rows = (0..self.best.len()).map(row).collect();
+        TextTable { rows, ..TextTable::with_header(header) }
     }
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    Ok(Chart {
+        name: "families-by-depth".into(),
+        title: "Families by depth",
+        caption:
+            "Neurons that a simple question about the text explains, by layer, in the largest \
+                  families; the data have all. Paper: §4.3."
+                .into(),
+        alt: format!("Lines for {} families over layers.", grouped(table, "family").len()),
+        svg: by_depth(table, "family", "neurons explained")?,
+        data: table.clone(),
+    })
 }

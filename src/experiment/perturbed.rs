@@ -1,109 +1,101 @@
-//! `kind: split-half` and `kind: perturbed`: the replication note's own experiments. How
-//! far are correlations a matter of the tokens, and what does one model disturbed say in
-//! place of others?
+//! `kind: perturbed`: the reference against copies of its own activations with noise and a
+//! partial rotation (replication note). What does one model disturbed say in place of others?
 
-use super::Experiment;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, Experiment, FigureName, drawn, figure};
 use crate::backend::matmul::matmul_all_cores;
 use crate::backend::pack::MatrixView;
+use crate::charts::canvas::{Axis, Cell, Mark, PAPER, Panel, Series, draw};
+use crate::charts::{Chart, ONE_PANEL, binned};
 use crate::correlation::{
-    ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, NeuronMatch, PairResult, Purpose,
-    RandomStream, TOKENS_AT_ONCE, random_rotation,
+    ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, PairResult, Purpose, RandomStream,
+    TOKENS_AT_ONCE, random_rotation,
 };
 use crate::error::Result;
-use crate::findings::{Figures, TextTable};
+use crate::findings::Figures;
 use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
 use crate::plan::Plan;
+use crate::record::{Tables, TextTable};
+use crate::run::Session;
 use crate::spec::BaselineKind;
-use crate::stats::percentile::{mean, ranks};
-use crate::table::{Column, NeuronId};
+use crate::stats::percentile::mean;
+use crate::table::NeuronId;
 
-/// `kind: split-half`: the study on every other row, on the rows between, and the model
-/// against itself.
-///
-/// # Errors
-/// If the run was stopped.
-pub fn split_half(experiment: &mut Experiment) -> Result<Figures> {
-    let plan = experiment.plan;
-    let mut halves = Vec::new();
-    for half in 0..2 {
-        let name = format!("half {} of the rows", half + 1);
-        halves.push(experiment.study(&halved(plan, half), &name)?.table);
+/// `kind: perturbed`: one model's activations disturbed, in place of other models
+/// (the replication note's experiment).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerturbedSettings {
+    /// Models that are made so.
+    #[schemars(range(min = 1, max = 100))]
+    pub copies: usize,
+    /// Standard deviation of the noise, in units of each neuron's own.
+    #[schemars(
+        range(min = 0.0),
+        extend("x-remedy" = "it is in units of a neuron's own spread")
+    )]
+    pub noise: f64,
+    /// Share of a random rotation that is mixed in.
+    #[schemars(
+        range(min = 0.0, max = 1.0),
+        extend("x-remedy" = "0 is none, 1 is nothing but the rotation")
+    )]
+    pub rotation: f64,
+    /// Seed.
+    pub seed: u64,
+}
+
+impl Default for PerturbedSettings {
+    fn default() -> Self {
+        Self { copies: 4, noise: 0.3, rotation: 0.3, seed: 1 }
     }
-    let column = |i: usize, c: Column| halves[i].column(c);
-    let agreement = rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
-    let tokens = activations(experiment)?;
-    let layout = plan.reference().layout();
-    let itself = compare(plan, layout, vec![tokens.clone(), tokens]);
-    let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
-        Some(best) if best.neuron == i => Some(best.rho),
-        Some(_) => Some(0.0),
-        None => None,
-    };
-    let own = (0..layout.n_neurons()).map(|i| (i, itself[0].best(i))).filter_map(own);
-    let mut figures = Figures::default();
-    figures.add("split-half", vec![agreement]);
-    figures.add("self-match", vec![mean(own)]);
-    figures
-        .lines
-        .push(format!("rank correlation of excess on two halves of the rows: {agreement:.4}"));
-    let header =
-        vec!["layer", "neuron", "excess_first", "excess_second", "corr_first", "corr_second"];
-    let row = |i: usize| {
-        let id = NeuronId::of(i, layout.d_mlp);
-        let mut row = vec![id.layer.to_string(), id.neuron.to_string()];
-        for c in [Column::ExcessCorr, Column::MeanCorr] {
-            row.extend([0, 1].map(|half| format!("{:.6}", column(half, c)[i])));
-        }
-        row
-    };
-    let rows = (0..layout.n_neurons()).map(row).collect();
-    figures.tables.push(TextTable { name: "split-half", header, rows });
-    Ok(figures)
 }
 
-/// The plan over every second row, with one draw of the baseline.
-fn halved(plan: &Plan, half: usize) -> Plan {
-    let mut halved = plan.clone();
-    halved.tokens.rows = plan.tokens.rows.iter().skip(half).step_by(2).cloned().collect();
-    halved.spec.correlation.baseline.draws = 1;
-    halved
+/// The experiment.
+pub struct Perturbed;
+
+impl Experiment for Perturbed {
+    type Settings = PerturbedSettings;
+    const KIND: &'static str = "perturbed";
+    const PURPOSE: &'static str = "Compares the reference with disturbed copies of itself.";
+    const FIGURES: &'static [FigureName] = &[
+        figure("perturbed-match", "mean best match with disturbed copies of the same model"),
+        figure(
+            "perturbed-above",
+            "share of neurons whose mean best match is above the threshold, in percent",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/perturbed.yaml");
+    const DESK: Desk = Desk::Spec("experiments/perturbed.yaml");
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "perturbed", chart)
+    }
 }
 
-/// Spearman's ρ over neurons that have both values.
-fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
-    let both = a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite());
-    let (a, b): (Vec<f64>, Vec<f64>) = both.map(|(a, b)| (*a, *b)).unzip();
-    let (a, b) = (ranks(&a), ranks(&b));
-    let (mean_a, mean_b) = (mean(a.iter().copied()), mean(b.iter().copied()));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        a.iter().zip(&b).map(|(a, b)| f(a - mean_a, b - mean_b)).sum()
-    };
-    sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt()
-}
-
-/// `kind: perturbed`: the reference against copies of its own activations with noise and
-/// a partial rotation.
-///
-/// # Errors
-/// If the run was stopped.
-pub fn perturbed(experiment: &mut Experiment) -> Result<Figures> {
-    let spec = experiment.plan.spec.perturbed.clone().unwrap_or_default();
-    let layout = experiment.plan.reference().layout();
-    let tokens = activations(experiment)?;
+fn run(spec: &PerturbedSettings, session: &mut Session) -> Result<Figures> {
+    let layout = session.plan.reference().layout();
+    let tokens = activations(session)?;
     let mut models = vec![tokens.clone()];
     for copy in 0..spec.copies {
         let address = (spec.seed, copy as u64);
         models.push(perturb(&tokens, layout, (spec.noise, spec.rotation), address));
     }
-    let pairs = compare(experiment.plan, layout, models);
+    let pairs = compare(session.plan, layout, models);
     let of = |i: usize| {
         let best: Vec<f64> = pairs.iter().filter_map(|pair| Some(pair.best(i)?.rho)).collect();
         (best.len() == pairs.len()).then(|| mean(best.into_iter()))
     };
     let matches: Vec<Option<f64>> = (0..layout.n_neurons()).map(of).collect();
     let known = || matches.iter().flatten().copied();
-    let threshold = experiment.plan.spec.correlation.threshold;
+    let threshold = session.plan.spec.correlation.threshold;
     let above = known().filter(|m| *m > threshold).count() as f64 / known().count() as f64;
     let average = mean(known());
     let spread = mean(known().map(|m| (m - average).powi(2))).sqrt();
@@ -119,9 +111,8 @@ pub fn perturbed(experiment: &mut Experiment) -> Result<Figures> {
         let shown = m.map_or(String::new(), |m| format!("{m:.6}"));
         vec![id.layer.to_string(), id.neuron.to_string(), shown]
     };
-    let header = vec!["layer", "neuron", "mean_best_match"];
-    let rows = matches.iter().enumerate().map(row).collect();
-    figures.tables.push(TextTable { name: "perturbed", header, rows });
+    let header = ["layer", "neuron", "mean_best_match"];
+    figures.add_table("perturbed", &header, matches.iter().enumerate().map(row));
     Ok(figures)
 }
 
@@ -173,10 +164,10 @@ fn perturb(
 }
 
 /// Post-activations of the reference, `[tokens, n_neurons]`.
-fn activations(experiment: &mut Experiment) -> Result<Vec<f32>> {
-    let n = experiment.plan.reference().layout().n_neurons();
+pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
+    let n = session.plan.reference().layout().n_neurons();
     let mut post = Activations::new(n);
-    experiment.read("reading tokens", |model, batch| {
+    session.read("reading tokens", |model, batch| {
         let rows = batch.ids();
         let keep = batch.kept();
         model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
@@ -185,7 +176,7 @@ fn activations(experiment: &mut Experiment) -> Result<Vec<f32>> {
 }
 
 /// The first of several models against the others, all of one layout, over the same tokens.
-fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairResult> {
+pub(super) fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairResult> {
     let mut baseline = plan.spec.correlation.baseline.clone();
     baseline.draws = 1;
     let study = ComparisonPlan {
@@ -205,4 +196,36 @@ fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairRe
     let ended = correlator.end_pass(&|| Ok(()));
     assert_eq!(ended, Ok(false), "one pass was asked for");
     correlator.finish().swap_remove(0)
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    const BINS: usize = 50;
+    let counts = binned(&table.numbers("mean_best_match"), 0.0, 1.0, BINS);
+    let most = counts.iter().fold(1.0_f64, |most, n| most.max(*n));
+    let bar = |(i, n): (usize, &f64)| Cell {
+        x: i as f64 / BINS as f64..(i + 1) as f64 / BINS as f64,
+        y: 0.0..*n,
+        opacity: 0.85,
+    };
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("best match, mean over copies", 0.0..1.0),
+        y: Axis::of("neurons", 0.0..1.05 * most),
+        series: vec![Series::new(
+            "",
+            PAPER,
+            Mark::Cells(counts.iter().enumerate().map(bar).collect()),
+        )],
+    };
+    Ok(Chart {
+        name: "perturbed".into(),
+        title: "One model beside disturbed copies of itself",
+        caption:
+            "NeuronMatch matches among copies with noise and partial rotation: how universal a model \
+                  looks where other seeds are simulated instead of trained."
+                .into(),
+        alt: "A histogram of best matches.".into(),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: table.clone(),
+    })
 }

@@ -1,11 +1,17 @@
 //! `kind: prediction`: what neurons promote and suppress, and whether they fire when it
 //! comes next (paper §5.1).
 
-use super::Experiment;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::{Chart, by_depth};
 use crate::error::Result;
-use crate::findings::{Figures, TextTable};
+use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::{HookPoint, Site};
+use crate::record::{Tables, TextTable};
+use crate::run::Session;
 use crate::stats::WeightStatistics;
 use crate::stats::percentile::{mean, ranks_within};
 use crate::stats::weights::{vocabulary_effects, weight_statistics};
@@ -60,15 +66,66 @@ impl Neuron {
     }
 }
 
-/// Runs the experiment.
-///
-/// # Errors
-/// If the tokenizer cannot be read, or the run was stopped.
-pub fn run(experiment: &mut Experiment) -> Result<Figures> {
-    let vocabulary = experiment.plan.vocabulary()?;
-    let universal = experiment.universal()?;
-    let mut neurons = find(experiment);
-    experiment.read("reading tokens", |model, batch| {
+/// `kind: prediction`: neurons that promote or suppress tokens (§5.1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PredictionSettings {
+    /// Vocabulary kurtosis above which a neuron predicts or suppresses.
+    pub kurtosis: f64,
+    /// Other neurons whose variance of cos(W_U, w_out) lies above this percentile of
+    /// their layer are partition neurons.
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub partition: f64,
+    /// Tokens of a neuron's set: those it moves most.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub tokens: usize,
+}
+
+impl Default for PredictionSettings {
+    fn default() -> Self {
+        Self { kurtosis: 10.0, partition: 99.0, tokens: 20 }
+    }
+}
+
+/// The experiment.
+pub struct Prediction;
+
+impl Experiment for Prediction {
+    type Settings = PredictionSettings;
+    const KIND: &'static str = "prediction";
+    const PURPOSE: &'static str =
+        "Finds what neurons promote and suppress, and whether they fire when it comes next.";
+    const FIGURES: &'static [FigureName] = &[
+        figure(
+            "prediction-fires",
+            "mean activation of prediction neurons before a token of their set, minus elsewhere",
+        ),
+        figure(
+            "suppression-fires",
+            "mean activation of suppression neurons before a token of their set, minus elsewhere",
+        ),
+        figure(
+            "partition-fires",
+            "mean activation of partition neurons before a token of their set, minus elsewhere",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/prediction.yaml");
+    const DESK: Desk = Desk::Spec("experiments/prediction.yaml");
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "roles-by-layer", chart)
+    }
+}
+
+fn run(settings: &PredictionSettings, session: &mut Session) -> Result<Figures> {
+    let vocabulary = session.plan.vocabulary()?;
+    let universal = session.universal()?;
+    let mut neurons = find(settings, session);
+    session.read("reading tokens", |model, batch| {
         let rows = batch.ids();
         let next: Vec<Option<u32>> =
             rows.iter().flat_map(|row| (1..=row.len()).map(|p| row.get(p).copied())).collect();
@@ -90,14 +147,13 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
         };
         model.forward(&rows, &mut hooks);
     })?;
-    let layers = experiment.model.config.n_layers;
+    let layers = session.model.config.n_layers;
     Ok(figures(&neurons, &universal, &vocabulary, layers))
 }
 
-fn find(experiment: &Experiment) -> Vec<Neuron> {
-    let spec = experiment.plan.spec.prediction.clone().unwrap_or_default();
-    let (weights, config) = (&experiment.model.weights, &experiment.model.config);
-    let folded = preprocess(weights, config, &experiment.plan.spec.weights);
+fn find(spec: &PredictionSettings, session: &Session) -> Vec<Neuron> {
+    let (weights, config) = (&session.model.weights, &session.model.config);
+    let folded = preprocess(weights, config, &session.plan.spec.weights);
     let statistics = weight_statistics(&folded, config);
     let layers: Vec<usize> = (0..statistics.len()).map(|i| i / config.d_mlp()).collect();
     let variances: Vec<f64> = statistics.iter().map(|s| s.vocab.var).collect();
@@ -134,8 +190,7 @@ fn figures(
     layers: usize,
 ) -> Figures {
     let mut figures = Figures::default();
-    let header = vec!["role", "layer", "neurons", "universal"];
-    let mut depth = TextTable { name: "roles-by-layer", header, rows: Vec::new() };
+    let mut depth = TextTable::with_header(["role", "layer", "neurons", "universal"]);
     for (role, name) in Role::ALL {
         let of: Vec<&Neuron> = neurons.iter().filter(|n| n.role == role).collect();
         let known = || of.iter().map(|n| n.difference()).filter(|d| d.is_finite());
@@ -153,7 +208,7 @@ fn figures(
             depth.rows.push(std::iter::once(name.to_owned()).chain(counts).collect());
         }
     }
-    figures.tables.push(depth);
+    figures.tables.insert("roles-by-layer".into(), depth);
     let header = vec![
         "layer",
         "neuron",
@@ -181,7 +236,19 @@ fn figures(
             mean(0),
         ]
     };
-    let rows = neurons.iter().map(row).collect();
-    figures.tables.push(TextTable { name: "prediction", header, rows });
+    figures.add_table("prediction", &header, neurons.iter().map(row));
     figures
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    Ok(Chart {
+        name: "roles-by-depth".into(),
+        title: "Prediction and suppression neurons by depth",
+        caption: "Neurons of large vocabulary kurtosis that promote tokens (prediction), suppress \
+                  them (suppression), and partition neurons, by layer. Paper: §5.1."
+            .into(),
+        alt: "Lines for three roles over layers.".into(),
+        svg: by_depth(table, "role", "neurons")?,
+        data: table.clone(),
+    })
 }

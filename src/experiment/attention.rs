@@ -1,15 +1,21 @@
 //! `kind: attention`: neurons that turn heads to the first token and away from it (§5.3).
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::Experiment;
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::canvas::{Axis, Mark, Panel, Series, UNIVERSAL, draw};
+use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
 use crate::correlation::{Purpose, RandomStream};
 use crate::error::{Error, Kind, Result};
-use crate::findings::{Figures, TextTable};
+use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
 use crate::model::{Config, HookPoint, Site, Transformer};
+use crate::record::{Tables, TextTable};
 use crate::roles::heads::Head;
+use crate::run::Session;
 use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
 use crate::table::NeuronId;
@@ -31,24 +37,77 @@ struct Pair {
     with: [f64; 9],
 }
 
-/// Runs the experiment.
-///
-/// # Errors
-/// If the run was stopped.
-pub fn run(experiment: &mut Experiment) -> Result<Figures> {
-    if experiment.model.config.rotary.is_some() {
+/// `kind: attention`: neurons that turn heads towards or away from the first token (§5.3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttentionSettings {
+    /// Pairs of a neuron and a head that are ablated, the largest heuristic first.
+    #[schemars(range(min = 1, max = 1000))]
+    pub pairs: usize,
+    /// Heads that give the first token at least this share of their attention on average
+    /// are looked at: a neuron cannot turn a head away from what it does not attend to.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub attends: f64,
+    /// Random directions that the heuristic of neurons is compared with.
+    #[schemars(range(min = 2, max = 100_000))]
+    pub directions: usize,
+    /// Their seed.
+    pub seed: u64,
+}
+
+impl Default for AttentionSettings {
+    fn default() -> Self {
+        Self { pairs: 5, attends: 0.1, directions: 1000, seed: 1 }
+    }
+}
+
+/// The experiment.
+pub struct Attention;
+
+impl Experiment for Attention {
+    type Settings = AttentionSettings;
+    const KIND: &'static str = "attention";
+    const PURPOSE: &'static str = "Takes neurons out of what the query of a head reads.";
+    const FIGURES: &'static [FigureName] = &[
+        figure(
+            "deactivation",
+            "change of attention to the first token when a neuron is removed from a head's query, mean over pairs",
+        ),
+        figure("deactivation-norm", "change of the head's output norm, mean over the same pairs"),
+        figure(
+            "bos-norm",
+            "norm of a head's output for other tokens over that for the first token, median head",
+        ),
+        figure(
+            "heuristic-tails",
+            "kurtosis of the heuristic over neurons minus that over random directions",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/attention.yaml");
+    const DESK: Desk = Desk::Spec("experiments/attention.yaml");
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "attention", chart)
+    }
+}
+
+fn run(spec: &AttentionSettings, session: &mut Session) -> Result<Figures> {
+    if session.model.config.rotary.is_some() {
         let problem = "its positions are rotary, and heads are looked at with learned ones alone";
         let remedy = "choose a GPT-2 as the reference";
-        let name = &experiment.plan.reference().name;
+        let name = &session.plan.reference().name;
         return Err(Error::new(Kind::Model, name, problem, remedy));
     }
-    let spec = experiment.plan.spec.attention.clone().unwrap_or_default();
-    let weights = &experiment.model.weights;
-    let folded = preprocess(weights, &experiment.model.config, &experiment.plan.spec.weights);
-    let drawn = drawn_to_first(&experiment.model, experiment.plan.reference().config.bos_token_id);
-    let all = heuristics(&folded, &experiment.model.config, &drawn);
-    let mut heads = Heads::new(&experiment.model.config);
-    experiment.read("looking at heads", |model, batch| {
+    let weights = &session.model.weights;
+    let folded = preprocess(weights, &session.model.config, &session.plan.spec.weights);
+    let drawn = drawn_to_first(&session.model, session.plan.reference().config.bos_token_id);
+    let all = heuristics(&folded, &session.model.config, &drawn);
+    let mut heads = Heads::new(&session.model.config);
+    session.read("looking at heads", |model, batch| {
         let rows = batch.ids();
         heads.absorb(model, &rows, &Seen::of(model, &rows, &[]));
     })?;
@@ -56,7 +115,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= spec.attends);
     pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
     pairs.truncate(spec.pairs);
-    experiment.read("taking neurons out of queries", |model, batch| {
+    session.read("taking neurons out of queries", |model, batch| {
         let rows = batch.ids();
         let seen = Seen::of(model, &rows, &pairs);
         pairs.par_iter_mut().enumerate().for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
@@ -299,7 +358,7 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
         "slope_output_norm",
         "tokens",
     ];
-    let mut table = TextTable { name: "attention", header, rows: Vec::new() };
+    let mut table = TextTable::with_header(header);
     for p in pairs {
         let head = format!("L{}.H{}", p.layer, p.head);
         let (attention, norm) = (change(p, 0), change(p, 1));
@@ -315,7 +374,7 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
         row.push(p.tokens.to_string());
         table.rows.push(row);
     }
-    figures.tables.push(table);
+    figures.tables.insert("attention".into(), table);
     let rows = heads.of.iter().enumerate().flat_map(|(layer, heads)| {
         heads.iter().enumerate().map(move |(head, seat)| {
             let [first, others] = seat.norms.map(|[sum, n]| sum / n);
@@ -324,7 +383,35 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
             name.chain(numbers.map(|v| format!("{v:.6}"))).collect()
         })
     });
-    let header = vec!["head", "norm_first", "norm_others", "ratio", "bos_attention"];
-    figures.tables.push(TextTable { name: "heads", header, rows: rows.collect() });
+    let header = ["head", "norm_first", "norm_others", "ratio", "bos_attention"];
+    figures.add_table("heads", &header, rows);
     figures
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    let (h, change) = (table.numbers("heuristic"), table.numbers("bos_attention_change"));
+    let points: Vec<(f64, f64)> = h.into_iter().zip(change).collect();
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of(
+            "heuristic w_out·W_Q·k_BOS",
+            with_margin(&range_of(points.iter().map(|p| p.0))),
+        ),
+        y: Axis::of(
+            "change of BOS attention",
+            with_margin(&range_of(points.iter().map(|p| p.1).chain([0.0]))),
+        ),
+        series: vec![Series::new("", UNIVERSAL, Mark::Points(points))],
+    };
+    Ok(Chart {
+        name: "attention".into(),
+        title: "Neurons that turn heads towards the first token",
+        caption: "What the weights alone suggest a neuron does to a head's attention to the first \
+                  token, and how that attention changes when the neuron is taken out of the head's \
+                  query. Paper: §5.3."
+            .into(),
+        alt: format!("{} pairs of neuron and head as points.", table.rows.len()),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: table.clone(),
+    })
 }

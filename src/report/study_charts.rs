@@ -1,14 +1,14 @@
 //! Figures of a universality study, as the paper draws them.
 
-use super::canvas::{Axis, Cell, Mark, OTHERS, PAPER, Panel, SERIES, Series, UNIVERSAL, draw};
-use super::{Chart, binned, numbers, range_of, with_margin};
+use crate::charts::canvas::{
+    Axis, Cell, Mark, OTHERS, PAPER, Panel, SERIES, Series, UNIVERSAL, draw,
+};
+use crate::charts::{Chart, ONE_PANEL, binned, range_of, with_margin};
 use crate::error::Result;
-use crate::report::folder::{Study, TextFile};
+use crate::record::TextTable;
+use crate::report::folder::Study;
 use crate::stats::percentile::median;
 use crate::table::Column;
-
-/// Size of a figure of one panel.
-const ONE: (u32, u32) = (520, 360);
 
 /// All figures of a study.
 pub fn charts(study: &Study) -> Result<Vec<Chart>> {
@@ -81,8 +81,11 @@ fn correlations(study: &Study) -> Result<Chart> {
             middle(study.column(Column::MeanBaseline)),
             middle(study.column(Column::ExcessCorr))
         ),
-        svg: draw(ONE, 1, &[panel])?,
-        data: numbers(&["from", "best_match", "chance", "excess"], (0..BINS).map(row)),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: TextTable::of_numbers(
+            &["from", "best_match", "chance", "excess"],
+            (0..BINS).map(row),
+        ),
     })
 }
 
@@ -132,9 +135,9 @@ impl Squares {
         Mark::Cells(self.filled().map(|(cell, _)| cell).collect())
     }
 
-    fn data(&self) -> TextFile {
+    fn data(&self) -> TextTable {
         let rows = self.filled().map(|(c, n)| vec![c.x.start, c.y.start, n]);
-        numbers(&["x_from", "y_from", "neurons"], rows)
+        TextTable::of_numbers(&["x_from", "y_from", "neurons"], rows)
     }
 }
 
@@ -206,7 +209,7 @@ fn depth(study: &Study) -> Result<Chart> {
             100.0 * diagonal / matrix.len() as f64
         ),
         svg: draw((440, 380), 1, &[panel])?,
-        data: numbers(
+        data: TextTable::of_numbers(
             &["layer", "partner_layer", "share"],
             places.map(|(l, other, v)| vec![l as f64, other as f64, v]),
         ),
@@ -255,7 +258,7 @@ fn signatures(study: &Study) -> Result<Chart> {
             .into(),
         alt: format!("{same} of {} medians lie on the same side as in the paper.", all.len()),
         svg: draw((560, 420), 1, &[panel])?,
-        data: TextFile {
+        data: TextTable {
             header: header.map(String::from).to_vec(),
             rows: all.iter().map(row).collect(),
         },
@@ -302,7 +305,7 @@ fn by_layer(study: &Study) -> Result<Chart> {
         ),
         alt: format!("Bars of universal neurons by layer: {}.", counts.join(", ")),
         svg: draw((640, 300), 2, &panels)?,
-        data: numbers(
+        data: TextTable::of_numbers(
             &["layer", "universal_percent", "mean_excess"],
             rows.map(|(l, (share, excess))| vec![l as f64, *share, *excess]),
         ),
@@ -321,7 +324,7 @@ fn medians(study: &Study, column: Column, wanted: bool) -> Vec<f64> {
 }
 
 /// Medians over universal and other neurons by layer, a panel for each column.
-fn median_panels(study: &Study, columns: &[(Column, &str)]) -> (Vec<Panel>, TextFile) {
+fn median_panels(study: &Study, columns: &[(Column, &str)]) -> (Vec<Panel>, TextTable) {
     let mut rows = Vec::new();
     let panel = |(i, &(column, title)): (usize, &(Column, &str))| {
         let all = [true, false].map(|wanted| medians(study, column, wanted));
@@ -356,7 +359,7 @@ fn median_panels(study: &Study, columns: &[(Column, &str)]) -> (Vec<Panel>, Text
     };
     let panels = columns.iter().enumerate().map(panel).collect();
     let header = ["column", "layer", "universal", "others"].map(String::from).to_vec();
-    (panels, TextFile { header, rows })
+    (panels, TextTable { header, rows })
 }
 
 fn metrics(study: &Study) -> Result<Chart> {
@@ -428,7 +431,7 @@ fn frequency(study: &Study) -> Result<Chart> {
                   squares count all neurons, points are the universal ones. Paper: §6.2."
             .into(),
         alt: "A cloud of all neurons with the universal ones marked.".into(),
-        svg: draw(ONE, 1, &[panel])?,
+        svg: draw(ONE_PANEL, 1, &[panel])?,
         data: squares.data(),
     })
 }
@@ -463,7 +466,7 @@ fn all_pairs(study: &Study) -> Result<Chart> {
             spread.join(", ")
         ),
         alt: "A narrow peak at zero with thin tails.".into(),
-        svg: draw(ONE, 1, &[panel])?,
-        data: numbers(&header, (0..bins).map(row)),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: TextTable::of_numbers(&header, (0..bins).map(row)),
     })
 }

@@ -3,16 +3,22 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::Experiment;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::canvas::{Axis, Cell, Mark, Panel, Series, UNIVERSAL, draw};
+use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::Layout;
 use crate::error::Result;
-use crate::findings::{Figures, TextTable};
+use crate::findings::Figures;
 use crate::model::capture::{Activations, Capture};
 use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::{HookPoint, Site, Transformer};
+use crate::record::{Tables, TextTable};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
-use crate::spec::Replacement;
+use crate::run::Session;
 
 /// Neurons that are taken out together.
 struct Set {
@@ -24,17 +30,74 @@ struct Set {
     kl: Vec<f64>,
 }
 
-/// Runs the experiment.
-///
-/// # Errors
-/// If the run was stopped.
-pub fn run(experiment: &mut Experiment) -> Result<Figures> {
-    let spec = experiment.plan.spec.ablation.clone().unwrap_or_default();
-    let universal = experiment.universal()?;
-    let layout = experiment.plan.reference().layout();
+/// What takes the place of an activation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Replacement {
+    /// Zero.
+    #[default]
+    Zero,
+    /// The neuron's mean over the corpus.
+    Mean,
+}
+
+/// `kind: ablation`: what the model loses without its universal neurons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AblationSettings {
+    /// What takes the place of the activations.
+    pub replacement: Replacement,
+    /// Random sets with as many neurons in each layer, none of them universal.
+    #[schemars(range(min = 1, max = 1000))]
+    pub controls: usize,
+    /// Seed of their choice and of the bootstrap.
+    pub seed: u64,
+    /// Resamples of sequences for intervals.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub resamples: usize,
+}
+
+impl Default for AblationSettings {
+    fn default() -> Self {
+        Self { replacement: Replacement::Zero, controls: 5, seed: 1, resamples: 1000 }
+    }
+}
+
+/// The experiment.
+pub struct Ablation;
+
+impl Experiment for Ablation {
+    type Settings = AblationSettings;
+    const KIND: &'static str = "ablation";
+    const PURPOSE: &'static str = "Takes universal neurons out, and as many others.";
+    const FIGURES: &'static [FigureName] = &[
+        figure(
+            "ablation-effect",
+            "rise of the loss without the universal neurons, minus that without as many random ones, in nats",
+        ),
+        figure(
+            "ablation-first-layer",
+            "rise of the loss without the universal neurons of layer 0, minus the largest of another layer, in nats",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/ablation.yaml");
+    const DESK: Desk = Desk::Spec("experiments/ablation.yaml");
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "ablation", chart)
+    }
+}
+
+fn run(spec: &AblationSettings, session: &mut Session) -> Result<Figures> {
+    let universal = session.universal()?;
+    let layout = session.plan.reference().layout();
     let means = match spec.replacement {
         Replacement::Zero => vec![0.0; layout.n_neurons()],
-        Replacement::Mean => means(experiment, layout)?,
+        Replacement::Mean => means(session, layout)?,
     };
     let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
     let mut sets = vec![("universal".to_owned(), chosen.clone())];
@@ -56,7 +119,7 @@ pub fn run(experiment: &mut Experiment) -> Result<Figures> {
     };
     let mut sets: Vec<Set> = sets.into_iter().map(set).collect();
     let mut positions = Vec::new();
-    experiment.read("ablating neurons", |model, batch| {
+    session.read("ablating neurons", |model, batch| {
         let rows = batch.ids();
         let clean = Predictions::of(model, &model.forward(&rows, &mut ()), &rows);
         positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
@@ -88,11 +151,8 @@ fn figures(found: &[(&Set, Interval, Interval)], controls: usize) -> Figures {
     let layers: Vec<f64> = (controls + 1..found.len()).map(loss).collect();
     let others = layers[1..].iter().copied().fold(f64::MIN, f64::max);
     figures.add("ablation-first-layer", vec![layers[0] - others]);
-    let mut table = TextTable {
-        name: "ablation",
-        header: vec!["set", "neurons", "loss", "loss_low", "loss_high", "kl", "kl_low", "kl_high"],
-        rows: Vec::new(),
-    };
+    let header = ["set", "neurons", "loss", "loss_low", "loss_high", "kl", "kl_low", "kl_high"];
+    let mut table = TextTable::with_header(header);
     figures
         .lines
         .push("loss above that of the whole model, in nats (95 % of resampled sequences)".into());
@@ -111,7 +171,7 @@ fn figures(found: &[(&Set, Interval, Interval)], controls: usize) -> Figures {
             kl.mean
         ));
     }
-    figures.tables.push(table);
+    figures.tables.insert("ablation".into(), table);
     figures
 }
 
@@ -146,10 +206,10 @@ fn interventions(neurons: &[usize], layout: Layout, values: &[f32]) -> Vec<Inter
 }
 
 /// Mean post-activation of every neuron over the tokens that count.
-fn means(experiment: &mut Experiment, layout: Layout) -> Result<Vec<f32>> {
+fn means(session: &mut Session, layout: Layout) -> Result<Vec<f32>> {
     let n = layout.n_neurons();
     let (mut sums, mut tokens) = (vec![0.0_f64; n], 0.0);
-    experiment.read("reading tokens", |model, batch| {
+    session.read("reading tokens", |model, batch| {
         let rows = batch.ids();
         let keep = batch.kept();
         let mut post = Activations::new(n);
@@ -160,4 +220,38 @@ fn means(experiment: &mut Experiment, layout: Layout) -> Result<Vec<f32>> {
         }
     })?;
     Ok(sums.into_iter().map(|s| (s / tokens) as f32).collect())
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    let (loss, low, high) =
+        (table.numbers("loss"), table.numbers("loss_low"), table.numbers("loss_high"));
+    let n = table.rows.len();
+    let place = |i: usize| (n - 1 - i) as f64;
+    let whiskers = (0..n).map(|i| Cell {
+        x: low[i]..high[i],
+        y: place(i) - 0.12..place(i) + 0.12,
+        opacity: 0.35,
+    });
+    let points = (0..n).map(|i| (loss[i], place(i))).collect();
+    let names = table.text("set").into_iter().rev().map(String::from).collect();
+    let all = loss.iter().chain(&low).chain(&high).copied().chain([0.0]);
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("loss above the whole model's, nats", with_margin(&range_of(all))),
+        y: Axis::named("", names),
+        series: vec![
+            Series::new("", UNIVERSAL, Mark::Cells(whiskers.collect())),
+            Series::new("", UNIVERSAL, Mark::Points(points)),
+        ],
+    };
+    Ok(Chart {
+        name: "ablation".into(),
+        title: "What the model loses without some neurons",
+        caption: "Points: mean over tokens; bars: 95 % of resampled sequences. Source: arXiv \
+                  2508.00903."
+            .into(),
+        alt: format!("{n} sets of neurons with their loss and its interval."),
+        svg: draw((600, 80 + 34 * n as u32), 1, &[panel])?,
+        data: table.clone(),
+    })
 }

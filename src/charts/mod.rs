@@ -1,0 +1,123 @@
+//! Figures: each is data, what it says in words, and a drawing.
+
+pub mod canvas;
+
+use crate::error::Result;
+use crate::record::TextTable;
+use canvas::{Axis, Mark, Panel, SERIES, Series, draw};
+
+/// Width and height in pixels of a figure of one panel.
+pub const ONE_PANEL: (u32, u32) = (520, 360);
+
+/// A figure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    /// Name of its files, without ending.
+    pub name: String,
+    /// What it shows.
+    pub title: &'static str,
+    /// How to read it, and its counterpart in the paper.
+    pub caption: String,
+    /// What one sees, for those who do not.
+    pub alt: String,
+    /// The drawing.
+    pub svg: String,
+    /// What is drawn.
+    pub data: TextTable,
+}
+
+/// Counts of values in bins of equal width; those outside are left out.
+pub fn binned(values: &[f64], from: f64, to: f64, bins: usize) -> Vec<f64> {
+    let mut counts = vec![0.0; bins];
+    for value in values.iter().filter(|v| **v >= from && **v <= to) {
+        let at = ((value - from) / (to - from) * bins as f64) as usize;
+        counts[at.min(bins - 1)] += 1.0;
+    }
+    counts
+}
+
+/// Smallest and largest of some values, a little apart where they are equal.
+pub fn range_of(values: impl IntoIterator<Item = f64>) -> std::ops::Range<f64> {
+    let finite = values.into_iter().filter(|v| v.is_finite());
+    let (low, high) =
+        finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    match low.partial_cmp(&high) {
+        Some(std::cmp::Ordering::Less) => low..high,
+        Some(std::cmp::Ordering::Equal) => low - 0.5..high + 0.5,
+        _ => 0.0..1.0,
+    }
+}
+
+/// A range and a twentieth more at both ends.
+pub fn with_margin(range: &std::ops::Range<f64>) -> std::ops::Range<f64> {
+    let margin = 0.05 * (range.end - range.start);
+    range.start - margin..range.end + margin
+}
+
+/// Rows of a table, put together by a column, in the order in which its values first come.
+pub fn grouped<'a>(table: &'a TextTable, column: &str) -> Vec<(&'a str, Vec<usize>)> {
+    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (row, value) in table.text(column).into_iter().enumerate() {
+        match groups.iter_mut().find(|(name, _)| *name == value) {
+            Some((_, rows)) => rows.push(row),
+            None => groups.push((value, vec![row])),
+        }
+    }
+    groups
+}
+
+/// A line through two columns for each group of rows.
+pub fn lines(table: &TextTable, by: &str, x: &str, y: &str) -> Vec<Series> {
+    let (xs, ys) = (table.numbers(x), table.numbers(y));
+    let line = |((name, rows), color): ((&str, Vec<usize>), _)| {
+        let points = rows.into_iter().map(|r| (xs[r], ys[r])).collect();
+        Series::new(name, color, Mark::Line(points))
+    };
+    grouped(table, by).into_iter().zip(SERIES.iter().copied().cycle()).map(line).collect()
+}
+
+/// The largest groups, as many as there are colours, by the sum of a column.
+fn largest_groups(table: &TextTable, by: &str, column: &str) -> TextTable {
+    let values = table.numbers(column);
+    let mut groups = grouped(table, by);
+    let sum = |rows: &[usize]| rows.iter().map(|&r| values[r]).sum::<f64>();
+    groups.sort_by(|(_, a), (_, b)| sum(b).total_cmp(&sum(a)));
+    groups.truncate(SERIES.len());
+    let rows = groups.into_iter().flat_map(|(_, rows)| rows);
+    let rows = rows.map(|r| table.rows[r].clone()).collect();
+    TextTable { header: table.header.clone(), rows }
+}
+
+/// Draws the number of neurons of each group over layers, largest groups only.
+///
+/// # Errors
+/// Returns an error if the figure cannot be drawn.
+pub fn by_depth(table: &TextTable, by: &str, label: &str) -> Result<String> {
+    let table = &largest_groups(table, by, "neurons");
+    let layers = range_of(table.numbers("layer")).end as usize + 1;
+    let most = range_of(table.numbers("neurons")).end.max(1.0);
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::layers(layers),
+        y: Axis::of(label, 0.0..1.35 * most),
+        series: lines(table, by, "layer", "neurons"),
+    };
+    draw((560, 420), 1, &[panel])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_hold_both_ends_and_nothing_else() {
+        assert_eq!(binned(&[0.0, 0.49, 0.5, 1.0, 1.1, -0.1, f64::NAN], 0.0, 1.0, 2), [2.0, 2.0]);
+    }
+
+    #[test]
+    fn a_range_is_never_empty() {
+        assert_eq!(range_of([1.0, f64::NAN, 3.0]), 1.0..3.0);
+        assert_eq!(range_of([2.0]), 1.5..2.5);
+        assert_eq!(range_of([f64::NAN]), 0.0..1.0);
+    }
+}

@@ -1,0 +1,178 @@
+//! `kind: convergence`: how sure the universal share is, by number of tokens, by
+//! threshold, and over resampled sequences.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::canvas::{Axis, Panel, draw};
+use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
+use crate::error::Result;
+use crate::findings::Figures;
+use crate::plan::Plan;
+use crate::record::{Tables, TextTable};
+use crate::run::Session;
+use crate::table::Column;
+
+/// Thresholds of the table: 0.05, 0.10 … 0.95.
+const THRESHOLDS: std::ops::Range<u32> = 1..20;
+/// A neuron is near a threshold within this.
+const NEAR: f64 = 0.02;
+
+/// `kind: convergence`: how sure the universal share is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConvergenceSettings {
+    /// Sizes of samples of the text, beside all of it.
+    #[schemars(inner(range(min = 100)))]
+    pub tokens: Vec<usize>,
+    /// Studies over sequences drawn with replacement.
+    #[schemars(range(max = 10_000))]
+    pub resamples: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for ConvergenceSettings {
+    fn default() -> Self {
+        Self { tokens: vec![2500, 5000, 10_000, 20_000], resamples: 20, seed: 1 }
+    }
+}
+
+/// The experiment.
+pub struct Convergence;
+
+impl Experiment for Convergence {
+    type Settings = ConvergenceSettings;
+    const KIND: &'static str = "convergence";
+    const PURPOSE: &'static str = "Repeats the study over samples and resamples of the text.";
+    const FIGURES: &'static [FigureName] = &[
+        figure("convergence", "universal share in percent, by size of the sample"),
+        figure(
+            "resampled-share",
+            "2.5th percentile, median and 97.5th percentile of the universal share over resamples, in percent",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/convergence.yaml");
+    const DESK: Desk = Desk::Spec("experiments/convergence.yaml");
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        run(settings, session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "convergence", chart)
+    }
+}
+
+fn run(spec: &ConvergenceSettings, session: &mut Session) -> Result<Figures> {
+    let plan = session.plan;
+    let all = plan.tokens.count().used;
+    let mut sizes: Vec<usize> = spec.tokens.iter().copied().filter(|&n| n < all).collect();
+    sizes.push(all);
+    let mut figures = Figures::default();
+    let header = ["tokens", "threshold", "universal", "percent", "near_threshold"];
+    let mut table = TextTable::with_header(header);
+    let mut shares = Vec::new();
+    for &size in &sizes {
+        let mut some = plan.clone();
+        some.tokens = plan.tokens.sample(size);
+        let used = some.tokens.count().used;
+        let excess = excess(session, &some, &format!("{used} tokens"))?;
+        for step in THRESHOLDS {
+            let threshold = f64::from(step) / 20.0;
+            let near = excess.iter().filter(|e| (**e - threshold).abs() <= NEAR).count();
+            let universal = above(&excess, threshold);
+            let percent = 100.0 * universal as f64 / excess.len() as f64;
+            let numbers = [used.to_string(), format!("{threshold:.2}"), universal.to_string()];
+            table.rows.push(
+                numbers.into_iter().chain([format!("{percent:.4}"), near.to_string()]).collect(),
+            );
+        }
+        let share = share(&excess, plan.spec.correlation.threshold);
+        figures.lines.push(format!("  {used:>9} tokens  {share:.2} % universal"));
+        shares.push(share);
+    }
+    figures.add("convergence", shares);
+    figures.tables.insert("convergence".into(), table);
+    resample(spec, session, &mut figures)?;
+    Ok(figures)
+}
+
+/// The share over sequences drawn again and again, as many as there are.
+fn resample(
+    spec: &ConvergenceSettings,
+    session: &mut Session,
+    figures: &mut Figures,
+) -> Result<()> {
+    let plan = session.plan;
+    let mut random = ChaCha8Rng::seed_from_u64(spec.seed);
+    let rows = &plan.tokens.rows;
+    let mut shares = Vec::new();
+    for i in 1..=spec.resamples {
+        let mut drawn = plan.clone();
+        let mut draw = || rows[(random.next_u64() % rows.len() as u64) as usize].clone();
+        drawn.tokens.rows = (0..rows.len()).map(|_| draw()).collect();
+        let excess = excess(session, &drawn, &format!("resample {i} of {}", spec.resamples))?;
+        shares.push(share(&excess, plan.spec.correlation.threshold));
+    }
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let row = |(i, share): (usize, &f64)| vec![(i + 1).to_string(), format!("{share:.4}")];
+    figures.add_table("resamples", &["resample", "percent"], shares.iter().enumerate().map(row));
+    shares.sort_by(f64::total_cmp);
+    let at = |part: f64| shares[((shares.len() - 1) as f64 * part).round() as usize];
+    figures.add("resampled-share", vec![at(0.025), at(0.5), at(0.975)]);
+    figures.lines.push(format!(
+        "  {} resamples of the sequences: {:.2} to {:.2} % (95 %), median {:.2} %",
+        shares.len(),
+        at(0.025),
+        at(0.975),
+        at(0.5)
+    ));
+    Ok(())
+}
+
+/// Excess of every neuron over the tokens of a plan; NaN where there is none.
+fn excess(session: &mut Session, plan: &Plan, what: &str) -> Result<Vec<f64>> {
+    Ok(session.study(plan, what)?.table.column(Column::ExcessCorr).to_vec())
+}
+
+fn above(excess: &[f64], threshold: f64) -> usize {
+    excess.iter().filter(|e| **e > threshold).count()
+}
+
+fn share(excess: &[f64], threshold: f64) -> f64 {
+    100.0 * above(excess, threshold) as f64 / excess.len() as f64
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    let wanted = ["0.30", "0.40", "0.50"];
+    let rows = (0..table.rows.len()).filter(|&r| wanted.contains(&table.cell(r, "threshold")));
+    let few = TextTable {
+        header: table.header.clone(),
+        rows: rows.map(|r| table.rows[r].clone()).collect(),
+    };
+    let mut series = lines(&few, "threshold", "tokens", "percent");
+    series.iter_mut().for_each(|s| s.name = format!("above {}", s.name));
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("tokens", with_margin(&range_of(few.numbers("tokens")))),
+        y: Axis::of("percent of neurons", 0.0..1.4 * range_of(few.numbers("percent")).end),
+        series,
+    };
+    Ok(Chart {
+        name: "convergence".into(),
+        title: "How many tokens are enough",
+        caption: "Share of neurons whose excess correlation lies above a threshold, over samples \
+                  of the text of growing size."
+            .into(),
+        alt: "Three lines that level off as tokens grow.".into(),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: table.clone(),
+    })
+}

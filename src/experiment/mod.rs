@@ -1,0 +1,241 @@
+//! The kinds of experiment, one file each.
+//!
+//! A kind implements [`Experiment`]: its settings, the figures that claims may be about, an
+//! example, its checks, its run and its charts. [`KINDS`] lists all kinds; the loader of
+//! specs, the schema, `new`, the claims and the charts read it. A new kind is a file here, a
+//! line in [`KINDS`], and a spec in `experiments/`.
+
+mod ablation;
+mod attention;
+mod convergence;
+mod dynamics;
+mod entropy;
+mod families;
+pub mod new;
+mod perturbed;
+mod prediction;
+mod split_half;
+mod universality;
+
+use std::path::Path;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use self::ablation::{AblationSettings, Replacement};
+pub use self::dynamics::{DynamicsSettings, Step};
+use crate::charts::Chart;
+use crate::error::{Error, Kind, Result};
+use crate::findings::{Figures, Universal};
+use crate::plan::Plan;
+use crate::record::Tables;
+use crate::run::{Control, Session};
+use crate::spec::load::Loaded;
+use crate::spec::{Finding, KindRules, Section, Spec, rules};
+
+/// A figure that an experiment reports, under the name that claims use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FigureName {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, with its unit.
+    pub meaning: &'static str,
+}
+
+/// Returns the declaration of a figure.
+const fn figure(name: &'static str, meaning: &'static str) -> FigureName {
+    FigureName { name, meaning }
+}
+
+/// How claims get the figures of a kind for the bundled models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desk {
+    /// By running this spec.
+    Spec(&'static str),
+    /// Not at all, for this reason.
+    Nothing(&'static str),
+}
+
+/// A kind of experiment.
+pub trait Experiment {
+    /// What its section of a spec says.
+    type Settings: Serialize + DeserializeOwned + JsonSchema;
+    /// What `kind:` calls it.
+    const KIND: &'static str;
+    /// The question that it asks, in a few words.
+    const PURPOSE: &'static str;
+    /// Whether a spec has a section of settings.
+    const SECTION: Section = Section::Optional;
+    /// Keys of the settings whose values are paths.
+    const PATHS: &'static [&'static str] = &[];
+    /// The figures that it reports. A figure that depends on the data may be missing.
+    const FIGURES: &'static [FigureName];
+    /// A spec to begin with.
+    const EXAMPLE: &'static str;
+    /// Its evidence about the bundled models.
+    const DESK: Desk;
+
+    /// Checks what the schema cannot say.
+    ///
+    /// # Errors
+    /// Returns the key path of the mistake within the spec, the problem and the remedy.
+    fn check(_settings: &Self::Settings, _spec: &Spec) -> Result<(), Finding> {
+        Ok(())
+    }
+
+    /// Returns whether the texts of documents are read, not only their tokens.
+    fn keeps_texts(_settings: &Self::Settings) -> bool {
+        false
+    }
+
+    /// Runs the experiment.
+    ///
+    /// # Errors
+    /// Returns an error if a file that the settings name is wrong, or the run was stopped.
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures>;
+
+    /// Draws the figures of a finished run from its tables.
+    ///
+    /// # Errors
+    /// Returns an error if a figure cannot be drawn.
+    fn charts(tables: &Tables) -> Result<Vec<Chart>>;
+}
+
+/// A registered kind of experiment: its constants and functions.
+#[derive(Debug, Clone, Copy)]
+pub struct RegisteredKind {
+    /// What the loader of specs must know.
+    pub rules: KindRules,
+    /// The figures that it reports.
+    pub figures: &'static [FigureName],
+    /// A spec to begin with.
+    pub example: &'static str,
+    /// Its evidence about the bundled models.
+    pub desk: Desk,
+    /// Runs the experiment.
+    pub run: fn(&mut Session) -> Result<Figures>,
+    /// Draws the figures of a finished run.
+    pub charts: fn(&Tables) -> Result<Vec<Chart>>,
+}
+
+/// The kind that is the study itself.
+pub const STUDY: &str = <universality::Universality as Experiment>::KIND;
+
+/// All kinds of experiment, the study of universality first.
+pub const KINDS: [RegisteredKind; 10] = [
+    registered::<universality::Universality>(),
+    registered::<families::Families>(),
+    registered::<prediction::Prediction>(),
+    registered::<entropy::Entropy>(),
+    registered::<attention::Attention>(),
+    registered::<ablation::Ablation>(),
+    registered::<split_half::SplitHalf>(),
+    registered::<perturbed::Perturbed>(),
+    registered::<dynamics::Dynamics>(),
+    registered::<convergence::Convergence>(),
+];
+
+const fn registered<E: Experiment>() -> RegisteredKind {
+    RegisteredKind {
+        rules: KindRules {
+            name: E::KIND,
+            purpose: E::PURPOSE,
+            section: E::SECTION,
+            paths: E::PATHS,
+            schema: SchemaGenerator::subschema_for::<E::Settings>,
+            complete: rules::complete::<E::Settings>,
+            check: |spec| match spec.settings() {
+                Ok(settings) => E::check(&settings, spec),
+                Err(error) => rules::finding(E::KIND, error.problem, error.remedy),
+            },
+            keeps_texts: |spec| spec.settings().is_ok_and(|settings| E::keeps_texts(&settings)),
+        },
+        figures: E::FIGURES,
+        example: E::EXAMPLE,
+        desk: E::DESK,
+        run: |session| E::run(&session.plan.spec.settings()?, session),
+        charts: E::charts,
+    }
+}
+
+/// Returns the kind of a name.
+pub fn kind(name: &str) -> Option<&'static RegisteredKind> {
+    const ALL: &[RegisteredKind] = &KINDS;
+    ALL.iter().find(|kind| kind.rules.name == name)
+}
+
+/// Returns the rules of all kinds.
+pub fn rules() -> [KindRules; KINDS.len()] {
+    KINDS.map(|kind| kind.rules)
+}
+
+/// Loads an experiment file of any kind.
+///
+/// # Errors
+/// Returns an error as [`Spec::load`] does.
+pub fn load_spec(path: &Path) -> Result<Loaded> {
+    Spec::load(path, &rules())
+}
+
+/// Returns the JSON Schema of experiment files.
+pub fn schema() -> serde_json::Value {
+    crate::spec::schema::schema(&rules())
+}
+
+/// Runs an experiment of a kind that reports figures. Which neurons are universal is taken
+/// from `universal`, or else found first by the study that the spec describes.
+///
+/// # Errors
+/// Returns an error if the model cannot be loaded, a file of the experiment is wrong, or the
+/// run was stopped.
+pub fn run(plan: &Plan, universal: Option<Universal>, control: &mut Control) -> Result<Figures> {
+    let name = &plan.spec.kind;
+    let kind = kind(name).ok_or_else(|| {
+        let remedy = "load the spec with `experiment::load_spec`";
+        Error::new(Kind::Spec, plan.spec_path.display(), format!("unknown kind `{name}`"), remedy)
+    })?;
+    let figures = (kind.run)(&mut Session::open(plan, universal, control)?)?;
+    control.progress.finish();
+    Ok(figures)
+}
+
+/// Draws a figure of a table, if the run has the table and it has rows.
+fn drawn(
+    tables: &Tables,
+    name: &str,
+    draw: fn(&crate::record::TextTable) -> Result<Chart>,
+) -> Result<Vec<Chart>> {
+    let table = tables.get(name).filter(|table| !table.rows.is_empty());
+    table.map(draw).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_of_kinds_and_figures_are_unique() {
+        let kinds: HashSet<_> = KINDS.iter().map(|kind| kind.rules.name).collect();
+        assert_eq!(kinds.len(), KINDS.len());
+        let names = KINDS.iter().flat_map(|kind| kind.figures).map(|figure| figure.name);
+        let (all, unique): (Vec<_>, HashSet<_>) = (names.clone().collect(), names.collect());
+        assert_eq!(all.len(), unique.len(), "{all:?}");
+    }
+
+    #[test]
+    fn every_example_is_a_spec_of_its_kind() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for kind in KINDS {
+            let text = new::template(&kind, "mine", Path::new("desk-universality.yaml"));
+            let file =
+                tempfile::Builder::new().suffix(".yaml").tempfile_in(root.join("experiments"));
+            let file = file.expect("a file beside the specs");
+            std::fs::write(file.path(), text).expect("write");
+            let loaded = load_spec(file.path()).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(loaded.spec.kind, kind.rules.name);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `kind: split-half`: the study on every other row, on the rows between, and the model
+//! against itself (replication note). How far are correlations a matter of the tokens?
+
+use super::perturbed::{activations, compare};
+use super::universality::NoSettings;
+use super::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, UNIVERSAL, draw};
+use crate::charts::{Chart, range_of, with_margin};
+use crate::correlation::NeuronMatch;
+use crate::error::Result;
+use crate::findings::Figures;
+use crate::plan::Plan;
+use crate::record::{Tables, TextTable};
+use crate::run::Session;
+use crate::spec::Section;
+use crate::stats::percentile::{mean, ranks};
+use crate::table::{Column, NeuronId};
+
+/// The experiment.
+pub struct SplitHalf;
+
+impl Experiment for SplitHalf {
+    type Settings = NoSettings;
+    const KIND: &'static str = "split-half";
+    const PURPOSE: &'static str =
+        "Repeats the study on two halves of the rows, and compares the reference with itself.";
+    const SECTION: Section = Section::None;
+    const FIGURES: &'static [FigureName] = &[
+        figure("split-half", "rank correlation of the excess on two halves of the rows"),
+        figure(
+            "self-match",
+            "mean best match of a neuron with its own model; 0 counts where that is another neuron",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../experiments/split-half.yaml");
+    const DESK: Desk = Desk::Spec("experiments/split-half.yaml");
+
+    fn run(_: &NoSettings, session: &mut Session) -> Result<Figures> {
+        run(session)
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "split-half", chart)
+    }
+}
+
+fn run(session: &mut Session) -> Result<Figures> {
+    let plan = session.plan;
+    let mut halves = Vec::new();
+    for half in 0..2 {
+        let name = format!("half {} of the rows", half + 1);
+        halves.push(session.study(&halved(plan, half), &name)?.table);
+    }
+    let column = |i: usize, c: Column| halves[i].column(c);
+    let agreement = rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
+    let tokens = activations(session)?;
+    let layout = plan.reference().layout();
+    let itself = compare(plan, layout, vec![tokens.clone(), tokens]);
+    let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
+        Some(best) if best.neuron == i => Some(best.rho),
+        Some(_) => Some(0.0),
+        None => None,
+    };
+    let own = (0..layout.n_neurons()).map(|i| (i, itself[0].best(i))).filter_map(own);
+    let mut figures = Figures::default();
+    figures.add("split-half", vec![agreement]);
+    figures.add("self-match", vec![mean(own)]);
+    figures
+        .lines
+        .push(format!("rank correlation of excess on two halves of the rows: {agreement:.4}"));
+    let header = ["layer", "neuron", "excess_first", "excess_second", "corr_first", "corr_second"];
+    let row = |i: usize| {
+        let id = NeuronId::of(i, layout.d_mlp);
+        let mut row = vec![id.layer.to_string(), id.neuron.to_string()];
+        for c in [Column::ExcessCorr, Column::MeanCorr] {
+            row.extend([0, 1].map(|half| format!("{:.6}", column(half, c)[i])));
+        }
+        row
+    };
+    figures.add_table("split-half", &header, (0..layout.n_neurons()).map(row));
+    Ok(figures)
+}
+
+/// The plan over every second row, with one draw of the baseline.
+fn halved(plan: &Plan, half: usize) -> Plan {
+    let mut halved = plan.clone();
+    halved.tokens.rows = plan.tokens.rows.iter().skip(half).step_by(2).cloned().collect();
+    halved.spec.correlation.baseline.draws = 1;
+    halved
+}
+
+/// Spearman's ρ over neurons that have both values.
+fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+    let both = a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite());
+    let (a, b): (Vec<f64>, Vec<f64>) = both.map(|(a, b)| (*a, *b)).unzip();
+    let (a, b) = (ranks(&a), ranks(&b));
+    let (mean_a, mean_b) = (mean(a.iter().copied()), mean(b.iter().copied()));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        a.iter().zip(&b).map(|(a, b)| f(a - mean_a, b - mean_b)).sum()
+    };
+    sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt()
+}
+
+fn chart(table: &TextTable) -> Result<Chart> {
+    let points: Vec<(f64, f64)> =
+        table.numbers("excess_first").into_iter().zip(table.numbers("excess_second")).collect();
+    let range = with_margin(&range_of(points.iter().flat_map(|p| [p.0, p.1])));
+    let diagonal = vec![(range.start, range.start), (range.end, range.end)];
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("excess, first half of the text", range.clone()),
+        y: Axis::of("excess, second half", range),
+        series: vec![
+            Series::new("", OTHERS, Mark::Line(diagonal)),
+            Series::new("", UNIVERSAL, Mark::Points(thinned(points))),
+        ],
+    };
+    Ok(Chart {
+        name: "split-half".into(),
+        title: "Whether two halves of the text agree",
+        caption: "Every neuron's excess correlation over one half of the rows and over the other \
+                  (at most 2,000 neurons are drawn; the data have all)."
+            .into(),
+        alt: "A narrow cloud along the diagonal.".into(),
+        svg: draw((440, 400), 1, &[panel])?,
+        data: table.clone(),
+    })
+}
+
+/// Evenly spaced ones of many points.
+fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let step = points.len().div_ceil(2000).max(1);
+    points.into_iter().step_by(step).collect()
+}
