@@ -28,6 +28,7 @@ pub mod estimate;
 pub mod experiment;
 pub mod families;
 pub mod findings;
+pub mod guide;
 pub mod hostbench;
 pub mod hub;
 pub mod input;

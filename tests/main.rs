@@ -9,6 +9,7 @@ mod device;
 mod experiments;
 mod fetch;
 mod golden;
+mod guide;
 mod hostile;
 mod hub;
 mod kernels;

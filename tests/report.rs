@@ -1,14 +1,11 @@
 //! What a run leaves for people and other programs: the page, its figures, cards, and files
-//! that data frames read; and the words of the README about them.
+//! that data frames read.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use clap::Parser;
 use serde_json::Value;
 use tempfile::TempDir;
 use universal_neurons::cards::CardFile;
-use universal_neurons::cli::Cli;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::model::{HookPoint, Site, Transformer};
 use universal_neurons::plan::Plan;
@@ -179,113 +176,6 @@ fn activations_are_those_of_the_forward_pass() {
     assert_eq!(refused.status.code(), Some(2));
 }
 
-/// Interpreter with pandas, pyarrow and safetensors, where `.ci/run` has put them or the
-/// user has.
-fn python() -> Option<Command> {
-    let mut python = Command::new("python3");
-    python.env("PYTHONPATH", path("target/python"));
-    let mut probe = Command::new("python3");
-    probe.env("PYTHONPATH", path("target/python"));
-    let found = probe.args(["-c", "import pandas, pyarrow, safetensors.numpy"]).output();
-    match found {
-        Ok(output) if output.status.success() => Some(python),
-        _ => {
-            println!("skipped: python3 has no pandas, pyarrow and safetensors");
-            None
-        }
-    }
-}
-
-/// The code blocks of the README of a language.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = read(&path("README.md"));
-    let opening = format!("```{language}\n");
-    let blocks = readme.split(&opening).skip(1);
-    blocks.filter_map(|rest| Some(rest.split_once("\n```")?.0.to_owned())).collect()
-}
-
-/// A folder as a checkout: experiments that can be added to, and the default run.
-fn checkout() -> TempDir {
-    let root = TempDir::new().expect("folder");
-    let link = |from: PathBuf, to: PathBuf| {
-        std::os::unix::fs::symlink(&from, &to).unwrap_or_else(|e| panic!("{}: {e}", to.display()));
-    };
-    for folder in ["experiments", "runs", "runs/desk-universality"] {
-        std::fs::create_dir(root.path().join(folder)).expect("folder");
-    }
-    for entry in std::fs::read_dir(path("experiments")).expect("folder") {
-        let entry = entry.expect("entry");
-        link(entry.path(), root.path().join("experiments").join(entry.file_name()));
-    }
-    for entry in std::fs::read_dir(desk::folder()).expect("folder") {
-        let entry = entry.expect("entry");
-        link(entry.path(), root.path().join("runs/desk-universality").join(entry.file_name()));
-    }
-    root
-}
-
-#[test]
-fn the_python_of_the_readme_reads_a_run() {
-    let snippets = blocks("python");
-    assert_eq!(snippets.len(), 1);
-    let Some(mut python) = python() else { return };
-    let root = checkout();
-    let output = python.current_dir(root.path()).arg("-c").arg(&snippets[0]).output();
-    let text = stdout(&output.expect("python3 starts"));
-    assert!(text.contains("85") && text.contains("3072"), "{text}");
-}
-
-/// The commands of the README, as arguments of the program.
-fn commands() -> Vec<Vec<String>> {
-    let lines: Vec<String> =
-        blocks("sh").iter().flat_map(|b| b.lines()).map(String::from).collect();
-    let argument = |line: &str| -> Option<Vec<String>> {
-        let line = line.split(" # ").next()?.trim();
-        let (_, rest) = line.split_once("cargo run --release")?;
-        let rest = rest.trim().strip_prefix("--").unwrap_or(rest);
-        Some(rest.split_whitespace().take_while(|w| *w != ">").map(String::from).collect())
-    };
-    lines.iter().filter_map(|line| argument(line)).collect()
-}
-
-#[test]
-fn the_commands_of_the_readme_are_what_the_program_knows() {
-    let root = checkout();
-    for (i, block) in blocks("yaml").iter().filter(|b| b.contains("include:")).enumerate() {
-        let name = if i == 0 { "my-experiment".to_owned() } else { format!("example-{i}") };
-        let file = format!("experiments/{name}.yaml");
-        std::fs::write(root.path().join(&file), block).expect("write");
-        stdout(&run(root.path(), &["validate", &file]));
-    }
-    let commands = commands();
-    assert!(commands.len() > 15, "{commands:?}");
-    let quick = ["inspect", "validate", "schema", "new", "report", "completions", "man"];
-    let mut done = 0;
-    for command in &commands {
-        let words: Vec<&str> = command.iter().map(String::as_str).collect();
-        let parsed = Cli::try_parse_from(std::iter::once("x").chain(words.iter().copied()));
-        // SPEC and such stand for what a reader has.
-        let stands = words.iter().any(|w| *w == "SPEC" || w.starts_with("runs/NAME"));
-        if let Err(error) = parsed {
-            panic!("{words:?}: {error}");
-        }
-        let files =
-            words.iter().filter(|w| w.starts_with("experiments/") || w.starts_with("benches/"));
-        for file in files.filter(|f| !f.contains("my-")) {
-            assert!(path(file).exists(), "{words:?}: there is no {file}");
-        }
-        let mentioned = |w: &&&str| w.starts_with("runs/") && !w.contains("desk-universality");
-        if words.first().is_some_and(|w| quick.contains(w))
-            && !stands
-            && !words.iter().any(|w| mentioned(&w))
-        {
-            stdout(&run(root.path(), &words));
-            done += 1;
-        }
-    }
-    assert!(done >= 5, "{done} commands were run");
-}
-
 #[test]
 fn new_experiments_are_valid_wherever_they_are_written() {
     let root = TempDir::new().expect("folder");
@@ -332,40 +222,4 @@ fn nothing_is_coloured_that_is_no_terminal() {
     let output = command.env("NO_COLOR", "1").output().expect("the program starts");
     let all = [output.stdout, output.stderr].concat();
     assert!(!all.is_empty() && !all.contains(&0x1B));
-}
-
-#[test]
-fn the_run_in_the_readme_is_the_run() {
-    let shown = blocks("text").into_iter().find(|b| b.starts_with("desk-universality:"));
-    let shown = shown.expect("the run's output");
-    let summary = universal_neurons::report::terminal::summary(desk::outcome());
-    // How long it took is of one machine.
-    let words = |text: &str| -> Vec<String> {
-        let lines = text.lines().take_while(|line| !line.contains(" s in all"));
-        lines.flat_map(str::split_whitespace).map(String::from).collect()
-    };
-    let (shown, now) = (words(&shown), words(&summary));
-    assert_eq!(shown.len(), now.len());
-    for (shown, now) in shown.iter().zip(&now) {
-        let number = |w: &str| w.trim_matches(['(', ')']).parse::<f64>();
-        match (number(shown), number(now)) {
-            // Another processor rounds otherwise; a last digit may differ.
-            (Ok(a), Ok(b)) => {
-                assert!((a - b).abs() <= 0.011_f64.max(1e-3 * b.abs()), "{shown}, now {now}")
-            }
-            _ => assert_eq!(shown, now),
-        }
-    }
-}
-
-#[test]
-fn the_figure_of_the_readme_is_of_the_run() {
-    let committed = read(&path("experiments/desk/signatures.svg"));
-    let now = read(&desk::folder().join("figures/signatures.svg"));
-    // Everything but places, which rounding may move by a pixel.
-    let words = |svg: &str| -> Vec<String> {
-        svg.split(['<', '>']).filter(|t| !t.contains('=')).map(String::from).collect()
-    };
-    assert_eq!(words(&committed), words(&now));
-    assert_eq!(committed.matches("<circle").count(), 24);
 }

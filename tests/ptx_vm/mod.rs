@@ -47,7 +47,7 @@ impl Machine {
     pub fn with(change: impl Fn(PtxModule, &str) -> String) -> Self {
         let parse = |module: PtxModule| {
             parse::parse(&change(module, module.ptx()))
-                .unwrap_or_else(|e| panic!("kernels/{}.ptx: {e}", module.name()))
+                .unwrap_or_else(|e| panic!("kernels/ptx/{}.ptx: {e}", module.name()))
         };
         let programs = PtxModule::ALL.into_iter().flat_map(parse).collect();
         Self { programs, counts: Mutex::default(), memory: 1 << 30 }

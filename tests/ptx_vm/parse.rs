@@ -1,4 +1,4 @@
-//! PTX text into instructions. Only what `kernels/*.ptx` uses is known; anything
+//! PTX text into instructions. Only what `kernels/ptx/*.ptx` uses is known; anything
 //! else is an error that names it.
 
 use std::collections::HashMap;

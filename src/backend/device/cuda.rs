@@ -67,7 +67,7 @@ impl Cuda {
     }
 
     fn load(&self, module: PtxModule) -> Result<Arc<cudarc::driver::CudaModule>> {
-        let what = format!("loading kernels/{}.ptx", module.name());
+        let what = format!("loading kernels/ptx/{}.ptx", module.name());
         self.context.load_module(Ptx::from_src(module.ptx())).map_err(|e| failed(what, e))
     }
 }

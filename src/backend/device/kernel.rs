@@ -43,12 +43,12 @@ impl PtxModule {
     /// Its PTX, for compute capability 8.0 and newer.
     pub fn ptx(self) -> &'static str {
         match self {
-            Self::Activation => include_str!("../../../kernels/activation.ptx"),
-            Self::Candidates => include_str!("../../../kernels/candidates.ptx"),
-            Self::Correlate => include_str!("../../../kernels/correlate.ptx"),
-            Self::Forward => include_str!("../../../kernels/forward.ptx"),
-            Self::Gram => include_str!("../../../kernels/gram.ptx"),
-            Self::Reduce => include_str!("../../../kernels/reduce.ptx"),
+            Self::Activation => include_str!("../../../kernels/ptx/activation.ptx"),
+            Self::Candidates => include_str!("../../../kernels/ptx/candidates.ptx"),
+            Self::Correlate => include_str!("../../../kernels/ptx/correlate.ptx"),
+            Self::Forward => include_str!("../../../kernels/ptx/forward.ptx"),
+            Self::Gram => include_str!("../../../kernels/ptx/gram.ptx"),
+            Self::Reduce => include_str!("../../../kernels/ptx/reduce.ptx"),
         }
     }
 }
