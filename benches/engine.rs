@@ -13,6 +13,7 @@ use universal_neurons::correlation::{
     CHUNK, ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, PairResult, TOKENS_AT_ONCE,
 };
 use universal_neurons::hostbench::random_gpt2;
+use universal_neurons::model::Activation;
 use universal_neurons::spec::{Baseline, Precision};
 
 /// Tokens whose products are summed at once.
@@ -71,36 +72,37 @@ fn products(c: &mut Criterion) {
 /// Five models with a rotation baseline, from activations to chance levels: how
 /// cost grows with layers (the square) and tokens (in proportion). 768 neurons a
 /// layer; `bench-host --study` measures models of full width.
-fn study(c: &mut Criterion) {
+fn plan(c: &mut Criterion) {
     let mut group = c.benchmark_group("study of five models");
     group.sample_size(10);
     for n_layers in [1, 2, 4] {
         for tokens in [512, 4096, 16_384] {
             let layout = Layout { n_layers, d_mlp: 768 };
-            let study = ComparisonPlan {
+            let plan = ComparisonPlan {
                 models: vec![layout; 5],
-                judged: vec![0],
+                activations: vec![Activation::GeluNew.function(); 5],
+                references: vec![0],
                 baseline: Baseline { draws: 1, ..Baseline::default() },
                 precision: Precision::F32,
                 top: 1,
             };
-            let (sums, finish) = study.operations(Keep::Sums { passes: 1 }, tokens);
+            let (sums, finish) = plan.operations(Keep::Sums { passes: 1 }, tokens);
             group.throughput(Throughput::Elements((sums + finish) as u64));
             group.bench_function(BenchmarkId::new(format!("{n_layers} layers"), tokens), |b| {
-                b.iter(|| black_box(run(&study, tokens)));
+                b.iter(|| black_box(run(&plan, tokens)));
             });
         }
     }
     group.finish();
 }
 
-fn run(study: &ComparisonPlan, tokens: usize) -> Vec<Vec<PairResult>> {
-    let mut correlator = Correlator::new(study.clone(), Keep::Sums { passes: 1 });
-    let n = study.models[0].n_neurons();
-    let values = noise(tokens.min(TOKENS) * n + study.models.len());
+fn run(plan: &ComparisonPlan, tokens: usize) -> Vec<Vec<PairResult>> {
+    let mut correlator = Correlator::new(plan.clone(), Keep::Sums { passes: 1 });
+    let n = plan.models[0].n_neurons();
+    let values = noise(tokens.min(TOKENS) * n + plan.models.len());
     for start in (0..tokens).step_by(TOKENS) {
         let count = TOKENS.min(tokens - start) * n;
-        let models = 0..study.models.len();
+        let models = 0..plan.models.len();
         let mut models: Vec<Vec<f32>> = models.map(|i| values[i..i + count].to_vec()).collect();
         let mut models: Vec<&mut [f32]> = models.iter_mut().map(Vec::as_mut_slice).collect();
         correlator.absorb(&mut models);
@@ -121,5 +123,5 @@ fn forward(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, products, study, forward);
+criterion_group!(benches, products, plan, forward);
 criterion_main!(benches);

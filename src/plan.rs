@@ -207,7 +207,8 @@ impl Plan {
         let correlation = &self.spec.correlation;
         ComparisonPlan {
             models: self.models.iter().map(PlannedModel::layout).collect(),
-            judged: self.judged.clone(),
+            activations: self.models.iter().map(|m| m.config.activation.function()).collect(),
+            references: self.judged.clone(),
             baseline: correlation.baseline.clone(),
             precision: correlation.precision,
             top: correlation.top_partners,

@@ -10,6 +10,7 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::correlation::Keep;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
+use universal_neurons::model::Activation;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Shard, merge, run, run_shard};
 use universal_neurons::spec::{BaselineKind, Precision, Screen, Spec};
@@ -84,6 +85,17 @@ fn every_model_can_be_judged_in_one_run() {
     let alone = whole(&plan(|spec| spec.models.reference = "b".into())).reference;
     assert!(bits(&outcome.also[0]) == bits(&alone), "b is the same whoever else is judged");
     assert_eq!(outcome.also[0].summary.top, alone.summary.top);
+}
+
+#[test]
+fn the_gaussian_baseline_uses_the_activation_function_of_each_model() {
+    let mut plan = plan(|spec| spec.correlation.baseline.kind = BaselineKind::Gaussian);
+    // A Pythia computes the exact GELU, here x Φ(x) with Φ(−2) = 0.0227501; GPT-2's form
+    // by tanh gives −0.0454023.
+    plan.models[1].config.activation = Activation::Gelu;
+    let at = |model: usize| plan.comparison_plan().activations[model](-2.0);
+    assert!((at(0) + 0.045_402_3).abs() < 1e-6, "{}", at(0));
+    assert!((at(1) + 0.045_500_3).abs() < 1e-6, "{}", at(1));
 }
 
 #[test]

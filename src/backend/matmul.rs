@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::Precision;
 use super::cache::prefetch_to_write;
 use super::kernel::CpuKernel;
 use super::pack::{MatrixView, PackedMatrix, fits};
 use super::wide::widened;
-use crate::spec::Precision;
 
 /// Tasks for each core, at least, so that no core waits long for the last ones.
 const TASKS_PER_CORE: usize = 8;

@@ -10,4 +10,7 @@ pub mod kernel;
 pub mod map;
 pub mod matmul;
 pub mod pack;
+mod precision;
 pub mod wide;
+
+pub use precision::Precision;

@@ -1,18 +1,20 @@
 //! A family of models over the same tokens, compared two by two.
 
-use super::pair::{MakeRotatedLayer, PairResult, Stopped, Watch};
+use super::compare::{MakeRotatedLayer, Watch};
+use super::pair::PairResult;
+use super::plan::{ComparisonPlan, Keep};
 use super::rotation::{RotatedLayer, random_rotation, rotation_stream};
 use super::source::{AccumulatedSums, ResidentActivations, SumSource};
-use super::study::{ComparisonPlan, Keep};
 use super::sums::{CrossSums, GramSums, ModelSums, NeuronSums};
 use super::surrogate::{SurrogateId, SurrogateSums};
 use super::{CHUNK, NeuronComparison, TOKENS_AT_ONCE};
 use crate::checkpoint::{Part, State, Visit};
+use crate::error::Result;
 use crate::spec::Baseline;
 
 /// Sums or tokens of a family, and what comparing them has found so far.
 pub struct Correlator {
-    study: ComparisonPlan,
+    plan: ComparisonPlan,
     own: Vec<NeuronSums>,
     kept: Accumulated,
     /// `[judged][partner]`.
@@ -41,19 +43,19 @@ struct PassSums {
 
 impl Correlator {
     /// No tokens yet.
-    pub fn new(study: ComparisonPlan, keep: Keep) -> Self {
+    pub fn new(plan: ComparisonPlan, keep: Keep) -> Self {
         let kept = match keep {
-            Keep::Tokens => Accumulated::Tokens(vec![Vec::new(); study.models.len()]),
-            Keep::Sums { passes } => Accumulated::Sums(PassSums::new(&study, passes)),
+            Keep::Tokens => Accumulated::Tokens(vec![Vec::new(); plan.models.len()]),
+            Keep::Sums { passes } => Accumulated::Sums(PassSums::new(&plan, passes)),
         };
-        let (top, draws) = (study.top, study.baseline.draws);
+        let (top, draws) = (plan.top, plan.baseline.draws);
         let found_of = |&x: &usize| {
-            let pair = PairResult::new(study.models[x].n_neurons(), top, draws);
-            vec![pair; study.models.len() - 1]
+            let pair = PairResult::new(plan.models[x].n_neurons(), top, draws);
+            vec![pair; plan.models.len() - 1]
         };
-        let found = study.judged.iter().map(found_of).collect();
-        let own = study.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
-        Self { study, own, kept, found }
+        let found = plan.references.iter().map(found_of).collect();
+        let own = plan.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
+        Self { plan, own, kept, found }
     }
 
     /// Takes the pilot of a model from the first tokens of a corpus, `[tokens, n_neurons]`.
@@ -84,7 +86,7 @@ impl NeuronComparison for Correlator {
                     .zip(tokens)
                     .for_each(|(kept, tokens)| kept.extend_from_slice(tokens));
             }
-            Accumulated::Sums(sums) => sums.absorb(&self.study, tokens),
+            Accumulated::Sums(sums) => sums.absorb(&self.plan, tokens),
         }
     }
 
@@ -96,11 +98,11 @@ impl NeuronComparison for Correlator {
         &self.own[model]
     }
 
-    fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped> {
-        let Self { study, own, kept, found } = self;
-        for (x, found) in study.judged.iter().zip(found) {
-            for (y, pair) in study.partners(*x).zip(found) {
-                let direction = Direction { study, own, x: *x, y, watch };
+    fn end_pass(&mut self, watch: Watch) -> Result<bool> {
+        let Self { plan, own, kept, found } = self;
+        for (x, found) in plan.references.iter().zip(found) {
+            for (y, pair) in plan.partners(*x).zip(found) {
+                let direction = Direction { plan, own, x: *x, y, watch };
                 match kept {
                     Accumulated::Tokens(tokens) => direction.compare_tokens(tokens, pair)?,
                     Accumulated::Sums(sums) => direction.compare_sums(sums, pair)?,
@@ -109,7 +111,7 @@ impl NeuronComparison for Correlator {
         }
         match kept {
             Accumulated::Sums(sums) if sums.pass + 1 < sums.passes => {
-                sums.start(study, sums.pass + 1);
+                sums.start(plan, sums.pass + 1);
                 Ok(true)
             }
             _ => Ok(false),
@@ -122,51 +124,51 @@ impl NeuronComparison for Correlator {
 }
 
 impl PassSums {
-    fn new(study: &ComparisonPlan, passes: usize) -> Self {
+    fn new(plan: &ComparisonPlan, passes: usize) -> Self {
         let gram = |model: usize| {
-            let needed = study.uses_rotation() && study.partner_models().contains(&model);
-            needed.then(|| GramSums::new(study.models[model]))
+            let needed = plan.uses_rotation() && plan.partner_models().contains(&model);
+            needed.then(|| GramSums::new(plan.models[model]))
         };
-        let grams = (0..study.models.len()).map(gram).collect();
+        let grams = (0..plan.models.len()).map(gram).collect();
         let (cross, surrogates) = (Vec::new(), Vec::new());
         let mut sums = Self { pass: 0, passes, first: 0, tokens: 0, cross, grams, surrogates };
-        sums.start(study, 0);
+        sums.start(plan, 0);
         sums
     }
 
     /// Makes room for the layers of a pass, in place of those of the one before.
-    fn start(&mut self, study: &ComparisonPlan, pass: usize) {
+    fn start(&mut self, plan: &ComparisonPlan, pass: usize) {
         (self.pass, self.tokens) = (pass, 0);
         self.cross.clear();
         self.surrogates.clear();
         let sums = |x: usize, y: usize| {
-            let layers = study.layers(x, pass, self.passes);
-            CrossSums::new(study.models[x], layers, study.models[y])
+            let layers = plan.layers(x, pass, self.passes);
+            CrossSums::new(plan.models[x], layers, plan.models[y])
         };
-        self.cross = study.unordered_pairs().into_iter().map(|(x, y)| (x, y, sums(x, y))).collect();
-        if study.uses_rotation() {
+        self.cross = plan.unordered_pairs().into_iter().map(|(x, y)| (x, y, sums(x, y))).collect();
+        if plan.uses_rotation() {
             return;
         }
-        for model in study.partner_models() {
-            for draw in 0..study.baseline.draws {
-                let against = study.judged.iter().filter(|&&x| x != model);
+        for model in plan.partner_models() {
+            for draw in 0..plan.baseline.draws {
+                let against = plan.references.iter().filter(|&&x| x != model);
                 let cross = against.map(|&x| (x, sums(x, model))).collect();
                 let id = SurrogateId { model, draw };
-                self.surrogates.push(SurrogateSums::new(id, study.models[model], cross));
+                self.surrogates.push(SurrogateSums::new(id, plan.models[model], cross));
             }
         }
     }
 
-    fn absorb(&mut self, study: &ComparisonPlan, tokens: &[&mut [f32]]) {
-        let product = study.product();
+    fn absorb(&mut self, plan: &ComparisonPlan, tokens: &[&mut [f32]]) {
+        let product = plan.product();
         let chunk = (self.first + self.tokens) / CHUNK as u64;
-        self.tokens += (tokens[0].len() / study.models[0].n_neurons()) as u64;
+        self.tokens += (tokens[0].len() / plan.models[0].n_neurons()) as u64;
         for (x, y, cross) in &mut self.cross {
             cross.absorb(product, tokens[*x], tokens[*y]);
         }
         for sums in &mut self.surrogates {
-            let (model, width) = (sums.id.model, study.models[sums.id.model].n_neurons());
-            let mut fake = sums.id.surrogate(&study.baseline, tokens[model], width, chunk);
+            let model = sums.id.model;
+            let mut fake = sums.id.surrogate(plan, tokens[model], chunk);
             sums.own.absorb(&mut fake);
             sums.cross.iter_mut().for_each(|(x, cross)| cross.absorb(product, tokens[*x], &fake));
         }
@@ -181,7 +183,7 @@ impl PassSums {
 
 /// A model judged, and one of its partners.
 struct Direction<'a> {
-    study: &'a ComparisonPlan,
+    plan: &'a ComparisonPlan,
     own: &'a [NeuronSums],
     x: usize,
     y: usize,
@@ -190,26 +192,26 @@ struct Direction<'a> {
 
 impl Direction<'_> {
     fn side(&self, model: usize) -> ModelSums<'_> {
-        ModelSums { layout: self.study.models[model], sums: &self.own[model] }
+        ModelSums { layout: self.plan.models[model], sums: &self.own[model] }
     }
 
-    fn compare(&self, source: &dyn SumSource, pair: &mut PairResult) -> Result<(), Stopped> {
-        let Baseline { kind, draws, seed } = self.study.baseline;
+    fn compare(&self, source: &dyn SumSource, pair: &mut PairResult) -> Result<()> {
+        let Baseline { kind, draws, seed } = self.plan.baseline;
         let y = self.side(self.y);
         let chance = |layer: usize, gram: &[f64]| {
             let one = |draw| {
                 random_rotation(kind, rotation_stream(seed, draw, self.y, layer), y.layout.d_mlp)
             };
-            RotatedLayer::new(self.study.product(), y, layer, gram, (0..draws).map(one))
+            RotatedLayer::new(self.plan.product(), y, layer, gram, (0..draws).map(one))
         };
-        let chance = self.study.uses_rotation().then_some(&chance as MakeRotatedLayer);
+        let chance = self.plan.uses_rotation().then_some(&chance as MakeRotatedLayer);
         pair.compare(source, (self.side(self.x), y), chance, self.watch)
     }
 
-    fn compare_sums(&self, sums: &PassSums, pair: &mut PairResult) -> Result<(), Stopped> {
+    fn compare_sums(&self, sums: &PassSums, pair: &mut PairResult) -> Result<()> {
         let (first, second) = (self.x.min(self.y), self.x.max(self.y));
         let cross = sums.cross.iter().find(|(a, b, _)| (*a, *b) == (first, second));
-        let whole = self.study.models[second];
+        let whole = self.plan.models[second];
         if let Some((_, _, cross)) = cross {
             let grams = sums.grams[self.y].as_ref();
             self.compare(
@@ -218,9 +220,9 @@ impl Direction<'_> {
             )?;
         }
         for surrogate in sums.surrogates.iter().filter(|s| s.id.model == self.y) {
-            let fake = ModelSums { layout: self.study.models[self.y], sums: &surrogate.own };
+            let fake = ModelSums { layout: self.plan.models[self.y], sums: &surrogate.own };
             let sides = (self.side(self.x), fake);
-            for (_, cross) in surrogate.cross.iter().filter(|(judged, _)| *judged == self.x) {
+            for (_, cross) in surrogate.cross.iter().filter(|(reference, _)| *reference == self.x) {
                 let source =
                     AccumulatedSums { cross, transposed: false, grams: None, whole: fake.layout };
                 pair.compare_surrogate(surrogate.id.draw, &source, sides, self.watch)?;
@@ -229,15 +231,15 @@ impl Direction<'_> {
         Ok(())
     }
 
-    fn compare_tokens(&self, tokens: &[Vec<f32>], pair: &mut PairResult) -> Result<(), Stopped> {
+    fn compare_tokens(&self, tokens: &[Vec<f32>], pair: &mut PairResult) -> Result<()> {
         let (x_layout, y_layout) = (self.side(self.x).layout, self.side(self.y).layout);
-        let (product, x) = (self.study.product(), &tokens[self.x]);
+        let (product, x) = (self.plan.product(), &tokens[self.x]);
         let source = ResidentActivations { product, x, x_layout, y: &tokens[self.y], y_layout };
         self.compare(&source, pair)?;
-        let draws = if self.study.uses_rotation() { 0 } else { self.study.baseline.draws };
+        let draws = if self.plan.uses_rotation() { 0 } else { self.plan.baseline.draws };
         for draw in 0..draws {
             let (id, width) = (SurrogateId { model: self.y, draw }, y_layout.n_neurons());
-            let mut fake = id.surrogate(&self.study.baseline, &tokens[self.y], width, 0);
+            let mut fake = id.surrogate(self.plan, &tokens[self.y], 0);
             let mut sums = NeuronSums::around_zero(width);
             fake.chunks_mut(TOKENS_AT_ONCE * width).for_each(|tokens| sums.absorb(tokens));
             let sides = (self.side(self.x), ModelSums { layout: y_layout, sums: &sums });
@@ -260,7 +262,7 @@ impl State for Correlator {
                 let mut pass = sums.pass as u64;
                 visit(Part::Count(&mut pass))?;
                 if pass != sums.pass as u64 {
-                    sums.start(&self.study, pass as usize);
+                    sums.start(&self.plan, pass as usize);
                 }
                 visit(Part::Count(&mut sums.tokens))?;
                 sums.cross.iter_mut().try_for_each(|(_, _, cross)| cross.parts(visit))?;

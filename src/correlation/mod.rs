@@ -6,31 +6,35 @@
 //! turns them into best matches and chance levels, two layers at a time.
 
 mod candidates;
+mod compare;
 mod correlator;
 pub mod excess;
 mod on_device;
 pub mod oracle;
 mod pair;
+mod plan;
 mod random;
 mod rotation;
+mod rows;
 mod screening;
 mod source;
-mod study;
 mod sums;
 mod surrogate;
 #[cfg(test)]
 mod tests;
 
+pub use compare::Watch;
 pub use correlator::Correlator;
 pub use on_device::DeviceCorrelator;
-pub use pair::{BINS, NeuronMatch, PairResult, Stopped, Watch};
+pub use pair::{NeuronMatch, PairResult};
+pub use plan::{ComparisonPlan, Keep};
 pub use random::{Purpose, RandomStream};
 pub use rotation::random_rotation;
 pub use screening::{Margin, ScreenedCorrelator, ScreeningCounts};
-pub use study::{ComparisonPlan, Keep};
 pub use sums::{Layout, NeuronSums};
 
 use crate::checkpoint::State;
+use crate::error::Result;
 
 /// Models compared over tokens that go by.
 pub trait NeuronComparison: State {
@@ -49,7 +53,7 @@ pub trait NeuronComparison: State {
     ///
     /// # Errors
     /// If `watch` does not let it go on; nothing can be done with this then.
-    fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped>;
+    fn end_pass(&mut self, watch: Watch) -> Result<bool>;
 
     /// What was found: of every judged model, and each of its partners in order.
     fn finish(self) -> Vec<Vec<PairResult>>;

@@ -1,16 +1,15 @@
 //! The comparison on a device: activations stay there, or sums of them, and two layers
 //! at a time are multiplied and judged there. What comes back is best partners.
 
-use super::pair::{PairResult, Stopped, Watch};
+use super::compare::Watch;
+use super::pair::PairResult;
+use super::plan::ComparisonPlan;
 use super::rotation::{RotatedLayer, random_rotation, rotation_stream};
-use super::study::ComparisonPlan;
 use super::sums::{Layout, ModelSums, NeuronSums};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{self, ProductTarget, StoredSums};
 use crate::error::Result;
-
-const _: () = assert!(ops::BINS == super::BINS, "two histograms of ρ");
 
 /// What is kept on the device of tokens that have gone by.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ enum DeviceAccumulated<D: Device> {
 #[derive(Debug)]
 pub struct DeviceCorrelator<'a, D: Device> {
     device: &'a D,
-    study: ComparisonPlan,
+    plan: ComparisonPlan,
     form: HalfFormat,
     /// Of every model, `[n_neurons, capacity]`: see `kernels/activation.cu`.
     pub kept: Vec<HalfMatrix<D>>,
@@ -70,18 +69,18 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
     /// If the device has no room.
     pub fn new(
         device: &'a D,
-        study: ComparisonPlan,
+        plan: ComparisonPlan,
         form: HalfFormat,
         (capacity, all): (usize, bool),
     ) -> Result<Self> {
         let kept =
-            study.models.iter().map(|m| HalfMatrix::new(device, m.n_neurons(), capacity, form));
+            plan.models.iter().map(|m| HalfMatrix::new(device, m.n_neurons(), capacity, form));
         let kept = kept.collect::<Result<Vec<_>>>()?;
         let sums =
-            if all { DeviceAccumulated::Tokens } else { DeviceAccumulated::sums(device, &study)? };
-        let own = study.models.iter().map(|m| NeuronSums::around_zero(m.n_neurons())).collect();
-        let scales = study.models.iter().map(|m| vec![1.0; m.n_neurons()]).collect();
-        Ok(Self { device, study, form, kept, filled: 0, sums, own, scales })
+            if all { DeviceAccumulated::Tokens } else { DeviceAccumulated::sums(device, &plan)? };
+        let own = plan.models.iter().map(|m| NeuronSums::around_zero(m.n_neurons())).collect();
+        let scales = plan.models.iter().map(|m| vec![1.0; m.n_neurons()]).collect();
+        Ok(Self { device, plan, form, kept, filled: 0, sums, own, scales })
     }
 
     /// Says what the neurons of a model are multiplied by in `kept`, each by its own
@@ -121,7 +120,7 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         let DeviceAccumulated::Sums { cross, grams } = &mut self.sums else { return Ok(()) };
         let (device, k) = (self.device, self.filled);
         for (x, y, sums) in cross {
-            let ld = self.study.models[*y].n_neurons();
+            let ld = self.plan.models[*y].n_neurons();
             let operands = (&self.kept[*x].all(), &self.kept[*y].all(), k);
             ops::product(
                 device,
@@ -132,7 +131,7 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         }
         for (model, gram) in grams.iter_mut().enumerate() {
             let Some(gram) = gram else { continue };
-            let layout = self.study.models[model];
+            let layout = self.plan.models[model];
             for layer in 0..layout.n_layers {
                 let rows = self.kept[model].rows(layout.neurons(layer));
                 ops::gram(device, &rows, k, gram, layer * layout.d_mlp * layout.d_mlp)?;
@@ -146,24 +145,22 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
     ///
     /// # Errors
     /// If the device fails; the inner error, if `watch` does not let it go on.
-    pub fn compare(&mut self, watch: Watch) -> Result<Result<Vec<Vec<PairResult>>, Stopped>> {
+    pub fn compare(&mut self, watch: Watch) -> Result<Vec<Vec<PairResult>>> {
         self.flush()?;
         let own = self.own.iter().map(|own| DeviceNeuronSums::of(self.device, own));
         let own = own.collect::<Result<Vec<_>>>()?;
         let mut found = Vec::new();
-        for &x in &self.study.judged {
+        for &x in &self.plan.references {
             let mut pairs = Vec::new();
-            for y in self.study.partners(x) {
-                let (n, draws) = (self.study.models[x].n_neurons(), self.study.baseline.draws);
-                let mut pair = PairResult::new(n, self.study.top, draws);
-                match self.compare_two((x, y), &own, &mut pair, watch)? {
-                    Ok(()) => pairs.push(pair),
-                    Err(Stopped) => return Ok(Err(Stopped)),
-                }
+            for y in self.plan.partners(x) {
+                let (n, draws) = (self.plan.models[x].n_neurons(), self.plan.baseline.draws);
+                let mut pair = PairResult::new(n, self.plan.top, draws);
+                self.compare_two((x, y), &own, &mut pair, watch)?;
+                pairs.push(pair);
             }
             found.push(pairs);
         }
-        Ok(Ok(found))
+        Ok(found)
     }
 
     fn compare_two(
@@ -172,8 +169,8 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         own: &[DeviceNeuronSums<D>],
         pair: &mut PairResult,
         watch: Watch,
-    ) -> Result<Result<(), Stopped>> {
-        let (of_x, of_y) = (self.study.models[x], self.study.models[y]);
+    ) -> Result<()> {
+        let (of_x, of_y) = (self.plan.models[x], self.plan.models[y]);
         let (m, n) = (of_x.d_mlp, of_y.d_mlp);
         let mut room = ComparisonBuffers::new(self.device, (m, n), self.form)?;
         for y_layer in 0..of_y.n_layers {
@@ -184,8 +181,8 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
                 let tokens = self.own[x].n as f64;
                 let ComparisonBuffers { cross, scaled, .. } = &mut room;
                 let sums = self.sums((x, rows.clone()), (y, cols.clone()), cross)?;
-                let judged = ops::judge_sums(self.device, &sums, sides, tokens, self.study.top)?;
-                pair.enter(rows.clone(), cols.start, &judged);
+                let matches = ops::judge_sums(self.device, &sums, sides, tokens, self.plan.top)?;
+                pair.add_block_matches(rows.clone(), cols.start, &matches);
                 // ρ times the spread of y, which grows with √tokens.
                 let scale = (tokens, (1.0 / tokens.sqrt()) as f32);
                 ops::scale_sums(self.device, &sums, sides, scale, scaled)?;
@@ -193,12 +190,10 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
                     let best = room.rotated(self.device, chance)?;
                     pair.raise_baseline(draw, rows.clone(), &best);
                 }
-                if watch().is_err() {
-                    return Ok(Err(Stopped));
-                }
+                watch()?;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Sums of products of some neurons of x with some of y: those that were kept, or
@@ -211,7 +206,7 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
     ) -> Result<StoredSums<'s, D>> {
         let shape = (rows.len(), cols.len());
         if let DeviceAccumulated::Sums { cross, .. } = &self.sums {
-            let ld = self.study.models[y].n_neurons();
+            let ld = self.plan.models[y].n_neurons();
             let at = rows.start * ld + cols.start;
             let (_, _, values) = cross
                 .iter()
@@ -228,7 +223,7 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
 
     /// The rotated neurons of a layer of a partner, for every draw.
     fn chance(&self, y: usize, layer: usize) -> Result<Vec<DeviceRotation<D>>> {
-        let (device, layout) = (self.device, self.study.models[y]);
+        let (device, layout) = (self.device, self.plan.models[y]);
         let d = layout.d_mlp;
         let gram = match &self.sums {
             DeviceAccumulated::Sums { grams, .. } => match &grams[y] {
@@ -249,13 +244,13 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
             .map(|(i, v)| f64::from(v) * relative[i / d] * relative[i % d])
             .collect();
         let own = self.own[y].layer(layout.neurons(layer), &relative);
-        let baseline = &self.study.baseline;
+        let baseline = &self.plan.baseline;
         let one = |draw| {
             random_rotation(baseline.kind, rotation_stream(baseline.seed, draw, y, layer), d)
         };
         let side = ModelSums { layout: Layout { n_layers: 1, ..layout }, sums: &own };
         let rotations = (0..baseline.draws).map(one);
-        let chance = RotatedLayer::new(self.study.product(), side, 0, &gram, rotations);
+        let chance = RotatedLayer::new(self.plan.product(), side, 0, &gram, rotations);
         let spread = (self.own[y].n as f64).sqrt();
         let upload = |(r, inverse): (&[f32], &[f64])| -> Result<DeviceRotation<D>> {
             let inverse: Vec<f32> = inverse.iter().map(|v| (v * spread) as f32).collect();
@@ -272,23 +267,23 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
     /// By what the neurons of a layer are to be multiplied, so that all of them are
     /// multiplied alike: 1 at most.
     fn relative_scales(&self, model: usize, layer: usize) -> Vec<f64> {
-        let scales = &self.scales[model][self.study.models[model].neurons(layer)];
+        let scales = &self.scales[model][self.plan.models[model].neurons(layer)];
         let least = scales.iter().copied().fold(f32::INFINITY, f32::min);
         scales.iter().map(|&scale| f64::from(least / scale)).collect()
     }
 }
 
 impl<D: Device> DeviceAccumulated<D> {
-    fn sums(device: &D, study: &ComparisonPlan) -> Result<Self> {
-        let n = |model: usize| study.models[model].n_neurons();
+    fn sums(device: &D, plan: &ComparisonPlan) -> Result<Self> {
+        let n = |model: usize| plan.models[model].n_neurons();
         let cross = |(x, y): (usize, usize)| Ok((x, y, Array::zeros(device, n(x) * n(y))?));
-        let cross = study.directions().map(cross).collect::<Result<_>>()?;
+        let cross = plan.directed_pairs().map(cross).collect::<Result<_>>()?;
         let gram = |model: usize| -> Result<Option<Array<D, f32>>> {
-            let needed = study.partner_models().contains(&model);
-            let len = n(model) * study.models[model].d_mlp;
+            let needed = plan.partner_models().contains(&model);
+            let len = n(model) * plan.models[model].d_mlp;
             needed.then(|| Array::zeros(device, len)).transpose()
         };
-        let grams = (0..study.models.len()).map(gram).collect::<Result<_>>()?;
+        let grams = (0..plan.models.len()).map(gram).collect::<Result<_>>()?;
         Ok(Self::Sums { cross, grams })
     }
 }

@@ -10,11 +10,13 @@
 //! the chance level stays that of the sample.
 
 use super::candidates::{CandidateSums, NeuronMajor};
+use super::compare::Watch;
 use super::excess::{Agreement, agreements};
-use super::pair::{PairResult, Stopped, Watch};
+use super::pair::PairResult;
 use super::sums::{Layout, NeuronSums};
 use super::{CHUNK, ComparisonPlan, Correlator, Keep, NeuronComparison};
 use crate::checkpoint::{State, Visit};
+use crate::error::Result;
 
 /// How far from certain a sample is.
 #[derive(Debug, Clone)]
@@ -86,12 +88,12 @@ pub struct ScreeningCounts {
 
 /// A study in which most neurons are compared with their candidates alone.
 pub struct ScreenedCorrelator {
-    study: ComparisonPlan,
+    plan: ComparisonPlan,
     margin: Margin,
     /// Bytes that the sums of neurons compared exactly may take in a pass, for each judged model.
     room: usize,
     own: Vec<NeuronSums>,
-    judged: Vec<ScreenedModel>,
+    models: Vec<ScreenedModel>,
     /// Passes over all tokens that have ended.
     passes: usize,
 }
@@ -121,18 +123,18 @@ struct ExactComparison {
 impl ExactComparison {
     /// Of the first of those waiting, as many as there is room for.
     fn of_waiting(
-        study: &ComparisonPlan,
+        plan: &ComparisonPlan,
         model: usize,
         waiting: &mut Vec<usize>,
         room: usize,
     ) -> Self {
-        let partners: usize = study.partners(model).map(|y| study.models[y].n_neurons()).sum();
+        let partners: usize = plan.partners(model).map(|y| plan.models[y].n_neurons()).sum();
         let most = (room / (size_of::<f64>() * partners)).max(1);
         let neurons: Vec<usize> = waiting.drain(..most.min(waiting.len())).collect();
-        let mut models = study.models.clone();
+        let mut models = plan.models.clone();
         models[model] = Layout { n_layers: 1, d_mlp: neurons.len() };
-        let study = ComparisonPlan { models, judged: vec![model], ..study.clone() };
-        let correlator = || Correlator::new(study, Keep::Sums { passes: 1 });
+        let plan = ComparisonPlan { models, references: vec![model], ..plan.clone() };
+        let correlator = || Correlator::new(plan, Keep::Sums { passes: 1 });
         Self { correlator: (!neurons.is_empty()).then(correlator), neurons }
     }
 
@@ -151,16 +153,16 @@ impl ScreenedCorrelator {
     /// Sums of neurons that are compared exactly take `room` bytes at most in each
     /// pass over the tokens.
     pub fn new(
-        study: ComparisonPlan,
+        plan: ComparisonPlan,
         margin: Margin,
         sample: Vec<Vec<PairResult>>,
         room: usize,
     ) -> Self {
-        let room = room / study.judged.len();
-        let own = study.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
+        let room = room / plan.references.len();
+        let own = plan.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
         let judge = |(&model, sample): (&usize, Vec<PairResult>)| {
             let mut waiting = margin.doubtful(&sample, None);
-            let of = study.models[model].n_neurons();
+            let of = plan.models[model].n_neurons();
             ScreenedModel {
                 model,
                 candidates: sample.iter().map(CandidateSums::new).collect(),
@@ -170,29 +172,29 @@ impl ScreenedCorrelator {
                     of,
                     ..ScreeningCounts::default()
                 },
-                exact: ExactComparison::of_waiting(&study, model, &mut waiting, room),
+                exact: ExactComparison::of_waiting(&plan, model, &mut waiting, room),
                 waiting,
                 done: vec![false; of],
                 sample,
             }
         };
-        let judged = study.judged.iter().zip(sample).map(judge).collect();
-        Self { study, margin, room, own, judged, passes: 0 }
+        let models = plan.references.iter().zip(sample).map(judge).collect();
+        Self { plan, margin, room, own, models, passes: 0 }
     }
 
     /// What screening did, per judged model.
     pub fn report(&self) -> Vec<ScreeningCounts> {
-        self.judged.iter().map(|judged| judged.screening).collect()
+        self.models.iter().map(|model| model.screening).collect()
     }
 
     /// Adds a chunk to the sums of all candidates.
     fn absorb_candidates(&mut self, tokens: &[&[f32]]) {
         let columns: Vec<NeuronMajor> =
-            tokens.iter().zip(&self.study.models).map(|(t, &m)| NeuronMajor::of(t, m)).collect();
-        for judged in &mut self.judged {
-            let partners = self.study.partners(judged.model);
-            for (y, sums) in partners.zip(&mut judged.candidates) {
-                sums.absorb(&columns[judged.model], &columns[y]);
+            tokens.iter().zip(&self.plan.models).map(|(t, &m)| NeuronMajor::of(t, m)).collect();
+        for model in &mut self.models {
+            let partners = self.plan.partners(model.model);
+            for (y, sums) in partners.zip(&mut model.candidates) {
+                sums.absorb(&columns[model.model], &columns[y]);
             }
         }
     }
@@ -202,13 +204,13 @@ impl ScreenedModel {
     /// Enters what this pass has found, and has neurons wait that turned out to be doubtful.
     fn end_pass(
         &mut self,
-        (study, margin): (&ComparisonPlan, &Margin),
+        (plan, margin): (&ComparisonPlan, &Margin),
         own: &[NeuronSums],
         first: bool,
         watch: Watch,
-    ) -> Result<(), Stopped> {
+    ) -> Result<()> {
         if first {
-            let partners = study.partners(self.model).zip(&self.candidates);
+            let partners = plan.partners(self.model).zip(&self.candidates);
             for ((y, sums), found) in partners.zip(&mut self.found) {
                 for i in 0..found.neurons() {
                     found.set_top(i, &sums.best(i, &own[self.model], &own[y]));
@@ -237,15 +239,15 @@ impl ScreenedModel {
 
 impl NeuronComparison for ScreenedCorrelator {
     fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
-        for judged in &mut self.judged {
-            let width = self.study.models[judged.model].n_neurons();
-            judged.exact.absorb(judged.model, width, tokens);
+        for model in &mut self.models {
+            let width = self.plan.models[model.model].n_neurons();
+            model.exact.absorb(model.model, width, tokens);
         }
         if self.is_repeated_pass() {
             return;
         }
         self.own.iter_mut().zip(tokens.iter_mut()).for_each(|(own, tokens)| own.absorb(tokens));
-        let width = |model: usize| self.study.models[model].n_neurons();
+        let width = |model: usize| self.plan.models[model].n_neurons();
         let widths: Vec<usize> = (0..tokens.len()).map(width).collect();
         let count = tokens[0].len() / widths[0];
         for start in (0..count).step_by(CHUNK) {
@@ -263,20 +265,20 @@ impl NeuronComparison for ScreenedCorrelator {
         &self.own[model]
     }
 
-    fn end_pass(&mut self, watch: Watch) -> Result<bool, Stopped> {
+    fn end_pass(&mut self, watch: Watch) -> Result<bool> {
         let first = self.passes == 0;
         self.passes += 1;
-        for judged in &mut self.judged {
-            let how = (&self.study, &self.margin);
-            judged.end_pass(how, &self.own, first, watch)?;
-            let (model, waiting) = (judged.model, &mut judged.waiting);
-            judged.exact = ExactComparison::of_waiting(&self.study, model, waiting, self.room);
+        for model in &mut self.models {
+            let how = (&self.plan, &self.margin);
+            model.end_pass(how, &self.own, first, watch)?;
+            let waiting = &mut model.waiting;
+            model.exact = ExactComparison::of_waiting(&self.plan, model.model, waiting, self.room);
         }
-        Ok(self.judged.iter().any(|judged| judged.exact.correlator.is_some()))
+        Ok(self.models.iter().any(|model| model.exact.correlator.is_some()))
     }
 
     fn finish(self) -> Vec<Vec<PairResult>> {
-        self.judged.into_iter().map(|judged| judged.found).collect()
+        self.models.into_iter().map(|model| model.found).collect()
     }
 }
 

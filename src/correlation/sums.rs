@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::CHUNK;
 use crate::backend::matmul::Product;
 use crate::backend::pack::MatrixView;
 use crate::checkpoint::{Part, State, Visit};
+use crate::stats::PILOT_TOKENS;
 
 /// How the neurons of a model are arranged: `n_layers` layers of `d_mlp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl NeuronSums {
     /// Takes each neuron's mean over the first chunk as its pilot, without adding it.
     pub fn take_pilot(&mut self, tokens: &[f32]) {
         let width = self.sum.len();
-        let first = tokens.len().min(CHUNK * width);
+        let first = tokens.len().min(PILOT_TOKENS * width);
         self.pilot = column_means(&tokens[..first], width);
     }
 

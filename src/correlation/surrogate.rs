@@ -1,12 +1,11 @@
 //! A partner's activations as chance would have them: the same tokens in another
 //! order, or GELU of standard normal noise.
 
-use super::CHUNK;
 use super::random::{Purpose, RandomStream};
 use super::sums::{CrossSums, Layout, NeuronSums};
+use super::{CHUNK, ComparisonPlan};
 use crate::checkpoint::{State, Visit};
-use crate::model::gelu_new;
-use crate::spec::{Baseline, BaselineKind};
+use crate::spec::BaselineKind;
 
 /// Which surrogate: of which model, in which draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,21 +18,23 @@ pub struct SurrogateId {
 
 impl SurrogateId {
     /// Surrogate of some tokens `[tokens, n_neurons]`, of which `chunk` is the first chunk.
-    pub fn surrogate(self, baseline: &Baseline, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
+    pub fn surrogate(self, plan: &ComparisonPlan, y: &[f32], chunk: u64) -> Vec<f32> {
+        let width = plan.models[self.model].n_neurons();
         let chunks = (chunk..).zip(y.chunks(CHUNK * width));
-        chunks.flat_map(|(chunk, y)| self.of_chunk(baseline, y, width, chunk)).collect()
+        chunks.flat_map(|(chunk, y)| self.of_chunk(plan, y, width, chunk)).collect()
     }
 
-    fn of_chunk(self, baseline: &Baseline, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
+    fn of_chunk(self, plan: &ComparisonPlan, y: &[f32], width: usize, chunk: u64) -> Vec<f32> {
         let id = (self.draw as u64) << 48 | (self.model as u64) << 40 | chunk;
-        let stream = |purpose| RandomStream { seed: baseline.seed, purpose, id };
-        if baseline.kind == BaselineKind::Permutation {
+        let stream = |purpose| RandomStream { seed: plan.baseline.seed, purpose, id };
+        if plan.baseline.kind == BaselineKind::Permutation {
             let order = stream(Purpose::Permutation).permutation(y.len() / width);
             return order.iter().flat_map(|&t| &y[t * width..(t + 1) * width]).copied().collect();
         }
         let mut noise = vec![0.0; y.len()];
         stream(Purpose::Gaussian).normals(&mut noise);
-        noise.iter_mut().for_each(|v| *v = gelu_new(*v));
+        let activation = plan.activations[self.model];
+        noise.iter_mut().for_each(|v| *v = activation(*v));
         noise
     }
 }

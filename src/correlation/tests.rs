@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::oracle::{pearson, rotate, series};
 use super::random::{Purpose, RandomStream};
 use super::rotation::{random_rotation, rotation_stream};
+use super::surrogate::SurrogateId;
 use super::*;
+use crate::error::{Error, Kind};
+use crate::model::Activation;
 use crate::spec::{Baseline, BaselineKind, Precision};
 
 const X: Layout = Layout { n_layers: 2, d_mlp: 5 };
@@ -30,10 +33,11 @@ fn activations(layout: Layout, tokens: usize, id: u64) -> Vec<f32> {
     (0..tokens * n).map(value).collect()
 }
 
-fn study(models: &[Layout], kind: BaselineKind) -> ComparisonPlan {
+fn plan(models: &[Layout], kind: BaselineKind) -> ComparisonPlan {
     ComparisonPlan {
         models: models.to_vec(),
-        judged: vec![0],
+        activations: vec![Activation::GeluNew.function(); models.len()],
+        references: vec![0],
         baseline: Baseline { kind, draws: 2, seed: 77 },
         precision: Precision::F32,
         top: 1,
@@ -44,10 +48,10 @@ fn study(models: &[Layout], kind: BaselineKind) -> ComparisonPlan {
 const KEEPS: [Keep; 3] = [Keep::Tokens, Keep::Sums { passes: 1 }, Keep::Sums { passes: 2 }];
 
 /// Feeds tokens as the run does, pass by pass.
-fn correlate_all(study: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Correlator {
-    let mut correlator = Correlator::new(study.clone(), keep);
+fn correlate_all(plan: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Correlator {
+    let mut correlator = Correlator::new(plan.clone(), keep);
     loop {
-        let width = |model: usize| study.models[model].n_neurons();
+        let width = |model: usize| plan.models[model].n_neurons();
         let tokens = models[0].len() / width(0);
         for start in (0..tokens).step_by(TOKENS_AT_ONCE) {
             let end = (start + TOKENS_AT_ONCE).min(tokens);
@@ -65,7 +69,7 @@ fn correlate_all(study: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Corre
 
 /// The first model against the second.
 fn correlate(x: &[f32], y: &[f32], kind: BaselineKind) -> (PairResult, NeuronSums) {
-    let correlator = correlate_all(&study(&[X, Y], kind), KEEPS[1], &[x, y]);
+    let correlator = correlate_all(&plan(&[X, Y], kind), KEEPS[1], &[x, y]);
     let own = correlator.neuron_sums(0).clone();
     (correlator.finish().remove(0).remove(0), own)
 }
@@ -116,8 +120,8 @@ fn whatever_is_kept_the_bits_are_the_same() {
         (1..).zip(layouts).map(|(id, layout)| activations(layout, tokens, id)).collect();
     let models: Vec<&[f32]> = models.iter().map(Vec::as_slice).collect();
     for kind in [BaselineKind::Rotation, BaselineKind::Permutation, BaselineKind::Gaussian] {
-        let study = ComparisonPlan { judged: vec![1, 0, 2], top: 3, ..study(&layouts, kind) };
-        let found = KEEPS.map(|keep| correlate_all(&study, keep, &models).finish());
+        let plan = ComparisonPlan { references: vec![1, 0, 2], top: 3, ..plan(&layouts, kind) };
+        let found = KEEPS.map(|keep| correlate_all(&plan, keep, &models).finish());
         for (i, all) in found[0].iter().flatten().enumerate() {
             for (keep, other) in KEEPS.iter().zip(&found).skip(1) {
                 let other = other.iter().flatten().nth(i).expect("as many pairs");
@@ -132,15 +136,15 @@ fn whatever_is_kept_the_bits_are_the_same() {
 }
 
 #[test]
-fn a_pair_is_the_same_whoever_else_is_judged() {
+fn a_pair_is_the_same_whichever_other_reference_is_compared() {
     let tokens = CHUNK + 300;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     for kind in [BaselineKind::Rotation, BaselineKind::Gaussian] {
-        let both = ComparisonPlan { judged: vec![0, 1], ..study(&[X, Y], kind) };
+        let both = ComparisonPlan { references: vec![0, 1], ..plan(&[X, Y], kind) };
         let found = correlate_all(&both, KEEPS[1], &[&x, &y]).finish();
-        let alone = |judged| {
-            let study = ComparisonPlan { judged: vec![judged], ..study(&[X, Y], kind) };
-            correlate_all(&study, KEEPS[1], &[&x, &y]).finish().remove(0).remove(0)
+        let alone = |reference| {
+            let plan = ComparisonPlan { references: vec![reference], ..plan(&[X, Y], kind) };
+            correlate_all(&plan, KEEPS[1], &[&x, &y]).finish().remove(0).remove(0)
         };
         assert_eq!((&found[0][0], &found[1][0]), (&alone(0), &alone(1)), "{kind:?}");
     }
@@ -150,8 +154,8 @@ fn a_pair_is_the_same_whoever_else_is_judged() {
 fn the_spread_is_that_of_all_correlations() {
     let tokens = CHUNK;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
-    let study = ComparisonPlan { top: 4, ..study(&[X, Y], BaselineKind::Rotation) };
-    let pair = correlate_all(&study, KEEPS[0], &[&x, &y]).finish().remove(0).remove(0);
+    let plan = ComparisonPlan { top: 4, ..plan(&[X, Y], BaselineKind::Rotation) };
+    let pair = correlate_all(&plan, KEEPS[0], &[&x, &y]).finish().remove(0).remove(0);
     let (x, y) = (all_series(&x, X), all_series(&y, Y));
     let of = |x: &Vec<f64>| y.iter().map(|y| pearson(x, y)).collect::<Vec<f64>>();
     let rows: Vec<Vec<f64>> = x.iter().map(of).collect();
@@ -170,9 +174,10 @@ fn the_spread_is_that_of_all_correlations() {
 #[test]
 fn an_impatient_watch_stops_the_comparison() {
     let values = activations(X, CHUNK, 1);
-    let mut correlator = Correlator::new(study(&[X, X], BaselineKind::Rotation), KEEPS[0]);
+    let mut correlator = Correlator::new(plan(&[X, X], BaselineKind::Rotation), KEEPS[0]);
     correlator.absorb(&mut [&mut values.clone(), &mut values.clone()]);
-    assert_eq!(correlator.end_pass(&|| Err(Stopped)), Err(Stopped));
+    let stop = || Error::new(Kind::Interrupted, "the run", "interrupted", "start again");
+    assert_eq!(correlator.end_pass(&|| Err(stop())), Err(stop()));
 }
 
 #[test]
@@ -210,11 +215,28 @@ fn chance_of_noise_is_small_over_many_tokens() {
 }
 
 #[test]
+fn the_gaussian_surrogate_applies_the_activation_function_of_its_model() {
+    let functions = [Activation::GeluNew, Activation::Gelu].map(Activation::function);
+    let plan =
+        ComparisonPlan { activations: functions.to_vec(), ..plan(&[X, Y], BaselineKind::Gaussian) };
+    for (model, layout) in [X, Y].into_iter().enumerate() {
+        let mut noise = vec![0.0; 50 * layout.n_neurons()];
+        let id = 1 << 48 | (model as u64) << 40;
+        RandomStream { seed: 77, purpose: Purpose::Gaussian, id }.normals(&mut noise);
+        let want: Vec<f32> = noise.iter().map(|&v| functions[model](v)).collect();
+        let other: Vec<f32> = noise.iter().map(|&v| functions[1 - model](v)).collect();
+        let got = SurrogateId { model, draw: 1 }.surrogate(&plan, &noise, 0);
+        assert_eq!(got, want);
+        assert_ne!(got, other, "the two forms of GELU differ in some digit");
+    }
+}
+
+#[test]
 fn a_model_matches_itself_neuron_by_neuron() {
     let tokens = CHUNK;
     let values = activations(Y, tokens, 3);
-    let study = study(&[Y, Y], BaselineKind::Rotation);
-    let pair = correlate_all(&study, KEEPS[1], &[&values, &values]).finish().remove(0).remove(0);
+    let plan = plan(&[Y, Y], BaselineKind::Rotation);
+    let pair = correlate_all(&plan, KEEPS[1], &[&values, &values]).finish().remove(0).remove(0);
     for i in 0..pair.neurons() {
         let best = pair.best(i);
         let best = best.expect("a live neuron");
@@ -227,8 +249,8 @@ fn the_best_pair_is_the_same_from_either_side() {
     let tokens = CHUNK + 77;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     let best_pair = |from: Layout, a: &[f32], to: Layout, b: &[f32]| {
-        let study = study(&[from, to], BaselineKind::Rotation);
-        let pair = correlate_all(&study, KEEPS[1], &[a, b]).finish().remove(0).remove(0);
+        let plan = plan(&[from, to], BaselineKind::Rotation);
+        let pair = correlate_all(&plan, KEEPS[1], &[a, b]).finish().remove(0).remove(0);
         let best = (0..pair.neurons()).map(|i| pair.best(i));
         let pairs = best.enumerate().filter_map(|(i, b)| b.map(|b| (i, b.neuron, b.rho)));
         pairs.max_by(|a, b| a.2.total_cmp(&b.2)).expect("a live pair")
@@ -304,12 +326,12 @@ fn bf16_correlations_stay_within_the_documented_bound() {
         (0..tokens * 8).map(|e| series[e % 8][e / 8]).collect()
     };
     let (x, y) = (model(0), model(40));
-    let study = ComparisonPlan {
+    let plan = ComparisonPlan {
         precision: Precision::Bf16,
         top: 8,
-        ..study(&[layout; 2], BaselineKind::Rotation)
+        ..plan(&[layout; 2], BaselineKind::Rotation)
     };
-    let correlator = correlate_all(&study, Keep::Tokens, &[&x, &y]);
+    let correlator = correlate_all(&plan, Keep::Tokens, &[&x, &y]);
     let kappa = |model: usize, values: &[f32]| -> Vec<f64> {
         let all = all_series(values, layout);
         let kappa = |(i, series): (usize, &Vec<f64>)| {
@@ -342,8 +364,8 @@ fn bf16_correlations_stay_within_the_documented_bound() {
 fn ten_million_tokens_of_large_mean_lose_nothing() {
     const TOKENS: usize = 10_000_000;
     let layout = Layout { n_layers: 1, d_mlp: 2 };
-    let study = ComparisonPlan { judged: vec![0], ..study(&[layout; 2], BaselineKind::Rotation) };
-    let mut correlator = Correlator::new(study, Keep::Sums { passes: 1 });
+    let plan = ComparisonPlan { references: vec![0], ..plan(&[layout; 2], BaselineKind::Rotation) };
+    let mut correlator = Correlator::new(plan, Keep::Sums { passes: 1 });
     // The definition in f64, about a value near the mean, which leaves ρ alone.
     const MEAN: f64 = 50.0;
     let mut exact = [0.0_f64; 4];
@@ -424,17 +446,17 @@ fn screening_finds_what_brute_force_finds() {
     let layout = Layout { n_layers: 2, d_mlp: 30 };
     let tokens = 3 * CHUNK + 500;
     let models = planted(layout, tokens);
-    let study = ComparisonPlan { top: 4, ..study(&[layout; 2], BaselineKind::Rotation) };
-    let all = Correlator::new(study.clone(), Keep::Tokens);
+    let plan = ComparisonPlan { top: 4, ..plan(&[layout; 2], BaselineKind::Rotation) };
+    let all = Correlator::new(plan.clone(), Keep::Tokens);
     let all = compare_all(all, &models).finish().remove(0).remove(0);
     let sampled = 600;
     let sample = models.clone().map(|m| m[..sampled * layout.n_neurons()].to_vec());
-    let sample = compare_all(Correlator::new(study.clone(), Keep::Tokens), &sample).finish();
+    let sample = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &sample).finish();
     // Without any margin, neurons of noise are found doubtful only when the exact
     // correlations of their candidates fall below what the sample promised.
     for (standard_errors, beforehand) in [(0.0, false), (3.0, true)] {
         let margin = Margin::new(sampled, standard_errors, Vec::new());
-        let screened = ScreenedCorrelator::new(study.clone(), margin, sample.clone(), usize::MAX);
+        let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), usize::MAX);
         let screened = compare_all(screened, &models);
         let report = screened.report()[0];
         assert_eq!(report.exact > report.screened_again, beforehand, "{report:?}");
@@ -453,15 +475,15 @@ fn screening_finds_what_brute_force_finds() {
 fn a_neuron_compared_exactly_has_an_exact_chance_level() {
     let layout = Layout { n_layers: 1, d_mlp: 12 };
     let models = planted(layout, CHUNK + 10);
-    let study = ComparisonPlan { top: 2, ..study(&[layout; 2], BaselineKind::Rotation) };
-    let all = compare_all(Correlator::new(study.clone(), Keep::Tokens), &models).finish();
+    let plan = ComparisonPlan { top: 2, ..plan(&[layout; 2], BaselineKind::Rotation) };
+    let all = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &models).finish();
     let sample = models.clone().map(|m| m[..200 * 12].to_vec());
-    let sample = compare_all(Correlator::new(study.clone(), Keep::Tokens), &sample).finish();
+    let sample = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &sample).finish();
     // A margin that reaches everywhere makes every neuron doubtful.
     // Room for the sums of five of them makes three passes.
     for room in [usize::MAX, 5 * 12 * 8] {
         let margin = Margin::new(200, 1e3, vec![0.5]);
-        let screened = ScreenedCorrelator::new(study.clone(), margin, sample.clone(), room);
+        let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), room);
         let screened = compare_all(screened, &models);
         assert_eq!(screened.report()[0].exact, 12);
         let screened = screened.finish();

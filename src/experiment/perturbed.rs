@@ -179,14 +179,15 @@ pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
 pub(super) fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairResult> {
     let mut baseline = plan.spec.correlation.baseline.clone();
     baseline.draws = 1;
-    let study = ComparisonPlan {
+    let comparison = ComparisonPlan {
         models: vec![layout; models.len()],
-        judged: vec![0],
+        activations: vec![plan.reference().config.activation.function(); models.len()],
+        references: vec![0],
         baseline,
         precision: plan.spec.correlation.precision,
         top: 1,
     };
-    let mut correlator = Correlator::new(study, Keep::Sums { passes: 1 });
+    let mut correlator = Correlator::new(comparison, Keep::Sums { passes: 1 });
     let at_once = TOKENS_AT_ONCE * layout.n_neurons();
     for start in (0..models[0].len()).step_by(at_once) {
         let end = (start + at_once).min(models[0].len());

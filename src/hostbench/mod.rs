@@ -125,9 +125,10 @@ impl StudyTime {
     pub fn measure(precision: Precision) -> Self {
         let model = random_gpt2(4, CONTEXT);
         let layout = Layout { n_layers: 4, d_mlp: NEURONS };
-        let study = ComparisonPlan {
+        let plan = ComparisonPlan {
             models: vec![layout; 5],
-            judged: vec![0],
+            activations: vec![model.config.activation.function(); 5],
+            references: vec![0],
             baseline: Baseline { draws: 1, ..Baseline::default() },
             precision,
             top: 1,
@@ -136,7 +137,7 @@ impl StudyTime {
         let mut models: Vec<Activations> = (0..5).map(|i| activations(&model, i)).collect();
         let forward_s = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let mut correlator = Correlator::new(study, Keep::Tokens);
+        let mut correlator = Correlator::new(plan, Keep::Tokens);
         let mut tokens: Vec<&mut [f32]> =
             models.iter_mut().map(|a| a.values.as_mut_slice()).collect();
         correlator.absorb(&mut tokens);

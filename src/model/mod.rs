@@ -14,5 +14,4 @@ pub mod weights;
 
 pub use config::{Activation, Architecture, Config, Rotary};
 pub use hooks::{HookPoint, Hooks, Site};
-pub use ops::{gelu, gelu_new};
 pub use transformer::Transformer;

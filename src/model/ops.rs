@@ -1,6 +1,17 @@
 //! The elementwise parts of a transformer: LayerNorm, GELU, softmax.
 
+use super::Activation;
 use crate::backend::wide::widened;
+
+impl Activation {
+    /// Returns the function of one pre-activation that the MLP computes.
+    pub fn function(self) -> fn(f32) -> f32 {
+        match self {
+            Self::GeluNew => gelu_new,
+            Self::Gelu => gelu,
+        }
+    }
+}
 
 /// e^x in f32 within 2 units in the last place, written so that the compiler
 /// can vectorise loops over it (the standard library's is a call per value).

@@ -9,15 +9,15 @@ use crate::backend::device::array::HalfFormat;
 use crate::backend::device::cuda::Cuda;
 use crate::backend::device::{Device, HalfType};
 use crate::corpus::Batch;
-use crate::correlation::{CHUNK, DeviceCorrelator, Stopped};
+use crate::correlation::DeviceCorrelator;
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
 use crate::model::on_device::{BatchSums, DeviceCapture, DeviceGpt2, NeuronPilot};
 use crate::model::{Activation, Architecture, Transformer};
 use crate::plan::Plan;
 use crate::spec::{DeviceChoice, MomentKind, Precision};
-use crate::stats::ActivationSums;
 use crate::stats::activation::{NOTE_THRESHOLD, PUBLISHED_EDGE};
+use crate::stats::{ActivationSums, PILOT_TOKENS};
 
 /// Tokens that are held at a time where sums are kept.
 const HELD: usize = 16_384;
@@ -165,7 +165,7 @@ impl<'a, D: Device> Family<'a, D> {
 
     /// Looks at neurons from their means over the first chunk, in units of their spread.
     fn take_pilots(&mut self) -> Result<()> {
-        let batches = self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..CHUNK);
+        let batches = self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..PILOT_TOKENS);
         for model in 0..self.models.len() {
             let mut all: Option<BatchSums> = None;
             for batch in &batches {
@@ -220,9 +220,9 @@ impl<'a, D: Device> Family<'a, D> {
         control.progress.stage("matching neurons", self.plan.comparison_plan().steps() as u64);
         let watch = || {
             control.progress.advance(1);
-            if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
+            if control.stop.load(Ordering::Relaxed) { Err(lost()) } else { Ok(()) }
         };
-        let pairs = self.comparison.compare(&watch)?.map_err(|Stopped| lost())?;
+        let pairs = self.comparison.compare(&watch)?;
         let found = self.statistics.iter().zip(&pairs).map(|((model, activations), pairs)| Found {
             model: *model,
             pairs,

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::checkpoint::{Checkpoints, State};
 use crate::corpus::Batch;
-use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts, Stopped};
+use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
 use crate::model::Transformer;
@@ -167,12 +167,13 @@ fn match_neurons<C: NeuronComparison>(
     sums.absorb_rest();
     let watch = || {
         control.progress.advance(1);
-        if control.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
+        match (control.stop.load(Ordering::Relaxed), &control.checkpoints) {
+            (false, _) => Ok(()),
+            (true, Some(checkpoints)) => Err(kept(checkpoints)),
+            (true, None) => Err(lost()),
+        }
     };
-    sums.comparison.end_pass(&watch).map_err(|Stopped| match &control.checkpoints {
-        Some(checkpoints) => kept(checkpoints),
-        None => lost(),
-    })
+    sums.comparison.end_pass(&watch)
 }
 
 /// What is said of a run that was stopped, after its sums are kept if they are to be.

@@ -26,11 +26,11 @@ pub fn run(
         refuse_screened(plan, "--checkpoint")?;
     }
     let begun = std::time::Instant::now();
-    let study = ComparisonPlan {
+    let comparison_plan = ComparisonPlan {
         top: screen.candidates.max(plan.comparison_plan().top),
         ..plan.comparison_plan()
     };
-    let mut sample = Sums::new(plan, Correlator::new(study.clone(), Keep::Tokens));
+    let mut sample = Sums::new(plan, Correlator::new(comparison_plan.clone(), Keep::Tokens));
     let tokens = plan.tokens.sample(screen.sample);
     let batches = tokens.batches(plan.spec.batch.tokens, 0..usize::MAX);
     read_all(models, &mut sample, &batches, 0, control)?;
@@ -39,7 +39,7 @@ pub fn run(
     let thresholds = plan.thresholds().collect();
     let margin = Margin::new(tokens.count().used, screen.standard_errors, thresholds);
     let comparison =
-        ScreenedCorrelator::new(study, margin, sample.comparison.finish(), plan.room());
+        ScreenedCorrelator::new(comparison_plan, margin, sample.comparison.finish(), plan.room());
     let mut sums = Sums::new(plan, comparison);
     let spent = read_and_match(plan, models, &mut sums, 0, control)?;
     let report = sums.comparison.report();

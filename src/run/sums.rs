@@ -4,7 +4,7 @@ use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
-    CHUNK, Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE,
+    Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE,
 };
 use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
@@ -12,8 +12,8 @@ use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
 use crate::model::{Site, Transformer};
 use crate::plan::Plan;
-use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
+use crate::stats::{ActivationSums, PILOT_TOKENS};
 
 /// Everything that one pass over the tokens feeds.
 pub struct Sums<C> {
@@ -156,7 +156,7 @@ impl Sums<Correlator> {
     /// Takes the pilots, which all sums are relative to, from the first tokens of
     /// the corpus, without adding these tokens.
     pub fn take_pilots(&mut self, plan: &Plan, models: &[Transformer]) {
-        for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..CHUNK) {
+        for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
             self.run_models(models, &batch);
         }
         for Judged { pre, statistics, .. } in &mut self.judged {

@@ -22,6 +22,7 @@ use serde_yaml::Value;
 
 use crate::error::{Error, Kind, Result};
 
+pub use crate::backend::Precision;
 pub use rules::{Finding, KindRules, Section, finding};
 
 /// The spec version that this program writes and reads. Bumped whenever the
@@ -249,19 +250,6 @@ pub struct Screen {
 
 fn default_standard_errors() -> f64 {
     4.0
-}
-
-/// Precision of factors.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 24 significant bits.
-    #[default]
-    F32,
-    /// 8 significant bits: several times as fast where the processor has
-    /// instructions for it. ρ moves by less than (2u + u²) κ_x κ_y with
-    /// u = 2⁻⁹ and κ² = Σ(v − pilot)² / Σ(v − mean)², by far less in practice.
-    Bf16,
 }
 
 impl Default for Correlation {

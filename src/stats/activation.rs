@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::PILOT_TOKENS;
 use super::moments::{Moments, PowerSums};
 use crate::checkpoint::{Part, State, Visit};
-use crate::correlation::CHUNK;
 use crate::spec::{MomentKind, SparsityKind};
 
 /// Edges of the published histogram: linspace(−10, 15, 256).
@@ -110,7 +110,7 @@ impl ActivationSums {
     /// large mean costs no digits.
     pub fn take_pilot(&mut self, pre: &[f32]) {
         let width = self.neurons.len();
-        let pre = &pre[..pre.len().min(CHUNK * width)];
+        let pre = &pre[..pre.len().min(PILOT_TOKENS * width)];
         self.started = true;
         let tokens = pre.len() / width;
         self.neurons.par_iter_mut().enumerate().for_each(|(i, neuron)| {

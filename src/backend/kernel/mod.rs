@@ -17,8 +17,8 @@ mod x86;
 
 use std::sync::OnceLock;
 
+use super::Precision;
 use super::pack::PanelFormat;
-use crate::spec::Precision;
 
 /// A kernel, the shape of its tiles, and how it wants its factors.
 #[derive(Debug, Clone, Copy)]

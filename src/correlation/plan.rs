@@ -13,8 +13,11 @@ use crate::spec::{Baseline, BaselineKind, Precision};
 pub struct ComparisonPlan {
     /// The family, in the order of the spec.
     pub models: Vec<Layout>,
+    /// The activation function of each model, which the `gaussian` baseline applies to
+    /// standard normal noise.
+    pub activations: Vec<fn(f32) -> f32>,
     /// Indices of the models whose neurons are judged against all other models.
-    pub judged: Vec<usize>,
+    pub references: Vec<usize>,
     /// Chance level.
     pub baseline: Baseline,
     /// Precision of factors.
@@ -37,18 +40,18 @@ pub enum Keep {
 
 impl ComparisonPlan {
     /// Partners of a judged model, in the order of the family.
-    pub fn partners(&self, judged: usize) -> impl Iterator<Item = usize> + Clone {
-        (0..self.models.len()).filter(move |&i| i != judged)
+    pub fn partners(&self, reference: usize) -> impl Iterator<Item = usize> + Clone {
+        (0..self.models.len()).filter(move |&i| i != reference)
     }
 
     /// Every judged model with each of its partners, in order.
-    pub(super) fn directions(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.judged.iter().flat_map(|&x| self.partners(x).map(move |y| (x, y)))
+    pub(super) fn directed_pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.references.iter().flat_map(|&x| self.partners(x).map(move |y| (x, y)))
     }
 
     /// The same without regard to direction, each once, the first model before the second.
     pub(super) fn unordered_pairs(&self) -> Vec<(usize, usize)> {
-        let mut pairs: Vec<_> = self.directions().map(|(x, y)| (x.min(y), x.max(y))).collect();
+        let mut pairs: Vec<_> = self.directed_pairs().map(|(x, y)| (x.min(y), x.max(y))).collect();
         pairs.sort_unstable();
         pairs.dedup();
         pairs
@@ -56,7 +59,7 @@ impl ComparisonPlan {
 
     /// Models that are some judged model's partner.
     pub(super) fn partner_models(&self) -> Vec<usize> {
-        let mut partners: Vec<usize> = self.directions().map(|(_, y)| y).collect();
+        let mut partners: Vec<usize> = self.directed_pairs().map(|(_, y)| y).collect();
         partners.sort_unstable();
         partners.dedup();
         partners
@@ -87,24 +90,24 @@ impl ComparisonPlan {
         // Of a symmetric product, half is computed.
         let gram = |y: usize| n(y) * d(y);
         let cross: f64 = match keep {
-            Keep::Tokens => self.directions().map(product).sum(),
+            Keep::Tokens => self.directed_pairs().map(product).sum(),
             Keep::Sums { .. } => self.unordered_pairs().into_iter().map(product).sum(),
         };
-        let all: f64 = self.directions().map(product).sum();
+        let all: f64 = self.directed_pairs().map(product).sum();
         if !self.uses_rotation() {
             return (tokens * (cross + draws * all), 0.0);
         }
         let grams: f64 = match keep {
-            Keep::Tokens => self.directions().map(|(_, y)| gram(y)).sum(),
+            Keep::Tokens => self.directed_pairs().map(|(_, y)| gram(y)).sum(),
             Keep::Sums { .. } => self.partner_models().into_iter().map(gram).sum(),
         };
         let rotation = |(x, y): (usize, usize)| 2.0 * n(y) * d(y) * (n(x) + d(y));
-        (tokens * (cross + grams), draws * self.directions().map(rotation).sum::<f64>())
+        (tokens * (cross + grams), draws * self.directed_pairs().map(rotation).sum::<f64>())
     }
 
     /// Floating-point operations of so many candidates of every neuron.
     pub fn candidate_operations(&self, candidates: usize, tokens: usize) -> f64 {
-        let neurons: usize = self.directions().map(|(x, _)| self.models[x].n_neurons()).sum();
+        let neurons: usize = self.directed_pairs().map(|(x, _)| self.models[x].n_neurons()).sum();
         2.0 * (neurons * candidates) as f64 * tokens as f64
     }
 
@@ -112,7 +115,7 @@ impl ComparisonPlan {
     pub fn steps(&self) -> usize {
         let surrogates = if self.uses_rotation() { 0 } else { self.baseline.draws };
         let layers = |model: usize| self.models[model].n_layers;
-        let pairs: usize = self.directions().map(|(x, y)| layers(x) * layers(y)).sum();
+        let pairs: usize = self.directed_pairs().map(|(x, y)| layers(x) * layers(y)).sum();
         pairs * (1 + surrogates)
     }
 
@@ -139,7 +142,7 @@ impl ComparisonPlan {
                 let cross: usize =
                     self.unordered_pairs().iter().map(|&(x, y)| rows(x) * n(y)).sum();
                 let chance: usize =
-                    self.directions().map(|(x, y)| rows(x) * n(y) * surrogates).sum();
+                    self.directed_pairs().map(|(x, y)| rows(x) * n(y) * surrogates).sum();
                 let gram = |model: usize| n(model) * self.models[model].d_mlp;
                 let grams: usize = self.partner_models().into_iter().map(gram).sum();
                 8 * (cross + chance + if self.uses_rotation() { grams } else { 0 })
@@ -150,7 +153,7 @@ impl ComparisonPlan {
     /// Bytes of all sums where they are kept in f32 on a device, for every direction.
     pub fn device_sums_bytes(&self) -> usize {
         let n = |model: usize| self.models[model].n_neurons();
-        let cross: usize = self.directions().map(|(x, y)| n(x) * n(y)).sum();
+        let cross: usize = self.directed_pairs().map(|(x, y)| n(x) * n(y)).sum();
         let gram = |model: usize| n(model) * self.models[model].d_mlp;
         4 * (cross + self.partner_models().into_iter().map(gram).sum::<usize>())
     }
