@@ -1,5 +1,5 @@
-//! What a run will cost, before it is run: operations counted, time from a
-//! short calibration on this machine.
+//! Estimates the cost of a run before it starts: counted operations, and a time from a short
+//! calibration on this machine.
 
 use std::fmt;
 use std::time::Instant;
@@ -11,14 +11,14 @@ use crate::correlation::Keep;
 use crate::plan::Plan;
 use crate::spec::Precision;
 
-/// Cost of a run.
+/// The cost of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// Tokens that enter statistics.
+    /// Number of tokens that enter the statistics.
     pub tokens: usize,
-    /// What is kept of them.
+    /// What is kept of the tokens.
     pub keep: Keep,
-    /// Whether neurons in doubt will cost more than is counted.
+    /// Whether the run is screened, so that doubtful neurons cost more than is counted.
     pub screened: bool,
     /// Floating-point operations of all forward passes.
     pub forward: f64,
@@ -28,12 +28,12 @@ pub struct Estimate {
     pub finish: f64,
     /// Bytes of weights, sums and activations.
     pub bytes: usize,
-    /// Operations per second of this machine's products.
+    /// Measured operations per second of this machine's products.
     pub rate: f64,
 }
 
 impl Estimate {
-    /// Counts the operations of a plan and measures this machine for a moment.
+    /// Counts the operations of a plan and calibrates this machine.
     pub fn of(plan: &Plan) -> Self {
         let tokens = plan.tokens.count().used;
         let read: usize = plan.tokens.rows.iter().map(|row| row.ids.len()).sum();
@@ -60,7 +60,7 @@ impl Estimate {
         }
     }
 
-    /// Seconds, if all operations ran at the rate measured.
+    /// Returns the seconds of the run if all operations ran at the measured rate.
     pub fn seconds(&self) -> f64 {
         (self.forward + self.sums + self.finish) / self.rate
     }
@@ -100,8 +100,8 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Operations per second of the sums' own product, on all cores; the best of a
-/// few, since whatever else the machine does can only slow it.
+/// Measures the operations per second of the product used for sums, on all cores. The best of a few
+/// runs counts, because other work on the machine can only slow a run down.
 fn calibrate(precision: Precision) -> f64 {
     const N: usize = 1024;
     let x: Vec<f32> = (0..N * N).map(|i| (i % 977) as f32 / 977.0 - 0.5).collect();

@@ -1,5 +1,5 @@
-//! Room for words of 4 bytes that begins at a cache line, so that no load of a
-//! whole register crosses two of them.
+//! Buffers of 4-byte words aligned to a cache line, so that no load of a whole register crosses two
+//! lines.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -7,15 +7,15 @@ use std::ops::{Deref, DerefMut};
 /// Words of a cache line.
 const LINE: usize = 16;
 
-/// Spaces that a thread keeps for the next product: a system call for each would
-/// interrupt every other core.
+/// Number of buffers that a thread keeps for later products. Allocating anew would need a system
+/// call, which interrupts every other core.
 const KEPT: usize = 4;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Words that begin at a cache line.
+/// A buffer of words aligned to a cache line.
 pub struct AlignedBuffer {
     words: Vec<u32>,
     start: usize,
@@ -23,7 +23,7 @@ pub struct AlignedBuffer {
 }
 
 impl AlignedBuffer {
-    /// So many words of any content.
+    /// Returns a buffer of `len` words of unspecified content.
     pub fn new(len: usize) -> Self {
         let mut words = SPARE.with_borrow_mut(|spare| take_fitting(spare, len + LINE - 1));
         words.resize(len + LINE - 1, 0);
@@ -32,7 +32,7 @@ impl AlignedBuffer {
     }
 }
 
-/// The smallest spare that is large enough, else the largest one.
+/// Takes the smallest spare buffer that is large enough, otherwise the largest one.
 fn take_fitting(spare: &mut Vec<Vec<u32>>, len: usize) -> Vec<u32> {
     spare.sort_by_key(Vec::capacity);
     let fitting = spare.iter().position(|words| words.capacity() >= len);
@@ -45,7 +45,7 @@ fn take_fitting(spare: &mut Vec<Vec<u32>>, len: usize) -> Vec<u32> {
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
-        // A thread that is ending has nowhere to keep it.
+        // The thread-local list is gone if the thread is ending.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < KEPT {

@@ -1,4 +1,4 @@
-//! Hints to the caches. None changes a value; elsewhere than on x86-64 they do nothing.
+//! Prefetch hints. They change no value, and do nothing on processors other than x86-64.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
@@ -6,7 +6,7 @@ use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Asks for values that will be changed soon.
+/// Prefetches values that will be written soon.
 pub fn prefetch_to_write<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LINE / size_of::<T>()) {
@@ -17,7 +17,7 @@ pub fn prefetch_to_write<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Asks for values that will be read soon, into the second-level cache.
+/// Prefetches values that will be read soon into the second-level cache.
 pub fn prefetch_to_read<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LINE / size_of::<T>()) {

@@ -1,9 +1,8 @@
 //! Matrix products over strided views.
 //!
-//! Both operands are packed into panels, and each element of the result is one
-//! chain of products in the order of the inner dimension. Its bits therefore
-//! depend on its row and its column alone: not on threads, not on what stands
-//! beside it.
+//! Both operands are packed into panels, and each element of the result is one chain of products in
+//! the order of the inner dimension. Its bits therefore depend only on its row and its column, not
+//! on the number of threads or on neighbouring elements.
 
 use std::ops::Range;
 
@@ -15,21 +14,21 @@ use super::kernel::CpuKernel;
 use super::pack::{MatrixView, PackedMatrix, fits};
 use super::wide::widened;
 
-/// Tasks for each core, at least, so that no core waits long for the last ones.
+/// Minimum number of tasks per core, so that no core waits long for the last tasks.
 const TASKS_PER_CORE: usize = 8;
 
-/// Columns whose results stay in the second-level cache from one chain to the next.
+/// Number of columns whose results stay in the second-level cache from one chain to the next.
 const COLUMNS_AT_ONCE: usize = 256;
 
-/// Where tiles go: rows `stride` apart, each row of a tile entering by
-/// `write(values, first column, row of the tile)`.
+/// Writes tiles to a matrix whose rows are `stride` elements apart. Each row of a tile is written
+/// by `write(values, first column, row of the tile)`.
 struct TileWriter<'a, T, W> {
     values: &'a mut [T],
     stride: usize,
     write: W,
 }
 
-/// Place and size of a tile in the result.
+/// Position and size of a tile in the result.
 #[derive(Clone, Copy)]
 struct TilePosition {
     row: usize,
@@ -39,14 +38,14 @@ struct TilePosition {
 }
 
 impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
-    /// Has the place of a tile brought near while the tile is computed.
-    fn expect(&self, place: TilePosition) {
+    /// Prefetches the destination of a tile while the tile is computed.
+    fn prefetch(&self, place: TilePosition) {
         let values = &self.values[place.row * self.stride + place.col..];
         let rows = values.chunks(self.stride).take(place.rows);
         rows.for_each(|row| prefetch_to_write(&row[..place.cols]));
     }
 
-    fn take(&mut self, place: TilePosition, tile: &[f32], width: usize) {
+    fn write_tile(&mut self, place: TilePosition, tile: &[f32], width: usize) {
         let values = &mut self.values[place.row * self.stride + place.col..];
         let rows = values.chunks_mut(self.stride).zip(tile.chunks_exact(width)).take(place.rows);
         for (out, tile) in rows {
@@ -55,8 +54,8 @@ impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
     }
 }
 
-/// Where a product ends: at column `cols`, and along the inner dimension in
-/// chains of so many words, each written by itself.
+/// Number of columns of a product, and the length in words of the chains along the inner dimension.
+/// Each chain is written separately.
 #[derive(Clone, Copy)]
 struct ProductExtent {
     cols: usize,
@@ -82,23 +81,23 @@ fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
                     |row| TilePosition { row, col, rows: kernel.mr.min(a.rows - row), cols };
                 let next = group.get(i + 1).map_or(&[][..], |(_, next)| &next[from * kernel.nr..]);
                 tiles.fill(0.0);
-                a.panels().for_each(|(row, _)| out.expect(place(row)));
+                a.panels().for_each(|(row, _)| out.prefetch(place(row)));
                 multiply(kernel, a, ColumnPanel { panel, next }, chain.clone(), &mut tiles);
                 for ((row, _), tile) in a.panels().zip(tiles.chunks_exact(kernel.tile_len())) {
-                    out.take(place(row), tile, kernel.nr);
+                    out.write_tile(place(row), tile, kernel.nr);
                 }
             }
         }
     }
 }
 
-/// A panel of columns, and what is wanted after it.
+/// A panel of columns, and the panel to prefetch meanwhile.
 struct ColumnPanel<'a> {
     panel: &'a [u32],
     next: &'a [u32],
 }
 
-/// Products of all rows with one panel of columns over some words.
+/// Multiplies all rows with one panel of columns, over some words of the inner dimension.
 fn multiply(
     kernel: CpuKernel,
     a: &PackedMatrix,
@@ -110,7 +109,7 @@ fn multiply(
         let count = kernel.inner.min(words.end - start);
         let columns = &b.panel[start * kernel.nr..];
         let next = if start + count < words.end { &columns[count * kernel.nr..] } else { b.next };
-        // While one part of the columns is multiplied, the next one is fetched.
+        // While one part of the columns is multiplied, the next part is prefetched.
         let next = &next[..next.len().min(kernel.inner * kernel.nr)];
         let mut ahead = next.chunks(CpuKernel::ahead(count).max(1));
         for ((_, a), tile) in a.panels().zip(tiles.chunks_exact_mut(kernel.tile_len())) {
@@ -120,11 +119,12 @@ fn multiply(
     }
 }
 
-/// `out ← a · b` on the calling thread; `out` is row-major with rows `stride`
-/// apart. The old content is not read.
+/// Computes `out ← a · b` on the calling thread. `out` is row-major with rows `stride` elements
+/// apart; its old content is not read.
 ///
 /// # Panics
-/// If the inner dimensions differ or `out` is too short.
+///
+/// Panics if the inner dimensions differ or `out` is too short.
 pub fn matmul(a: MatrixView, b: MatrixView, out: &mut [f32], stride: usize) {
     assert_eq!(a.cols, b.rows, "inner dimensions differ");
     assert!(fits(out.len(), a.rows, b.cols, stride), "output is too short");
@@ -137,18 +137,20 @@ pub fn matmul(a: MatrixView, b: MatrixView, out: &mut [f32], stride: usize) {
     for_each_tile(kernel, &a, &b, extent, &mut out);
 }
 
-/// `out ← a · b` without gaps between the rows of `out`, on all cores.
+/// Computes `out ← a · b` on all cores; `out` is row-major without gaps.
 ///
 /// # Panics
-/// If the inner dimensions differ or `out` is not exactly `a.rows × b.cols` long.
+///
+/// Panics if the inner dimensions differ or `out` is not exactly `a.rows × b.cols` long.
 pub fn matmul_all_cores(a: MatrixView, b: MatrixView, out: &mut [f32]) {
     Product::plain().write(a, b, out);
 }
 
-/// `out ← a · b + bias`, the bias one value a column, on all cores.
+/// Computes `out ← a · b + bias` on all cores, with one bias value per column.
 ///
 /// # Panics
-/// As [`matmul_all_cores`], or if the bias has another length.
+///
+/// Panics as [`matmul_all_cores`] does, or if the bias has another length.
 pub fn affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     assert_eq!(bias.len(), b.cols, "bias has another length");
     let write = |out: &mut [f32], col: usize, tile: &[f32]| {
@@ -158,10 +160,11 @@ pub fn affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     Product::plain().into_f32(a, b, out, write);
 }
 
-/// `out ← out + (a · b + bias)`, the bias one value a column, on all cores.
+/// Computes `out ← out + (a · b + bias)` on all cores, with one bias value per column.
 ///
 /// # Panics
-/// As [`affine`].
+///
+/// Panics as [`affine`] does.
 pub fn add_affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     assert_eq!(bias.len(), b.cols, "bias has another length");
     let write = |out: &mut [f32], col: usize, tile: &[f32]| {
@@ -171,49 +174,52 @@ pub fn add_affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     Product::plain().into_f32(a, b, out, write);
 }
 
-/// Products summed over tokens: `chain` tokens in f32, then into f64.
+/// A product summed over tokens: `chain` tokens in f32, then added to f64 sums.
 ///
-/// Keep the chain near a thousand, so that the rounding of its additions stays
-/// below that of f32 activations themselves. Sums over several chains at once
-/// have the same bits as one call after the other, and read the sums once.
+/// Keep the chain near a thousand, so that the rounding of its additions stays below that of the
+/// f32 activations themselves. Summing several chains in one call gives the same bits as one call
+/// per chain, and reads the sums only once.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
-    /// What multiplies.
+    /// The kernel that multiplies.
     pub kernel: CpuKernel,
-    /// Tokens that are added in f32.
+    /// Number of tokens summed in f32.
     pub chain: usize,
 }
 
 impl Product {
-    /// Products of f32 that are not summed further.
+    /// A product in f32 that is not summed further.
     fn plain() -> Self {
         Self { kernel: CpuKernel::best(Precision::F32), chain: usize::MAX }
     }
 
-    /// `sums ← sums + xᵀ y` with x `tokens × p` and y `tokens × q` in f32 and the
-    /// sums `p × q` in f64, on all cores.
+    /// Computes `sums ← sums + xᵀ y` on all cores, with x `[tokens, p]` and y `[tokens, q]` in f32
+    /// and the sums `[p, q]` in f64.
     ///
     /// # Panics
-    /// If the shapes disagree.
+    ///
+    /// Panics if the shapes disagree.
     pub fn add(self, x: MatrixView, y: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
         self.by_blocks(x.t(), y, sums, |_| y.cols, adding);
     }
 
-    /// `out ← a · b` in f32, in this precision, on all cores.
+    /// Computes `out ← a · b` in f32, with factors in this precision, on all cores.
     ///
     /// # Panics
-    /// As [`matmul_all_cores`].
+    ///
+    /// Panics as [`matmul_all_cores`] does.
     pub fn write(self, a: MatrixView, b: MatrixView, out: &mut [f32]) {
         let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
         Self { chain: usize::MAX, ..self }.into_f32(a, b, out, write);
     }
 
-    /// As [`Self::add`] of v with itself, filling only the tiles that reach the
-    /// diagonal or lie left of it: entry (j, k) is valid where `k ≤ j`.
+    /// Like [`Self::add`] of v with itself, but computes only the tiles on and left of the
+    /// diagonal: entry (j, k) is valid if `k ≤ j`.
     ///
     /// # Panics
-    /// If the sums are not `v.cols × v.cols`.
+    ///
+    /// Panics if the sums are not `v.cols × v.cols`.
     pub fn add_symmetric(self, v: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
         self.by_blocks(v.t(), v, sums, |end_row| end_row, adding);
@@ -231,8 +237,8 @@ impl Product {
         self.by_blocks(a, b, out, |_| b.cols, write);
     }
 
-    /// Computes `a b` on all cores by blocks of rows of `out`, each up to the column
-    /// that `columns` gives for the row after its last.
+    /// Computes `a b` on all cores by blocks of rows of `out`. `columns` maps the row after a
+    /// block's last to the number of columns to compute.
     fn by_blocks<T: Send>(
         self,
         a: MatrixView,

@@ -1,7 +1,7 @@
-//! What the machine gives us: matrix products and mapped files.
+//! Matrix products, device kernels and mapped files.
 //!
-//! The only room with `unsafe`. Everything it exports is safe: shapes are
-//! checked before a pointer is formed.
+//! The only module with `unsafe`. Everything it exports is safe: shapes are checked before a
+//! pointer is formed.
 
 mod aligned;
 mod cache;

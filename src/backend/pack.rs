@@ -1,4 +1,4 @@
-//! Matrices inside slices, and their rows packed in panels for a kernel.
+//! Views of matrices in slices, and their rows packed into panels for a kernel.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::aligned::AlignedBuffer;
 use super::cache::prefetch_to_read;
 use super::wide::widened;
 
-/// A read-only f32 matrix inside a slice.
+/// A read-only f32 matrix in a slice.
 #[derive(Debug, Clone, Copy)]
 pub struct MatrixView<'a> {
     data: &'a [f32],
@@ -21,24 +21,26 @@ pub struct MatrixView<'a> {
 }
 
 impl<'a> MatrixView<'a> {
-    /// A row-major `rows` × `cols` matrix whose rows start `stride` elements apart.
+    /// Views a row-major `rows` × `cols` matrix whose rows start `stride` elements apart.
     ///
     /// # Panics
-    /// If the slice is too short for the shape.
+    ///
+    /// Panics if the slice is too short for the shape.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
         assert!(fits(data.len(), rows, cols, stride), "view exceeds its slice");
         Self { data, rows, cols, row_stride: stride, col_stride: 1 }
     }
 
-    /// A row-major matrix without gaps.
+    /// Views a row-major matrix without gaps.
     ///
     /// # Panics
-    /// If the slice is too short for the shape.
+    ///
+    /// Panics if the slice is too short for the shape.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// The transpose, without moving data.
+    /// Returns the transpose, without moving data.
     #[must_use]
     pub fn t(self) -> Self {
         Self {
@@ -50,21 +52,21 @@ impl<'a> MatrixView<'a> {
         }
     }
 
-    /// Rows `from .. from + count`.
+    /// Returns rows `from .. from + count`.
     pub(super) fn part(self, from: usize, count: usize) -> Self {
         debug_assert!(from + count <= self.rows);
         Self { data: &self.data[from * self.row_stride..], rows: count, ..self }
     }
 
-    /// Asks for some columns, where a column lies in one piece.
-    fn expect(&self, columns: Range<usize>) {
+    /// Prefetches some columns, if the values of a column are contiguous.
+    fn prefetch_columns(&self, columns: Range<usize>) {
         if self.row_stride == 1 {
             let column = |k: usize| &self.data[k * self.col_stride..][..self.rows];
             columns.for_each(|k| prefetch_to_read(column(k)));
         }
     }
 
-    /// Column `k` of the rows from `start` on, zero where there are none.
+    /// Returns column `k` of `W` rows from `start`; zero beyond the last row.
     #[inline(always)]
     fn line<const W: usize>(&self, start: usize, k: usize) -> [f32; W] {
         let data = &self.data[start * self.row_stride + k * self.col_stride..];
@@ -80,26 +82,27 @@ impl<'a> MatrixView<'a> {
     }
 }
 
-/// Whether a row-major matrix with such a stride lies within so many values.
+/// Returns whether a row-major matrix with this stride fits in `len` values.
 pub(super) fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
     rows == 0 || cols == 0 || (stride >= cols && (rows - 1) * stride + cols <= len)
 }
 
-/// How a panel holds values of `width` rows, in words of 4 bytes.
+/// The layout of a panel of `width` rows, in words of 4 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PanelFormat {
-    /// One f32 a word, `[k][width]`.
+    /// One f32 per word, `[k][width]`.
     Single,
-    /// One f32 a word that bf16 could hold too, `[k][width]`.
+    /// One f32 per word, rounded to bf16, `[k][width]`.
     Rounded,
-    /// bf16 of two successive k a word, `[k / 2][width]`, k filled up to a multiple of 32.
+    /// The bf16 values of two successive k per word, `[k / 2][width]`, padded to a multiple of 32
+    /// values of k.
     Pairs,
-    /// The same words, `[k / 32][width][16]`.
+    /// The same words as `Pairs`, laid out as `[k / 32][width][16]`.
     PairRows,
 }
 
 impl PanelFormat {
-    /// Words of each row.
+    /// Returns the words of each row with `k` values.
     pub fn words(self, k: usize) -> usize {
         match self {
             Self::Single | Self::Rounded => k,
@@ -107,7 +110,7 @@ impl PanelFormat {
         }
     }
 
-    /// Words that a kernel takes together.
+    /// Returns the number of words that a kernel consumes at a time.
     pub fn step(self) -> usize {
         match self {
             Self::Single | Self::Rounded | Self::Pairs => 1,
@@ -116,17 +119,17 @@ impl PanelFormat {
     }
 }
 
-/// Columns of the view that are packed for all panels of a group before the next
-/// ones, so that few pages of memory are visited at a time.
+/// Number of columns packed for all panels of a group before the next columns, so that few memory
+/// pages are visited at a time.
 const COLUMNS_AT_ONCE: usize = 64;
 
-/// Panels that one task packs.
+/// Number of panels that one task packs.
 const PANELS_PER_TASK: usize = 8;
 
-/// The rows of a view in panels of a kernel's width, the last one filled up with zeros.
+/// The rows of a view packed into panels of a kernel's width. The last panel is padded with zeros.
 pub struct PackedMatrix {
     width: usize,
-    /// Words of each row.
+    /// Words per row.
     pub words: usize,
     /// Rows of the view.
     pub rows: usize,
@@ -134,14 +137,14 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Packs on the calling thread.
+    /// Packs a view on the calling thread.
     pub fn new(view: MatrixView, width: usize, form: PanelFormat) -> Self {
         let mut packed = Self::empty(view, width, form);
         pack(view, width, form, &mut packed.data);
         packed
     }
 
-    /// Packs on all cores.
+    /// Packs a view on all cores.
     pub fn on_all_cores(view: MatrixView, width: usize, form: PanelFormat) -> Self {
         let mut packed = Self::empty(view, width, form);
         let size = PANELS_PER_TASK * width * packed.words;
@@ -159,7 +162,7 @@ impl PackedMatrix {
         Self { width, words, rows: view.rows, data }
     }
 
-    /// First row and words of each panel.
+    /// Returns the first row and the words of each panel.
     pub fn panels(&self) -> impl Iterator<Item = (usize, &[u32])> {
         let size = self.width * self.words;
         let panel = move |i: usize| (i * self.width, &self.data[i * size..(i + 1) * size]);
@@ -167,7 +170,7 @@ impl PackedMatrix {
     }
 }
 
-/// Packs with a width that the compiler knows: that of a kernel's tile.
+/// Packs with a width known to the compiler: one of the kernels' tile sizes.
 fn pack(view: MatrixView, width: usize, form: PanelFormat, panels: &mut [u32]) {
     match width {
         4 => pack_as::<4>(view, form, panels),
@@ -188,7 +191,7 @@ fn pack_as<const W: usize>(view: MatrixView, form: PanelFormat, panels: &mut [u3
     }
     for from in (0..view.cols).step_by(COLUMNS_AT_ONCE) {
         let columns = from..(from + COLUMNS_AT_ONCE).min(view.cols);
-        view.expect(columns.end..(columns.end + COLUMNS_AT_ONCE).min(view.cols));
+        view.prefetch_columns(columns.end..(columns.end + COLUMNS_AT_ONCE).min(view.cols));
         for (i, panel) in panels.chunks_exact_mut(size).enumerate() {
             let words = &mut panel[form.words(from) * W..form.words(columns.end) * W];
             let part = PanelSource { view, row: i * W, columns: columns.clone() };
@@ -203,7 +206,7 @@ fn pack_as<const W: usize>(view: MatrixView, form: PanelFormat, panels: &mut [u3
 }
 }
 
-/// Some columns of some rows of a view.
+/// Some columns of the rows of one panel.
 struct PanelSource<'a> {
     view: MatrixView<'a>,
     row: usize,
@@ -220,7 +223,7 @@ impl PanelSource<'_> {
             }
             return;
         }
-        // Rows lie in one piece each, so they are read one after the other.
+        // Each row is contiguous, so rows are read one after the other.
         for row in 0..W {
             let start = (self.row + row) * self.view.row_stride + self.columns.start;
             let values = &self.view.data[start..start + self.columns.len()];
@@ -228,7 +231,7 @@ impl PanelSource<'_> {
         }
     }
 
-    /// The words of columns `k` and `k + 1`.
+    /// Returns the words of columns `k` and `k + 1`.
     #[inline(always)]
     fn pair<const W: usize>(&self, k: usize) -> [u32; W] {
         let bits = |k| match k < self.columns.end {
@@ -259,8 +262,8 @@ impl PanelSource<'_> {
     }
 }
 
-/// The bf16 nearest to a value, ties to even; what is not a number stays none.
-/// As `half` rounds, but without a branch, so that loops over it become vectors.
+/// Returns the bits of the nearest bf16, ties to even; NaN stays NaN. Rounds as the `half` crate
+/// does, but without a branch, so that loops vectorise.
 #[inline(always)]
 fn bf16_bits(value: f32) -> u32 {
     let bits = value.to_bits();
@@ -280,8 +283,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_has_its_place(rows in 1usize..80, k in 1usize..150, transposed: bool) {
-            // Whole numbers below 256 are exact in bf16.
+        fn packing_keeps_every_value(rows in 1usize..80, k in 1usize..150, transposed: bool) {
+            // Integers below 256 are exact in bf16.
             let data: Vec<f32> = (0..rows * k).map(|i| (i % 251) as f32).collect();
             let view = if transposed { MatrixView::new(&data, k, rows).t() } else { MatrixView::new(&data, rows, k) };
             let at = |row: usize, k: usize| if row < rows && k < view.cols { view.line::<1>(row, k)[0] } else { 0.0 };
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_none() {
+    fn nan_stays_nan() {
         let data = [f32::NAN, f32::INFINITY];
         let packed = PackedMatrix::new(MatrixView::new(&data, 1, 2), 4, PanelFormat::Pairs);
         let (_, panel) = packed.panels().next().expect("a panel");

@@ -1,11 +1,11 @@
-//! Plain loops with the widest registers of this processor.
+//! Plain loops compiled for the widest registers of the processor.
 //!
-//! A program that runs everywhere is compiled for the oldest processor; functions
-//! defined here are compiled for newer ones too, and chosen when they are called.
-//! The operations and their order stay the same (nothing is fused), so the bits do.
+//! A program for every machine is compiled for the oldest processor. Functions defined here are
+//! also compiled for newer ones and chosen at run time. The operations and their order stay the
+//! same (nothing is fused), and so do the bits.
 
-/// Defines a function that is compiled for AVX-512 and AVX2 as well. What it calls
-/// must be inlined into it.
+/// Defines a function that is also compiled for AVX-512 and AVX2. Everything that it calls must be
+/// inlined.
 macro_rules! widened {
     ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $w:ident: usize>)?
         ($($arg:ident: $ty:ty),* $(,)?) $body:block) => {

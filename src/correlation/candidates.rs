@@ -1,4 +1,4 @@
-//! Exact sums of chosen pairs of neurons alone.
+//! Exact sums over all tokens for chosen pairs of neurons only.
 
 use rayon::prelude::*;
 
@@ -7,17 +7,18 @@ use super::pair::{NeuronMatch, PairResult};
 use super::sums::{Layout, NeuronSums};
 use crate::backend::wide::widened;
 
-/// Σ x_i y_c over tokens for every neuron of a model and a few neurons of a partner.
+/// Σ x_i y_c over tokens, for every neuron i of the reference and its few candidate neurons c in
+/// the partner.
 pub struct CandidateSums {
     k: usize,
-    /// `[neuron][k]`: the candidates, counted over all layers.
+    /// `[neuron][k]`: the candidates of each neuron, as indices over all layers of the partner.
     lists: Vec<Vec<u32>>,
-    /// `[neuron][k]`.
+    /// `[neuron][k]`: the sum of products with each candidate.
     sums: Vec<f64>,
 }
 
 impl CandidateSums {
-    /// Of the best partners that a sample found.
+    /// Creates zero sums; the candidates of a neuron are its best partners in a sample.
     pub fn new(sample: &PairResult) -> Self {
         let list = |i| sample.top(i).map(|best| best.neuron as u32).collect();
         let lists: Vec<Vec<u32>> = (0..sample.neurons()).map(list).collect();
@@ -25,7 +26,8 @@ impl CandidateSums {
         Self { k, sums: vec![0.0; lists.len() * k], lists }
     }
 
-    /// Adds pilot-shifted values of the same tokens, by neuron: `[n_neurons][tokens]`.
+    /// Adds the products of pilot-shifted activations of the same tokens, stored neuron by neuron:
+    /// `[n_neurons][tokens]`.
     pub fn absorb(&mut self, x: &NeuronMajor, y: &NeuronMajor) {
         let rows = self.sums.par_chunks_mut(self.k).zip(&self.lists).enumerate();
         rows.for_each(|(i, (sums, list))| {
@@ -36,7 +38,8 @@ impl CandidateSums {
         });
     }
 
-    /// The candidates of a neuron with their correlations, best first.
+    /// Returns the candidates of neuron `i` with their exact correlations, best first. Empty if the
+    /// neuron has no correlation.
     pub fn best(&self, i: usize, x: &NeuronSums, y: &NeuronSums) -> Vec<NeuronMatch> {
         let Some(inverse_x) = x.inverse_spread(i) else {
             return Vec::new();
@@ -53,20 +56,20 @@ impl CandidateSums {
     }
 }
 
-/// At most [`CHUNK`] tokens, each neuron's values in one piece.
+/// The activations of at most [`CHUNK`] tokens, stored neuron by neuron: `[n_neurons][tokens]`.
 pub struct NeuronMajor {
     tokens: usize,
     values: Vec<f32>,
 }
 
 impl NeuronMajor {
-    /// From values `[tokens, n_neurons]`.
+    /// Transposes activations `[tokens, n_neurons]`.
     pub fn of(tokens: &[f32], layout: Layout) -> Self {
         let width = layout.n_neurons();
         let n = tokens.len() / width;
         assert!(n <= CHUNK, "a chunk at a time");
         let mut values = vec![0.0; tokens.len()];
-        // Some neurons at a time, so that a line of the input is used whole.
+        // Sixteen neurons at a time, so that every cache line of the input is used whole.
         values.par_chunks_mut(16 * n).enumerate().for_each(|(block, out)| {
             for (t, row) in tokens.chunks_exact(width).enumerate() {
                 let row = &row[block * 16..][..out.len() / n];

@@ -13,15 +13,16 @@ use crate::error::Result;
 /// comparison, whose results so far are incomplete and must not be used.
 pub type Watch<'a> = &'a dyn Fn() -> Result<()>;
 
-/// Makes the chance neurons of a layer of y from its Gram sums.
+/// A function that makes the rotated neurons of a layer of the partner from the layer's Gram sums.
 pub type MakeRotatedLayer<'a> = &'a dyn Fn(usize, &[f64]) -> RotatedLayer;
 
 impl PairResult {
-    /// Compares x with y over all layers that the source has; `chance` makes the
-    /// rotated neurons of a layer of y from its Gram sums, where they are asked for.
+    /// Compares the reference x with the partner y over all layers that the source has. If `chance`
+    /// is given, it makes the rotated neurons of each layer of y for the baseline.
     ///
     /// # Errors
-    /// If `watch` does not let it go on.
+    ///
+    /// Returns the error of `watch` if it asks to stop.
     pub fn compare(
         &mut self,
         source: &dyn SumSource,
@@ -55,7 +56,8 @@ impl PairResult {
     /// Compares x with a surrogate of its partner, for one draw of the baseline.
     ///
     /// # Errors
-    /// If `watch` does not let it go on.
+    ///
+    /// Returns the error of `watch` if it asks to stop.
     pub fn compare_surrogate(
         &mut self,
         draw: usize,
@@ -73,7 +75,7 @@ impl PairResult {
                 let rows = cross.par_chunks_exact_mut(columns.len());
                 best.zip(rows).zip(neurons).for_each(|((best, row), neuron)| {
                     columns.correlate(row, x.sums, neuron);
-                    // `max` returns the other operand where one is NaN.
+                    // `max` returns the other operand if one is NaN.
                     *best = row.iter().copied().fold(*best, f64::max);
                 });
                 watch()?;
@@ -82,8 +84,9 @@ impl PairResult {
         Ok(())
     }
 
-    /// Takes the sums of products of one layer of each, which become correlations,
-    /// and where there is room for them, scaled by the spread of y.
+    /// Turns the sums of products of one layer of each model into correlations, in place, and adds
+    /// them to the result. Unless `scaled` is empty, it receives ρ multiplied by the spread of y,
+    /// `[neurons of the layer of x, d_y]`.
     fn add_layers(
         &mut self,
         cross: &mut [f64],
@@ -115,12 +118,12 @@ impl PairResult {
     }
 }
 
-/// One layer of a partner.
+/// Σy and 1 / spread of the neurons of one layer of the partner.
 struct PartnerLayer {
-    /// Its first neuron, counted over all layers.
+    /// Index over all layers of the first neuron.
     first: usize,
     sums: Vec<f64>,
-    /// `1 / spread`; NaN where the neuron has no correlation.
+    /// `1 / spread`; NaN if the neuron has no correlation.
     inverse: Vec<f64>,
 }
 
@@ -138,16 +141,16 @@ impl PartnerLayer {
         self.sums.len()
     }
 
-    /// Turns `Σxy` of a neuron of x into ρ (eq. 2), in place:
-    /// `(Σxy − Σx Σy / n) / (spread_x spread_y)`. NaN where there is none.
+    /// Turns Σxy of one neuron of x with every neuron of the layer into ρ (eq. 2), in place: `(Σxy
+    /// − Σx Σy / n) / (spread_x spread_y)`. NaN if either neuron has no correlation.
     fn correlate(&self, row: &mut [f64], x: &NeuronSums, neuron: usize) {
         let inverse_x = x.inverse_spread(neuron).unwrap_or(f64::NAN);
         let mean_x = x.sum(neuron) / x.n as f64;
         correlate(row, &self.sums, &self.inverse, mean_x, inverse_x);
     }
 
-    /// `ρ spread_y` in f32, where there is room; 0 for a neuron of y without
-    /// correlation, which so contributes nothing to any combination.
+    /// Writes `ρ spread_y` to `scaled` unless it is empty. The value is 0 for a neuron of y without
+    /// correlation, so that the neuron contributes nothing to any rotated one.
     fn scale(&self, row: &[f64], scaled: &mut [f32]) {
         scale(row, &self.inverse, scaled);
     }

@@ -1,4 +1,4 @@
-//! A family of models over the same tokens, compared two by two.
+//! Compares a family of models over the same tokens, two models at a time.
 
 use super::compare::{MakeRotatedLayer, Watch};
 use super::pair::PairResult;
@@ -12,17 +12,17 @@ use crate::checkpoint::{Part, State, Visit};
 use crate::error::Result;
 use crate::spec::Baseline;
 
-/// Sums or tokens of a family, and what comparing them has found so far.
+/// Accumulates the tokens of a family and compares the models at the end of each pass.
 pub struct Correlator {
     plan: ComparisonPlan,
     own: Vec<NeuronSums>,
     kept: Accumulated,
-    /// `[judged][partner]`.
+    /// `[reference][partner]`.
     found: Vec<Vec<PairResult>>,
 }
 
 enum Accumulated {
-    /// `[tokens, n_neurons]` of every model, pilot-shifted.
+    /// Pilot-shifted activations `[tokens, n_neurons]` of every model.
     Tokens(Vec<Vec<f32>>),
     Sums(PassSums),
 }
@@ -30,19 +30,19 @@ enum Accumulated {
 struct PassSums {
     pass: usize,
     passes: usize,
-    /// Number of the first token in the corpus.
+    /// Index in the corpus of the first token.
     first: u64,
-    /// Tokens seen in this pass.
+    /// Tokens added in this pass.
     tokens: u64,
-    /// Models x and y with x before y, and their products.
+    /// Models x and y, with x before y, and their sums of products.
     cross: Vec<(usize, usize, CrossSums)>,
-    /// Of every model, where it is a partner and rotated.
+    /// Gram sums of every model that is a partner, if the baseline is a rotation.
     grams: Vec<Option<GramSums>>,
     surrogates: Vec<SurrogateSums>,
 }
 
 impl Correlator {
-    /// No tokens yet.
+    /// Creates a correlator without tokens.
     pub fn new(plan: ComparisonPlan, keep: Keep) -> Self {
         let kept = match keep {
             Keep::Tokens => Accumulated::Tokens(vec![Vec::new(); plan.models.len()]),
@@ -58,13 +58,14 @@ impl Correlator {
         Self { plan, own, kept, found }
     }
 
-    /// Takes the pilot of a model from the first tokens of a corpus, `[tokens, n_neurons]`.
+    /// Sets the pilot of a model to the mean of the first tokens of a corpus, `[tokens,
+    /// n_neurons]`.
     pub fn take_pilot(&mut self, model: usize, tokens: &[f32]) {
         self.own[model].take_pilot(tokens);
     }
 
-    /// Has the first token count as that number of the corpus, a multiple of
-    /// [`CHUNK`], so that its surrogates are drawn accordingly.
+    /// Sets the corpus index of the first token, a multiple of [`CHUNK`], so that surrogates draw
+    /// the same random numbers however the corpus is split.
     pub fn start_at(&mut self, token: u64) {
         if let Accumulated::Sums(sums) = &mut self.kept {
             sums.first = token;
@@ -136,7 +137,7 @@ impl PassSums {
         sums
     }
 
-    /// Makes room for the layers of a pass, in place of those of the one before.
+    /// Allocates zero sums for the layers of a pass, in place of those of the pass before.
     fn start(&mut self, plan: &ComparisonPlan, pass: usize) {
         (self.pass, self.tokens) = (pass, 0);
         self.cross.clear();
@@ -181,7 +182,7 @@ impl PassSums {
     }
 }
 
-/// A model judged, and one of its partners.
+/// A reference model, one of its partners, and the sums over the neurons of all models.
 struct Direction<'a> {
     plan: &'a ComparisonPlan,
     own: &'a [NeuronSums],

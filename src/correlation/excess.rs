@@ -1,22 +1,25 @@
-//! From pairs to the columns of the neuron table (paper eq. 3).
+//! The columns of the neuron table that follow from the comparisons (paper eq. 3).
 
 use super::pair::PairResult;
 use super::sums::Layout;
 
-/// A value's largest, mean and smallest over partner models.
+/// The largest, mean and smallest value over the partner models.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PartnerSpread {
-    /// Over partners.
+    /// The largest value.
     pub max: f64,
-    /// Over partners.
+    /// The mean value.
     pub mean: f64,
-    /// Over partners.
+    /// The smallest value.
     pub min: f64,
 }
 
 impl PartnerSpread {
+    /// Returns the spread of one value for each partner.
+    ///
     /// # Panics
-    /// If there is no value.
+    ///
+    /// Panics if `values` is empty.
     pub fn of(values: &[f64]) -> Self {
         assert!(!values.is_empty(), "a spread needs at least one partner");
         Self {
@@ -27,27 +30,28 @@ impl PartnerSpread {
     }
 }
 
-/// What the comparison says of one neuron of the reference.
+/// The best correlation and the chance level of one reference neuron.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Agreement {
     /// Best correlation with any neuron of a partner: `max_corr, mean_corr, min_corr`.
     pub corr: PartnerSpread,
-    /// The same with chance neurons, each partner's a mean over draws:
-    /// `max_baseline, mean_baseline, min_baseline`.
+    /// Best correlation with the neurons of a chance baseline, averaged over draws for each
+    /// partner: `max_baseline, mean_baseline, min_baseline`.
     pub baseline: PartnerSpread,
     /// Standard deviation of `mean_baseline` over draws; 0 for a single draw.
     pub baseline_sd: f64,
 }
 
 impl Agreement {
-    /// `excess_corr`: mean best correlation minus mean chance level.
+    /// Returns `excess_corr`: the mean best correlation minus the mean chance level.
     pub fn excess(&self) -> f64 {
         self.corr.mean - self.baseline.mean
     }
 }
 
-/// Agreement of every reference neuron; None where it has no correlation with
-/// some partner, because it, or that whole partner, never varies.
+/// Returns the agreement of every reference neuron. `None` if the neuron has no correlation with
+/// some partner: its own activation, or that of every neuron of the partner, never varies or is not
+/// finite.
 pub fn agreements(pairs: &[PairResult]) -> Vec<Option<Agreement>> {
     let neurons = pairs.first().map_or(0, PairResult::neurons);
     (0..neurons).map(|i| agreement(pairs, i)).collect()
@@ -68,16 +72,16 @@ fn agreement(pairs: &[PairResult], i: usize) -> Option<Agreement> {
     })
 }
 
-/// Population standard deviation.
+/// Returns the population standard deviation.
 fn standard_deviation(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-/// Depth specialisation (Fig. 2c): `[layer of the reference][layer of the
-/// partner]`, the share of the neurons of the first whose best match lies in
-/// the second, averaged over partners, whose layouts are given in their order.
+/// Returns the depth specialisation (Fig. 2c), `[layer of the reference][layer of the partner]`:
+/// the share of the reference layer's neurons whose best match lies in the partner layer, averaged
+/// over partners. `partners` are the layouts of the partner models, in the order of `pairs`.
 pub fn depth_matrix(pairs: &[PairResult], reference: Layout, partners: &[Layout]) -> Vec<Vec<f64>> {
     let deepest = partners.iter().map(|p| p.n_layers).max().unwrap_or(0);
     let mut share = vec![vec![0.0; deepest]; reference.n_layers];

@@ -1,9 +1,9 @@
-//! Which neuron of another model does what this neuron does, and by how much
-//! more than chance (paper §4.1, eq. 2 and 3).
+//! Finds, for every neuron of a reference model, the neuron of another model that correlates best
+//! with it, and how much better than chance (paper §4.1, eq. 2 and 3).
 //!
-//! [`Correlator`] takes activations of a family of models as they come and keeps
-//! sums, or the activations where these are smaller; [`Correlator::end_pass`]
-//! turns them into best matches and chance levels, two layers at a time.
+//! [`Correlator`] takes the activations of a family of models chunk by chunk. It keeps sums over
+//! tokens, or the activations themselves if they are smaller. [`Correlator::end_pass`] turns them
+//! into best matches and chance levels, two layers at a time.
 
 mod candidates;
 mod compare;
@@ -36,34 +36,35 @@ pub use sums::{Layout, NeuronSums};
 use crate::checkpoint::State;
 use crate::error::Result;
 
-/// Models compared over tokens that go by.
+/// A comparison of the neurons of several models over a stream of tokens.
 pub trait NeuronComparison: State {
-    /// Adds the same tokens of every model, each `[tokens, n_neurons]`:
-    /// [`TOKENS_AT_ONCE`] of them, any number in the last call of a pass. The
-    /// values are shifted in place.
+    /// Adds the activations of the same tokens in every model, each `[tokens, n_neurons]`. Every
+    /// call of a pass but the last has [`TOKENS_AT_ONCE`] tokens. The pilot is subtracted from the
+    /// values in place.
     fn absorb(&mut self, tokens: &mut [&mut [f32]]);
 
-    /// Whether the tokens that come have come before.
+    /// Returns whether this pass reads tokens that an earlier pass has read.
     fn is_repeated_pass(&self) -> bool;
 
-    /// Sums over the neurons of a model.
+    /// Returns the sums over the neurons of a model.
     fn neuron_sums(&self, model: usize) -> &NeuronSums;
 
-    /// Ends a pass over the tokens; whether all of them are wanted again.
+    /// Ends a pass over the tokens. Returns whether another pass is needed.
     ///
     /// # Errors
-    /// If `watch` does not let it go on; nothing can be done with this then.
+    ///
+    /// Returns the error of `watch` if it asks to stop. The comparison cannot be used after that.
     fn end_pass(&mut self, watch: Watch) -> Result<bool>;
 
-    /// What was found: of every judged model, and each of its partners in order.
+    /// Returns the results as `[reference][partner]`, in the order of the plan.
     fn finish(self) -> Vec<Vec<PairResult>>;
 }
 
-/// Tokens whose products are added in f32 before they enter the f64 sums. Part
-/// of the method: it does not depend on batch size or thread count, so neither
-/// do the bits of the result.
+/// Number of tokens whose products are added in f32 before they are added to the f64 sums. Part of
+/// the method: it depends on neither the batch size nor the number of threads, so the bits of the
+/// result do not either.
 pub const CHUNK: usize = 1024;
 
-/// Tokens that are added at once: several chunks, so that the sums, which are
-/// larger than any cache, are read and written less often. Changes no bit.
+/// Number of tokens added in one call: several chunks, so that the sums, which are larger than any
+/// cache, are read and written less often. Changes no bit of the result.
 pub const TOKENS_AT_ONCE: usize = 4 * CHUNK;

@@ -1,5 +1,6 @@
-//! The comparison on a device: activations stay there, or sums of them, and two layers
-//! at a time are multiplied and judged there. What comes back is best partners.
+//! The comparison on a device. Activations, or sums of their products, stay in device memory; two
+//! layers at a time are multiplied and searched for best partners there. Only the best partners
+//! come back to the host.
 
 use super::compare::Watch;
 use super::pair::PairResult;
@@ -11,37 +12,38 @@ use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{self, ProductTarget, StoredSums};
 use crate::error::Result;
 
-/// What is kept on the device of tokens that have gone by.
+/// What the device keeps of the tokens that were read.
 #[derive(Debug)]
 enum DeviceAccumulated<D: Device> {
-    /// All of them.
+    /// The activations of all tokens.
     Tokens,
-    /// Sums, and the tokens since they were last added to.
+    /// Sums of products. The activations of tokens that are not summed yet are kept too.
     Sums {
-        /// Judged model, partner, and `[n_x, n_y]` sums of products.
+        /// Reference, partner, and their `[n_x, n_y]` sums of products.
         cross: Vec<(usize, usize, Array<D, f32>)>,
-        /// Of every partner, `[layer][d_mlp, d_mlp]`.
+        /// Gram sums of every partner model, `[layer][d_mlp, d_mlp]`.
         grams: Vec<Option<Array<D, f32>>>,
     },
 }
 
-/// A family compared on a device.
+/// A family of models compared on a device.
 #[derive(Debug)]
 pub struct DeviceCorrelator<'a, D: Device> {
     device: &'a D,
     plan: ComparisonPlan,
     form: HalfFormat,
-    /// Of every model, `[n_neurons, capacity]`: see `kernels/activation.cu`.
+    /// Activations of every model, `[n_neurons, capacity]`, in the format of
+    /// `kernels/activation.cu`.
     pub kept: Vec<HalfMatrix<D>>,
-    /// Tokens held in `kept`.
+    /// Number of tokens in `kept`.
     filled: usize,
     sums: DeviceAccumulated<D>,
     own: Vec<NeuronSums>,
-    /// What the neurons of each model were multiplied by.
+    /// The factor that the activations of each neuron were multiplied by, `[model][neuron]`.
     scales: Vec<Vec<f32>>,
 }
 
-/// Σx and 1 / spread of all neurons of a model.
+/// Σx and 1 / spread of all neurons of a model, in device memory.
 struct DeviceNeuronSums<D: Device> {
     sum: Array<D, f32>,
     inverse: Array<D, f32>,
@@ -62,11 +64,12 @@ impl<D: Device> DeviceNeuronSums<D> {
 }
 
 impl<'a, D: Device> DeviceCorrelator<'a, D> {
-    /// No tokens yet, and room for `capacity` at a time. If they are `all` tokens,
-    /// they are what is kept; if not, sums of products are.
+    /// Creates a comparison without tokens, with buffers for `capacity` tokens. If `all` is true,
+    /// the buffers hold every token of the run and no sums of products are kept.
     ///
     /// # Errors
-    /// If the device has no room.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn new(
         device: &'a D,
         plan: ComparisonPlan,
@@ -83,23 +86,25 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         Ok(Self { device, plan, form, kept, filled: 0, sums, own, scales })
     }
 
-    /// Says what the neurons of a model are multiplied by in `kept`, each by its own
-    /// power of two. No correlation feels it, but a rotation mixes neurons as they are.
+    /// Sets the per-neuron scale (a power of two) applied to the activations in `kept`.
+    /// Correlations do not depend on the scale; a rotation mixes unscaled activations, so it is
+    /// divided out there.
     pub fn set_scales(&mut self, model: usize, scales: Vec<f32>) {
         self.scales[model] = scales;
     }
 
-    /// Column of `kept` that the next tokens begin at.
+    /// Returns the column of `kept` where the next tokens start.
     pub fn next(&self) -> usize {
         self.filled
     }
 
-    /// Whether so many more tokens fit.
+    /// Returns whether `tokens` more tokens fit in the buffers.
     pub fn has_room(&self, tokens: usize) -> bool {
         self.kept.iter().all(|kept| self.filled + tokens <= kept.cols)
     }
 
-    /// Counts tokens that were written to `kept`, with Σx and Σx² of every model's neurons.
+    /// Records that `tokens` tokens were written to `kept`, with Σx and Σx² of the neurons of every
+    /// model.
     pub fn count(&mut self, tokens: usize, sums: &[[&[f64]; 2]]) {
         self.filled += tokens;
         for (own, [sum, square]) in self.own.iter_mut().zip(sums) {
@@ -107,15 +112,17 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         }
     }
 
-    /// Sums over the neurons of a model, of values as they lie in `kept`.
+    /// Returns the sums over the neurons of a model, of the values stored in `kept`.
     pub fn neuron_sums(&self, model: usize) -> &NeuronSums {
         &self.own[model]
     }
 
-    /// Adds the tokens held to the sums and makes room for others.
+    /// Adds the products of the tokens in `kept` to the sums and empties the buffers. Does nothing
+    /// if the buffers hold all tokens.
     ///
     /// # Errors
-    /// If the device fails.
+    ///
+    /// Returns an error if a launch fails.
     pub fn flush(&mut self) -> Result<()> {
         let DeviceAccumulated::Sums { cross, grams } = &mut self.sums else { return Ok(()) };
         let (device, k) = (self.device, self.filled);
@@ -141,10 +148,11 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         Ok(())
     }
 
-    /// Compares every judged model with its partners: `[judged][partner]`.
+    /// Compares every reference model with its partners. Returns `[reference][partner]`.
     ///
     /// # Errors
-    /// If the device fails; the inner error, if `watch` does not let it go on.
+    ///
+    /// Returns an error if the device fails, or the error of `watch` if it asks to stop.
     pub fn compare(&mut self, watch: Watch) -> Result<Vec<Vec<PairResult>>> {
         self.flush()?;
         let own = self.own.iter().map(|own| DeviceNeuronSums::of(self.device, own));
@@ -183,7 +191,8 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
                 let sums = self.sums((x, rows.clone()), (y, cols.clone()), cross)?;
                 let matches = ops::judge_sums(self.device, &sums, sides, tokens, self.plan.top)?;
                 pair.add_block_matches(rows.clone(), cols.start, &matches);
-                // ρ times the spread of y, which grows with √tokens.
+                // ρ times the spread of y grows with √tokens; the unit keeps it in the range of
+                // f16.
                 let scale = (tokens, (1.0 / tokens.sqrt()) as f32);
                 ops::scale_sums(self.device, &sums, sides, scale, scaled)?;
                 for (draw, chance) in chance.iter().enumerate() {
@@ -196,8 +205,8 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         Ok(())
     }
 
-    /// Sums of products of some neurons of x with some of y: those that were kept, or
-    /// those of the tokens that were.
+    /// Returns the sums of products of some neurons of x with some of y: the stored ones, or, if
+    /// activations are kept, their product written to `room`.
     fn sums<'s>(
         &'s self,
         (x, rows): (usize, std::ops::Range<usize>),
@@ -221,7 +230,7 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         Ok(StoredSums { values: room, at: 0, ld, shape })
     }
 
-    /// The rotated neurons of a layer of a partner, for every draw.
+    /// Returns the rotated neurons of a layer of a partner, one entry per draw.
     fn chance(&self, y: usize, layer: usize) -> Result<Vec<DeviceRotation<D>>> {
         let (device, layout) = (self.device, self.plan.models[y]);
         let d = layout.d_mlp;
@@ -264,8 +273,7 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         chance.draws().map(upload).collect()
     }
 
-    /// By what the neurons of a layer are to be multiplied, so that all of them are
-    /// multiplied alike: 1 at most.
+    /// Returns the factors (at most 1) that bring all neurons of a layer to one common scale.
     fn relative_scales(&self, model: usize, layer: usize) -> Vec<f64> {
         let scales = &self.scales[model][self.plan.models[model].neurons(layer)];
         let least = scales.iter().copied().fold(f32::INFINITY, f32::min);
@@ -288,13 +296,13 @@ impl<D: Device> DeviceAccumulated<D> {
     }
 }
 
-/// A rotation, and 1 / spread of each rotated neuron, per √token.
+/// A rotation, and 1 / spread of each rotated neuron, multiplied by √tokens.
 struct DeviceRotation<D: Device> {
     rotation: HalfMatrix<D>,
     inverse: Array<D, f32>,
 }
 
-/// What comparing two layers uses over and over.
+/// Device buffers reused for every pair of layers.
 struct ComparisonBuffers<D: Device> {
     cross: Array<D, f32>,
     scaled: HalfMatrix<D>,
@@ -312,7 +320,7 @@ impl<D: Device> ComparisonBuffers<D> {
         })
     }
 
-    /// Best correlation of each row of `scaled` with the rotated neurons.
+    /// Returns the best correlation of each row of `scaled` with the rotated neurons.
     fn rotated(&self, device: &D, chance: &DeviceRotation<D>) -> Result<Vec<f32>> {
         let rows = ops::OperandSums { sum: &self.zeros, inverse: &self.ones, at: 0 };
         let cols = ops::OperandSums { sum: &self.zeros, inverse: &chance.inverse, at: 0 };

@@ -1,7 +1,7 @@
-//! The f64 twins: correlation and baseline as the definitions say, slow and
-//! obvious. Tests compare the fast code with these.
+//! Correlation and baseline computed from their definitions in f64. Slow and obvious: tests compare
+//! the fast code with these functions.
 
-/// Pearson's ρ of two series; NaN where one of them never varies.
+/// Returns Pearson's ρ of two series; NaN if either never varies.
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     let n = x.len() as f64;
     let (mean_x, mean_y) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
@@ -10,13 +10,12 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     cov / (square(x, mean_x) * square(y, mean_y)).sqrt()
 }
 
-/// Neuron `i` of activations `[tokens, n_neurons]` as a series over tokens.
+/// Returns the activations of neuron `i`, one value per token, from `[tokens, n_neurons]`.
 pub fn series(activations: &[f32], n_neurons: usize, i: usize) -> Vec<f64> {
     activations.iter().skip(i).step_by(n_neurons).map(|&v| f64::from(v)).collect()
 }
 
-/// R V for one layer, token by token: `v` holds one series per neuron, `r` is
-/// `[d, d]` row-major.
+/// Returns R V for one layer. `v` holds one series per neuron; `r` is `[d, d]`, row-major.
 pub fn rotate(r: &[f32], v: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let combine = |row: &[f32]| -> Vec<f64> {
         let at = |t: usize| row.iter().zip(v).map(|(&r, v)| f64::from(r) * v[t]).sum();

@@ -1,4 +1,4 @@
-//! What comparing a model with one partner finds, filled layer by layer.
+//! The result of comparing a reference model with one partner model.
 
 use std::ops::Range;
 
@@ -7,34 +7,36 @@ use crate::backend::device::ops::{BINS, BlockMatches};
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PowerSums;
 
-/// A partner neuron and its correlation.
+/// A neuron of the partner and its correlation with a neuron of the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NeuronMatch {
     /// Pearson's ρ.
     pub rho: f64,
-    /// The partner neuron, counted over all layers.
+    /// Index of the partner neuron over all layers.
     pub neuron: usize,
 }
 
-/// What comparing with one partner found, per neuron of the model judged.
+/// The result for one partner model: per neuron of the reference, its best partners and its chance
+/// level; and the distribution of ρ over all pairs of neurons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairResult {
-    /// Partners kept for each neuron.
+    /// Number of partners kept for each neuron.
     pub(super) k: usize,
-    /// `[neuron][k]`, largest first; NaN where there are not so many.
+    /// `[neuron][k]`, largest first; NaN in unused slots.
     pub(super) rho: Vec<f64>,
-    /// `[neuron][k]`: whose ρ it is, counted over all layers.
+    /// `[neuron][k]`: the partner neuron, as an index over all layers.
     pub(super) partner: Vec<u32>,
-    /// `[draw][neuron]`: best correlation with chance neurons; NaN where undefined.
+    /// `[draw][neuron]`: best correlation with the neurons of the chance baseline; NaN if
+    /// undefined.
     pub baseline: Vec<Vec<f64>>,
-    /// How many ρ of all pairs of neurons lie in each bin.
+    /// Number of correlations in each bin of width 2 / `BINS` from −1 to 1.
     pub histogram: Vec<f64>,
-    /// Power sums of all ρ.
+    /// Power sums of the correlations of all pairs of neurons.
     pub moments: PowerSums,
 }
 
 impl PairResult {
-    /// Nothing compared yet; the best `k` partners of each neuron will be kept.
+    /// Creates an empty result that keeps the best `k` partners of each neuron.
     pub fn new(neurons: usize, k: usize, draws: usize) -> Self {
         Self {
             k,
@@ -46,17 +48,18 @@ impl PairResult {
         }
     }
 
-    /// Neurons of the model judged.
+    /// Returns the number of neurons of the reference.
     pub fn neurons(&self) -> usize {
         self.rho.len() / self.k
     }
 
-    /// The best partner of a neuron; None where it has no correlation with anything.
+    /// Returns the best partner of a neuron, or `None` if the neuron has no correlation.
     pub fn best(&self, neuron: usize) -> Option<NeuronMatch> {
         self.top(neuron).next()
     }
 
-    /// The best partners of a neuron, best first, the first of equals before the others.
+    /// Returns the best partners of a neuron, best first. Of equal correlations, the one found
+    /// first comes first.
     pub fn top(&self, neuron: usize) -> impl Iterator<Item = NeuronMatch> {
         let slots = neuron * self.k..(neuron + 1) * self.k;
         let found = self.rho[slots.clone()].iter().zip(&self.partner[slots]);
@@ -64,7 +67,7 @@ impl PairResult {
         found.map(|(&rho, &partner)| NeuronMatch { rho, neuron: partner as usize })
     }
 
-    /// Whether as many partners were found as are kept, so that there may be more.
+    /// Returns whether all `k` slots of a neuron are used, so that further partners may exist.
     pub fn is_full(&self, neuron: usize) -> bool {
         !self.rho[(neuron + 1) * self.k - 1].is_nan()
     }
@@ -78,7 +81,7 @@ impl PairResult {
         }
     }
 
-    /// Takes a neuron over from another comparison with the same partner.
+    /// Copies neuron `theirs` of another comparison with the same partner to `neuron`.
     pub fn copy_neuron(&mut self, neuron: usize, other: &Self, theirs: usize) {
         self.set_top(neuron, &other.top(theirs).collect::<Vec<_>>());
         for (draw, other) in self.baseline.iter_mut().zip(&other.baseline) {
@@ -86,8 +89,8 @@ impl PairResult {
         }
     }
 
-    /// Takes what a device found of some neurons in some columns of the partner, the
-    /// first of which is `first`.
+    /// Adds the matches that a device found for the reference neurons `neurons` in consecutive
+    /// partner neurons, the first of which is `first`.
     pub fn add_block_matches(&mut self, neurons: Range<usize>, first: usize, found: &BlockMatches) {
         let rows = neurons.len();
         for (row, neuron) in neurons.enumerate() {
@@ -104,9 +107,10 @@ impl PairResult {
         self.moments.merge(&PowerSums::of(0.0, n, sums));
     }
 
-    /// Raises the best chance correlation of some neurons in a draw.
+    /// Raises the best chance correlation of some neurons in one draw to `best` where that is
+    /// larger.
     pub fn raise_baseline(&mut self, draw: usize, neurons: Range<usize>, best: &[f32]) {
-        // `max` returns the other operand where one is NaN.
+        // `max` returns the other operand if one is NaN.
         let all = self.baseline[draw][neurons].iter_mut().zip(best);
         all.for_each(|(all, &best)| *all = all.max(best.into()));
     }

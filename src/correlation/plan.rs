@@ -1,4 +1,4 @@
-//! What is compared with what, and what that costs.
+//! Which models are compared with which, how, and at what cost.
 
 use std::ops::Range;
 
@@ -8,48 +8,48 @@ use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::Product;
 use crate::spec::{Baseline, BaselineKind, Precision};
 
-/// Which models there are, which of them are judged, and how.
+/// The models of a comparison, the reference models among them, and the method.
 #[derive(Debug, Clone)]
 pub struct ComparisonPlan {
-    /// The family, in the order of the spec.
+    /// Layouts of the models of the family, in the order of the spec.
     pub models: Vec<Layout>,
     /// The activation function of each model, which the `gaussian` baseline applies to
     /// standard normal noise.
     pub activations: Vec<fn(f32) -> f32>,
-    /// Indices of the models whose neurons are judged against all other models.
+    /// Indices of the reference models, each of which is compared with all other models.
     pub references: Vec<usize>,
-    /// Chance level.
+    /// The chance baseline.
     pub baseline: Baseline,
-    /// Precision of factors.
+    /// Precision of the factors of products.
     pub precision: Precision,
-    /// Best partners kept for each neuron.
+    /// Number of best partners kept for each neuron.
     pub top: usize,
 }
 
-/// What is kept of tokens that have gone by.
+/// What is kept of the tokens that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Their activations; sums are made at the end, layer by layer.
+    /// The activations of all tokens. Sums are computed at the end, layer by layer.
     Tokens,
-    /// Sums alone, of a share of the layers in each of so many passes over the tokens.
+    /// Sums of products only. Each pass over the tokens sums a part of the layers.
     Sums {
-        /// Passes; 1 where all sums fit into memory.
+        /// Number of passes; 1 if all sums fit into memory.
         passes: usize,
     },
 }
 
 impl ComparisonPlan {
-    /// Partners of a judged model, in the order of the family.
+    /// Returns the partners of a reference model, in the order of the family.
     pub fn partners(&self, reference: usize) -> impl Iterator<Item = usize> + Clone {
         (0..self.models.len()).filter(move |&i| i != reference)
     }
 
-    /// Every judged model with each of its partners, in order.
+    /// Returns every pair (reference, partner), in order.
     pub(super) fn directed_pairs(&self) -> impl Iterator<Item = (usize, usize)> {
         self.references.iter().flat_map(|&x| self.partners(x).map(move |y| (x, y)))
     }
 
-    /// The same without regard to direction, each once, the first model before the second.
+    /// Returns every pair of compared models once, with the smaller index first.
     pub(super) fn unordered_pairs(&self) -> Vec<(usize, usize)> {
         let mut pairs: Vec<_> = self.directed_pairs().map(|(x, y)| (x.min(y), x.max(y))).collect();
         pairs.sort_unstable();
@@ -57,7 +57,7 @@ impl ComparisonPlan {
         pairs
     }
 
-    /// Models that are some judged model's partner.
+    /// Returns the models that are the partner of some reference model.
     pub(super) fn partner_models(&self) -> Vec<usize> {
         let mut partners: Vec<usize> = self.directed_pairs().map(|(_, y)| y).collect();
         partners.sort_unstable();
@@ -65,7 +65,7 @@ impl ComparisonPlan {
         partners
     }
 
-    /// Whether chance is a rotation, which needs no tokens of its own.
+    /// Returns whether the baseline is a rotation, which is computed from sums and needs no tokens.
     pub fn uses_rotation(&self) -> bool {
         matches!(self.baseline.kind, BaselineKind::Rotation | BaselineKind::Orthogonal)
     }
@@ -74,20 +74,20 @@ impl ComparisonPlan {
         Product { kernel: CpuKernel::best(self.precision), chain: CHUNK }
     }
 
-    /// Layers of a model whose rows are summed in a pass.
+    /// Returns the layers of a model that are summed in pass `pass` of `passes`.
     pub(super) fn layers(&self, model: usize, pass: usize, passes: usize) -> Range<usize> {
         let n = self.models[model].n_layers;
         n * pass / passes..n * (pass + 1) / passes
     }
 
-    /// Floating-point operations of all sums over so many tokens, and of all that
-    /// follows the last token.
+    /// Returns the floating-point operations of all sums over `tokens` tokens, and those of the
+    /// work after the last token.
     pub fn operations(&self, keep: Keep, tokens: usize) -> (f64, f64) {
         let n = |model: usize| self.models[model].n_neurons() as f64;
         let d = |model: usize| self.models[model].d_mlp as f64;
         let (draws, tokens) = (self.baseline.draws as f64, tokens as f64);
         let product = |(x, y): (usize, usize)| 2.0 * n(x) * n(y);
-        // Of a symmetric product, half is computed.
+        // Only half of a symmetric product is computed.
         let gram = |y: usize| n(y) * d(y);
         let cross: f64 = match keep {
             Keep::Tokens => self.directed_pairs().map(product).sum(),
@@ -105,13 +105,14 @@ impl ComparisonPlan {
         (tokens * (cross + grams), draws * self.directed_pairs().map(rotation).sum::<f64>())
     }
 
-    /// Floating-point operations of so many candidates of every neuron.
+    /// Returns the floating-point operations of the exact sums for `candidates` candidates of every
+    /// neuron.
     pub fn candidate_operations(&self, candidates: usize, tokens: usize) -> f64 {
         let neurons: usize = self.directed_pairs().map(|(x, _)| self.models[x].n_neurons()).sum();
         2.0 * (neurons * candidates) as f64 * tokens as f64
     }
 
-    /// Pairs of layers that are compared, and as many again for each surrogate.
+    /// Returns the number of pairs of layers that are compared, surrogates included.
     pub fn steps(&self) -> usize {
         let surrogates = if self.uses_rotation() { 0 } else { self.baseline.draws };
         let layers = |model: usize| self.models[model].n_layers;
@@ -119,12 +120,12 @@ impl ComparisonPlan {
         pairs * (1 + surrogates)
     }
 
-    /// Most passes that make sense: a layer in each.
+    /// Returns the largest useful number of passes: one layer in each.
     pub fn max_passes(&self) -> usize {
         self.models.iter().map(|m| m.n_layers).max().unwrap_or(1)
     }
 
-    /// Bytes that are kept of so many tokens.
+    /// Returns the bytes that are kept of `tokens` tokens.
     pub fn kept_bytes(&self, keep: Keep, tokens: usize) -> usize {
         let n = |model: usize| self.models[model].n_neurons();
         let surrogates = if self.uses_rotation() { 0 } else { self.baseline.draws };
@@ -150,7 +151,7 @@ impl ComparisonPlan {
         }
     }
 
-    /// Bytes of all sums where they are kept in f32 on a device, for every direction.
+    /// Returns the bytes of all sums kept in f32 on a device.
     pub fn device_sums_bytes(&self) -> usize {
         let n = |model: usize| self.models[model].n_neurons();
         let cross: usize = self.directed_pairs().map(|(x, y)| n(x) * n(y)).sum();
@@ -158,7 +159,7 @@ impl ComparisonPlan {
         4 * (cross + self.partner_models().into_iter().map(gram).sum::<usize>())
     }
 
-    /// Bytes that comparing two layers takes, beside what is kept.
+    /// Returns the bytes needed to compare two layers, beside what is kept.
     pub fn comparison_bytes(&self) -> usize {
         let d = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
         // Sums in f64; scaled, rotated and packed values; Gram sums in both; rotations.

@@ -1,41 +1,41 @@
-//! Random numbers that depend on their address alone: seed, purpose, stream,
-//! position. Any part can be drawn again anywhere, on any number of threads.
+//! Random numbers that depend only on their address: seed, purpose, stream and position. Any part
+//! of a stream can be drawn again anywhere, on any number of threads.
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
-/// What random numbers are for, so that two uses of one seed share none.
+/// What random numbers are used for. Different purposes share no numbers, even with the same seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// Rows of a rotation.
+    /// Rows of random rotations.
     Rotation = 0,
-    /// Orders of tokens.
+    /// Random orders of tokens.
     Permutation = 1,
-    /// Activations of a model that does not exist.
+    /// Noise in place of a partner's activations.
     Gaussian = 2,
-    /// Noise and directions of experiments beside the study.
+    /// Noise and directions of the experiments other than the main comparison.
     Noise = 3,
 }
 
-/// Address of one stream of random numbers.
+/// The address of one stream of random numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct RandomStream {
-    /// The seed in the spec.
+    /// The seed given in the spec.
     pub seed: u64,
-    /// What the numbers are for.
+    /// The purpose of the numbers.
     pub purpose: Purpose,
-    /// Which of the streams for this purpose.
+    /// The index of the stream among those of the same purpose.
     pub id: u64,
 }
 
-/// Values drawn by one task; even, since normals come in pairs.
+/// Number of values drawn by one task; even, because normals are drawn in pairs.
 const VALUES_PER_TASK: usize = 1 << 14;
 
 impl RandomStream {
-    /// ChaCha20 with key `seed (8 bytes, little-endian), purpose, 0…` and the
-    /// stream id as nonce.
+    /// Returns ChaCha20 with key `seed (8 bytes, little-endian), purpose, 0…` and the stream id as
+    /// nonce.
     fn generator(self) -> ChaCha20Rng {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&self.seed.to_le_bytes());
@@ -45,12 +45,12 @@ impl RandomStream {
         rng
     }
 
-    /// Fills `out` with standard normal numbers by the Box–Muller transform:
-    /// two 53-bit uniforms make the pair `r cos 2πu`, `r sin 2πu`.
+    /// Fills `out` with standard normal numbers by the Box–Muller transform: two 53-bit uniforms
+    /// give the pair `r cos 2πu`, `r sin 2πu`.
     pub fn normals(self, out: &mut [f32]) {
         out.par_chunks_mut(VALUES_PER_TASK).enumerate().for_each(|(i, values)| {
             let mut rng = self.generator();
-            // Each normal stands for one u64, that is two 32-bit words of the stream.
+            // Each normal consumes one u64, that is two 32-bit words of the stream.
             rng.set_word_pos((i * VALUES_PER_TASK * 2) as u128);
             for pair in values.chunks_mut(2) {
                 let normals = normal_pair(rng.next_u64(), rng.next_u64());
@@ -59,7 +59,7 @@ impl RandomStream {
         });
     }
 
-    /// A random order of `0..len` (Fisher–Yates).
+    /// Returns a random permutation of `0..len` (Fisher–Yates).
     pub fn permutation(self, len: usize) -> Vec<usize> {
         let mut rng = self.generator();
         let mut order: Vec<usize> = (0..len).collect();
@@ -95,7 +95,7 @@ mod tests {
         let n = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
         let var = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
-        // Five standard errors.
+        // The bounds are five standard errors.
         assert!(mean.abs() < 5.0 / n.sqrt() && (var - 1.0).abs() < 5.0 * (2.0 / n).sqrt());
     }
 
@@ -121,7 +121,7 @@ mod tests {
         ));
         let want = [values(&golden["normals"]), values(&rotation["rows"])].concat();
         assert_eq!(got.len(), want.len());
-        // Other libraries round logarithm and cosine otherwise, by an f32 ulp at most.
+        // Other libraries round logarithm and cosine differently, by at most one f32 ulp.
         assert!(got.iter().zip(&want).all(|(g, w)| (f64::from(*g) - w).abs() < 1e-6));
     }
 

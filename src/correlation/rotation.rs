@@ -13,8 +13,8 @@ use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::MatrixView;
 use crate::spec::BaselineKind;
 
-/// A random matrix `[d, d]` with rows of unit norm: Gaussian, each row divided
-/// by its norm (the paper's), or orthogonal.
+/// Returns a random matrix `[d, d]` with rows of unit norm: Gaussian rows divided by their norms
+/// (the paper's baseline), or orthonormal rows.
 pub fn random_rotation(kind: BaselineKind, stream: RandomStream, d: usize) -> Vec<f32> {
     let mut r = vec![0.0_f32; d * d];
     stream.normals(&mut r);
@@ -30,8 +30,8 @@ pub fn random_rotation(kind: BaselineKind, stream: RandomStream, d: usize) -> Ve
     }
 }
 
-/// The rows of a Gaussian matrix made orthonormal one after the other (modified
-/// Gram–Schmidt in f64), which draws from all orthogonal matrices alike.
+/// Makes the rows of a Gaussian matrix orthonormal (modified Gram–Schmidt in f64), which gives a
+/// uniformly distributed orthogonal matrix.
 fn orthogonal(normals: &[f32], d: usize) -> Vec<f32> {
     let mut rows: Vec<Vec<f64>> =
         normals.chunks_exact(d).map(|row| row.iter().map(|&v| f64::from(v)).collect()).collect();
@@ -49,7 +49,7 @@ fn orthogonal(normals: &[f32], d: usize) -> Vec<f32> {
     rows.into_iter().flatten().map(|v| v as f32).collect()
 }
 
-/// In eight interleaved parts: fixed order, and fast.
+/// Returns the dot product, summed in eight interleaved parts: a fixed order that vectorises.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut parts = [0.0; 8];
     for (a, b) in a.chunks(8).zip(b.chunks(8)) {
@@ -58,7 +58,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     parts.iter().sum()
 }
 
-/// Stream of the rotation of one layer of one partner in one draw.
+/// Returns the stream of random numbers for the rotation of one layer of one partner in one draw.
 pub fn rotation_stream(seed: u64, draw: usize, partner: usize, layer: usize) -> RandomStream {
     let id = (draw as u64) << 32 | (partner as u64) << 16 | layer as u64;
     RandomStream { seed, purpose: Purpose::Rotation, id }
@@ -73,14 +73,14 @@ pub struct RotatedLayer {
 
 struct Draw {
     rotation: Vec<f32>,
-    /// `1 / spread((RV)_j)`; NaN where the rotated neuron never varies.
+    /// `1 / spread((RV)_j)`; NaN if the rotated neuron never varies.
     inverse: Vec<f64>,
 }
 
 impl RotatedLayer {
-    /// From the partner's own sums (a neuron without correlation contributes to no
-    /// rotated one), the Gram sums of the layer (valid for k ≤ j),
-    /// and a rotation for every draw.
+    /// Computes the spreads of the rotated neurons from the partner's sums, the Gram sums of the
+    /// layer (valid for k ≤ j), and one rotation per draw. A partner neuron without correlation
+    /// contributes to no rotated neuron.
     pub fn new(
         product: Product,
         y: ModelSums,
@@ -104,14 +104,14 @@ impl RotatedLayer {
         Self { product, d, draws }
     }
 
-    /// Per draw, the rotation and `1 / spread` of each rotated neuron.
+    /// Returns, for each draw, the rotation and `1 / spread` of each rotated neuron.
     pub fn draws(&self) -> impl Iterator<Item = (&[f32], &[f64])> {
         self.draws.iter().map(|draw| (draw.rotation.as_slice(), draw.inverse.as_slice()))
     }
 
-    /// Raises the best chance correlation of some neurons, per draw, to that with
-    /// the rotated neurons, given `ρ spread_y` with the neurons themselves,
-    /// `[neurons, d_mlp]`; `rotated` is room for as much.
+    /// Raises the best chance correlation of some reference neurons to the best correlation with
+    /// the rotated neurons, for each draw. `scaled` is `ρ spread_y` with the neurons of the layer
+    /// themselves, `[neurons, d_mlp]`; `rotated` is a buffer of the same length.
     pub fn raise<'a>(
         &self,
         scaled: &[f32],
@@ -125,14 +125,14 @@ impl RotatedLayer {
             self.product.write(MatrixView::new(scaled, rows, d), r.t(), rotated);
             best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
                 let rho = row.iter().zip(&draw.inverse).map(|(c, s)| f64::from(*c) * s);
-                // `max` returns the other operand where one is NaN.
+                // `max` returns the other operand if one is NaN.
                 *best = rho.fold(*best, f64::max);
             });
         }
     }
 }
 
-/// `1 / √(R_jᵀ C R_j)` for every row of R; NaN where the rotated neuron never varies.
+/// Returns `1 / √(R_jᵀ C R_j)` for every row of R; NaN if the rotated neuron never varies.
 fn inverse_spreads(r: &[f32], gram: &[f32]) -> Vec<f64> {
     let d = gram.len().isqrt();
     let mut product = vec![0.0; d * d];

@@ -20,7 +20,8 @@ widened! {
     }
 }
 
-/// Enters the values of a row into a list of the largest; the first of equals comes first.
+/// Inserts the correlations of a row into a list of the largest ones. Of equal values, the first
+/// comes first; NaN is never inserted.
 pub fn keep_best(row: &[f64], first: usize, top: &mut [f64], partner: &mut [u32]) {
     for (i, &rho) in row.iter().enumerate() {
         keep_if_best(rho, first + i, top, partner);
@@ -30,7 +31,7 @@ pub fn keep_best(row: &[f64], first: usize, top: &mut [f64], partner: &mut [u32]
 #[inline(always)]
 pub fn keep_if_best(rho: f64, neuron: usize, top: &mut [f64], partner: &mut [u32]) {
     let last = top.len() - 1;
-    // False for a NaN on the left, true for one on the right, which is an empty place.
+    // The first comparison is false if `rho` is NaN; the second inserts into an unused slot (NaN).
     if rho > top[last] || (top[last].is_nan() && !rho.is_nan()) {
         let place = top.iter().position(|&t| t.is_nan() || rho > t).unwrap_or(last);
         top[place..].rotate_right(1);
@@ -39,7 +40,7 @@ pub fn keep_if_best(rho: f64, neuron: usize, top: &mut [f64], partner: &mut [u32
     }
 }
 
-/// How the correlations of a row are spread; what is no correlation is left out.
+/// The distribution of the correlations of one row. NaN (no correlation) is not counted.
 pub struct RowStatistics {
     /// Power sums of ρ around 0.
     pub moments: PowerSums,
@@ -53,7 +54,7 @@ impl RowStatistics {
         for &rho in row.iter().filter(|rho| !rho.is_nan()) {
             spread.moments.add(rho);
             let bin = (rho + 1.0) * (BINS as f64 / 2.0);
-            // A cast keeps what rounding has put beyond either end at that end.
+            // The cast and `min` keep values that rounding moved beyond ±1 in the outermost bins.
             spread.bins[(bin as usize).min(BINS - 1)] += 1;
         }
         spread
@@ -68,7 +69,7 @@ mod tests {
     fn the_first_of_equals_wins_and_nan_never_does() {
         let best = |row: &[f64], k: usize| {
             let (mut top, mut partner) = (vec![f64::NAN; k], vec![0; k]);
-            // In two parts, as layers come.
+            // In two parts, as the layers of a partner arrive.
             let (first, second) = row.split_at(row.len() / 2);
             keep_best(first, 0, &mut top, &mut partner);
             keep_best(second, first.len(), &mut top, &mut partner);

@@ -1,13 +1,12 @@
-//! Screening: the best candidates of each neuron from a sample of the tokens, then
-//! exact sums of these pairs alone over all tokens.
+//! Screening: finds the best candidates of each neuron in a sample of the tokens, then computes
+//! exact sums over all tokens for these pairs only.
 //!
-//! A correlation of the sample is off by a standard error of `1/√(n − 3)` in
-//! Fisher's `z = artanh ρ`, if tokens were independent; neighbours are not quite,
-//! so choose a few standard errors more. A neuron is safe where, so many standard
-//! errors away, no partner outside its candidates could be its best one and its
-//! excess could not lie on the other side of a threshold. The others are compared
-//! exactly, with every neuron of every partner, over all tokens. Of safe neurons
-//! the chance level stays that of the sample.
+//! If tokens were independent, Fisher's `z = artanh ρ` of the sample would have a standard error of
+//! `1/√(n − 3)`. Neighbouring tokens are not quite independent, so choose a few standard errors
+//! more. A neuron is safe if, within the chosen number of standard errors, no partner outside its
+//! candidates could be its best one and its excess could not lie on the other side of a threshold.
+//! All other neurons are compared exactly, with every neuron of every partner over all tokens. The
+//! chance level of a safe neuron stays that of the sample.
 
 use super::candidates::{CandidateSums, NeuronMajor};
 use super::compare::Watch;
@@ -18,28 +17,29 @@ use super::{CHUNK, ComparisonPlan, Correlator, Keep, NeuronComparison};
 use crate::checkpoint::{State, Visit};
 use crate::error::Result;
 
-/// How far from certain a sample is.
+/// The uncertainty of correlations estimated from a sample, and the thresholds that it must not
+/// cross.
 #[derive(Debug, Clone)]
 pub struct Margin {
-    /// Most that artanh ρ of the sample is off, at the confidence chosen.
+    /// Largest error of artanh ρ of the sample, at the chosen number of standard errors.
     z: f64,
-    /// Thresholds of the excess that matter.
+    /// Thresholds of the excess correlation that are reported.
     thresholds: Vec<f64>,
 }
 
 impl Margin {
-    /// Of so many sampled tokens, at so many standard errors.
+    /// Creates the margin of a sample of `tokens` tokens at a number of standard errors.
     pub fn new(tokens: usize, standard_errors: f64, thresholds: Vec<f64>) -> Self {
         Self { z: standard_errors / (tokens.max(4) as f64 - 3.0).sqrt(), thresholds }
     }
 
     fn moved(&self, rho: f64, by: f64) -> f64 {
-        // At 1 itself artanh is infinite.
+        // artanh is infinite at 1.
         (rho.clamp(-0.999_999, 0.999_999).atanh() + by).tanh()
     }
 
-    /// Neurons that are not safe, given what the sample found and, once they are
-    /// known, the exact correlations of its candidates.
+    /// Returns the neurons that are not safe, given the result of the sample and, once known, the
+    /// exact correlations of its candidates.
     fn doubtful(&self, sample: &[PairResult], exact: Option<&[PairResult]>) -> Vec<usize> {
         let agreements = agreements(exact.unwrap_or(sample));
         let doubtful = |i: &usize| {
@@ -50,7 +50,7 @@ impl Margin {
         (0..agreements.len()).filter(doubtful).collect()
     }
 
-    /// Whether a partner that is no candidate could correlate better than the best one.
+    /// Returns whether a partner outside the candidates could correlate better than the best one.
     fn could_be_elsewhere(
         &self,
         sample: &PairResult,
@@ -75,53 +75,54 @@ impl Margin {
     }
 }
 
-/// What screening did.
+/// How many neurons screening compared exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ScreeningCounts {
-    /// Neurons compared exactly.
+    /// Number of neurons compared exactly.
     pub exact: usize,
-    /// Those of them whose doubt showed only in the candidates' exact correlations.
+    /// How many of them became doubtful only when the exact correlations of their candidates were
+    /// known.
     pub screened_again: usize,
-    /// Neurons judged.
+    /// Number of neurons of the reference.
     pub of: usize,
 }
 
-/// A study in which most neurons are compared with their candidates alone.
+/// A comparison in which most neurons are compared with their candidates only.
 pub struct ScreenedCorrelator {
     plan: ComparisonPlan,
     margin: Margin,
-    /// Bytes that the sums of neurons compared exactly may take in a pass, for each judged model.
+    /// Bytes that the sums of exactly compared neurons of one reference model may take in a pass.
     room: usize,
     own: Vec<NeuronSums>,
     models: Vec<ScreenedModel>,
-    /// Passes over all tokens that have ended.
+    /// Number of completed passes over all tokens.
     passes: usize,
 }
 
 struct ScreenedModel {
     model: usize,
-    /// Per partner, from the sample.
+    /// Result of the sample for each partner.
     sample: Vec<PairResult>,
-    /// Per partner, over all tokens.
+    /// Exact sums of the candidates of each partner.
     candidates: Vec<CandidateSums>,
-    /// Per partner: the sample's, replaced neuron by neuron by what is exact.
+    /// Result for each partner: that of the sample, with exact values entered neuron by neuron.
     found: Vec<PairResult>,
     exact: ExactComparison,
-    /// Neurons whose turn for exact comparison comes in a later pass.
+    /// Neurons that are compared exactly in a later pass.
     waiting: Vec<usize>,
     done: Vec<bool>,
     screening: ScreeningCounts,
 }
 
-/// Neurons of a judged model that are compared exactly in this pass.
+/// The neurons of a reference model that are compared exactly in this pass.
 struct ExactComparison {
     neurons: Vec<usize>,
-    /// The family with the model reduced to them.
+    /// A correlator of the family with the reference reduced to these neurons.
     correlator: Option<Correlator>,
 }
 
 impl ExactComparison {
-    /// Of the first of those waiting, as many as there is room for.
+    /// Takes as many of the waiting neurons as fit into `room` bytes.
     fn of_waiting(
         plan: &ComparisonPlan,
         model: usize,
@@ -149,9 +150,8 @@ impl ExactComparison {
 }
 
 impl ScreenedCorrelator {
-    /// From what a sample found: per judged model, the comparison with each partner.
-    /// Sums of neurons that are compared exactly take `room` bytes at most in each
-    /// pass over the tokens.
+    /// Creates a comparison from the result of a sample, `[reference][partner]`. The sums of
+    /// exactly compared neurons take at most `room` bytes in each pass over the tokens.
     pub fn new(
         plan: ComparisonPlan,
         margin: Margin,
@@ -182,12 +182,12 @@ impl ScreenedCorrelator {
         Self { plan, margin, room, own, models, passes: 0 }
     }
 
-    /// What screening did, per judged model.
+    /// Returns the counts of screening for each reference model.
     pub fn report(&self) -> Vec<ScreeningCounts> {
         self.models.iter().map(|model| model.screening).collect()
     }
 
-    /// Adds a chunk to the sums of all candidates.
+    /// Adds a chunk of tokens to the sums of all candidates.
     fn absorb_candidates(&mut self, tokens: &[&[f32]]) {
         let columns: Vec<NeuronMajor> =
             tokens.iter().zip(&self.plan.models).map(|(t, &m)| NeuronMajor::of(t, m)).collect();
@@ -201,7 +201,7 @@ impl ScreenedCorrelator {
 }
 
 impl ScreenedModel {
-    /// Enters what this pass has found, and has neurons wait that turned out to be doubtful.
+    /// Enters the results of this pass and queues the neurons that turned out to be doubtful.
     fn end_pass(
         &mut self,
         (plan, margin): (&ComparisonPlan, &Margin),

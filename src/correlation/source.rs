@@ -1,5 +1,5 @@
-//! Where the sums of two models come from when they are compared, one layer of
-//! each at a time, so that no matrix over all neurons of both need exist.
+//! Where the sums of products of two models come from when two layers are compared, so that a
+//! matrix over all neurons of both models is never needed.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,27 +7,27 @@ use std::ops::Range;
 use super::sums::{CrossSums, GramSums, Layout, layer_of};
 use crate::backend::matmul::Product;
 
-/// Sums of pilot-shifted values of a model x and its partner y.
+/// Sums of products of the pilot-shifted activations of a model x and its partner y.
 pub trait SumSource {
-    /// Layers of x that there are sums of.
+    /// Returns the layers of x that have sums.
     fn x_layers(&self) -> Range<usize>;
-    /// Layers of y that there are sums of.
+    /// Returns the layers of y that have sums.
     fn y_layers(&self) -> Range<usize>;
-    /// Σ x_i y_j of one layer of each, `[d_x, d_y]`.
+    /// Writes Σ x_i y_j of one layer of each model, `[d_x, d_y]`, to `out`.
     fn cross(&self, x_layer: usize, y_layer: usize, out: &mut [f64]);
-    /// Σ y_j y_k of one layer, `[d_y, d_y]`, valid for k ≤ j.
+    /// Returns Σ y_j y_k of one layer, `[d_y, d_y]`, valid for k ≤ j.
     fn gram(&self, y_layer: usize) -> Cow<'_, [f64]>;
 }
 
-/// Sums that were kept while tokens went by.
+/// Sums that were accumulated while tokens were read.
 pub struct AccumulatedSums<'a> {
-    /// Of x and y, or of y and x.
+    /// Sums of x and y, or of y and x if `transposed`.
     pub cross: &'a CrossSums,
-    /// Whether they are of y and x.
+    /// Whether the sums are those of y and x.
     pub transposed: bool,
-    /// Of y.
+    /// Gram sums of y.
     pub grams: Option<&'a GramSums>,
-    /// Layout of the model whose layers are all there: y, or x where transposed.
+    /// Layout of the model that has sums for all layers: y, or x if `transposed`.
     pub whole: Layout,
 }
 
@@ -59,15 +59,15 @@ impl SumSource for AccumulatedSums<'_> {
     }
 }
 
-/// All tokens in memory: sums are made when they are asked for.
+/// The activations of all tokens; sums are computed when they are asked for.
 pub struct ResidentActivations<'a> {
-    /// What multiplies.
+    /// The product that computes the sums.
     pub product: Product,
-    /// Values of x, `[tokens, n_neurons]`.
+    /// Activations of x, `[tokens, n_neurons]`.
     pub x: &'a [f32],
     /// Layout of x.
     pub x_layout: Layout,
-    /// Values of y, `[tokens, n_neurons]`.
+    /// Activations of y, `[tokens, n_neurons]`.
     pub y: &'a [f32],
     /// Layout of y.
     pub y_layout: Layout,

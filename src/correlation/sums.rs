@@ -1,8 +1,7 @@
 //! Sums over tokens, from which every correlation follows.
 //!
-//! Values are taken relative to a pilot, each neuron's mean over the first
-//! chunk. That leaves ρ as it is and removes the cancellation in
-//! `Σx² − (Σx)²/n` for neurons of large mean.
+//! A pilot is subtracted from every activation: the neuron's mean over the first tokens. This does
+//! not change ρ, and it removes the cancellation in `Σx² − (Σx)²/n` for neurons with a large mean.
 
 use std::ops::Range;
 
@@ -13,7 +12,7 @@ use crate::backend::pack::MatrixView;
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PILOT_TOKENS;
 
-/// How the neurons of a model are arranged: `n_layers` layers of `d_mlp`.
+/// The arrangement of a model's neurons: `n_layers` layers of `d_mlp` neurons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Number of layers.
@@ -23,17 +22,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Neurons in all.
+    /// Returns the number of neurons in all layers.
     pub fn n_neurons(self) -> usize {
         self.n_layers * self.d_mlp
     }
 
-    /// Neurons of a layer, counted over all layers.
+    /// Returns the neurons of a layer, as indices over all layers.
     pub fn neurons(self, layer: usize) -> Range<usize> {
         layer * self.d_mlp..(layer + 1) * self.d_mlp
     }
 
-    /// Layer of a neuron counted over all layers.
+    /// Returns the layer of a neuron, given its index over all layers.
     pub fn layer(self, neuron: usize) -> usize {
         neuron / self.d_mlp
     }
@@ -42,7 +41,7 @@ impl Layout {
 /// n, Σ(x − pilot) and Σ(x − pilot)² for every neuron of one model.
 #[derive(Debug, Clone)]
 pub struct NeuronSums {
-    /// Tokens seen.
+    /// Number of tokens added.
     pub n: u64,
     pilot: Vec<f32>,
     sum: Vec<f64>,
@@ -50,18 +49,19 @@ pub struct NeuronSums {
 }
 
 impl NeuronSums {
-    /// No tokens yet.
+    /// Creates sums without tokens. The pilot is taken from the first tokens added.
     pub fn new(n_neurons: usize) -> Self {
         let zeros = vec![0.0; n_neurons];
         Self { n: 0, pilot: Vec::new(), sum: zeros.clone(), sum_sq: zeros }
     }
 
-    /// No tokens yet, and a pilot of zeros: for values that are near zero anyway.
+    /// Creates sums without tokens and with a pilot of zero, for values that are near zero anyway.
     pub fn around_zero(n_neurons: usize) -> Self {
         Self { pilot: vec![0.0; n_neurons], ..Self::new(n_neurons) }
     }
 
-    /// Subtracts the pilot from tokens `[tokens, n_neurons]`, in place, and adds them up.
+    /// Subtracts the pilot from activations `[tokens, n_neurons]`, in place, and adds them to the
+    /// sums.
     pub fn absorb(&mut self, tokens: &mut [f32]) {
         let width = self.sum.len();
         if self.pilot.is_empty() {
@@ -83,19 +83,20 @@ impl NeuronSums {
         });
     }
 
-    /// Neurons.
+    /// Returns the number of neurons.
     pub fn neurons(&self) -> usize {
         self.sum.len()
     }
 
-    /// Adds sums over so many other tokens, of values relative to the same pilot.
+    /// Adds Σ(x − pilot) and Σ(x − pilot)² over `tokens` other tokens, taken with the same pilot.
     pub fn add(&mut self, tokens: u64, sum: &[f64], square: &[f64]) {
         self.n += tokens;
         self.sum.iter_mut().zip(sum).for_each(|(all, s)| *all += s);
         self.sum_sq.iter_mut().zip(square).for_each(|(all, s)| *all += s);
     }
 
-    /// Those of some neurons, each multiplied by a factor.
+    /// Returns the sums of some neurons, as if the activations of each had been multiplied by a
+    /// factor.
     pub fn layer(&self, neurons: Range<usize>, factors: &[f64]) -> Self {
         let times = |values: &[f64], power: i32| {
             values.iter().zip(factors).map(|(v, f)| v * f.powi(power)).collect()
@@ -108,33 +109,34 @@ impl NeuronSums {
         }
     }
 
-    /// Takes each neuron's mean over the first chunk as its pilot, without adding it.
+    /// Sets each neuron's pilot to its mean over the first [`PILOT_TOKENS`] tokens, without adding
+    /// them.
     pub fn take_pilot(&mut self, tokens: &[f32]) {
         let width = self.sum.len();
         let first = tokens.len().min(PILOT_TOKENS * width);
         self.pilot = column_means(&tokens[..first], width);
     }
 
-    /// Subtracts the pilot from tokens that were added up before, in place.
+    /// Subtracts the pilot from activations `[tokens, n_neurons]`, in place, without adding them.
     pub fn shift(&self, tokens: &mut [f32]) {
         tokens.par_chunks_exact_mut(self.sum.len()).for_each(|row| {
             row.iter_mut().zip(&self.pilot).for_each(|(x, p)| *x -= p);
         });
     }
 
-    /// Σ(x − pilot) of a neuron.
+    /// Returns Σ(x − pilot) of a neuron.
     pub fn sum(&self, neuron: usize) -> f64 {
         self.sum[neuron]
     }
 
-    /// `1 / √(Σx² − (Σx)²/n)`, or None where the neuron has no correlation: its
-    /// activation never varies, or is not finite.
+    /// Returns `1 / √(Σx² − (Σx)²/n)`, or `None` if the neuron has no correlation because its
+    /// activation never varies or is not finite.
     pub fn inverse_spread(&self, neuron: usize) -> Option<f64> {
         let square = self.sum_sq[neuron] - self.sum[neuron].powi(2) / self.n as f64;
         (square > 0.0 && square.is_finite()).then(|| 1.0 / square.sqrt())
     }
 
-    /// Whether some activation of the neuron was NaN or infinite.
+    /// Returns whether some activation of the neuron was NaN or infinite.
     pub fn non_finite(&self, neuron: usize) -> bool {
         !self.sum_sq[neuron].is_finite()
     }
@@ -158,7 +160,7 @@ impl State for NeuronSums {
     }
 }
 
-/// Columns that one task adds up.
+/// Number of neurons that one task sums.
 const COLUMNS: usize = 256;
 
 fn column_means(chunk: &[f32], width: usize) -> Vec<f32> {
@@ -170,25 +172,25 @@ fn column_means(chunk: &[f32], width: usize) -> Vec<f32> {
     sums.iter().map(|s| (s / tokens) as f32).collect()
 }
 
-/// Σ x_i y_j over tokens of pilot-shifted values, for some layers of x and all of y.
+/// Σ x_i y_j over the pilot-shifted activations of all tokens, for some layers of x and all of y.
 #[derive(Debug, Clone)]
 pub struct CrossSums {
     x: Layout,
     y: Layout,
-    /// Layers of x that are summed.
+    /// The layers of x that are summed.
     pub layers: Range<usize>,
-    /// Row-major, a row for every neuron of those layers.
+    /// Row-major `[neurons of the layers of x, n_neurons of y]`.
     values: Vec<f64>,
 }
 
 impl CrossSums {
-    /// All zero.
+    /// Creates zero sums.
     pub fn new(x: Layout, layers: Range<usize>, y: Layout) -> Self {
         let values = vec![0.0; layers.len() * x.d_mlp * y.n_neurons()];
         Self { x, y, layers, values }
     }
 
-    /// Adds tokens of x, `[tokens, n_neurons]`, and the same of y.
+    /// Adds the activations of the same tokens in x and y, each `[tokens, n_neurons]`.
     pub fn absorb(&mut self, product: Product, x: &[f32], y: &[f32]) {
         let (width, cols) = (self.x.n_neurons(), self.y.n_neurons());
         let tokens = x.len() / width;
@@ -197,7 +199,7 @@ impl CrossSums {
         product.add(x, MatrixView::new(y, tokens, cols), &mut self.values);
     }
 
-    /// Copies the sums of one layer of each: `[d_x, d_y]`.
+    /// Copies the sums of one layer of each model, `[d_x, d_y]`, to `out`.
     pub fn copy(&self, x_layer: usize, y_layer: usize, out: &mut [f64]) {
         let rows = self.block(x_layer, y_layer);
         out.par_chunks_exact_mut(self.y.d_mlp).zip(rows).for_each(|(out, row)| {
@@ -205,7 +207,7 @@ impl CrossSums {
         });
     }
 
-    /// Copies the same sums with rows and columns exchanged: `[d_y, d_x]`.
+    /// Copies the same sums transposed, `[d_y, d_x]`, to `out`.
     pub fn copy_transposed(&self, x_layer: usize, y_layer: usize, out: &mut [f64]) {
         let rows: Vec<&[f64]> = self.block(x_layer, y_layer).collect();
         out.par_chunks_exact_mut(rows.len()).enumerate().for_each(|(j, out)| {
@@ -227,8 +229,8 @@ impl State for CrossSums {
     }
 }
 
-/// Σ v_j v_k over tokens within each layer of one model; only `k ≤ j`, and
-/// whatever else falls into the same tile, is filled.
+/// Σ v_j v_k over tokens within each layer of one model. Only entries with `k ≤ j`, and the rest of
+/// their tiles, are filled.
 #[derive(Debug, Clone)]
 pub struct GramSums {
     layout: Layout,
@@ -236,26 +238,26 @@ pub struct GramSums {
 }
 
 impl GramSums {
-    /// All zero.
+    /// Creates zero sums.
     pub fn new(layout: Layout) -> Self {
         let layer = vec![0.0; layout.d_mlp * layout.d_mlp];
         Self { layout, layers: vec![layer; layout.n_layers] }
     }
 
-    /// Adds pilot-shifted values `[tokens, n_neurons]`.
+    /// Adds pilot-shifted activations `[tokens, n_neurons]`.
     pub fn absorb(&mut self, product: Product, tokens: &[f32]) {
         for (layer, sums) in self.layers.iter_mut().enumerate() {
             product.add_symmetric(layer_of(tokens, self.layout, layer), sums);
         }
     }
 
-    /// Σ v_j v_k of a layer, `[d_mlp, d_mlp]`.
+    /// Returns Σ v_j v_k of a layer, `[d_mlp, d_mlp]`.
     pub fn layer(&self, layer: usize) -> &[f64] {
         &self.layers[layer]
     }
 }
 
-/// One layer of values `[tokens, n_neurons]`.
+/// Returns the columns of one layer of activations `[tokens, n_neurons]`.
 pub fn layer_of(tokens: &[f32], layout: Layout, layer: usize) -> MatrixView<'_> {
     let width = layout.n_neurons();
     let first = (layer * layout.d_mlp).min(tokens.len());

@@ -1,5 +1,5 @@
-//! A partner's activations as chance would have them: the same tokens in another
-//! order, or GELU of standard normal noise.
+//! Surrogates of a partner's activations for the chance level: the same tokens in random order, or
+//! the activation function applied to standard normal noise.
 
 use super::random::{Purpose, RandomStream};
 use super::sums::{CrossSums, Layout, NeuronSums};
@@ -7,7 +7,7 @@ use super::{CHUNK, ComparisonPlan};
 use crate::checkpoint::{State, Visit};
 use crate::spec::BaselineKind;
 
-/// Which surrogate: of which model, in which draw.
+/// Identifies a surrogate by model and draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SurrogateId {
     /// Index of the model in the family.
@@ -17,7 +17,8 @@ pub struct SurrogateId {
 }
 
 impl SurrogateId {
-    /// Surrogate of some tokens `[tokens, n_neurons]`, of which `chunk` is the first chunk.
+    /// Returns the surrogate of activations `y` `[tokens, n_neurons]`. `chunk` is the index in the
+    /// corpus of their first chunk.
     pub fn surrogate(self, plan: &ComparisonPlan, y: &[f32], chunk: u64) -> Vec<f32> {
         let width = plan.models[self.model].n_neurons();
         let chunks = (chunk..).zip(y.chunks(CHUNK * width));
@@ -39,18 +40,18 @@ impl SurrogateId {
     }
 }
 
-/// Sums of one surrogate, and of every judged model against it.
+/// The sums of one surrogate, and its products with every reference model.
 pub struct SurrogateSums {
-    /// Which surrogate.
+    /// The model and draw of the surrogate.
     pub id: SurrogateId,
-    /// Its own sums.
+    /// Sums over the neurons of the surrogate.
     pub own: NeuronSums,
-    /// Judged model, and its products with the surrogate.
+    /// Reference model, and its sums of products with the surrogate.
     pub cross: Vec<(usize, CrossSums)>,
 }
 
 impl SurrogateSums {
-    /// All zero.
+    /// Creates zero sums.
     pub fn new(id: SurrogateId, y: Layout, cross: Vec<(usize, CrossSums)>) -> Self {
         Self { id, own: NeuronSums::around_zero(y.n_neurons()), cross }
     }

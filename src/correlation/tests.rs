@@ -1,4 +1,4 @@
-//! The correlator against the f64 twins, and against what must hold for any data.
+//! The correlator against its f64 oracle, and properties that hold for any data.
 
 use proptest::prelude::*;
 
@@ -13,10 +13,11 @@ use crate::spec::{Baseline, BaselineKind, Precision};
 
 const X: Layout = Layout { n_layers: 2, d_mlp: 5 };
 const Y: Layout = Layout { n_layers: 3, d_mlp: 4 };
-/// f32 values and products against f64 throughout.
+/// Largest difference between f32 activations and products, and f64 throughout.
 const TOLERANCE: f64 = 2e-6;
 
-/// Activations `[tokens, n_neurons]` with shared causes, so that correlations differ from 0.
+/// Returns activations `[tokens, n_neurons]` with common causes, so that correlations differ from
+/// 0.
 fn activations(layout: Layout, tokens: usize, id: u64) -> Vec<f32> {
     let normals = |id, n| {
         let mut values = vec![0.0; n];
@@ -27,7 +28,7 @@ fn activations(layout: Layout, tokens: usize, id: u64) -> Vec<f32> {
     let (own, causes) = (normals(id, tokens * n), normals(0, tokens * 4));
     let value = |e: usize| {
         let (t, i) = (e / n, e % n);
-        // A mean far from 0 must cost no digits.
+        // A mean far from 0 must not cost precision.
         3.0 + own[e] + (i % 3) as f32 * causes[t * 4 + (i + id as usize) % 4]
     };
     (0..tokens * n).map(value).collect()
@@ -44,10 +45,10 @@ fn plan(models: &[Layout], kind: BaselineKind) -> ComparisonPlan {
     }
 }
 
-/// Every way to keep what went by.
+/// Every way to keep the tokens.
 const KEEPS: [Keep; 3] = [Keep::Tokens, Keep::Sums { passes: 1 }, Keep::Sums { passes: 2 }];
 
-/// Feeds tokens as the run does, pass by pass.
+/// Adds tokens pass by pass, as a run does.
 fn correlate_all(plan: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Correlator {
     let mut correlator = Correlator::new(plan.clone(), keep);
     loop {
@@ -67,7 +68,7 @@ fn correlate_all(plan: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Correl
     }
 }
 
-/// The first model against the second.
+/// Compares the first model with the second.
 fn correlate(x: &[f32], y: &[f32], kind: BaselineKind) -> (PairResult, NeuronSums) {
     let correlator = correlate_all(&plan(&[X, Y], kind), KEEPS[1], &[x, y]);
     let own = correlator.neuron_sums(0).clone();
@@ -78,7 +79,7 @@ fn all_series(values: &[f32], layout: Layout) -> Vec<Vec<f64>> {
     (0..layout.n_neurons()).map(|i| series(values, layout.n_neurons(), i)).collect()
 }
 
-/// Largest correlation of each x with any y, by the definition; NaN is no correlation.
+/// Returns the largest correlation of each x with any y by the definition; NaN if there is none.
 fn best_by_definition(x: &[Vec<f64>], y: &[Vec<f64>]) -> Vec<f64> {
     let best = |x: &Vec<f64>| y.iter().map(|y| pearson(x, y)).fold(f64::NAN, f64::max);
     x.iter().map(best).collect()
@@ -96,7 +97,7 @@ fn rhos(pair: &PairResult) -> Vec<f64> {
 }
 
 #[test]
-fn best_matches_and_rotated_chance_are_those_of_the_definition() {
+fn best_matches_and_rotation_baseline_match_the_definition() {
     let tokens = 2 * CHUNK + 300;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     for kind in [BaselineKind::Rotation, BaselineKind::Orthogonal] {
@@ -113,7 +114,7 @@ fn best_matches_and_rotated_chance_are_those_of_the_definition() {
 }
 
 #[test]
-fn whatever_is_kept_the_bits_are_the_same() {
+fn activations_and_sums_give_the_same_bits() {
     let tokens = TOKENS_AT_ONCE + CHUNK + 300;
     let layouts = [X, Y, X];
     let models: Vec<Vec<f32>> =
@@ -151,7 +152,7 @@ fn a_pair_is_the_same_whichever_other_reference_is_compared() {
 }
 
 #[test]
-fn the_spread_is_that_of_all_correlations() {
+fn histogram_and_moments_cover_all_correlations() {
     let tokens = CHUNK;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     let plan = ComparisonPlan { top: 4, ..plan(&[X, Y], BaselineKind::Rotation) };
@@ -172,7 +173,7 @@ fn the_spread_is_that_of_all_correlations() {
 }
 
 #[test]
-fn an_impatient_watch_stops_the_comparison() {
+fn an_error_of_the_watch_stops_the_comparison() {
     let values = activations(X, CHUNK, 1);
     let mut correlator = Correlator::new(plan(&[X, X], BaselineKind::Rotation), KEEPS[0]);
     correlator.absorb(&mut [&mut values.clone(), &mut values.clone()]);
@@ -181,7 +182,7 @@ fn an_impatient_watch_stops_the_comparison() {
 }
 
 #[test]
-fn permuted_chance_is_that_of_the_definition() {
+fn permutation_baseline_matches_the_definition() {
     let tokens = CHUNK + 200;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     let (pair, _) = correlate(&x, &y, BaselineKind::Permutation);
@@ -204,12 +205,11 @@ fn permuted_chance_is_that_of_the_definition() {
 }
 
 #[test]
-fn chance_of_noise_is_small_over_many_tokens() {
+fn gaussian_baseline_is_small_over_many_tokens() {
     let tokens = 8 * CHUNK;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
     let (pair, _) = correlate(&x, &y, BaselineKind::Gaussian);
-    // The largest of 12 correlations of independent series, each of standard
-    // deviation 1/√n: beyond five of them is no chance.
+    // Each of the 12 correlations of independent series has a standard deviation of 1/√n.
     let bound = 5.0 / (tokens as f64).sqrt();
     assert!(pair.baseline.iter().flatten().all(|b| (-bound..bound).contains(b)));
 }
@@ -272,7 +272,7 @@ fn neurons_that_never_vary_or_are_not_finite_have_no_correlation() {
     set(&mut x, nx, 4, 0.1);
     x[7] = f32::NAN;
     x[nx + 8] = f32::INFINITY;
-    // One dead and one diverged partner neuron, in layers that others live in.
+    // One dead and one diverged partner neuron, in layers with live neurons.
     set(&mut y, ny, 0, -0.3);
     y[5] = f32::NAN;
     let (pair, own) = correlate(&x, &y, BaselineKind::Rotation);
@@ -289,20 +289,20 @@ fn neurons_that_never_vary_or_are_not_finite_have_no_correlation() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn shift_and_positive_scale_leave_correlations_alone(shift in -20.0f32..20.0, scale in 0.05f32..30.0) {
+    fn shift_and_positive_scale_do_not_change_correlations(shift in -20.0f32..20.0, scale in 0.05f32..30.0) {
         let tokens = 200;
         let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
         let moved: Vec<f32> = x.iter().map(|v| shift + scale * v).collect();
         let correlate = |x| correlate(x, &y, BaselineKind::Rotation).0;
         let (plain, moved) = (correlate(&x), correlate(&moved));
         for (a, b) in rhos(&plain).iter().zip(rhos(&moved)) {
-            // The shift costs digits of the f32 values themselves.
+            // The shift costs precision in the f32 values themselves.
             prop_assert!((a - b).abs() < 2e-4, "{} {}", a, b);
         }
     }
 }
 
-/// Series that are hard on rounding: heavy tails, mostly nothing, nearly constant.
+/// Returns a series that is hard on rounding: heavy tails, mostly zeros, or nearly constant.
 fn hard_series(kind: usize, tokens: usize, id: u64) -> Vec<f32> {
     let mut noise = vec![0.0; tokens];
     RandomStream { seed: 5, purpose: Purpose::Gaussian, id }.normals(&mut noise);
@@ -320,7 +320,7 @@ fn bf16_correlations_stay_within_the_documented_bound() {
     let tokens = 2 * CHUNK + 100;
     let layout = Layout { n_layers: 1, d_mlp: 8 };
     let model = |first: u64| -> Vec<f32> {
-        // Shared causes make some correlations large.
+        // Common causes make some correlations large.
         let series: Vec<Vec<f32>> =
             (0..8).map(|i| hard_series(i % 4, tokens, first * (i as u64 / 4) + i as u64)).collect();
         (0..tokens * 8).map(|e| series[e % 8][e / 8]).collect()
@@ -366,7 +366,7 @@ fn ten_million_tokens_of_large_mean_lose_nothing() {
     let layout = Layout { n_layers: 1, d_mlp: 2 };
     let plan = ComparisonPlan { references: vec![0], ..plan(&[layout; 2], BaselineKind::Rotation) };
     let mut correlator = Correlator::new(plan, Keep::Sums { passes: 1 });
-    // The definition in f64, about a value near the mean, which leaves ρ alone.
+    // The definition in f64, about a value near the mean, which does not change ρ.
     const MEAN: f64 = 50.0;
     let mut exact = [0.0_f64; 4];
     let mut own = [[[0.0_f64; 2]; 2]; 2];
@@ -407,7 +407,7 @@ fn ten_million_tokens_of_large_mean_lose_nothing() {
     }
 }
 
-/// Feeds all tokens in one go, as often as they are wanted.
+/// Adds all tokens in one call, once per pass.
 fn compare_all<C: NeuronComparison>(mut comparison: C, models: &[Vec<f32>]) -> C {
     loop {
         let mut models = models.to_vec();
@@ -419,7 +419,7 @@ fn compare_all<C: NeuronComparison>(mut comparison: C, models: &[Vec<f32>]) -> C
     }
 }
 
-/// Noise, but for every third neuron, which has its like in the other model.
+/// Returns noise in which every third neuron has a counterpart in the other model.
 fn planted(layout: Layout, tokens: usize) -> [Vec<f32>; 2] {
     let n = layout.n_neurons();
     let noise = |id| {
@@ -431,7 +431,7 @@ fn planted(layout: Layout, tokens: usize) -> [Vec<f32>; 2] {
     let of = |model: usize| {
         let value = |e: usize| {
             let (t, i) = (e / n, e % n);
-            // The like of neuron i of the first model is n − 1 − i of the second.
+            // Neuron i of the first model corresponds to n − 1 − i of the second.
             let i = if model == 0 { i } else { n - 1 - i };
             let share = if i % 3 == 0 { 0.8 + i as f32 / n as f32 } else { 0.0 };
             own[model][e] + share * causes[t * n + i]
@@ -452,8 +452,8 @@ fn screening_finds_what_brute_force_finds() {
     let sampled = 600;
     let sample = models.clone().map(|m| m[..sampled * layout.n_neurons()].to_vec());
     let sample = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &sample).finish();
-    // Without any margin, neurons of noise are found doubtful only when the exact
-    // correlations of their candidates fall below what the sample promised.
+    // Without a margin, neurons of noise become doubtful only when the exact correlations of their
+    // candidates fall below the estimates of the sample.
     for (standard_errors, beforehand) in [(0.0, false), (3.0, true)] {
         let margin = Margin::new(sampled, standard_errors, Vec::new());
         let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), usize::MAX);
@@ -479,8 +479,8 @@ fn a_neuron_compared_exactly_has_an_exact_chance_level() {
     let all = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &models).finish();
     let sample = models.clone().map(|m| m[..200 * 12].to_vec());
     let sample = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &sample).finish();
-    // A margin that reaches everywhere makes every neuron doubtful.
-    // Room for the sums of five of them makes three passes.
+    // A very wide margin makes every neuron doubtful. Room for the sums of five neurons makes three
+    // passes.
     for room in [usize::MAX, 5 * 12 * 8] {
         let margin = Margin::new(200, 1e3, vec![0.5]);
         let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), room);

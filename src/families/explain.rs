@@ -1,54 +1,55 @@
-//! How much of a neuron's variance a yes-or-no question takes away (eq. 4).
+//! How much of a neuron's variance a yes-or-no test of the token explains (eq. 4).
 
 use rayon::prelude::*;
 
 use super::GroupSums;
 use super::token_tests::TokenTest;
 
-/// Sums by group, and tests over them.
+/// Sums of activations by one grouping of tokens, and the tests over its groups.
 pub struct GroupedTests<'a> {
-    /// What the groups are.
+    /// The grouping.
     pub group: TokenGroup,
-    /// The sums.
+    /// Sums of activations by group.
     pub sums: &'a GroupSums,
-    /// Tests, whose ids are groups.
+    /// The tests; their ids are group indices.
     pub tests: &'a [TokenTest],
 }
 
-/// What tokens are grouped by.
+/// How tokens are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenGroup {
-    /// The token itself.
+    /// By token id.
     Token,
-    /// The token before it in the same row.
+    /// By the id of the previous token in the row.
     PreviousToken,
-    /// Its place in the row.
+    /// By position in the row.
     Position,
-    /// The label of its sample.
+    /// By the label of the sample.
     Label,
-    /// The part of speech, or the dependency, of the word it begins in.
+    /// By the part of speech or the dependency of the word in which the token begins.
     Syntax,
 }
 
-/// A neuron's best explanation.
+/// The test that explains a neuron best.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TestExplanation {
-    /// Place in the list of grouped tests.
+    /// Index in the list of grouped tests.
     pub grouped: usize,
-    /// Place among its tests.
+    /// Index of the test within them.
     pub test: usize,
-    /// Reduction in variance.
+    /// Reduction in variance, at most 1.
     pub reduction: f64,
-    /// Mean where the answer is yes, minus mean where it is no.
+    /// Mean activation where the answer is yes, minus the mean where it is no.
     pub difference: f64,
-    /// Tokens for which it is yes.
+    /// Number of tokens for which the answer is yes.
     pub support: f64,
 }
 
-/// `1 − [(1−β) σ²(v|no) + β σ²(v|yes)] / σ²(v)` and the difference of means, from n, Σv
-/// and Σv² over all tokens and over those of a yes. None where v does not vary, or
-/// either answer is given to fewer than `support` tokens.
+/// Returns the reduction in variance, `1 − [(1−β) σ²(v|no) + β σ²(v|yes)] / σ²(v)`, and the
+/// difference of means. `all` and `yes` are n, Σv and Σv² over all tokens and over those with
+/// answer yes. Returns `None` if v does not vary, or if either answer is given to fewer than
+/// `support` tokens.
 pub fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64)> {
     let no = [all[0] - yes[0], all[1] - yes[1], all[2] - yes[2]];
     let squares = |[n, sum, square]: [f64; 3]| (square - sum * sum / n).max(0.0);
@@ -57,8 +58,8 @@ pub fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64
     counted.then(|| (1.0 - (squares(yes) + squares(no)) / total, yes[1] / yes[0] - no[1] / no[0]))
 }
 
-/// The best explanation of each neuron, if any test has the support; and what `see` is
-/// shown of every test: its place, and each neuron's reduction.
+/// Returns the best explanation of each neuron, or `None` if no test has enough support. `see` is
+/// called for every test with its indices (grouping, test) and the reduction of every neuron.
 pub fn best_explanations(
     grouped: &[GroupedTests],
     n_neurons: usize,
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Equation 4, word by word.
+    /// Equation 4, computed literally.
     fn twin(v: &[f64], y: &[bool]) -> f64 {
         let var = |values: &[f64]| {
             let mean = values.iter().sum::<f64>() / values.len() as f64;

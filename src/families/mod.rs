@@ -1,4 +1,4 @@
-//! Which simple property of a token explains a neuron best (paper §4.3).
+//! Finds the simple property of a token that explains a neuron best (paper §4.3).
 
 mod explain;
 mod reading;
@@ -12,4 +12,4 @@ pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use settings::FamilySettings;
 pub use sums::GroupSums;
 pub use syntax::Syntax;
-pub use token_tests::{TokenTest, read, unigrams};
+pub use token_tests::{TokenTest, read_token_tests, unigram_tests};

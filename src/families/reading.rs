@@ -1,15 +1,15 @@
-//! What tokens are grouped by, and the tests over these groups.
+//! The groupings of tokens, the sums over them, and the tests on their groups.
 
 use std::path::Path;
 
 use super::FamilySettings;
 use super::token_tests::TokenTest;
-use super::{GroupSums, GroupedTests, Syntax, TokenGroup, read, unigrams};
+use super::{GroupSums, GroupedTests, Syntax, TokenGroup, read_token_tests, unigram_tests};
 use crate::corpus::Batch;
 use crate::error::Result;
 use crate::plan::Plan;
 
-/// By what tokens are grouped; syntax twice, by part of speech and by dependency.
+/// The groupings; syntax occurs twice, by part of speech and by dependency.
 const KINDS: [TokenGroup; 6] = [
     TokenGroup::Token,
     TokenGroup::PreviousToken,
@@ -19,24 +19,25 @@ const KINDS: [TokenGroup; 6] = [
     TokenGroup::Syntax,
 ];
 
-/// The groups of some tokens, kind by kind; a token may have none.
+/// The group of each token in every grouping; a token may have none.
 pub type TokenGroups = [Vec<Option<usize>>; KINDS.len()];
 
-/// Tells the groups of tokens.
+/// Assigns tokens to groups.
 pub struct TokenGrouping {
-    /// Groups of each kind.
+    /// Number of groups of each grouping.
     sizes: [usize; KINDS.len()],
-    /// Label of every sample.
+    /// Label index of every sample.
     of_sample: Vec<usize>,
-    /// Syntax of every token, row by row, if it is known.
+    /// Part of speech and dependency of every token, row by row; empty without syntax.
     syntax: Vec<Vec<Option<[usize; 2]>>>,
 }
 
 impl TokenGrouping {
-    /// Of the plan's text, with its syntax where that is known.
+    /// Creates the groupings of a plan's text.
     ///
     /// # Errors
-    /// If the tokenizer cannot be read.
+    ///
+    /// Returns an error if the tokenizer cannot be read.
     pub fn new(plan: &Plan, syntax: Option<&Syntax>) -> Result<Self> {
         let labels = plan.labels();
         let label = |domain: &String| labels.iter().position(|l| l == domain).unwrap_or(0);
@@ -56,7 +57,7 @@ impl TokenGrouping {
         })
     }
 
-    /// Groups of the tokens of a batch that are kept.
+    /// Returns the groups of the kept tokens of a batch.
     pub fn of(&self, batch: &Batch, keep: &[bool]) -> TokenGroups {
         let mut groups = TokenGroups::default();
         let rows = batch.rows.iter().enumerate();
@@ -65,7 +66,8 @@ impl TokenGrouping {
             let syntax = self.syntax.get(batch.first_row + r).and_then(|row| row[p]);
             let found = [
                 Some(row.ids[p] as usize),
-                // The beginning of a sequence is no token of the text.
+                // The token at position 0 marks the beginning of the sequence and is not part of
+                // the text.
                 (p > 1).then(|| row.ids[p - 1] as usize),
                 Some(p),
                 Some(self.of_sample[row.sample]),
@@ -78,7 +80,7 @@ impl TokenGrouping {
     }
 }
 
-/// Labels of every token, row by row.
+/// Returns the part of speech and dependency of every token, row by row.
 fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>>> {
     let lengths = plan.token_bytes()?;
     let (mut sample, mut at) = (usize::MAX, 0);
@@ -98,44 +100,46 @@ fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>
     Ok(all)
 }
 
-/// Sums of activations by groups of every kind.
+/// Sums of activations by group, for every grouping.
 pub struct FamilySums([GroupSums; KINDS.len()]);
 
 impl FamilySums {
-    /// No tokens yet.
+    /// Creates zero sums.
     pub fn new(grouping: &TokenGrouping, n_neurons: usize) -> Self {
         Self(grouping.sizes.map(|size| GroupSums::new(size, n_neurons)))
     }
 
-    /// Adds tokens `[tokens, n_neurons]` and their groups.
+    /// Adds activations `[tokens, n_neurons]` and their groups.
     pub fn absorb(&mut self, groups: &TokenGroups, tokens: &[f32]) {
         let some = self.0.iter_mut().zip(groups).filter(|(sums, _)| sums.groups() > 0);
         some.for_each(|(sums, groups)| sums.absorb(groups, tokens));
     }
 
-    /// Bits that firing tells of the position, neuron by neuron.
+    /// Returns the mutual information, in bits, between firing and position, for every neuron.
     pub fn position_bits(&self) -> Vec<f64> {
         self.0[2].information()
     }
 }
 
-/// Checks a file of tests, so that a mistake in it costs no run.
+/// Checks a file of token tests before a run starts.
 ///
 /// # Errors
-/// If it is malformed, or the tokenizer cannot be read.
+///
+/// Returns an error if the file is malformed or the tokenizer cannot be read.
 pub fn check(path: &Path, plan: &Plan) -> Result<()> {
-    read(path, &plan.vocabulary()?).map(|_| ())
+    read_token_tests(path, &plan.vocabulary()?).map(|_| ())
 }
 
-/// All tests, by what their ids are.
+/// All tests, by grouping.
 pub struct TestSuite([Vec<TokenTest>; KINDS.len()]);
 
 impl TestSuite {
-    /// The tests of a file, the same of the token before, and those that follow from
-    /// the text that was read: frequent words, positions, labels, syntax.
+    /// Reads the tests of a file, applies them to the previous token too, and adds those that
+    /// follow from the text: frequent words, positions, labels and syntax.
     ///
     /// # Errors
-    /// If the file is malformed.
+    ///
+    /// Returns an error if the file is malformed.
     pub fn read(
         spec: &FamilySettings,
         plan: &Plan,
@@ -143,9 +147,9 @@ impl TestSuite {
         syntax: Option<&Syntax>,
     ) -> Result<Self> {
         let vocabulary = plan.vocabulary()?;
-        let mut token = read(&spec.path, &vocabulary)?;
+        let mut token = read_token_tests(&spec.path, &vocabulary)?;
         let counts: Vec<f64> = (0..vocabulary.len()).map(|id| readings.0[0].tokens(id)).collect();
-        token.extend(unigrams(&vocabulary, &counts, spec.frequent));
+        token.extend(unigram_tests(&vocabulary, &counts, spec.frequent));
         let previous = token.iter().map(|test| TokenTest {
             name: format!("previous: {}", test.name),
             family: "previous-token".into(),
@@ -170,14 +174,14 @@ impl TestSuite {
         ]))
     }
 
-    /// The tests with the sums that they are judged on.
+    /// Returns the tests of each grouping together with its sums.
     pub fn over<'a>(&'a self, readings: &'a FamilySums) -> Vec<GroupedTests<'a>> {
         let all = KINDS.into_iter().zip(&readings.0).zip(&self.0);
         all.map(|((group, sums), tests)| GroupedTests { group, sums, tests }).collect()
     }
 }
 
-/// A test for each of some names, of that name alone.
+/// Returns one test per name, for the group of that name.
 fn each(names: &[String], family: &str) -> Vec<TokenTest> {
     let test = |(i, name): (usize, &String)| TokenTest {
         name: name.clone(),

@@ -1,13 +1,13 @@
-//! Sums of activations by group of tokens: by token, by previous token, by position, by
-//! label. From them follow all tests that put groups together, so that hundreds of tests
-//! cost little more than one.
+//! Sums of activations by group of tokens: by token, previous token, position, label or syntax. The
+//! result of every test that unites groups follows from them, so hundreds of tests cost little more
+//! than one.
 
 use rayon::prelude::*;
 
-/// Neurons that one task adds up.
+/// Number of neurons that one task sums.
 const COLUMNS: usize = 256;
 
-/// n, Σv, Σv² and how often v > 0, for every group and neuron.
+/// n, Σv, Σv² and the number of v > 0 for every group and neuron.
 #[derive(Debug, Clone)]
 pub struct GroupSums {
     n_neurons: usize,
@@ -19,12 +19,12 @@ pub struct GroupSums {
 #[derive(Debug, Clone)]
 struct NeuronBlock {
     width: usize,
-    /// Σv, Σv², and times that v > 0.
+    /// Σv, Σv², and the number of v > 0.
     sums: Vec<[f64; 3]>,
 }
 
 impl GroupSums {
-    /// No tokens yet.
+    /// Creates zero sums.
     pub fn new(groups: usize, n_neurons: usize) -> Self {
         let block = |first: usize| {
             let width = COLUMNS.min(n_neurons - first);
@@ -34,10 +34,12 @@ impl GroupSums {
         Self { n_neurons, n: vec![0.0; groups], blocks }
     }
 
-    /// Adds tokens `[tokens, n_neurons]`, each to its group; those without one are left out.
+    /// Adds the activations `[tokens, n_neurons]` of each token to its group. Tokens without a
+    /// group are skipped.
     ///
     /// # Panics
-    /// If a group is none of those there are.
+    ///
+    /// Panics if a group index is out of range.
     pub fn absorb(&mut self, groups: &[Option<usize>], tokens: &[f32]) {
         groups.iter().flatten().for_each(|&group| self.n[group] += 1.0);
         let width = self.n_neurons;
@@ -56,17 +58,17 @@ impl GroupSums {
         });
     }
 
-    /// Groups.
+    /// Returns the number of groups.
     pub fn groups(&self) -> usize {
         self.n.len()
     }
 
-    /// Tokens of a group.
+    /// Returns the number of tokens of a group.
     pub fn tokens(&self, group: usize) -> f64 {
         self.n[group]
     }
 
-    /// Σv, Σv² and times that v > 0, of every neuron over some groups.
+    /// Returns Σv, Σv² and the number of v > 0 of every neuron over some groups.
     pub fn over(&self, groups: &[usize]) -> Vec<[f64; 3]> {
         let of_block = |block: &NeuronBlock| {
             let mut all = vec![[0.0; 3]; block.width];
@@ -81,8 +83,8 @@ impl GroupSums {
         self.blocks.par_iter().flat_map_iter(of_block).collect()
     }
 
-    /// Bits that firing (v > 0) tells of the group: their mutual information, less
-    /// what as many tokens would show by chance.
+    /// Returns the mutual information, in bits, between firing (v > 0) and the group, for every
+    /// neuron. The value expected by chance for the number of tokens is subtracted.
     pub fn information(&self) -> Vec<f64> {
         let all: Vec<usize> = (0..self.groups()).filter(|&g| self.n[g] > 0.0).collect();
         let n: f64 = self.n.iter().sum();
@@ -98,7 +100,7 @@ impl GroupSums {
     }
 }
 
-/// Bits of a coin that falls so.
+/// Returns the entropy in bits of a coin with probability `p`.
 fn entropy(p: f64) -> f64 {
     let term = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
     term(p) + term(1.0 - p)
@@ -131,7 +133,7 @@ mod tests {
     #[test]
     fn firing_tells_a_bit_or_nothing() {
         let mut sums = GroupSums::new(2, 2);
-        // Neuron 0 fires in group 1 alone, neuron 1 in half of each.
+        // Neuron 0 fires only in group 1, neuron 1 in half of each group.
         for i in 0..4000 {
             let on = |yes: bool| if yes { 1.0 } else { -1.0 };
             sums.absorb(&[Some(i % 2)], &[on(i % 2 == 1), on(i % 4 < 2)]);

@@ -1,5 +1,4 @@
-//! Token tests: yes-or-no questions about a token's text, read from a file that anybody
-//! can extend.
+//! Token tests: yes-or-no questions about a token's text, read from a file that users can extend.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,17 +8,17 @@ use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
 
-/// Most tests that a file may hold.
+/// Maximum number of tests in a file.
 const MOST: usize = 100_000;
 
-/// A test, and the tokens of a vocabulary for which it says yes.
+/// A test, and the tokens of a vocabulary for which the answer is yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenTest {
-    /// What it asks.
+    /// Name of the test.
     pub name: String,
-    /// What a neuron is called that it explains best.
+    /// Family of the neurons that the test explains best.
     pub family: String,
-    /// Ids of the tokens, ascending.
+    /// Ids of the tokens with answer yes, ascending.
     pub ids: Vec<usize>,
 }
 
@@ -40,7 +39,7 @@ struct TestEntry {
 }
 
 impl TestEntry {
-    /// One test, or one for each item: name and expression.
+    /// Returns the name and expression of each test: one, or one for each item of `each`.
     fn expand(&self) -> Vec<(String, String)> {
         if self.each.is_empty() {
             return vec![(self.name.clone(), self.matches.clone())];
@@ -51,12 +50,13 @@ impl TestEntry {
     }
 }
 
-/// Reads a file of tests and asks them of every token of a vocabulary.
+/// Reads a file of tests and applies them to every token of a vocabulary.
 ///
 /// # Errors
-/// If the file cannot be read or is malformed, an expression is none, or a name is
-/// used twice.
-pub fn read(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
+///
+/// Returns an error if the file cannot be read or is malformed, an expression is invalid, or a name
+/// is used twice.
+pub fn read_token_tests(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
     let wrong = |problem: String| {
         let remedy = "see the head of experiments/families/token-tests.yaml";
         Error::new(Kind::Spec, path.display(), problem, remedy)
@@ -82,13 +82,13 @@ pub fn read(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
     Ok(tests.into_values().collect())
 }
 
-/// A unigram test for each word that occurs at least `frequent` times: `counts` tells
-/// how often each token does. Capitals and leading space are left aside.
-pub fn unigrams(vocabulary: &[String], counts: &[f64], frequent: usize) -> Vec<TokenTest> {
+/// Returns a unigram test for each word that occurs at least `frequent` times; `counts` holds the
+/// number of occurrences of each token. Case and surrounding space are ignored.
+pub fn unigram_tests(vocabulary: &[String], counts: &[f64], frequent: usize) -> Vec<TokenTest> {
     let mut words: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (id, token) in vocabulary.iter().enumerate() {
         let word = token.trim().to_lowercase();
-        // A piece of a character is no word.
+        // A token that is part of a character is not a word.
         if !word.is_empty() && !word.contains(char::REPLACEMENT_CHARACTER) {
             words.entry(word).or_default().push(id);
         }
@@ -111,11 +111,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("tests.yaml");
         std::fs::write(&path, text).expect("write");
-        read(&path, &words(vocabulary))
+        read_token_tests(&path, &words(vocabulary))
     }
 
     #[test]
-    fn items_stand_for_themselves() {
+    fn items_are_matched_literally() {
         let text = "tests:\n- {name: 'symbol {}', family: symbol, matches: '^ ?{}$', each: ['.', '*']}\n\
                     - {name: 'of {}', family: shape, matches: '^[a-z]{{}}$', each: ['2']}";
         let tests = parsed(text, &[".", " *", "a", "ab", "abc"]).expect("valid");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_test() {
         let entry = |name: &str, matches: &str| {
             format!("- {{name: {name}, family: f, matches: '{matches}'}}\n")
         };
@@ -137,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn words_are_folded() {
+    fn words_are_matched_without_case_and_space() {
         let vocabulary = words(&["the", " the", " The", "a", " "]);
-        let tests = unigrams(&vocabulary, &[1.0, 2.0, 3.0, 5.0, 100.0], 6);
+        let tests = unigram_tests(&vocabulary, &[1.0, 2.0, 3.0, 5.0, 100.0], 6);
         assert_eq!(tests.len(), 1);
         assert_eq!((tests[0].name.as_str(), &tests[0].ids), ("word the", &vec![0, 1, 2]));
     }

@@ -1,4 +1,4 @@
-//! Rates of a device's products, as fractions of its plainest one.
+//! Rates of a device's products, as fractions of the rate of its simplest product.
 
 use std::time::Instant;
 
@@ -8,15 +8,16 @@ use crate::backend::device::ops::{self, OperandSums, ProductTarget};
 use crate::backend::device::{Device, HalfType};
 use crate::error::Result;
 
-/// Neurons of either side, and tokens.
+/// Number of neurons of each operand, and number of tokens.
 pub const SHAPE: (usize, usize) = (8192, 8192);
 
-/// Measures products of `neurons` by `neurons` over so many tokens: sums that are
-/// written; the same from pairs of f16, in three products; sums that are judged where
-/// they are made; symmetric ones. Operations are those that a plain product needs.
+/// Measures products of `neurons` by `neurons` over `tokens` tokens: written sums; written sums of
+/// pairs of f16 (three products); sums searched for best partners without being written; symmetric
+/// sums. Operations are counted as those of one plain product.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the device fails.
 pub fn measure<D: Device>(device: &D, (neurons, tokens): (usize, usize)) -> Result<Vec<Rate>> {
     let operations = 2.0 * (neurons * neurons) as f64 * tokens as f64;
     let value = |row: usize, col: usize| ((row * 31 + col * 17) % 97) as f32 / 97.0 - 0.5;
@@ -57,7 +58,7 @@ fn of(what: &'static str, rate: f64, peak: f64) -> Rate {
     Rate { kernel: "cuda f16", what, gflops: rate / 1e9, of_peak: rate / peak }
 }
 
-/// Seconds of the fastest of several runs, the first of which loads the kernel.
+/// Returns the seconds of the fastest of several runs; the first run loads the kernel.
 fn best(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut once = || {
         let start = Instant::now();

@@ -1,6 +1,6 @@
-//! How close this program comes to what this machine can do: rates of its
-//! products and of its forward pass, as fractions of the fastest that its
-//! innermost loop runs on all cores when everything lies in the nearest cache.
+//! Measures how close the program comes to what the machine can do: the rates of its products and
+//! of its forward pass, as fractions of the rate of the innermost loop on all cores with all data
+//! in the first-level cache.
 
 pub mod device;
 
@@ -26,43 +26,43 @@ use crate::model::weights::{Block, Linear, Norm, Weights};
 use crate::model::{Config, Site, Transformer};
 use crate::spec::{Baseline, Precision};
 
-/// One thing measured.
+/// One measured rate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rate {
     /// Instructions of the innermost loop.
     pub kernel: &'static str,
-    /// What was run.
+    /// What was measured.
     pub what: &'static str,
-    /// Thousand million floating-point operations per second, on all cores.
+    /// 10⁹ floating-point operations per second, on all cores.
     pub gflops: f64,
-    /// Of the innermost loop's own rate.
+    /// Fraction of the innermost loop's own rate.
     pub of_peak: f64,
 }
 
-/// What was measured on this machine.
+/// The rates measured on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HostBench {
-    /// Threads used.
+    /// Number of threads used.
     pub threads: usize,
     /// The rates.
     pub rates: Vec<Rate>,
 }
 
-/// Least fractions of the peak: `kernel: { what: fraction }`.
+/// Minimum fractions of the peak: `kernel: { what: fraction }`.
 pub type Floors = BTreeMap<String, BTreeMap<String, f64>>;
 
-/// Neurons of a layer of GPT-2 small.
+/// Neurons per layer of GPT-2 small.
 const NEURONS: usize = 3072;
-/// Rows that go through a model together, and their tokens.
+/// Number of rows that go through a model together.
 const ROWS: usize = 8;
-/// Tokens of a row.
+/// Tokens per row.
 const CONTEXT: usize = 512;
-/// Times that each thing is run; the best counts, since whatever else the
-/// machine does can only slow it.
+/// Number of runs of each measurement. The fastest counts, because other work on the machine can
+/// only slow a run down.
 const RUNS: usize = 7;
 
 impl HostBench {
-    /// Measures this machine, for half a minute or so.
+    /// Measures this machine; takes about half a minute.
     pub fn measure() -> Self {
         let mut rates = Vec::new();
         for precision in [Precision::F32, Precision::Bf16] {
@@ -81,10 +81,11 @@ impl HostBench {
         Self { threads: rayon::current_num_threads(), rates }
     }
 
-    /// Measures the first card too, if there is one; says so if not.
+    /// Measures the first GPU too. Returns the reason if there is none.
     ///
     /// # Errors
-    /// If the card fails.
+    ///
+    /// Returns an error if the GPU fails.
     pub fn measure_card(&mut self) -> Result<Option<Error>> {
         match Cuda::open() {
             Ok(card) => {
@@ -95,7 +96,7 @@ impl HostBench {
         }
     }
 
-    /// What lies below a floor, one line each.
+    /// Returns one line for each rate below its floor.
     pub fn below(&self, floors: &Floors) -> Vec<String> {
         let below = |rate: &Rate| {
             let floor = *floors.get(rate.kernel)?.get(rate.what)?;
@@ -107,21 +108,21 @@ impl HostBench {
     }
 }
 
-/// Seconds of a study at a size that counts: five GPT-2s of four layers as wide as
-/// small's (12,288 neurons each), random weights, 4,096 tokens, one of them judged
-/// against four with one draw of the rotation baseline.
+/// Seconds of a realistic comparison: five GPT-2s of four layers as wide as GPT-2 small's (12,288
+/// neurons each) with random weights, 4,096 tokens, one reference model, four partner models, and
+/// one draw of the rotation baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StudyTime {
     /// Precision of the products.
     pub precision: Precision,
     /// Forward passes of all models.
     pub forward_s: f64,
-    /// Four pairs and their baselines.
+    /// Four pairs of models and their baselines.
     pub compare_s: f64,
 }
 
 impl StudyTime {
-    /// Runs the study once.
+    /// Runs the comparison once.
     pub fn measure(precision: Precision) -> Self {
         let model = random_gpt2(4, CONTEXT);
         let layout = Layout { n_layers: 4, d_mlp: NEURONS };
@@ -158,7 +159,7 @@ impl fmt::Display for StudyTime {
     }
 }
 
-/// Activations of 4,096 tokens; `i` gives each model other text.
+/// Returns the activations of 4,096 tokens; each `i` gives different text.
 fn activations(model: &Transformer, i: u32) -> Activations {
     let mut kept = Activations::new(model.config.n_layers * NEURONS);
     let row = |row: u32| -> Vec<u32> {
@@ -171,10 +172,11 @@ fn activations(model: &Transformer, i: u32) -> Activations {
     kept
 }
 
-/// Reads recorded floors.
+/// Reads recorded floors from a YAML file.
 ///
 /// # Errors
-/// If the file cannot be read or is malformed.
+///
+/// Returns an error if the file cannot be read or is malformed.
 pub fn read_floors(path: &Path) -> Result<Floors> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::io(Kind::Spec, path, "read the floors", &e))?;
@@ -193,7 +195,7 @@ impl fmt::Display for HostBench {
     }
 }
 
-/// Best rate of a few runs, in GFLOP/s.
+/// Returns the best rate of several runs, in GFLOP/s.
 fn best(operations: usize, mut run: impl FnMut()) -> f64 {
     let mut once = || {
         let start = Instant::now();
@@ -204,7 +206,7 @@ fn best(operations: usize, mut run: impl FnMut()) -> f64 {
     operations as f64 / least / 1e9
 }
 
-/// The innermost loop alone on every core, over panels that stay in its cache.
+/// Measures only the innermost loop on every core, over panels that stay in its cache.
 fn peak(kernel: CpuKernel) -> f64 {
     const CALLS: usize = 20_000;
     let threads = rayon::current_num_threads();
@@ -220,7 +222,7 @@ fn peak(kernel: CpuKernel) -> f64 {
     })
 }
 
-/// Sums of products of two layers of GPT-2 small, over several chunks of tokens.
+/// Measures sums of products of two layers of GPT-2 small over several chunks of tokens.
 fn sums(kernel: CpuKernel) -> f64 {
     let (x, y) = (noise(TOKENS_AT_ONCE * NEURONS, 1), noise(TOKENS_AT_ONCE * NEURONS, 2));
     let view = |values| MatrixView::new(values, TOKENS_AT_ONCE, NEURONS);
@@ -229,7 +231,7 @@ fn sums(kernel: CpuKernel) -> f64 {
     best(2 * TOKENS_AT_ONCE * NEURONS * NEURONS, || product.add(view(&x), view(&y), &mut sums))
 }
 
-/// The first product of an MLP of GPT-2 small.
+/// Measures the first product of an MLP of GPT-2 small.
 fn linear() -> f64 {
     let d_model = NEURONS / 4;
     let (x, w) = (noise(TOKENS_AT_ONCE * d_model, 1), noise(d_model * NEURONS, 2));
@@ -239,8 +241,8 @@ fn linear() -> f64 {
     best(2 * TOKENS_AT_ONCE * d_model * NEURONS, || matmul_all_cores(x, w, &mut out))
 }
 
-/// Two blocks of GPT-2 small with random weights on 8 rows of 512 tokens.
-/// Attention's own products count with their causal half.
+/// Measures two blocks of GPT-2 small with random weights on 8 rows of 512 tokens. Only the causal
+/// half of attention's products is counted.
 fn forward() -> f64 {
     let model = random_gpt2(2, CONTEXT);
     let ids: Vec<u32> = (0..CONTEXT as u32).map(|i| i % 64).collect();
@@ -251,7 +253,7 @@ fn forward() -> f64 {
     })
 }
 
-/// A GPT-2 of small's width with random weights and a small vocabulary.
+/// Returns a GPT-2 as wide as GPT-2 small, with random weights and a small vocabulary.
 pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Transformer {
     const D_VOCAB: usize = 64;
     let d = NEURONS / 4;
@@ -283,7 +285,7 @@ pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Transformer {
     Transformer { config, weights }
 }
 
-/// Values in −1…1 that no multiply can take a short cut on.
+/// Returns values in −1…1 without zeros or other values that might multiply faster.
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mixed = |i: usize| (i as u32 ^ seed << 27).wrapping_mul(2_654_435_761);
     (0..len).into_par_iter().map(|i| mixed(i) as f32 / 2_147_483_648.0 - 1.0).collect()
@@ -294,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_slower_than_its_floor_is_named() {
+    fn rates_below_their_floor_are_reported() {
         let rate = |what, of_peak| Rate { kernel: "avx512", what, gflops: 1.0, of_peak };
         let bench = HostBench { threads: 2, rates: vec![rate("sums", 0.5), rate("linear", 0.8)] };
         let floors: Floors =

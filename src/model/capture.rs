@@ -1,24 +1,24 @@
-//! Hooks that copy the activations of chosen tokens into buffers of the caller.
+//! Hooks that copy the activations of selected tokens into the caller's buffers.
 
 use super::hooks::{HookPoint, Hooks, Site};
 
-/// Activations of one site over all layers: `[tokens, n_neurons]` row-major,
-/// neurons of layer 0 first.
+/// Activations of one hook site over all layers: `[tokens, n_neurons]`, row-major, neurons of layer
+/// 0 first.
 #[derive(Debug, Default, Clone)]
 pub struct Activations {
     /// Neurons per token, over all layers.
     pub n_neurons: usize,
-    /// The values.
+    /// The values, `[tokens, n_neurons]`.
     pub values: Vec<f32>,
 }
 
 impl Activations {
-    /// An empty buffer for so many neurons.
+    /// Creates an empty buffer for `n_neurons` neurons.
     pub fn new(n_neurons: usize) -> Self {
         Self { n_neurons, values: Vec::new() }
     }
 
-    /// Tokens held.
+    /// Returns the number of tokens in the buffer.
     pub fn tokens(&self) -> usize {
         self.values.len() / self.n_neurons
     }
@@ -36,7 +36,7 @@ pub struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    /// Captures a batch whose tokens are those of `keep`, in order.
+    /// Prepares to capture a batch; `keep` has one entry for each of its tokens, in order.
     pub fn new(keep: &'a [bool], targets: Vec<(Site, &'a mut Activations)>) -> Self {
         let kept = keep.iter().filter(|&&k| k).count();
         let make_room = |(site, buffer): (Site, &'a mut Activations)| {

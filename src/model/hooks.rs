@@ -1,17 +1,17 @@
-//! Hooks: looking at, and changing, activations while the forward pass makes them.
+//! Hooks that read and change activations during the forward pass.
 
 use std::fmt;
 
-/// Where in a block a hook sits.
+/// The place of a hook within a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Site {
-    /// The residual stream that enters the block.
+    /// The residual stream before the block (`hook_resid_pre`).
     ResidPre,
-    /// MLP pre-activations, before GELU.
+    /// MLP pre-activations, before GELU (`mlp.hook_pre`).
     MlpPre,
-    /// MLP post-activations, after GELU: what the paper correlates.
+    /// MLP post-activations, after GELU (`mlp.hook_post`). The paper correlates these.
     MlpPost,
-    /// The residual stream that leaves the block.
+    /// The residual stream after the block (`hook_resid_post`).
     ResidPost,
 }
 
@@ -26,7 +26,7 @@ impl Site {
     }
 }
 
-/// A named place in the forward pass, displayed as `blocks.{layer}.{site}`.
+/// A named point in the forward pass, displayed as `blocks.{layer}.{site}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HookPoint {
     /// Block index, from 0.
@@ -41,13 +41,13 @@ impl fmt::Display for HookPoint {
     }
 }
 
-/// Receives every activation as it is made; the forward pass keeps none itself.
+/// Receives every activation when it is computed. The forward pass keeps none itself.
 pub trait Hooks {
     /// Called once per hook point and batch, in the order of the forward pass.
     ///
-    /// `values` is row-major `[tokens, width]`, width being d_model or d_mlp,
-    /// tokens those of all rows of the batch, one row after the other. A change
-    /// made here is what the rest of the forward pass sees.
+    /// `values` is row-major `[tokens, width]`; `width` is d_model or d_mlp, and the tokens of all
+    /// rows of the batch follow one another. The rest of the forward pass sees any change made
+    /// here.
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize);
 }
 

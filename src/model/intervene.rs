@@ -1,41 +1,40 @@
-//! Interventions: activations changed while the forward pass makes them.
+//! Interventions that change activations during the forward pass.
 
 use super::hooks::{HookPoint, Hooks};
 
-/// What becomes of an activation.
+/// What to do with an activation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// It is this.
+    /// Replaces the activation with this value.
     Set(f32),
-    /// It is so much larger.
+    /// Adds this value to the activation.
     Add(f32),
-    /// It is so many times as large.
+    /// Multiplies the activation by this factor.
     Scale(f32),
-    /// It lies between these.
+    /// Clamps the activation to `[low, high]`.
     Clamp(f32, f32),
-    /// It is this, one value for each of the columns.
+    /// Replaces the activations with these values, one per column.
     Replace(Vec<f32>),
 }
 
 /// A change of some columns at a hook point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intervention {
-    /// Where.
+    /// The hook point to intervene at.
     pub point: HookPoint,
-    /// Columns: neurons of the layer, or dimensions of the residual stream.
+    /// Columns to change: neurons of the layer, or dimensions of the residual stream.
     pub columns: Vec<usize>,
-    /// What becomes of them.
+    /// What to do with each activation.
     pub action: Action,
 }
 
-/// Interventions, at all tokens of a batch or at some; whatever else is wanted of the
-/// activations sees them changed.
+/// Hooks that make interventions, then call other hooks with the changed activations.
 pub struct Interventions<'a, H> {
-    /// The changes, in order.
+    /// The interventions, applied in order.
     pub interventions: &'a [Intervention],
-    /// Tokens of the batch at which they are made; all where nothing is said.
+    /// Tokens of the batch to intervene at; all tokens if `None`.
     pub tokens: Option<&'a [bool]>,
-    /// What sees the activations next.
+    /// Hooks that see the changed activations.
     pub then: H,
 }
 

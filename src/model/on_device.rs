@@ -1,5 +1,5 @@
-//! The forward pass of GPT-2 on a device: weights go there once, tokens for every
-//! batch, and activations stay.
+//! The forward pass of GPT-2 on a device. Weights are copied once, token ids for every batch;
+//! activations stay on the device.
 
 use super::Transformer;
 use super::weights::{Linear, Norm};
@@ -10,7 +10,7 @@ use crate::backend::device::ops::{
 };
 use crate::error::Result;
 
-/// Gain and bias of a LayerNorm.
+/// Gain and bias of a LayerNorm, in device memory.
 #[derive(Debug)]
 struct DeviceNorm<D: Device> {
     gain: Array<D, f32>,
@@ -23,7 +23,8 @@ impl<D: Device> DeviceNorm<D> {
     }
 }
 
-/// Wᵀ `[d_out, d_in]`, so that a product runs along rows of both operands, and b.
+/// Wᵀ `[d_out, d_in]`, so that products run along the rows of both operands, and the bias
+/// `[d_out]`.
 #[derive(Debug)]
 struct DeviceLinear<D: Device> {
     weight: HalfMatrix<D>,
@@ -50,7 +51,7 @@ struct DeviceBlock<D: Device> {
     mlp_out: DeviceLinear<D>,
 }
 
-/// A GPT-2 whose weights lie on a device.
+/// A GPT-2 with its weights in device memory.
 #[derive(Debug)]
 pub struct DeviceGpt2<D: Device> {
     config: super::Config,
@@ -58,54 +59,54 @@ pub struct DeviceGpt2<D: Device> {
     embed: Array<D, f32>,
     pos_embed: Array<D, f32>,
     blocks: Vec<DeviceBlock<D>>,
-    /// `[layer][d_mlp][4]`: bias, centre of moments, pilot, scale.
+    /// `[layer][d_mlp][4]`: bias, centre of the moments, pilot, scale.
     neurons: Vec<Array<D, f32>>,
 }
 
-/// Where neurons are looked at from: changes no correlation and no moment, and keeps
-/// the digits that a large mean or a small spread would cost.
+/// The shift and scale applied to the stored activations of a neuron. They change no correlation
+/// and no moment, but preserve precision for a large mean or a small spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NeuronPilot {
-    /// Mean of the pre-activation, of which moments are taken around.
+    /// Mean of the pre-activation, around which moments are taken.
     pub pre: f32,
     /// Mean of the post-activation, which is subtracted.
     pub post: f32,
-    /// A power of two, by which it is then multiplied.
+    /// Power of two by which the difference is multiplied.
     pub scale: f32,
 }
 
 impl NeuronPilot {
-    /// None.
+    /// No shift, and a scale of 1.
     pub const NONE: Self = Self { pre: 0.0, post: 0.0, scale: 1.0 };
 }
 
-/// What is wanted of the neurons of a batch.
+/// What to capture of the neurons of a batch.
 #[derive(Debug)]
 pub struct DeviceCapture<'a, D: Device> {
-    /// Which tokens are kept.
+    /// Whether each token is kept.
     pub keep: &'a [bool],
-    /// `[n_neurons, …]`: the post-activation of the `i`th kept token, shifted and
+    /// Receives the post-activations, `[n_neurons, …]`: that of the `i`th kept token, shifted and
     /// scaled by the pilots, becomes column `first + i`.
     pub kept: &'a mut HalfMatrix<D>,
     /// Column of the first kept token.
     pub first: usize,
-    /// Pre-activations above this are counted.
+    /// Pre-activations above this value are counted.
     pub edge: f32,
-    /// Post-activations below this are counted.
+    /// Post-activations below this value are counted.
     pub low: f32,
 }
 
-/// Sums over the kept tokens of a batch, of one model.
+/// Sums over the kept tokens of a batch, for one model.
 #[derive(Debug, Clone)]
 pub struct BatchSums {
-    /// Kept tokens.
+    /// Number of kept tokens.
     pub tokens: usize,
-    /// `[ACTIVATION_SUMS][n_neurons]`: see `kernels/activation.cu`.
+    /// `[ACTIVATION_SUMS][n_neurons]`, in the order given in `kernels/activation.cu`.
     pub sums: Vec<Vec<f64>>,
 }
 
 impl BatchSums {
-    /// Adds those of other tokens.
+    /// Adds the sums over other tokens.
     pub fn add(&mut self, other: &Self) {
         self.tokens += other.tokens;
         for (all, other) in self.sums.iter_mut().zip(&other.sums) {
@@ -115,10 +116,11 @@ impl BatchSums {
 }
 
 impl<D: Device> DeviceGpt2<D> {
-    /// Copies the weights.
+    /// Copies the weights to the device.
     ///
     /// # Errors
-    /// If the device has no room for them.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn of(device: &D, model: &Transformer, form: HalfFormat) -> Result<Self> {
         let block = |block: &super::weights::Block| -> Result<DeviceBlock<D>> {
             Ok(DeviceBlock {
@@ -144,10 +146,11 @@ impl<D: Device> DeviceGpt2<D> {
         Ok(on_device)
     }
 
-    /// Takes pilots of all neurons, over all layers.
+    /// Sets the pilots of all neurons, as indices over all layers.
     ///
     /// # Errors
-    /// If the device fails.
+    ///
+    /// Returns an error if the device fails.
     pub fn set_pilots(
         &mut self,
         device: &D,
@@ -165,14 +168,17 @@ impl<D: Device> DeviceGpt2<D> {
         Ok(())
     }
 
-    /// Runs rows of token ids through all blocks. Returns the sums over kept tokens,
-    /// and the residual stream after the last block, `[tokens, d_model]`.
+    /// Runs rows of token ids through all blocks. Returns the sums over kept tokens, and the
+    /// residual stream after the last block, `[tokens, d_model]`.
     ///
     /// # Errors
-    /// If the device fails.
+    ///
+    /// Returns an error if the device fails.
     ///
     /// # Panics
-    /// If `capture.keep` has not as many values as there are tokens, or `kept` no room.
+    ///
+    /// Panics if `capture.keep` does not have one value per token, or `capture.kept` has too few
+    /// columns.
     pub fn forward(
         &self,
         device: &D,
@@ -222,7 +228,7 @@ impl<D: Device> DeviceGpt2<D> {
         Ok(resid)
     }
 
-    /// `resid += Attn(LN1(resid))`.
+    /// Computes `resid += Attn(LN1(resid))`.
     fn attention(
         &self,
         device: &D,
@@ -242,7 +248,7 @@ impl<D: Device> DeviceGpt2<D> {
         add_linear(device, (normed, tokens, d), &block.attn_out, resid)
     }
 
-    /// LN2(resid) W_in, without its bias, which the activation adds.
+    /// Computes LN2(resid) W_in. The bias is added by the activation kernel.
     fn pre_activations(
         &self,
         device: &D,
@@ -272,7 +278,7 @@ impl<D: Device> DeviceGpt2<D> {
     }
 }
 
-/// What the blocks of a batch take turns to use.
+/// Device buffers that the blocks of a batch share.
 struct ForwardBuffers<D: Device> {
     /// `[tokens, d_model]`
     normed: HalfMatrix<D>,
@@ -301,7 +307,7 @@ impl<D: Device> ForwardBuffers<D> {
     }
 }
 
-/// `out += x W + b` for the first tokens of x.
+/// Computes `out += x W + b` for the first `tokens` rows of x.
 fn add_linear<D: Device>(
     device: &D,
     (x, tokens, d_in): (&HalfMatrix<D>, usize, usize),
@@ -334,7 +340,7 @@ fn sequences<D: Device>(device: &D, rows: &[&[u32]]) -> Result<Sequences<D>> {
     })
 }
 
-/// Column of each kept token, −1 for the others.
+/// Returns the column of each kept token, and −1 for the other tokens.
 fn slots(keep: &[bool], first: usize) -> Vec<i32> {
     let mut next = first as i32;
     let slot = |&keep: &bool| {
@@ -344,7 +350,7 @@ fn slots(keep: &[bool], first: usize) -> Vec<i32> {
     keep.iter().map(slot).collect()
 }
 
-/// Adds the chunks of a layer, in order, behind the sums of the layers before.
+/// Sums the chunks of a layer, in order, and appends them to the sums of earlier layers.
 fn gather(partial: &[f32], d_mlp: usize, sums: &mut [Vec<f64>]) {
     for (q, sums) in sums.iter_mut().enumerate() {
         let first = sums.len();

@@ -1,4 +1,4 @@
-//! The elementwise parts of a transformer: LayerNorm, GELU, softmax.
+//! The elementwise operations of a transformer: LayerNorm, GELU, softmax.
 
 use super::Activation;
 use crate::backend::wide::widened;
@@ -13,19 +13,19 @@ impl Activation {
     }
 }
 
-/// e^x in f32 within 2 units in the last place, written so that the compiler
-/// can vectorise loops over it (the standard library's is a call per value).
+/// Returns e^x in f32 within 2 units in the last place. Written so that the compiler can vectorise
+/// loops over it; the standard library's `exp` is a call per value.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts: the first has few enough digits that n · LN2_HI is exact.
+    // ln 2 in two parts; the first has few enough digits that n · LN2_HI is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
     let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = (x - n * LN2_HI) - n * LN2_LO;
-    // Taylor series; |r| ≤ ln 2 / 2, so the first term left out is below 6e-9.
+    // Taylor series; |r| ≤ ln 2 / 2, so the first omitted term is below 6e-9.
     let p = 1.0 / 5040.0;
     let p = p * r + 1.0 / 720.0;
     let p = p * r + 1.0 / 120.0;
@@ -36,9 +36,8 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits(((n as i32 + 127) as u32) << 23)
 }
 
-/// GELU in its tanh form, `gelu_new`: `x/2 (1 + tanh u)` with
-/// `u = √(2/π) (x + 0.044715 x³)`, here as `x / (1 + e^(−2u))`, which loses no
-/// digits for large negative x.
+/// Returns GELU in its tanh form, `gelu_new`: `x/2 (1 + tanh u)` with `u = √(2/π) (x + 0.044715
+/// x³)`. Computed as `x / (1 + e^(−2u))`, which is accurate for large negative x.
 #[inline(always)]
 pub fn gelu_new(x: f32) -> f32 {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
@@ -46,7 +45,7 @@ pub fn gelu_new(x: f32) -> f32 {
     x / (1.0 + exp(-2.0 * u))
 }
 
-/// GELU by the error function, `x Φ(x)` with Φ the normal distribution.
+/// Returns the exact GELU, `x Φ(x)` with Φ the standard normal distribution function.
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
     const SQRT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
@@ -54,8 +53,8 @@ pub fn gelu(x: f32) -> f32 {
     x * if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-/// The complementary error function for x ≥ 0, relative error below 2e-7 + 1e-6 x²: a
-/// polynomial in 1 / (1 + x/2) (Press et al., Numerical Recipes, §6.2), times e^(−x²).
+/// Returns the complementary error function for x ≥ 0, with a relative error below 2e-7 + 1e-6 x²:
+/// a polynomial in 1 / (1 + x/2) (Press et al., Numerical Recipes, §6.2), times e^(−x²).
 #[inline(always)]
 fn erfc(x: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.5 * x);
@@ -72,7 +71,7 @@ fn erfc(x: f32) -> f32 {
     t * exp(p - x * x)
 }
 
-/// The largest value, in sixteen interleaved parts.
+/// Returns the largest value, computed in sixteen interleaved parts.
 #[inline(always)]
 fn largest(values: &[f32]) -> f32 {
     let mut parts = [f32::NEG_INFINITY; 16];
@@ -85,7 +84,7 @@ fn largest(values: &[f32]) -> f32 {
     parts.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Sum in eight interleaved parts: fixed order, and fast.
+/// Returns the sum, computed in eight interleaved parts: a fixed order that vectorises.
 #[inline(always)]
 fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     let mut parts = [0.0_f32; 8];
@@ -96,8 +95,8 @@ fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
 }
 
 widened! {
-    /// LayerNorm of each row: `(x − mean) / √(var + eps) · gain + bias`, two passes.
-    /// `x` and `out` are `[tokens, d_model]`, gain and bias `[d_model]`.
+    /// Applies LayerNorm to each row: `(x − mean) / √(var + eps) · gain + bias`, in two passes. `x`
+    /// and `out` are `[tokens, d_model]`, `gain` and `bias` `[d_model]`.
     pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
         let d = gain.len();
         for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
@@ -112,23 +111,23 @@ widened! {
 }
 
 widened! {
-    /// [`gelu_new`] of every value, in place.
+    /// Applies [`gelu_new`] to every value, in place.
     pub fn gelu_new_all(values: &mut [f32]) {
         values.iter_mut().for_each(|v| *v = gelu_new(*v));
     }
 }
 
 widened! {
-    /// [`gelu`] of every value, in place.
+    /// Applies [`gelu`] to every value, in place.
     pub fn gelu_all(values: &mut [f32]) {
         values.iter_mut().for_each(|v| *v = gelu(*v));
     }
 }
 
 widened! {
-    /// Causal softmax of scores, `len` columns, times `scale`, in place: the rows are
-    /// those of positions `first` on, row i attends to columns 0..=first + i, and the
-    /// rest becomes 0.
+    /// Applies causal softmax to scores `[queries, len]` times `scale`, in place. Row i is the
+    /// query at position `first + i`: it attends to columns `0..=first + i`, and the other columns
+    /// become 0.
     pub fn causal_softmax(scores: &mut [f32], len: usize, first: usize, scale: f32) {
         for (i, row) in scores.chunks_exact_mut(len).enumerate() {
             softmax_row(row, first + i, scale);
@@ -160,7 +159,7 @@ mod tests {
             prop_assert!((f64::from(exp(x)) - want).abs() <= 2.4e-7 * want);
         }
 
-        // Φ by Simpson's rule, from far enough below.
+        // Φ by Simpson's rule, integrated from −13.
         #[test]
         fn exact_gelu_is_its_definition(x in -12.0f32..12.0) {
             let density = |v: f64| (-0.5 * v * v).exp() / (2.0 * std::f64::consts::PI).sqrt();

@@ -1,18 +1,19 @@
-//! Rotary positions: queries and keys are turned by angles that grow with their position, so
-//! that products of them know how far apart they are.
+//! Rotary positions: queries and keys are rotated by angles proportional to their positions, so
+//! that their products depend on the distance between them.
 
 use super::Rotary;
 
-/// Cosines and sines of all positions of a row.
+/// Cosines and sines of the rotation at every position of a row.
 pub struct RotaryAngles {
-    /// Pairs of dimensions that are turned.
+    /// Number of rotated pairs of dimensions.
     pairs: usize,
     /// `[position][pair]`: cosine and sine.
     turns: Vec<(f32, f32)>,
 }
 
 impl RotaryAngles {
-    /// For rows of up to so many tokens: position · base^(−2i / dims) for pair i.
+    /// Computes the angles for rows of up to `positions` tokens: position · base^(−2i / dims) for
+    /// pair i.
     pub fn new(rotary: Rotary, positions: usize) -> Self {
         let pairs = rotary.dims / 2;
         let rate = |i: usize| rotary.base.powf(-2.0 * i as f64 / rotary.dims as f64);
@@ -24,8 +25,8 @@ impl RotaryAngles {
         Self { pairs, turns: places.map(turn).collect() }
     }
 
-    /// Turns queries and keys of one row, `qkv` being `[len, 3 d_model]`. Dimension i of a
-    /// head goes with dimension i + dims / 2.
+    /// Rotates the queries and keys of one row, where `qkv` is `[len, 3 d_model]`. Dimension i of a
+    /// head is paired with dimension i + dims / 2.
     pub fn turn(&self, qkv: &mut [f32], d_model: usize, d_head: usize) {
         for (position, token) in qkv.chunks_exact_mut(3 * d_model).enumerate() {
             let turns = &self.turns[position * self.pairs..][..self.pairs];
@@ -50,14 +51,14 @@ mod tests {
     }
 
     proptest! {
-        // Heads of 4, all of it turned: the product of a query and a key depends on their
-        // distance alone, and lengths do not change.
+        // Heads of 4 dimensions, all rotated: the product of a query and a key depends only on
+        // their distance, and lengths do not change.
         #[test]
         fn products_depend_on_distance(p in 0usize..20, by in 0usize..20, seed in -3.0f32..3.0) {
             let angles = RotaryAngles::new(Rotary { dims: 4, base: 100.0 }, 64);
             let at = |position: usize| {
                 let mut all = row(64, seed);
-                // The same token everywhere.
+                // The same token at every position.
                 let token: Vec<f32> = all[..24].to_vec();
                 all.chunks_exact_mut(24).for_each(|t| t.copy_from_slice(&token));
                 angles.turn(&mut all, 8, 4);

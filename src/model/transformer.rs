@@ -1,5 +1,5 @@
-//! The forward pass of a decoder: LayerNorm before attention and MLP, causal attention with
-//! learned or rotary positions, GELU. f32 throughout.
+//! The forward pass of a decoder: LayerNorm before attention and MLP, causal attention with learned
+//! or rotary positions, GELU. All in f32.
 
 use std::path::Path;
 
@@ -14,16 +14,16 @@ use crate::backend::matmul::{add_affine, affine, matmul, matmul_all_cores};
 use crate::backend::pack::MatrixView;
 use crate::error::Result;
 
-/// Values handled by one task of an elementwise loop.
+/// Number of values handled by one task of an elementwise loop.
 const VALUES_PER_TASK: usize = 1 << 15;
 
-/// Queries of a row that attend together.
+/// Number of queries of a row whose attention is computed together.
 const QUERIES: usize = 96;
 
-/// A model ready to run.
+/// A model with its weights, ready to run.
 #[derive(Debug, Clone)]
 pub struct Transformer {
-    /// Shape and options.
+    /// Shape and options of the model.
     pub config: Config,
     /// Weights in f32.
     pub weights: Weights,
@@ -33,20 +33,21 @@ impl Transformer {
     /// Loads `config.json` and the weights from a folder in Hugging Face form.
     ///
     /// # Errors
-    /// If either file is missing, malformed, or does not fit the other.
+    ///
+    /// Returns an error if either file is missing, malformed, or does not fit the other.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = Config::load(&folder.join("config.json"))?;
         let weights = Weights::load(folder, &config)?;
         Ok(Self { config, weights })
     }
 
-    /// Runs rows of token ids through all blocks and returns the residual stream
-    /// after the last one, `[tokens, d_model]`, where tokens are those of all
-    /// rows, one row after the other. Rows may differ in length and need no
-    /// padding; no row sees another.
+    /// Runs rows of token ids through all blocks. Returns the residual stream after the last block,
+    /// `[tokens, d_model]`, with the tokens of all rows one after another. Rows may differ in
+    /// length and need no padding; rows do not see each other.
     ///
     /// # Panics
-    /// If a row is longer than the context or an id lies outside the vocabulary.
+    ///
+    /// Panics if a row is longer than the context or an id lies outside the vocabulary.
     pub fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Vec<f32> {
         let mut resid = self.embed(rows);
         let lengths: Vec<usize> = rows.iter().map(|r| r.len()).collect();
@@ -68,7 +69,7 @@ impl Transformer {
         resid
     }
 
-    /// Logits `[tokens, d_vocab]` of a final residual stream `[tokens, d_model]`.
+    /// Returns the logits `[tokens, d_vocab]` of a final residual stream `[tokens, d_model]`.
     pub fn logits(&self, resid: &[f32]) -> Vec<f32> {
         let (d, vocab) = (self.config.d_model, self.config.d_vocab);
         let tokens = resid.len() / d;
@@ -107,7 +108,7 @@ impl Transformer {
         out
     }
 
-    /// `resid += Attn(LN1(resid))`, each row on its own.
+    /// Computes `resid += Attn(LN1(resid))`, for each row separately.
     fn attention(
         &self,
         block: &Block,
@@ -134,7 +135,8 @@ impl Transformer {
         add_linear(&mixed, &block.attn_out, d, resid);
     }
 
-    /// Attention within one row: `qkv` begins with its `[len, 3 d_model]`, `out` is `[len, d_model]`.
+    /// Computes attention within one row. `qkv` starts with the row's `[len, 3 d_model]`; `out` is
+    /// `[len, d_model]`.
     fn attend(&self, qkv: &[f32], scale: f32, out: &mut [f32]) {
         let (d, d_head) = (self.config.d_model, self.config.d_head());
         let len = out.len() / d;
@@ -144,7 +146,7 @@ impl Transformer {
                 let first = from * 3 * d + which * d + head * d_head;
                 MatrixView::strided(&qkv[first..], to - from, d_head, 3 * d)
             };
-            // Some queries at a time, so that most of what none of them sees is left out.
+            // Some queries at a time, so that most keys that none of them can see are skipped.
             for from in (0..len).step_by(QUERIES) {
                 let to = (from + QUERIES).min(len);
                 let scores = &mut scores[..(to - from) * to];
@@ -156,7 +158,7 @@ impl Transformer {
         }
     }
 
-    /// `resid += MLP(normed)`, showing pre- and post-activations to the hooks.
+    /// Computes `resid += MLP(normed)` and calls the hooks with pre- and post-activations.
     fn mlp(
         &self,
         block: &Block,
@@ -177,7 +179,7 @@ impl Transformer {
     }
 }
 
-/// `x W + b` for x `[tokens, d_in]`.
+/// Returns `x W + b` for x `[tokens, d_in]`.
 fn linear(x: &[f32], layer: &Linear, d_in: usize) -> Vec<f32> {
     let tokens = x.len() / d_in;
     let mut out = vec![0.0; tokens * layer.bias.len()];
@@ -185,7 +187,7 @@ fn linear(x: &[f32], layer: &Linear, d_in: usize) -> Vec<f32> {
     out
 }
 
-/// `out += x W + b` for x `[tokens, d_in]`.
+/// Computes `out += x W + b` for x `[tokens, d_in]`.
 fn add_linear(x: &[f32], layer: &Linear, d_in: usize, out: &mut [f32]) {
     let x = MatrixView::new(x, x.len() / d_in, d_in);
     add_affine(x, weight(layer, d_in), &layer.bias, out);

@@ -1,5 +1,5 @@
-//! What a neuron is like by itself: moments of its activation, its weights, its
-//! effect on the vocabulary, and where it stands among its layer.
+//! Statistics of single neurons: moments of the activation, weights, effect on the vocabulary, and
+//! percentile ranks within the layer.
 
 pub mod activation;
 pub mod moments;

@@ -1,27 +1,27 @@
-//! Where a value stands among others, and what sets universal neurons apart
-//! (paper §4.2, Fig. 3).
+//! Percentile ranks, means and medians, which show what sets universal neurons apart (paper §4.2,
+//! Fig. 3).
 
-/// Percentile rank of every value among all of them, 0–100: the mean of its
-/// share of values below and its share of values not above, so ties are
-/// averaged as in `scipy.stats.percentileofscore(kind="rank")`. NaN ranks NaN
-/// and is not among the others.
+/// Returns the percentile rank of every value among all values, 0–100. Ties are averaged as in
+/// `scipy.stats.percentileofscore(kind="rank")`: the rank is the mean of the share of values below
+/// and the share of values not above. NaN has rank NaN and does not count.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
     let rank = |&value: &f64| {
         let below = sorted.partition_point(|&v| v < value);
         let not_above = sorted.partition_point(|&v| v <= value);
-        // The middle of the places 1…n that the ties take.
+        // The mean of the places 1…n that tied values take.
         let middle = (below + not_above + 1) as f64 / 2.0;
         if value.is_nan() { f64::NAN } else { 100.0 * middle / sorted.len() as f64 }
     };
     values.iter().map(rank).collect()
 }
 
-/// Percentile ranks within each layer; `layers` names the layer of each value.
+/// Returns percentile ranks within each layer; `layers` holds the layer of each value.
 ///
 /// # Panics
-/// If the lengths differ.
+///
+/// Panics if the lengths differ.
 pub fn ranks_within(layers: &[usize], values: &[f64]) -> Vec<f64> {
     assert_eq!(layers.len(), values.len());
     let mut result = vec![f64::NAN; values.len()];
@@ -36,14 +36,14 @@ pub fn ranks_within(layers: &[usize], values: &[f64]) -> Vec<f64> {
     result
 }
 
-/// Mean, NaN left out; NaN where there is no value.
+/// Returns the mean without NaN values; NaN if there are no others.
 pub fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (n, sum) = values.filter(|v| !v.is_nan()).fold((0.0, 0.0), |(n, s), v| (n + 1.0, s + v));
     sum / n
 }
 
-/// Median, NaN left out; the mean of the two middle values where their number
-/// is even. None where there is none.
+/// Returns the median without NaN values: the mean of the two middle values if their number is
+/// even, `None` if there are none.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);

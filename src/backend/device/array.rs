@@ -8,13 +8,13 @@ use half::{bf16, f16};
 use super::{Device, HalfType};
 use crate::error::Result;
 
-/// A number as it lies in memory.
+/// A number type that can be copied to and from a device.
 pub trait Scalar: Copy {
-    /// Its size.
+    /// Size in bytes.
     const BYTES: usize;
-    /// Appends its bytes.
+    /// Appends the little-endian bytes of the number to `out`.
     fn put(self, out: &mut Vec<u8>);
-    /// From its bytes.
+    /// Reads a number from its little-endian bytes.
     fn get(bytes: &[u8]) -> Self;
 }
 
@@ -42,7 +42,7 @@ fn bytes_of<T: Scalar>(values: &[T]) -> Vec<u8> {
     bytes
 }
 
-/// Numbers of one type in the memory of a device.
+/// An array of numbers in device memory.
 #[derive(Debug)]
 pub struct Array<D: Device, T> {
     pub(in crate::backend::device) memory: D::Memory,
@@ -51,79 +51,86 @@ pub struct Array<D: Device, T> {
 }
 
 impl<D: Device, T: Scalar> Array<D, T> {
-    /// So many numbers, undefined until they are written.
+    /// Allocates `len` numbers of undefined content.
     ///
     /// # Errors
-    /// If the device has no room.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn new(device: &D, len: usize) -> Result<Self> {
         let memory = device.allocate(len * T::BYTES)?;
         Ok(Self { memory, len, of: PhantomData })
     }
 
-    /// So many zeros.
+    /// Allocates `len` zeros.
     ///
     /// # Errors
-    /// If the device has no room.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn zeros(device: &D, len: usize) -> Result<Self> {
         let mut array = Self::new(device, len)?;
         device.clear(&mut array.memory)?;
         Ok(array)
     }
 
-    /// A copy of these.
+    /// Copies `values` to the device.
     ///
     /// # Errors
-    /// If the device has no room.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn of(device: &D, values: &[T]) -> Result<Self> {
         let mut array = Self::new(device, values.len())?;
         device.write(&mut array.memory, 0, &bytes_of(values))?;
         Ok(array)
     }
 
-    /// Numbers held.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Returns whether the array has no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where they lie.
+    /// Returns the underlying memory.
     pub fn memory(&self) -> &D::Memory {
         &self.memory
     }
 
-    /// Sets all to zero.
+    /// Sets all elements to zero.
     ///
     /// # Errors
-    /// If the device fails.
+    ///
+    /// Returns an error if the device fails.
     pub fn clear(&mut self, device: &D) -> Result<()> {
         device.clear(&mut self.memory)
     }
 
-    /// Copies some from the device.
+    /// Copies a range of elements to the host.
     ///
     /// # Errors
-    /// If a launch before this has failed.
+    ///
+    /// Returns an error if the copy or an earlier launch failed.
     pub fn read(&self, device: &D, range: Range<usize>) -> Result<Vec<T>> {
         let mut bytes = vec![0; range.len() * T::BYTES];
         device.read(&self.memory, range.start * T::BYTES, &mut bytes)?;
         Ok(bytes.chunks_exact(T::BYTES).map(T::get).collect())
     }
 
-    /// Copies all from the device.
+    /// Copies all elements to the host.
     ///
     /// # Errors
-    /// As [`Array::read`].
+    ///
+    /// Returns an error if the copy or an earlier launch failed.
     pub fn to_vec(&self, device: &D) -> Result<Vec<T>> {
         self.read(device, 0..self.len)
     }
 }
 
 impl HalfType {
-    /// The nearest number of sixteen bits. f16 stops at ±65,504, like the kernels.
+    /// Rounds a number to sixteen bits. Finite values beyond the range of f16 become ±65,504, as in
+    /// the kernels.
     pub fn round(self, x: f32) -> u16 {
         match self {
             Self::F16 if x.is_finite() => {
@@ -134,7 +141,7 @@ impl HalfType {
         }
     }
 
-    /// Its value.
+    /// Returns the value of a number in sixteen bits.
     pub fn widen(self, bits: u16) -> f32 {
         match self {
             Self::F16 => f16::from_bits(bits).to_f32(),
@@ -143,55 +150,59 @@ impl HalfType {
     }
 }
 
-/// How values enter a product.
+/// How values are rounded to sixteen bits as factors of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HalfFormat {
-    /// What they are rounded to.
+    /// The sixteen-bit number type.
     pub number: HalfType,
-    /// Whether what is rounded away is kept in a second plane, so that products are
-    /// nearly those of f32.
+    /// Whether the rounding error of each value is kept in a second plane (value ≈ hi + lo), so
+    /// that products are nearly as accurate as in f32.
     pub split: bool,
 }
 
 impl HalfFormat {
-    /// Products of planes that a product is the sum of.
+    /// Returns the number of products of planes that make up one product: 3 if split (hi·hi + hi·lo
+    /// + lo·hi), otherwise 1.
     pub fn terms(self) -> u32 {
         if self.split { 3 } else { 1 }
     }
 
-    /// Planes that values take.
+    /// Returns the number of planes: 2 if split, otherwise 1.
     pub fn planes(self) -> usize {
         if self.split { 2 } else { 1 }
     }
 }
 
-/// A matrix `[rows, cols]` in sixteen bits, `cols` contiguous: an operand of products
-/// over `cols`. Rows begin every `ld` values, a multiple of 8.
+/// A matrix `[rows, cols]` in sixteen bits, with `cols` contiguous: an operand of products over
+/// `cols`. Rows start every `ld` values, a multiple of 8.
 #[derive(Debug)]
 pub struct HalfMatrix<D: Device> {
     pub(super) values: Array<D, u16>,
-    /// How values are held.
+    /// The format of the values.
     pub form: HalfFormat,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns that there is room for.
+    /// Number of columns allocated.
     pub cols: usize,
 }
 
 impl<D: Device> HalfMatrix<D> {
-    /// Undefined values.
+    /// Allocates a matrix of undefined content.
     ///
     /// # Errors
-    /// If the device has no room.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn new(device: &D, rows: usize, cols: usize, form: HalfFormat) -> Result<Self> {
         let len = rows * cols.next_multiple_of(8) * form.planes();
         Ok(Self { values: Array::new(device, len)?, form, rows, cols })
     }
 
-    /// A matrix rounded on the host; `value(row, col)` is asked for each.
+    /// Rounds a matrix on the host and copies it to the device; `value(row, col)` is called for
+    /// each element.
     ///
     /// # Errors
-    /// If the device has no room.
+    ///
+    /// Returns an error if the device has too little memory.
     pub fn of(
         device: &D,
         (rows, cols): (usize, usize),
@@ -213,36 +224,37 @@ impl<D: Device> HalfMatrix<D> {
         Ok(Self { values: Array::of(device, &planes)?, form, rows, cols })
     }
 
-    /// The numbers as they lie in memory: `[planes][rows][ld]`.
+    /// Returns the numbers as stored: `[planes][rows][ld]`.
     pub fn values(&self) -> &Array<D, u16> {
         &self.values
     }
 
-    /// Values from one row to the next.
+    /// Returns the distance between rows, in values.
     pub fn ld(&self) -> usize {
         self.cols.next_multiple_of(8)
     }
 
-    /// Values from the first plane to the second; 0 where there is none.
+    /// Returns the distance between the two planes, in values; 0 if there is only one.
     pub fn plane(&self) -> u64 {
         if self.form.split { (self.rows * self.ld()) as u64 } else { 0 }
     }
 
-    /// Some of its rows.
+    /// Returns a view of some rows.
     pub fn rows(&self, rows: Range<usize>) -> HalfRows<'_, D> {
         assert!(rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         HalfRows { of: self, rows }
     }
 
-    /// All of its rows.
+    /// Returns a view of all rows.
     pub fn all(&self) -> HalfRows<'_, D> {
         self.rows(0..self.rows)
     }
 
-    /// What the values mean, `[rows, cols]`.
+    /// Copies the first `cols` columns to the host, widened to f32, `[rows, cols]`.
     ///
     /// # Errors
-    /// If a launch before this has failed.
+    ///
+    /// Returns an error if the copy or an earlier launch failed.
     pub fn to_vec(&self, device: &D, cols: usize) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(self.rows * cols);
         for row in 0..self.rows {
@@ -261,26 +273,26 @@ impl<D: Device> HalfMatrix<D> {
     }
 }
 
-/// Some rows of a matrix in sixteen bits.
+/// A view of some rows of a [`HalfMatrix`].
 #[derive(Debug, Clone)]
 pub struct HalfRows<'a, D: Device> {
     pub(super) of: &'a HalfMatrix<D>,
-    /// Which.
+    /// The rows of the matrix.
     pub rows: Range<usize>,
 }
 
 impl<D: Device> HalfRows<'_, D> {
-    /// How many.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Bytes before the first.
+    /// Returns the byte offset of the first row.
     pub(super) fn start(&self) -> usize {
         self.rows.start * self.of.ld() * u16::BYTES
     }

@@ -1,7 +1,7 @@
-//! An NVIDIA card through its driver. All `unsafe` of the device is here.
+//! An NVIDIA GPU through its driver. All `unsafe` code for devices is here.
 //!
-//! The driver is looked for at run time: nothing of CUDA is needed to build, and a
-//! machine without a card gets an error that says so.
+//! The driver is looked up at run time: building needs nothing of CUDA, and a machine without a GPU
+//! gets an error that says so.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,10 +16,10 @@ use cudarc::nvrtc::Ptx;
 use super::{Device, DeviceKernel, KernelArg, PtxModule, THREADS};
 use crate::error::{Error, Kind, Result};
 
-/// The oldest generation that the kernels run on: they need `cp.async` and `mma` of bf16.
+/// The oldest compute capability that the kernels run on: they need `cp.async` and `mma` for bf16.
 const OLDEST: (i32, i32) = (8, 0);
 
-/// The first card that the driver shows.
+/// The first GPU that the driver reports.
 pub struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
@@ -34,10 +34,12 @@ impl fmt::Debug for Cuda {
 }
 
 impl Cuda {
-    /// Opens the first card.
+    /// Opens the first GPU.
     ///
     /// # Errors
-    /// If there is no driver, no card, or one older than compute capability 8.0.
+    ///
+    /// Returns an error if there is no driver, no GPU, or only one older than compute capability
+    /// 8.0.
     pub fn open() -> Result<Self> {
         check_driver()?;
         let context = CudaContext::new(0).map_err(|e| failed("opening the first card", e))?;
@@ -72,8 +74,8 @@ impl Cuda {
     }
 }
 
-/// Whether there is a driver that shows a card. cudarc panics where its library is
-/// absent, so this comes before anything else.
+/// Checks that there is a driver and that it reports a GPU. cudarc panics if the library is absent,
+/// so this check must come first.
 fn check_driver() -> Result<()> {
     // SAFETY: loads a shared library and lets go of it. That runs its initialisers,
     // which are those of NVIDIA's driver, or of what the user has put in its place.
@@ -92,7 +94,7 @@ fn missing(problem: String) -> Error {
     Error::new(Kind::Device, "device cuda", problem, remedy)
 }
 
-/// An error of the driver. Its text comes from the driver, which is there by now.
+/// Converts an error of the driver, with the driver's own description.
 fn failed(doing: impl fmt::Display, error: DriverError) -> Error {
     let code = error.0;
     let text = error.error_string().ok().map(|s| s.to_string_lossy().into_owned());
@@ -109,7 +111,7 @@ fn failed(doing: impl fmt::Display, error: DriverError) -> Error {
     Error::new(Kind::Device, "device cuda", problem, remedy)
 }
 
-/// What lies behind an argument while a launch is put together.
+/// A kernel argument, held while a launch is put together.
 enum LaunchArg<'a> {
     View(CudaView<'a, u8>),
     ViewMut(CudaViewMut<'a, u8>),
@@ -145,7 +147,7 @@ impl Device for Cuda {
     fn read(&self, memory: &CudaSlice<u8>, at: usize, bytes: &mut [u8]) -> Result<()> {
         let from = memory.slice(at..at + bytes.len());
         let copied = self.stream.memcpy_dtoh(&from, bytes);
-        // The copy is asynchronous; an error of a launch before shows here as well.
+        // The copy is asynchronous; an error of an earlier launch shows here as well.
         let ended = copied.and_then(|()| self.stream.synchronize());
         ended.map_err(|e| failed("copying from the card", e))
     }

@@ -1,11 +1,11 @@
-//! The kernels, as they are embedded.
+//! The kernels of `kernels/` as embedded in the program.
 
-/// A file of `kernels/`, compiled.
+/// A compiled source file of `kernels/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PtxModule {
-    /// Bias, GELU, and what is wanted of activations.
+    /// Bias, GELU, captured activations and their sums.
     Activation,
-    /// Sums of products of screened pairs.
+    /// Sums of products for candidate pairs of screening.
     Candidates,
     /// Products on tensor cores.
     Correlate,
@@ -13,12 +13,12 @@ pub enum PtxModule {
     Forward,
     /// Symmetric products.
     Gram,
-    /// Best partners from what was stored.
+    /// Best partners from stored sums.
     Reduce,
 }
 
 impl PtxModule {
-    /// All of them.
+    /// All modules.
     pub const ALL: [Self; 6] = [
         Self::Activation,
         Self::Candidates,
@@ -28,7 +28,7 @@ impl PtxModule {
         Self::Reduce,
     ];
 
-    /// Name of its source in `kernels/`, without `.cu`.
+    /// Returns the name of the source file in `kernels/`, without `.cu`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Activation => "activation",
@@ -40,7 +40,7 @@ impl PtxModule {
         }
     }
 
-    /// Its PTX, for compute capability 8.0 and newer.
+    /// Returns the PTX, for compute capability 8.0 and newer.
     pub fn ptx(self) -> &'static str {
         match self {
             Self::Activation => include_str!("../../../kernels/ptx/activation.ptx"),
@@ -53,7 +53,7 @@ impl PtxModule {
     }
 }
 
-/// How values are held in sixteen bits.
+/// Sixteen-bit floating-point types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HalfType {
     /// IEEE binary16.
@@ -62,35 +62,35 @@ pub enum HalfType {
     Bf16,
 }
 
-/// A kernel.
+/// A kernel, by its entry point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceKernel {
-    /// `kernels/activation.cu`
+    /// `activation` in `kernels/activation.cu`.
     Activation(HalfType),
-    /// `kernels/candidates.cu`
+    /// `candidates` in `kernels/candidates.cu`.
     Candidates(HalfType),
-    /// `kernels/correlate.cu`, sums written.
+    /// `product` in `kernels/correlate.cu`: writes the product.
     Product(HalfType),
-    /// `kernels/correlate.cu`, sums judged.
+    /// `fused` in `kernels/correlate.cu`: finds the best partners without writing the product.
     Fused(HalfType),
-    /// `kernels/gram.cu`
+    /// `gram` in `kernels/gram.cu`.
     Gram(HalfType),
-    /// `kernels/reduce.cu`, sums judged.
+    /// `judge_sums` in `kernels/reduce.cu`: finds the best partners from stored sums.
     JudgeSums,
-    /// `kernels/reduce.cu`, over tiles.
+    /// `merge_best` in `kernels/reduce.cu`: merges the best partners of all tiles.
     MergeBest,
-    /// `kernels/reduce.cu`, sums made an operand.
+    /// `scale_sums` in `kernels/reduce.cu`: turns sums into an operand for the rotation baseline.
     ScaleSums(HalfType),
-    /// `kernels/forward.cu`
+    /// `embed` in `kernels/forward.cu`.
     Embed,
-    /// `kernels/forward.cu`
+    /// `layer_norm` in `kernels/forward.cu`.
     LayerNorm(HalfType),
-    /// `kernels/forward.cu`
+    /// `attention` in `kernels/forward.cu`.
     Attention(HalfType),
 }
 
 impl DeviceKernel {
-    /// Where it is.
+    /// Returns the module that contains the kernel.
     pub fn module(self) -> PtxModule {
         match self {
             Self::Activation(_) => PtxModule::Activation,
@@ -102,7 +102,7 @@ impl DeviceKernel {
         }
     }
 
-    /// Its name in the module.
+    /// Returns the name of the entry point.
     pub fn entry(self) -> &'static str {
         use HalfType::{Bf16, F16};
         match self {

@@ -14,17 +14,17 @@ pub use kernel::{DeviceKernel, HalfType, PtxModule};
 
 use crate::error::Result;
 
-/// Threads of a block, for every kernel.
+/// Threads per block, for every kernel.
 pub const THREADS: u32 = 256;
 
-/// An argument of a kernel, in the order of its source.
+/// A kernel argument, in the order of the kernel's source.
 #[derive(Debug)]
 pub enum KernelArg<'a, M> {
-    /// Memory that the kernel reads, from so many bytes on.
+    /// Memory that the kernel reads, starting at a byte offset.
     In(&'a M, usize),
-    /// Memory that the kernel writes, and may read, from so many bytes on.
+    /// Memory that the kernel writes and may read, starting at a byte offset.
     Out(&'a mut M, usize),
-    /// No memory.
+    /// A null pointer.
     Null,
     /// A 32-bit integer.
     U32(u32),
@@ -34,51 +34,59 @@ pub enum KernelArg<'a, M> {
     F32(f32),
 }
 
-/// Something with memory of its own that executes kernels.
+/// A device with its own memory that executes kernels.
 pub trait Device {
-    /// A piece of its memory.
+    /// An allocation in device memory.
     type Memory: std::fmt::Debug;
 
-    /// What it is, in a few words for the user.
+    /// Returns a short description of the device for the user.
     fn name(&self) -> String;
 
-    /// Bytes of memory that are free.
+    /// Returns the bytes of free memory.
     ///
     /// # Errors
-    /// If the device does not answer.
+    ///
+    /// Returns an error if the device does not answer.
     fn free(&self) -> Result<usize>;
 
-    /// Memory of so many bytes, whose content is undefined.
+    /// Allocates `bytes` bytes of undefined content.
     ///
     /// # Errors
-    /// If there is not so much.
+    ///
+    /// Returns an error if the device has too little memory.
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
 
-    /// Copies bytes to the device, from byte `at` of the memory on.
+    /// Copies `bytes` to the device, starting at byte `at` of `memory`.
     ///
     /// # Errors
-    /// If they do not fit, or the device fails.
+    ///
+    /// Returns an error if the bytes do not fit or the device fails.
     fn write(&self, memory: &mut Self::Memory, at: usize, bytes: &[u8]) -> Result<()>;
 
-    /// Copies bytes from the device, once all launches before have ended.
+    /// Copies bytes from the device, starting at byte `at` of `memory`, after all earlier launches
+    /// have finished.
     ///
     /// # Errors
-    /// If there are not so many, or the device or a launch before has failed.
+    ///
+    /// Returns an error if the range lies outside of `memory`, or if the device or an earlier
+    /// launch failed.
     fn read(&self, memory: &Self::Memory, at: usize, bytes: &mut [u8]) -> Result<()>;
 
-    /// Sets all of the memory to zero.
+    /// Sets all of `memory` to zero.
     ///
     /// # Errors
-    /// If the device fails.
+    ///
+    /// Returns an error if the device fails.
     fn clear(&self, memory: &mut Self::Memory) -> Result<()>;
 
-    /// Executes a kernel on a grid of blocks of [`THREADS`] threads, after all launches before.
+    /// Executes a kernel on a grid of blocks of [`THREADS`] threads, after all earlier launches.
     ///
-    /// Kernels check no bounds of their arguments beyond what their sizes say: only
-    /// [`ops`], which checks them, should call this.
+    /// Kernels do not check the lengths of their arguments. Only [`ops`], which checks them, should
+    /// call this function.
     ///
     /// # Errors
-    /// If the device fails.
+    ///
+    /// Returns an error if the launch fails.
     fn launch(
         &self,
         kernel: DeviceKernel,

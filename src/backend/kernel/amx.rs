@@ -1,17 +1,18 @@
-//! Matrix instructions of recent Xeons (AMX): 16 × 16 sums and 16 × 32 factors
-//! a register, in inline assembly, since the compiler has no stable names for them.
+//! Matrix instructions of recent Xeons (AMX): 16 × 16 sums and 16 × 32 factors per register.
+//! Written in inline assembly because the compiler's intrinsics are unstable.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
-/// Whether processor and system let this process use bf16 tiles.
+/// Returns whether the processor and the system let this process use bf16 tiles.
 pub fn usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(|| cfg!(target_os = "linux") && supported() && permitted())
 }
 
-/// Leaf 7 of CPUID: EDX bit 22 is AMX-BF16, bit 24 AMX-TILE.
+/// Returns whether the processor has AMX: in leaf 7 of CPUID, EDX bit 22 is AMX-BF16 and bit 24 is
+/// AMX-TILE.
 fn supported() -> bool {
     __cpuid(0).eax >= 7 && {
         let edx = __cpuid_count(7, 0).edx;
@@ -19,8 +20,8 @@ fn supported() -> bool {
     }
 }
 
-/// Asks Linux for the registers, which it gives only to processes that ask:
-/// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`.
+/// Asks Linux for permission to use the tile registers: `arch_prctl(ARCH_REQ_XCOMP_PERM,
+/// XFEATURE_XTILEDATA)`.
 fn permitted() -> bool {
     const ARCH_PRCTL: usize = 158;
     const REQUEST_PERMISSION: usize = 0x1023;
@@ -41,7 +42,7 @@ fn permitted() -> bool {
     answer == 0
 }
 
-/// Shapes of the registers: palette 1, each 16 rows of 64 bytes.
+/// Tile configuration: palette 1, eight registers of 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -59,7 +60,8 @@ static SHAPES: Shapes = Shapes {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// 32 × 32 in pairs of bf16: four registers of sums, two of rows, two of columns.
+/// Adds a 32 × 32 tile of products of bf16 pairs: four registers of sums, two of rows, two of
+/// columns.
 pub unsafe fn amx(words: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead: *const u32) {
     let steps = words / 16;
     if steps == 0 {

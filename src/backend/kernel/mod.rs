@@ -20,43 +20,43 @@ use std::sync::OnceLock;
 use super::Precision;
 use super::pack::PanelFormat;
 
-/// A kernel, the shape of its tiles, and how it wants its factors.
+/// A kernel for the innermost loop: its tile shape and the packing of its factors.
 #[derive(Debug, Clone, Copy)]
 pub struct CpuKernel {
     /// Rows of a tile.
     pub mr: usize,
     /// Columns of a tile.
     pub nr: usize,
-    /// Words of a panel that stay in the first-level cache with their partners.
+    /// Words of a panel that stay in the first-level cache together with the other operand's.
     pub inner: usize,
-    /// Most rows of a result that one task computes: a multiple of `2 mr`, few
-    /// enough to stay in the second-level cache.
+    /// Maximum number of rows of the result that one task computes: a multiple of `2 mr`, small
+    /// enough for the second-level cache.
     pub rows: usize,
     /// Precision of the factors.
     pub precision: Precision,
-    /// Instructions used, for provenance.
+    /// The instructions used, for provenance.
     pub name: &'static str,
-    /// How the rows of the tile are packed.
+    /// Packing of the rows of a tile.
     pub(super) a: PanelFormat,
-    /// How its columns are packed.
+    /// Packing of the columns of a tile.
     pub(super) b: PanelFormat,
     /// See [`CpuKernel::tile`].
     run: Run,
 }
 
-/// `run(words, a, b, tile, ahead)`: `ahead` is only hinted at.
+/// `run(words, a, b, tile, ahead)`; `ahead` is only prefetched.
 type Run = unsafe fn(usize, *const u32, *const u32, *mut f32, *const u32);
 
-/// Cache lines that a kernel fetches ahead every eight words.
+/// Cache lines that a kernel prefetches for every eight words.
 const LINES_AHEAD: usize = 2;
 
-/// The processor, and the instructions that products of a precision are made of.
+/// Describes the processor and the instructions used for products of a precision.
 pub fn cpu(precision: Precision) -> String {
     format!("cpu ({}, {})", std::env::consts::ARCH, CpuKernel::best(precision).name)
 }
 
 impl CpuKernel {
-    /// The fastest kernel of this processor for a precision.
+    /// Returns the fastest kernel of this processor for a precision.
     pub fn best(precision: Precision) -> Self {
         static BEST: [OnceLock<CpuKernel>; 2] = [OnceLock::new(), OnceLock::new()];
         *BEST[precision as usize].get_or_init(|| {
@@ -66,7 +66,7 @@ impl CpuKernel {
         })
     }
 
-    /// All kernels that this processor can run, in each precision the fastest first.
+    /// Returns all kernels that this processor can run, the fastest of each precision first.
     pub fn available() -> Vec<Self> {
         let in_f32 = Self::in_f32();
         // A processor without bf16 instructions rounds the factors and multiplies in f32.
@@ -129,7 +129,7 @@ impl CpuKernel {
         Self { precision: Precision::Bf16, name: "bf16 in f32", a, b, ..self }
     }
 
-    /// Values of the inner dimension in a packed word.
+    /// Returns the number of values of the inner dimension in a packed word.
     pub fn values_per_word(self) -> usize {
         match self.a {
             PanelFormat::Single | PanelFormat::Rounded => 1,
@@ -137,25 +137,26 @@ impl CpuKernel {
         }
     }
 
-    /// Elements of a tile.
+    /// Returns the number of elements of a tile.
     pub fn tile_len(self) -> usize {
         self.mr * self.nr
     }
 
-    /// Words that a call over so many words fetches ahead.
+    /// Returns the number of words that a call over `words` words prefetches.
     pub fn ahead(words: usize) -> usize {
         words / 8 * LINES_AHEAD * 16
     }
 
-    /// Adds the products of so many words of packed rows of `a` and `b` to a tile.
-    /// Meanwhile the words from the first of `ahead` on are brought near, if there is one.
+    /// Adds the products of `words` packed words of `a` and `b` to a tile. Meanwhile prefetches the
+    /// words of `ahead`, if there are enough of them.
     ///
     /// # Panics
-    /// If a slice is too short, or the words do not fill the kernel's steps.
+    ///
+    /// Panics if a slice is too short, or if the words are not a multiple of the kernel's step.
     pub fn tile(self, words: usize, a: &[u32], b: &[u32], tile: &mut [f32], ahead: &[u32]) {
         assert!(a.len() >= words * self.mr && b.len() >= words * self.nr);
         assert!(tile.len() >= self.tile_len() && words.is_multiple_of(self.a.step()));
-        // Where nothing is left to fetch, what is in use is named again.
+        // With nothing left to prefetch, the pointer names words already in use.
         let ahead = if ahead.len() >= Self::ahead(words) { ahead } else { b }.as_ptr();
         // SAFETY: the lengths were checked just above, and a kernel is in
         // `available` only if the processor has its instructions.
@@ -178,7 +179,7 @@ mod tests {
         (0..k * width).map(value).collect()
     }
 
-    /// The tile of one kernel, from factors `[k][mr]` and `[k][nr]`.
+    /// Returns the tile of one kernel for factors `[k][mr]` and `[k][nr]`.
     fn tile(kernel: CpuKernel, k: usize, a: &[f32], b: &[f32]) -> Vec<f32> {
         let mut tile = vec![0.0; kernel.tile_len()];
         let pack = |values, width, form| {
@@ -186,7 +187,7 @@ mod tests {
         };
         let (a, b) = (pack(a, kernel.mr, kernel.a), pack(b, kernel.nr, kernel.b));
         for ((_, a), (_, b)) in a.panels().zip(b.panels()) {
-            // In two parts, since a tile may grow in parts.
+            // In two parts, because a tile may be accumulated in parts.
             let words = kernel.a.words(k);
             let half = words / 2 / kernel.a.step() * kernel.a.step();
             kernel.tile(half, a, b, &mut tile, &[]);
@@ -226,7 +227,7 @@ mod tests {
                     let (i, j) = (e / kernel.nr, e % kernel.nr);
                     let term = |l| rounded(a[l * kernel.mr + i]) * rounded(b[l * kernel.nr + j]);
                     let want: f64 = (0..k).map(term).sum();
-                    // Rounding of at most k additions of terms below 1 in f32.
+                    // The rounding error of at most k additions in f32 of terms below 1.
                     let bound = 1e-7 * (k * k) as f64;
                     prop_assert!((f64::from(*got) - want).abs() <= bound, "{}", kernel.name);
                 }

@@ -1,6 +1,6 @@
-//! Plain Rust, for any processor.
+//! A kernel in plain Rust for any processor.
 
-/// 4 × 8; fused where the target always has the instruction.
+/// Adds a 4 × 8 tile of products; fused if the target always has the instruction.
 pub unsafe fn portable(k: usize, a: *const u32, b: *const u32, tile: *mut f32, _: *const u32) {
     const MR: usize = 4;
     const NR: usize = 8;

@@ -1,4 +1,4 @@
-//! Vector instructions of x86-64.
+//! Kernels in vector instructions of x86-64.
 
 use std::arch::x86_64::{
     __m512bh, _MM_HINT_T1, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::LINES_AHEAD;
 
-/// Every eighth step, asks for the next lines ahead.
+/// Prefetches the next lines of `ahead` in every eighth step.
 #[inline(always)]
 fn fetch(ahead: *const u32, step: usize) {
     if step % 8 == 7 {
@@ -20,7 +20,7 @@ fn fetch(ahead: *const u32, step: usize) {
     }
 }
 
-/// 12 × 32 in f32: 24 of the 32 registers hold sums.
+/// Adds a 12 × 32 tile of products in f32: 24 of the 32 registers hold sums.
 #[target_feature(enable = "avx512f")]
 pub unsafe fn avx512(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead: *const u32) {
     let (a, b) = (a.cast::<f32>(), b.cast::<f32>());
@@ -52,7 +52,7 @@ pub unsafe fn avx512(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahe
     }
 }
 
-/// 12 × 32 in pairs of bf16: as [`avx512`], two values of k a step.
+/// Adds a 12 × 32 tile of products of bf16 pairs: like [`avx512`], with two values of k per step.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub unsafe fn avx512_bf16(
     words: usize,
@@ -91,7 +91,7 @@ pub unsafe fn avx512_bf16(
     }
 }
 
-/// 6 × 16 in f32: 12 of the 16 registers hold sums.
+/// Adds a 6 × 16 tile of products in f32: 12 of the 16 registers hold sums.
 #[target_feature(enable = "avx2,fma")]
 pub unsafe fn avx2(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead: *const u32) {
     let (a, b) = (a.cast::<f32>(), b.cast::<f32>());

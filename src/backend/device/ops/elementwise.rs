@@ -1,52 +1,55 @@
-//! What is no product: `kernels/activation.cu` and `forward.cu`.
+//! Launches of the kernels that are not products: `kernels/activation.cu` and `kernels/forward.cu`.
 
 use super::super::array::{Array, HalfMatrix, Scalar};
 use super::super::{Device, DeviceKernel, KernelArg};
 use super::{u32_of, whole, whole_mut};
 use crate::error::Result;
 
-/// Tokens that one block of `activation` adds up.
+/// Tokens summed by one block of `activation`.
 pub const ACTIVATION_CHUNK: usize = 256;
 
-/// Sums of `activation` per neuron: see `kernels/activation.cu`.
+/// Number of sums per neuron computed by `activation`; listed in `kernels/activation.cu`.
 pub const ACTIVATION_SUMS: usize = 9;
 
-/// The activation function of an MLP.
+/// The form of GELU used by an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gelu {
-    /// `gelu_new`: by tanh.
+    /// `gelu_new`, the approximation by tanh.
     Tanh,
-    /// By the error function.
+    /// The exact form by the error function.
     Erf,
 }
 
-/// What `activation` is told of a batch of one layer.
+/// The inputs of `activation` for one layer of a batch.
 #[derive(Debug)]
 pub struct ActivationBatch<'a, D: Device> {
-    /// Tokens.
+    /// Number of tokens.
     pub tokens: usize,
     /// Neurons of the layer.
     pub width: usize,
     /// `[width][4]`: bias, centre of the moments, pilot, scale.
     pub neurons: &'a Array<D, f32>,
-    /// Column of each token in `kept`; −1 for those not kept.
+    /// Column of each token in `kept`; −1 for tokens that are not kept.
     pub slot: &'a Array<D, i32>,
-    /// Which GELU.
+    /// The form of GELU.
     pub gelu: Gelu,
-    /// Pre-activations above this are counted.
+    /// Pre-activations above this value are counted.
     pub edge: f32,
-    /// Post-activations below this are counted.
+    /// Post-activations below this value are counted.
     pub low: f32,
 }
 
-/// Bias, GELU, `next` `[tokens, width]`, `kept` `[width, kept tokens]` from row `row` on,
-/// and sums `[chunks][ACTIVATION_SUMS][width]` of pre-activations `x` `[tokens, width]`.
+/// Adds the bias to pre-activations `x` `[tokens, width]` and applies GELU. Writes `next` `[tokens,
+/// width]`, `kept` `[width, kept tokens]` from row `row`, and sums
+/// `[chunks][ACTIVATION_SUMS][width]`.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn activation<D: Device>(
     device: &D,
     x: &Array<D, f32>,
@@ -57,7 +60,7 @@ pub fn activation<D: Device>(
 ) -> Result<()> {
     let ActivationBatch { tokens, width, .. } = *batch;
     let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
-    assert!(next.rows >= tokens && next.ld() == width, "`next` is no {tokens} x {width}");
+    assert!(next.rows >= tokens && next.ld() == width, "`next` is not {tokens} x {width}");
     assert!(kept.rows >= row + width, "`kept` has no rows {row} to {}", row + width);
     assert_eq!(next.form.number, kept.form.number, "two kinds of number");
     let (next_plane, kept_plane, ld) = (next.plane(), kept.plane(), kept.ld());
@@ -81,13 +84,15 @@ pub fn activation<D: Device>(
     device.launch(DeviceKernel::Activation(number), [width.div_ceil(32), chunks, 1], &mut args)
 }
 
-/// `resid[t] = embed[id[t]] + pos_embed[position[t]]`, rows of `d`.
+/// Computes `resid[t] = embed[id[t]] + pos_embed[position[t]]`, rows of `d` values.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn embed<D: Device>(
     device: &D,
     (embed, pos_embed): (&Array<D, f32>, &Array<D, f32>),
@@ -107,13 +112,15 @@ pub fn embed<D: Device>(
     device.launch(DeviceKernel::Embed, [tokens, 1, 1], &mut args)
 }
 
-/// LayerNorm of the first `rows` rows of x, `[rows, d]`.
+/// Applies LayerNorm to the first `rows` rows of x `[rows, d]`.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn layer_norm<D: Device>(
     device: &D,
     (x, rows): (&Array<D, f32>, usize),
@@ -121,7 +128,7 @@ pub fn layer_norm<D: Device>(
     out: &mut HalfMatrix<D>,
 ) -> Result<()> {
     let d = gain.len();
-    assert!(out.rows >= rows && out.ld() == d, "`out` is no {rows} x {d}");
+    assert!(out.rows >= rows && out.ld() == d, "`out` is not {rows} x {d}");
     let (plane, number) = (out.plane(), out.form.number);
     let mut args = [
         whole(x, rows * d),
@@ -136,26 +143,28 @@ pub fn layer_norm<D: Device>(
     device.launch(DeviceKernel::LayerNorm(number), [rows.div_ceil(8), 1, 1], &mut args)
 }
 
-/// Sequences that lie one after the other.
+/// Sequences stored one after the other.
 #[derive(Debug)]
 pub struct Sequences<D: Device> {
-    /// First token of each.
+    /// Index of the first token of each sequence.
     pub start: Array<D, u32>,
-    /// Tokens of each.
+    /// Number of tokens of each sequence.
     pub length: Array<D, u32>,
-    /// Tokens of the longest.
+    /// Number of tokens of the longest sequence.
     pub longest: usize,
-    /// Tokens of all.
+    /// Number of tokens of all sequences.
     pub tokens: usize,
 }
 
-/// Causal attention of every head: `qkv` `[tokens, 3 d]` to `out` `[tokens, d]`.
+/// Computes causal attention of every head, from `qkv` `[tokens, 3 d]` to `out` `[tokens, d]`.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit, or a head has more than 128 dimensions.
+///
+/// Panics if the shapes do not fit, or if a head has more than 128 dimensions.
 pub fn attention<D: Device>(
     device: &D,
     qkv: &Array<D, f32>,
@@ -166,7 +175,7 @@ pub fn attention<D: Device>(
     assert!(d_head <= 128, "a head of {d_head} dimensions");
     assert!(
         out.rows >= sequences.tokens && out.ld() == d,
-        "`out` is no {} x {d}",
+        "`out` is not {} x {d}",
         sequences.tokens
     );
     let (plane, number, count) = (out.plane(), out.form.number, sequences.start.len());

@@ -1,5 +1,5 @@
-//! One function for each kernel: sizes are checked, then it is launched. Shapes,
-//! equations and grids are those of the source in `kernels/`.
+//! One function per kernel: checks the sizes, then launches. Shapes, equations and grids are
+//! documented in the kernel's source in `kernels/`.
 
 mod elementwise;
 mod products;
@@ -17,8 +17,8 @@ use super::array::{Array, Scalar};
 use super::{Device, KernelArg};
 
 fn int(n: usize) -> u32 {
-    // What has more elements than this does not fit into any device.
-    u32::try_from(n).unwrap_or_else(|_| panic!("{n} is no 32-bit size"))
+    // No device can hold more elements than fit in 32 bits.
+    u32::try_from(n).unwrap_or_else(|_| panic!("{n} does not fit in 32 bits"))
 }
 
 fn u32_of<'a, M>(n: usize) -> KernelArg<'a, M> {

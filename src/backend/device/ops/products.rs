@@ -1,5 +1,5 @@
-//! Products on tensor cores, and what is made of their sums: `kernels/correlate.cu`,
-//! `gram.cu`, `reduce.cu` and `candidates.cu`.
+//! Launches of products on tensor cores and of the kernels that use their sums:
+//! `kernels/correlate.cu`, `gram.cu`, `reduce.cu` and `candidates.cu`.
 
 use super::super::array::{Array, HalfMatrix, HalfRows, Scalar};
 use super::super::{Device, DeviceKernel, KernelArg};
@@ -9,13 +9,13 @@ use crate::error::Result;
 /// Rows and columns of a tile.
 const TILE: usize = 128;
 
-/// Bins of the histogram of ρ.
+/// Number of bins of equal width of the histogram of ρ, from −1 to 1.
 pub const BINS: usize = 100;
 
-/// Power sums of ρ of a tile: n, and of ρ to ρ⁴.
+/// Number of power sums of ρ per tile: the count, and Σρ to Σρ⁴.
 const POWERS: usize = 5;
 
-/// The arguments that an operand is: values, rows, leading dimension, plane.
+/// Returns the four arguments of an operand: values, rows, leading dimension, plane.
 fn operand<'a, D: Device>(x: &HalfRows<'a, D>) -> [KernelArg<'a, D::Memory>; 4] {
     [
         KernelArg::In(&x.of.values.memory, x.start()),
@@ -25,33 +25,35 @@ fn operand<'a, D: Device>(x: &HalfRows<'a, D>) -> [KernelArg<'a, D::Memory>; 4] 
     ]
 }
 
-/// Checks that a product over the first `k` columns of both exists; its terms.
+/// Checks that both operands have `k` columns and the same format. Returns the number of terms.
 fn terms<D: Device>(x: &HalfRows<D>, y: &HalfRows<D>, k: usize) -> u32 {
     assert!(k <= x.of.cols && k <= y.of.cols, "{k} of {} and {} columns", x.of.cols, y.of.cols);
     assert_eq!(x.of.form, y.of.form, "operands in two forms");
     x.of.form.terms()
 }
 
-/// Where a product goes.
+/// The destination of a product.
 #[derive(Debug)]
 pub struct ProductTarget<'a, D: Device> {
-    /// Row-major.
+    /// Row-major values.
     pub values: &'a mut Array<D, f32>,
-    /// Where it begins.
+    /// Index of the first value.
     pub at: usize,
-    /// Values from one row to the next.
+    /// Distance between rows, in values.
     pub ld: usize,
-    /// Whether it is added to what is there.
+    /// Whether the product is added to the values instead of replacing them.
     pub add: bool,
 }
 
-/// `C[m, n] (+)= X Yᵀ (+ bias)` over the first `k` columns.
+/// Computes `C[m, n] (+)= X Yᵀ (+ bias)` over the first `k` columns.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn product<D: Device>(
     device: &D,
     (x, y, k): (&HalfRows<D>, &HalfRows<D>, usize),
@@ -89,13 +91,15 @@ pub fn product<D: Device>(
     device.launch(DeviceKernel::Product(x.of.form.number), grid, &mut { args })
 }
 
-/// `C[m, m] += X Xᵀ` over the first `k` columns.
+/// Computes `C[m, m] += X Xᵀ` over the first `k` columns.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn gram<D: Device>(
     device: &D,
     x: &HalfRows<D>,
@@ -113,15 +117,15 @@ pub fn gram<D: Device>(
     device.launch(DeviceKernel::Gram(x.of.form.number), [tiles * (tiles + 1) / 2, 1, 1], &mut args)
 }
 
-/// Sums over the neurons of one side of a comparison, one value for each row: Σx, and
-/// 1 / √(Σx² − (Σx)²/n), NaN where the neuron has no correlation.
+/// Σx and 1 / √(Σx² − (Σx)²/n) for each row of an operand; the latter is NaN if the neuron has no
+/// correlation.
 #[derive(Debug)]
 pub struct OperandSums<'a, D: Device> {
-    /// Σx.
+    /// Σx of every neuron.
     pub sum: &'a Array<D, f32>,
-    /// 1 / spread.
+    /// 1 / spread of every neuron.
     pub inverse: &'a Array<D, f32>,
-    /// Value of the first row.
+    /// Index of the first row's neuron.
     pub at: usize,
 }
 
@@ -137,20 +141,20 @@ impl<D: Device> OperandSums<'_, D> {
     }
 }
 
-/// What a comparison finds.
+/// The best partners and the distribution of ρ for one block of rows and columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMatches {
-    /// `[best][rows]`, largest first; NaN where there are not so many.
+    /// `[best][rows]`, largest first; NaN in unused slots.
     pub rho: Vec<f32>,
-    /// `[best][rows]`: the column it was found in.
+    /// `[best][rows]`: the column of the partner.
     pub partner: Vec<u32>,
-    /// How many ρ lie in each bin.
+    /// Number of correlations in each bin.
     pub histogram: Vec<u64>,
-    /// n, and sums of ρ to ρ⁴.
+    /// The count, and Σρ to Σρ⁴.
     pub powers: [f64; POWERS],
 }
 
-/// Memory for what a comparison finds, tile by tile.
+/// Device buffers for the matches of each tile.
 #[derive(Debug)]
 struct MatchBuffers<D: Device> {
     rho: Array<D, f32>,
@@ -190,7 +194,7 @@ impl<D: Device> MatchBuffers<D> {
         [self.tiles[0], self.tiles[1], 1]
     }
 
-    /// Merges the tiles.
+    /// Merges the matches of all tiles.
     fn finish(self, device: &D) -> Result<BlockMatches> {
         let len = self.best * self.rows;
         let mut rho = Array::<D, f32>::new(device, len)?;
@@ -221,14 +225,16 @@ impl<D: Device> MatchBuffers<D> {
 
 const THREADS: usize = super::super::THREADS as usize;
 
-/// Correlates rows of x with rows of y over their first `k` columns, `k` tokens, and
-/// keeps the `best` partners of each row of x. No matrix of ρ is written.
+/// Correlates rows of x with rows of y over their first `k` columns, `k` tokens, and keeps the
+/// `best` partners of each row of x. The matrix of ρ is never written.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if a launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn correlate<D: Device>(
     device: &D,
     (x, y, k): (&HalfRows<D>, &HalfRows<D>, usize),
@@ -252,16 +258,16 @@ pub fn correlate<D: Device>(
     found.finish(device)
 }
 
-/// Sums of products that were kept, `[m, n]` from value `at` on, rows every `ld` values.
+/// Stored sums of products `[m, n]`, starting at value `at`, with rows `ld` values apart.
 #[derive(Debug)]
 pub struct StoredSums<'a, D: Device> {
-    /// Where they lie.
+    /// The array of sums.
     pub values: &'a Array<D, f32>,
-    /// Where they begin.
+    /// Index of the first sum.
     pub at: usize,
-    /// Values from one row to the next.
+    /// Distance between rows, in values.
     pub ld: usize,
-    /// Rows and columns.
+    /// Number of rows and columns.
     pub shape: (usize, usize),
 }
 
@@ -274,13 +280,15 @@ impl<D: Device> StoredSums<'_, D> {
     }
 }
 
-/// The same as [`correlate`] from sums that were kept.
+/// Like [`correlate`], but from stored sums.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if a launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn judge_sums<D: Device>(
     device: &D,
     c: &StoredSums<D>,
@@ -300,14 +308,16 @@ pub fn judge_sums<D: Device>(
     found.finish(device)
 }
 
-/// `out = (C − Σx Σy / n) / spread_x · unit`, an operand `[m, n]`; 0 in columns that
-/// have no correlation.
+/// Computes the operand `out = (C − Σx Σy / n) / spread_x · unit`, `[m, n]`; 0 in columns without
+/// correlation.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn scale_sums<D: Device>(
     device: &D,
     c: &StoredSums<D>,
@@ -344,13 +354,15 @@ fn sides<'a, D: Device>(
     [x0, x1, y0, y1]
 }
 
-/// `sums[p] += Σ_t x[i_p, t] y[j_p, t]` over the first `tokens` columns.
+/// Computes `sums[p] += Σ_t x[i_p, t] y[j_p, t]` over the first `tokens` columns.
 ///
 /// # Errors
-/// If the device fails.
+///
+/// Returns an error if the launch fails.
 ///
 /// # Panics
-/// If shapes do not fit.
+///
+/// Panics if the shapes do not fit.
 pub fn candidates<D: Device>(
     device: &D,
     (x, y, tokens): (&HalfMatrix<D>, &HalfMatrix<D>, usize),
