@@ -17,7 +17,7 @@ enum { NEURONS = 32, CHUNK = 256, SUMS = 9 };
 
 __device__ inline float gelu(float x, int erf_form) {
     if (erf_form) return 0.5f * x * (1.0f + erff(x * 0.70710678f));
-    // x / (1 + e^-2u) is x/2 (1 + tanh u), and loses no digits for large negative x.
+    // x / (1 + e^-2u) equals x/2 (1 + tanh u), and is accurate for large negative x.
     float u = 0.79788456f * (x + 0.044715f * x * x * x);
     return u < -40.0f ? 0.0f * x : x / (1.0f + exp_approx(-2.0f * u));
 }
@@ -56,7 +56,7 @@ __device__ void activation(const float *x, int tokens, int width, const Neuron *
             s[6] += pre > 0.0f, s[7] += pre > edge, s[8] += post < low;
         }
         __syncthreads();
-        // Turned round: lanes are tokens now, so that neighbours are written together.
+        // Transposed: each lane now handles one token, so that neighbouring values are written together.
         int token = block + lane;
         if (token < end && slot[token] >= 0)
             for (int i = warp; i < NEURONS && first + i < width; i += 8) {

@@ -1,7 +1,7 @@
-// sums[p] += sum_t x[i_p, t] y[j_p, t] for pairs (i_p, j_p), the candidates that
-// screening found. Values are hi + lo (number.cuh), or hi alone; sums are f64.
+// Computes sums[p] += sum_t x[i_p, t] y[j_p, t] for pairs (i_p, j_p), the candidates of screening. Values are
+// hi + lo (number.cuh), or hi only; sums are f64.
 //
-// Grid: pairs / 8, rounded up; 256 threads, a warp for each pair.
+// Grid: pairs / 8, rounded up; 256 threads, one warp per pair.
 #include "number.cuh"
 
 template <typename T>

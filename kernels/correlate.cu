@@ -1,5 +1,5 @@
-// C[m, n] (+)= X[m, k] Y[n, k]^T (+ bias[n]), or rather what the study wants of C, of
-// which then nothing is written: see epilogue.cuh. Operands: see tile.cuh.
+// `product` computes C[m, n] (+)= X[m, k] Y[n, k]^T (+ bias[n]). `fused` finds the best partners and the
+// distribution of rho in the same tiles without writing C: see epilogue.cuh. Operands: see tile.cuh.
 //
 // Grid: (n / 128, m / 128), rounded up; 256 threads.
 #include "epilogue.cuh"

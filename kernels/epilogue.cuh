@@ -14,8 +14,8 @@ struct Side {
 };
 
 struct Found {
-    // [column tiles][k][rows]: best partners of each row within a tile, best first;
-    // where there are none, rho is NaN.
+    // [column tiles][k][rows]: best partners of each row within a tile, best first; rho is NaN in unused
+    // slots.
     float *rho;
     u32 *partner;
     int k;
@@ -33,7 +33,7 @@ struct Scratch {
 };
 static_assert(sizeof(Scratch) <= STAGES * 2 * SLAB_BYTES, "the scratch takes the place of the slabs");
 
-// Whether partner (r, j) comes before (best, at): larger, or as large and earlier.
+// Returns whether partner (r, j) comes before (best, at): larger, or equal with a smaller index.
 __device__ inline bool before(float r, u32 j, float best, u32 at) { return r > best || (r == best && j < at); }
 
 __device__ inline void correlate(Accumulators &acc, const Side &x, const Side &y, int row0, int col0, int m, int n,
@@ -56,7 +56,7 @@ __device__ inline void correlate(Accumulators &acc, const Side &x, const Side &y
         }
 }
 
-// One round: the best partner of every row after the one found in the round before.
+// One round: finds the best partner of every row after the one found in the round before.
 __device__ inline void best_round(const Accumulators &acc, Scratch &s, int round, int col0) {
     int lane = threadIdx.x & 31, across = threadIdx.x >> 6;
     #pragma unroll

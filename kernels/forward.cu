@@ -1,6 +1,6 @@
-// The parts of GPT-2's forward pass that are no product: embedding, LayerNorm, causal
-// attention. The residual stream is f32; what a product reads is written as hi + lo in
-// sixteen bits (number.cuh), or hi alone where `plane` is 0.
+// The parts of GPT-2's forward pass that are not products: embedding, LayerNorm, causal attention. The
+// residual stream is f32. Operands of products are written as hi + lo in sixteen bits (number.cuh), or as hi
+// only if `plane` is 0.
 #include "number.cuh"
 
 enum { KEYS = 32, QUERIES = 8, D_HEAD = 128 };
@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(256)
         resid[t * d + i] = embed[(u64)id[t] * d + i] + pos_embed[(u64)position[t] * d + i];
 }
 
-// (x - mean) / sqrt(var + eps) gain + bias, two passes. Grid: rows / 8, rounded up; a warp a row.
+// (x - mean) / sqrt(var + eps) gain + bias, in two passes. Grid: rows / 8, rounded up; one warp per row.
 template <typename T>
 __device__ void layer_norm(const float *x, int rows, int d, const float *gain, const float *bias, float eps, u16 *out,
                            u64 plane) {
@@ -41,9 +41,9 @@ __device__ void layer_norm(const float *x, int rows, int d, const float *gain, c
     for (int i = lane; i < d; i += 32) put<T>(out, (u64)row * d + i, plane, (x[i] - mean) * scale * gain[i] + bias[i]);
 }
 
-// out[t, head] = sum_s softmax_s(scale q_t . k_s) v_s over s <= t of the same sequence.
-// qkv is [tokens, 3 d]; sequence z begins at token start[z] and has length[z] of them.
-// Grid: (longest / 8, heads, sequences), rounded up; 256 threads, a warp a query.
+// out[t, head] = sum_s softmax_s(scale q_t . k_s) v_s over s <= t of the same sequence. qkv is [tokens, 3 d];
+// sequence z starts at token start[z] and has length[z] tokens. Grid: (longest / 8, heads, sequences),
+// rounded up; 256 threads, one warp per query.
 template <typename T>
 __device__ void attention(const float *qkv, const u32 *start, const u32 *length, int d, int d_head, float scale,
                           u16 *out, u64 plane) {

@@ -1,6 +1,6 @@
-// C[m, m] += X[m, k] X[m, k]^T, symmetric: tiles on and below the diagonal are
-// multiplied, and written to both sides. What the rotation baseline starts from
-// (the spread of a random combination of a layer's neurons).
+// Computes C[m, m] += X[m, k] X[m, k]^T. The result is symmetric: only tiles on and below the diagonal are
+// multiplied, and each sum is written to both sides. The rotation baseline uses C to compute the spread of
+// random combinations of a layer's neurons.
 //
 // Grid: one block for each of the t (t + 1) / 2 tiles, t = m / 128 rounded up; 256 threads.
 #include "tile.cuh"
@@ -15,8 +15,8 @@ __device__ void gram(Operand x, int k, int terms, float *c, int ldc) {
     Accumulators acc;
     multiply<T>(x, x, row0, col0, k, terms, shared_address(slabs), acc);
     for_each(acc, row0, col0, [&](int row, int col, float sum) {
-        // Sums above the diagonal are copies, also within a tile: the planes of an
-        // operand enter a sum in another order than those of the other.
+        // Sums above the diagonal are copies, also within a tile: computed directly, the planes of the two
+        // operands would be added in another order.
         if (row >= x.rows || col > row) return;
         c[(u64)row * ldc + col] += sum;
         if (col < row) c[(u64)col * ldc + row] += sum;

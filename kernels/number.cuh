@@ -1,4 +1,4 @@
-// Sixteen-bit numbers and the few instructions that the compiler has no name for.
+// Sixteen-bit numbers, and instructions for which the compiler has no intrinsic.
 #pragma once
 
 typedef unsigned short u16;
@@ -8,8 +8,8 @@ typedef unsigned long long u64;
 // IEEE binary16: 11 significant bits, up to 65,504.
 struct F16 {
     static __device__ u16 round(float x) {
-        // What is larger than the largest becomes the largest; infinities and NaN stay,
-        // so that a neuron that is not finite is found out.
+        // Finite values beyond the largest f16 become the largest; infinities and NaN stay, so that a
+        // non-finite neuron is detected.
         float size = fabsf(x);
         if (size > 65504.0f && size < __int_as_float(0x7f800000)) x = copysignf(65504.0f, x);
         u16 bits;
@@ -33,7 +33,7 @@ struct Bf16 {
     static __device__ float widen(u16 bits) { return __uint_as_float((u32)bits << 16); }
 };
 
-// x as two sixteen-bit numbers: what `hi` rounds away is in `lo`.
+// Splits x into two sixteen-bit numbers: `lo` holds the rounding error of `hi`.
 template <typename T>
 __device__ void split(float x, u16 *hi, u16 *lo) {
     *hi = T::round(x);

@@ -1,9 +1,9 @@
-// What the fused epilogue finds, from sums that were stored (`judge_sums`); and the
-// last step of both, best partners of a row over all tiles (`merge_best`). And sums made
-// an operand again, for the rotation baseline (`scale_sums`).
+// `judge_sums` finds the best partners and the distribution of rho from stored sums, as the fused epilogue
+// does for sums in registers. `merge_best` merges the best partners of a row over all tiles. `scale_sums`
+// turns sums into an operand for the rotation baseline.
 #include "epilogue.cuh"
 
-// Sums C[m, n] over tokens, row-major. Grid: (n / 128, m / 128), rounded up; 256 threads.
+// Takes sums C[m, n] over tokens, row-major. Grid: (n / 128, m / 128), rounded up; 256 threads.
 extern "C" __global__ void __launch_bounds__(THREADS)
     judge_sums(const float *c, int m, int n, int ldc, const float *sum_x, const float *inverse_x,
                const float *sum_y, const float *inverse_y, float per_token, float *rho, u32 *partner, int best,
@@ -18,8 +18,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                col0, m, n, per_token);
 }
 
-// From [tiles][best][rows] to [best][rows], each tile's list best first. `first` is
-// added to partners. Grid: rows / 256, rounded up; 256 threads.
+// Merges [tiles][best][rows] into [best][rows]; the list of each tile is sorted, best first. `first` is added
+// to partners. Grid: rows / 256, rounded up; 256 threads.
 extern "C" __global__ void __launch_bounds__(THREADS)
     merge_best(const float *rho, const u32 *partner, int tiles, int best, int rows, u32 first, float *out_rho,
                u32 *out_partner) {
@@ -38,14 +38,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
         out_rho[(u64)round * rows + row] = top;
         out_partner[(u64)round * rows + row] = at == ~0u ? 0 : at + first;
-        // Nothing comes after nothing.
+        // If no partner was left in this round, none is left in the next.
         last_rho = at == ~0u ? -3e38f : top, last = at;
     }
 }
 
-// out_ij = (c_ij - sum_i sum_j / n) inv_i unit, in sixteen bits: rho_ij times the spread
-// of column j. 0 where column j has no correlation, so that it adds nothing to any
-// combination of columns. Grid: (n / 256, m), rounded up; 256 threads.
+// out_ij = (c_ij - sum_i sum_j / n) inv_i unit, in sixteen bits: rho_ij times the spread of column j. The
+// value is 0 if column j has no correlation, so that the column adds nothing to any combination. Grid: (n /
+// 256, m), rounded up; 256 threads.
 template <typename T>
 __device__ void scale_sums(const float *c, int n, int ldc, const float *sum_x, const float *inverse_x,
                            const float *sum_y, const float *inverse_y, float per_token, float unit, u16 *out, int ld,

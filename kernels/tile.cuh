@@ -25,8 +25,8 @@ struct Accumulators {
 
 __device__ inline u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
-// Where the 16-byte piece `piece` (of 4) of a row lies in a slab. Two rows share
-// 128 bytes, and pieces are permuted so that ldmatrix meets every bank once.
+// Returns the offset in a slab of the 16-byte piece `piece` (of 4) of a row. Two rows share 128 bytes; pieces
+// are permuted so that ldmatrix has no bank conflicts.
 __device__ inline u32 place(int row, int piece) {
     return row * 64 + ((piece ^ ((row >> 1) & 3)) << 4);
 }
@@ -53,8 +53,8 @@ __device__ inline Pieces pieces_of(const Operand &x, int row0) {
     return pieces;
 }
 
-// Starts copying them, `offset` values further on; `left` bytes of k are left there, and
-// beyond the ends of an operand come zeros.
+// Starts copying the pieces, `offset` values further on. `left` bytes of k remain there; zeros are written
+// beyond the ends of an operand.
 __device__ inline void fetch(u32 slab, const Pieces &pieces, u64 offset, int left) {
     left = left < 0 ? 0 : left;
 #pragma unroll
@@ -90,7 +90,7 @@ __device__ inline void mma<Bf16>(float d[4], const u32 a[4], const u32 b[2]) {
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Adds one slab, waiting in shared memory at `a` and `b`, to the accumulators.
+// Adds the product of the slabs at `a` and `b` in shared memory to the accumulators.
 template <typename T>
 __device__ void multiply_slab(u32 a, u32 b, Accumulators &acc) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -98,11 +98,11 @@ __device__ void multiply_slab(u32 a, u32 b, Accumulators &acc) {
     #pragma unroll
     for (int step = 0; step < 2; step++) {
         u32 rows[4][4], cols[2][4];
-        // Lanes 0..15 name the 16 rows of a fragment, lanes 16..31 its second half of k.
+        // Lanes 0..15 address the 16 rows of a fragment, lanes 16..31 the second half of k.
         #pragma unroll
         for (int i = 0; i < 4; i++)
             load_fragments(a + place(row0 + i * 16 + (lane & 15), step * 2 + (lane >> 4)), rows[i]);
-        // For Y one load brings two 8-column fragments: k halves first.
+        // For Y one load fetches two 8-column fragments, k halves first.
         #pragma unroll
         for (int j = 0; j < 2; j++)
             load_fragments(b + place(col0 + j * 16 + (lane & 7) + ((lane >> 4) << 3), step * 2 + ((lane >> 3) & 1)),
@@ -126,7 +126,7 @@ __device__ void multiply(const Operand &x, const Operand &y, int row0, int col0,
             for (int v = 0; v < 4; v++) acc.at[i][j][v] = 0.0f;
     int steps = (k + SLAB - 1) / SLAB * terms, k0 = 0, term = 0;
     Pieces of_x = pieces_of(x, row0), of_y = pieces_of(y, col0);
-    // Steps are started in order: slab by slab, and that for each term.
+    // Steps are started in order: all slabs of the first term, then those of the next.
     auto start = [&](int step) {
         if (step < steps) {
             u32 stage = shared + (step % STAGES) * 2 * SLAB_BYTES;
@@ -136,13 +136,13 @@ __device__ void multiply(const Operand &x, const Operand &y, int row0, int col0,
             k0 += SLAB;
             if (k0 >= k) k0 = 0, term++;
         }
-        // A group even when it is empty, so that the count of groups is that of steps.
+        // A group is committed even if it is empty, so that the number of groups equals the number of steps.
         asm volatile("cp.async.commit_group;");
     };
     for (int step = 0; step < STAGES - 1; step++) start(step);
     for (int step = 0; step < steps; step++) {
         asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2));
-        // This slab has come for every thread, and every thread is done with the one before.
+        // The slab has arrived for every thread, and every thread has finished the one before.
         __syncthreads();
         start(step + STAGES - 1);
         u32 stage = shared + (step % STAGES) * 2 * SLAB_BYTES;
@@ -152,7 +152,7 @@ __device__ void multiply(const Operand &x, const Operand &y, int row0, int col0,
     __syncthreads();
 }
 
-// Row and column, within the tile, of value v of fragment (i, j) of this thread.
+// Row and column within the tile of value v of fragment (i, j) of this thread.
 __device__ inline int row_of(int i, int v) {
     return ((threadIdx.x >> 5) & 1) * 64 + i * 16 + ((threadIdx.x & 31) >> 2) + (v >> 1) * 8;
 }
@@ -160,8 +160,7 @@ __device__ inline int col_of(int j, int v) {
     return (threadIdx.x >> 6) * 32 + j * 8 + (threadIdx.x & 3) * 2 + (v & 1);
 }
 
-// Calls f(row, column, sum) for every sum of this thread; row and column count from those
-// of the tile's first.
+// Calls f(row, column, sum) for every sum of this thread, with row and column counted from (row0, col0).
 template <typename F>
 __device__ void for_each(Accumulators &acc, int row0, int col0, F f) {
     #pragma unroll
