@@ -7,8 +7,10 @@ use std::path::Path;
 use serde::Deserialize;
 use universal_neurons::claims::claim::parse;
 use universal_neurons::claims::ledger::Verdict;
-use universal_neurons::claims::{Evidences, Ledger};
+use universal_neurons::claims::{Evidences, Ledger, Tier, registry};
 use universal_neurons::compare::Tolerance;
+use universal_neurons::error::Result;
+use universal_neurons::hub::{RemoteFile, blob_id};
 use universal_neurons::report::ledger::{junit, text};
 use universal_neurons::table::Column;
 
@@ -66,6 +68,8 @@ fn claim(id: &str, measure: &str, comparison: &str) -> String {
 fn judge(folder: &Path, claims: &str) -> Ledger {
     let claims = format!("source: s\nclaims:\n{claims}");
     let evidences = Evidences::new(Some(folder.into()), None).expect("a folder");
+    // These tables are not the authors', and are not said to be.
+    let evidences = evidences.with_published(Vec::new());
     Ledger::judge(&parse("test", &claims).expect("well formed"), None, &evidences)
         .unwrap_or_else(|e| panic!("{e}"))
 }
@@ -129,17 +133,6 @@ fn a_contradiction_is_confirmed_and_a_failure_is_a_failure() {
     assert!(junit(&ledger).contains("tests=\"4\" failures=\"2\" skipped=\"0\""));
 }
 
-/// Runs `verify` on the published tier with this universal table.
-fn verify(table: &str) -> std::process::Output {
-    let folder = folder_with(&format!("{MODEL}.universal.csv"), table);
-    let arguments = ["verify", "--tier", "published", "--json", "ledger.json"];
-    let mut command = program(folder.path(), &arguments);
-    let output = command.env("UNIVERSAL_NEURONS_DATA", folder.path()).output().expect("runs");
-    let written = folder.path().join("ledger.json").exists();
-    assert_eq!(written, output.status.code() != Some(2), "a ledger of half-read evidence");
-    output
-}
-
 fn universal_table(rows: &[&str]) -> String {
     let names: Vec<&str> = Column::ALL.iter().map(|c| c.name()).collect();
     let values = vec!["0.5"; names.len()].join(",");
@@ -147,8 +140,16 @@ fn universal_table(rows: &[&str]) -> String {
     format!("layer,neuron,{}\n{}", names.join(","), rows.iter().map(row).collect::<String>())
 }
 
+/// Judges all claims of the published tier on this universal table.
+fn judge_table(table: &str, published: Vec<RemoteFile>) -> Result<Ledger> {
+    let folder = folder_with(&format!("{MODEL}.universal.csv"), table);
+    let evidences = Evidences::new(Some(folder.path().into()), None).expect("a folder");
+    let evidences = evidences.with_published(published);
+    Ledger::judge(&registry().expect("claims"), Some(Tier::Published), &evidences)
+}
+
 #[test]
-fn damaged_tables_are_refused_with_exit_code_2() {
+fn malformed_tables_are_refused_with_their_line() {
     let good = universal_table(&["0,1", "0,2"]);
     for (table, parts) in [
         (good.replace("max_corr", "maximum"), &["universal.csv:1", "unknown column `maximum`"]),
@@ -158,19 +159,64 @@ fn damaged_tables_are_refused_with_exit_code_2() {
         (good.replace('\n', "\r\n"), &["universal.csv", "line endings"]),
         (good[..good.len() - 9].to_string(), &["universal.csv:3", "cells, expected"]),
     ] {
-        let output = verify(&table);
-        let error = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{error}");
+        let error = judge_table(&table, Vec::new()).expect_err("refused").to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
 }
 
 #[test]
-fn a_table_that_is_not_the_authors_makes_claims_fail_with_exit_code_1() {
-    let output = verify(&universal_table(&["0,1", "0,2"]));
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
+fn claims_fail_on_a_sound_table_with_other_numbers() {
+    let ledger = judge_table(&universal_table(&["0,1", "0,2"]), Vec::new()).expect("judged");
+    assert!(ledger.fails());
+    let text = text(&ledger);
     assert!(text.contains("fails         prevalence.small-a [published"), "{text}");
+}
+
+/// A table is judged only if it is byte for byte the one that was published.
+#[test]
+fn a_published_table_with_any_damage_is_refused() {
+    let whole = universal_table(&["0,1", "0,2"]);
+    let published = || {
+        vec![RemoteFile {
+            path: format!("dataframes/interpretable_neurons/{MODEL}/universal.csv"),
+            size: Some(whole.len() as u64),
+            blob: blob_id(whole.as_bytes()),
+        }]
+    };
+    judge_table(&whole, published()).expect("the whole table is judged");
+    for (why, table, says) in [
+        (
+            "a row is cut off",
+            whole[..whole.rfind("0,2").expect("row")].to_owned(),
+            "bytes, expected",
+        ),
+        ("a digit is cut off", whole[..whole.len() - 2].to_owned(), "git blob id"),
+        ("converted to CRLF", whole.replace('\n', "\r\n"), "Windows line endings"),
+        ("a row was added", whole.clone() + "0,3" + &",0.5".repeat(Column::ALL.len()), "blob id"),
+        ("a digit differs", whole.replacen("0.5", "0.6", 1), "is not the table as published"),
+        ("rows were sorted", universal_table(&["0,2", "0,1"]), "is not the table as published"),
+        ("empty", String::new(), "is empty"),
+        ("a web page", "<!DOCTYPE html>\n<html>404".into(), "web page"),
+        ("a pointer", "version https://git-lfs.github.com/spec/v1\noid x".into(), "LFS pointer"),
+    ] {
+        let error = judge_table(&table, published()).expect_err(why).to_string();
+        assert!(error.contains(says) && error.contains("universal.csv"), "{why}: {error}");
+    }
+}
+
+#[test]
+fn verify_answers_a_table_of_unknown_bytes_with_exit_code_2() {
+    let table = universal_table(&["0,1", "0,2"]);
+    for name in [format!("{MODEL}.universal.csv"), format!("{MODEL}.neuron_dfs.csv")] {
+        let folder = folder_with(&name, &table);
+        let mut command = program(folder.path(), &["verify", "--json", "ledger.json"]);
+        let output = command.env("UNIVERSAL_NEURONS_DATA", folder.path()).output().expect("runs");
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        let parts = [name.as_str(), "git blob id", "expected", "fetch tables"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        assert!(!folder.path().join("ledger.json").exists(), "a ledger of damaged evidence");
+    }
 }
 
 #[test]

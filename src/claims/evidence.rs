@@ -12,6 +12,7 @@ use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::experiment::{self, Desk, KINDS, RegisteredKind};
 use crate::findings::{FigureFile, Figures, Findings, Named, Summary};
+use crate::hub::{RemoteFile, manifest};
 use crate::store::read_json;
 use crate::table::{Column, NeuronId, Table};
 
@@ -154,6 +155,8 @@ pub struct Evidences {
     data: Option<PathBuf>,
     desk: Option<DeskRun>,
     shapes: HashMap<String, Layout>,
+    /// Tables whose digests are known, by their upstream paths.
+    published: Vec<RemoteFile>,
     found: Mutex<HashMap<(Tier, String), Found>>,
 }
 
@@ -182,7 +185,15 @@ impl Evidences {
                 .map_err(|e| Error::new(Kind::Evidence, "expected/models.yaml", e, "correct it"))?;
         let shape = |e: ModelEntry| (e.name, Layout { n_layers: e.n_layers, d_mlp: e.d_mlp });
         let shapes = entries.into_iter().map(shape).collect();
-        Ok(Self { data, desk, shapes, found: Mutex::default() })
+        let published = manifest()?.files;
+        Ok(Self { data, desk, shapes, published, found: Mutex::default() })
+    }
+
+    /// Replaces the list of tables whose digests are known, for tables of another origin than
+    /// the authors' repository.
+    #[must_use]
+    pub fn with_published(self, published: Vec<RemoteFile>) -> Self {
+        Self { published, ..self }
     }
 
     /// Evidence of a run alone, and its tier: of the original models where claims know
@@ -291,7 +302,8 @@ impl Evidences {
         }
         let place = self.place(tier, model).unwrap_or_default();
         let read = |columns: &[&str], whole| {
-            let table = Sheet::read(&place, columns, shape)?.into_table();
+            let upstream = upstream_path(tier, model, "universal");
+            let table = self.read_table(&place, &upstream, columns, shape)?.into_table();
             Ok(Evidence::new(shape, table, whole))
         };
         Ok(Ok(match tier {
@@ -322,7 +334,22 @@ impl Evidences {
         shape: Layout,
     ) -> Result<Option<Sheet>> {
         let path = self.existing(&table_paths(model, name));
-        path.map(|path| Sheet::read(&path, columns, shape)).transpose()
+        let upstream = upstream_path(Tier::Published, model, name);
+        path.map(|path| self.read_table(&path, &upstream, columns, shape)).transpose()
+    }
+
+    /// Reads a table, which must be the published one if its digest is known.
+    fn read_table(
+        &self,
+        path: &Path,
+        upstream: &str,
+        columns: &[&str],
+        shape: Layout,
+    ) -> Result<Sheet> {
+        match self.published.iter().find(|file| file.path == upstream) {
+            Some(published) => Sheet::read_published(path, published, columns, shape),
+            None => Sheet::read(path, columns, shape),
+        }
     }
 
     /// The file or folder that holds the evidence, if it exists.
@@ -332,7 +359,7 @@ impl Evidences {
             Tier::Published => table_paths(model, "universal"),
             Tier::Population => vec![
                 format!("{model}.neuron_dfs.csv"),
-                format!("dataframes/neuron_dfs/{model}.csv"),
+                upstream_path(tier, model, ""),
                 format!("neuron_dfs/{model}.csv"),
             ],
             Tier::Weights => vec![format!("runs/{model}")],
@@ -345,11 +372,19 @@ impl Evidences {
     }
 }
 
+/// Path of a table in the authors' repository.
+fn upstream_path(tier: Tier, model: &str, table: &str) -> String {
+    match tier {
+        Tier::Population => format!("dataframes/neuron_dfs/{model}.csv"),
+        _ => format!("dataframes/interpretable_neurons/{model}/{table}.csv"),
+    }
+}
+
 /// A table of interpretable neurons: flat, or under its upstream path.
 fn table_paths(model: &str, table: &str) -> Vec<String> {
     vec![
         format!("{model}.{table}.csv"),
-        format!("dataframes/interpretable_neurons/{model}/{table}.csv"),
+        upstream_path(Tier::Published, model, table),
         format!("interpretable_neurons/{model}/{table}.csv"),
     ]
 }

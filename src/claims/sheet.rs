@@ -5,7 +5,12 @@ use std::path::Path;
 
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
+use crate::hub::{RemoteFile, blob_id};
+use crate::input::InputFile;
 use crate::table::{Column, NeuronId, Table};
+
+/// Bytes of the largest table that is read: ten times the largest that was published.
+const LARGEST: u64 = 256 << 20;
 
 /// Numeric columns of neurons, under the names of a file's header.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,13 +33,33 @@ impl Sheet {
     /// skipped. Empty cells and NaN are read as NaN.
     ///
     /// # Errors
-    /// Naming file, line and column: another set of columns, a cell that is no
-    /// number, a row cut short, a neuron that the model does not have or that
-    /// comes twice, Windows line endings, no row.
+    /// Returns an error naming file, line and column if the columns are others, a cell is not
+    /// a number, a row is cut short, a neuron is not in the model or comes twice, lines end as
+    /// on Windows, or there is no row.
     pub fn read(path: &Path, expected: &[&str], shape: Layout) -> Result<Self> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| Error::io(Kind::Evidence, path, "read the table", &e))?;
-        Self::parse(&bytes, expected, shape).map_err(|(at, problem)| {
+        let bytes = InputFile::open(Kind::Evidence, path)?.read(LARGEST)?;
+        Self::of_bytes(path, &bytes, expected, shape)
+    }
+
+    /// Reads a published table as [`Self::read`] does, if its bytes are those that were
+    /// published.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::read`] does, or naming both ids if the git blob id of the
+    /// file is not the published one.
+    pub fn read_published(
+        path: &Path,
+        published: &RemoteFile,
+        expected: &[&str],
+        shape: Layout,
+    ) -> Result<Self> {
+        let bytes = InputFile::open(Kind::Evidence, path)?.read(LARGEST)?;
+        refuse_another(path, &bytes, published)?;
+        Self::of_bytes(path, &bytes, expected, shape)
+    }
+
+    fn of_bytes(path: &Path, bytes: &[u8], expected: &[&str], shape: Layout) -> Result<Self> {
+        Self::parse(bytes, expected, shape).map_err(|(at, problem)| {
             let remedy = "fetch the authors' table again, or check that it is this model's";
             Error::new(Kind::Evidence, format_args!("{}{at}", path.display()), problem, remedy)
         })
@@ -122,6 +147,27 @@ impl Sheet {
         }
         table
     }
+}
+
+/// Refuses a file that is not byte for byte the published table: a claim judged on a damaged
+/// table would seem to fail.
+fn refuse_another(path: &Path, bytes: &[u8], published: &RemoteFile) -> Result<()> {
+    let found = blob_id(bytes);
+    if found == published.blob {
+        return Ok(());
+    }
+    let size = bytes.len() as u64;
+    let hint = match published.size {
+        _ if bytes.contains(&b'\r') => "; it has Windows line endings".to_owned(),
+        Some(whole) if size != whole => format!("; it has {size} bytes, expected {whole}"),
+        _ => String::new(),
+    };
+    let problem = format!(
+        "is not the table as published: git blob id {found}, expected {}{hint}",
+        published.blob
+    );
+    let remedy = "remove it and run `universal-neurons fetch tables`, which gets the published one";
+    Err(Error::new(Kind::Evidence, path.display(), problem, remedy))
 }
 
 fn check_names(names: &[String], expected: &[&str]) -> Result<(), String> {

@@ -41,6 +41,14 @@ pub fn agent(patience: Patience) -> Agent {
     config.build().into()
 }
 
+/// Returns the id that git gives a file of these bytes.
+pub fn blob_id(bytes: &[u8]) -> String {
+    let mut hasher = Sha1::new();
+    hasher.update(format!("blob {}\0", bytes.len()));
+    hasher.update(bytes);
+    hex(&hasher.finalize())
+}
+
 /// What a file must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Digest {
