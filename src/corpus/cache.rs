@@ -1,5 +1,6 @@
-//! Tokens on disk, so that a large text is tokenised once. A cache is a file of safetensors,
-//! called by the digest of all that its tokens depend on:
+//! Tokens on disk, so that a large text is tokenised once. A cache is named by the digest of
+//! all that its tokens depend on. It is a safetensors file of these tensors, followed by the
+//! SHA-256 (32 bytes) of that file:
 //!
 //! - `ids` u32 `[tokens]`: all rows, one after the other
 //! - `ends` u64 `[rows]`: where each row ends
@@ -11,19 +12,23 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use super::documents::{Count, Sample};
 use super::tokens::Row;
-use crate::backend::map::map_file;
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
+use crate::printable;
 use crate::spec::Corpus;
 use crate::store::{digest, write_whole};
 
 /// The environment variable that names the folder of caches; none are kept without it.
 pub const CACHE: &str = "UNIVERSAL_NEURONS_CACHE";
-/// Changed when the same text could give other tokens.
-const VERSION: u32 = 1;
+/// Increased when the layout of the file changes, or the same text could give other tokens.
+const VERSION: u32 = 2;
+/// Length of the SHA-256 at the end of a cache, in bytes.
+const SEAL: usize = 32;
 
 /// What was read of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +48,14 @@ struct Told {
 }
 
 /// A place for the tokens of one text, cut in one way.
-pub struct Cache(PathBuf);
+pub struct Cache {
+    path: PathBuf,
+    /// Tokens of the longest row that the spec allows.
+    context: usize,
+}
 
 impl Cache {
-    /// In the folder that the environment names, if it names one.
+    /// Returns the place in the folder that the environment names; None if it names none.
     pub fn of(
         corpus: &Corpus,
         corpus_digest: &str,
@@ -55,26 +64,33 @@ impl Cache {
     ) -> Option<Self> {
         let folder = std::env::var_os(CACHE).filter(|folder| !folder.is_empty())?;
         // The vocabulary and how it is cut, whichever files it came from.
-        let tokenizer_digest = digest(tokenizer.to_string(false).unwrap_or_default().as_bytes());
+        let tokenizer_digest = digest(tokenizer.to_string(false).ok()?.as_bytes());
         let cut = (&corpus.fields, corpus.context, corpus.tokenisation, corpus.limit);
-        let key = serde_json::json!([VERSION, corpus_digest, tokenizer_digest, bos, cut]);
+        // The name of a file decides how it is read.
+        let file = corpus.path.file_name().map(|name| name.to_string_lossy());
+        let program = (VERSION, env!("CARGO_PKG_VERSION"));
+        let key = serde_json::json!([program, file, corpus_digest, tokenizer_digest, bos, cut]);
         let name = format!("{}.tokens", digest(key.to_string().as_bytes()));
-        Some(Self(Path::new(&folder).join(name)))
+        Some(Self { path: Path::new(&folder).join(name), context: corpus.context })
     }
 
-    /// What is there; None if nothing is.
+    /// Reads what is there. Returns None if nothing is, or if the file is damaged, which is
+    /// said on standard error: the tokens are then made again.
     ///
     /// # Errors
-    /// If the file is damaged.
+    /// Returns an error if the file cannot be read, or is not a regular file.
     pub fn read(&self, d_vocab: usize) -> Result<Option<Read>> {
-        if !self.0.exists() {
+        if !self.path.exists() {
             return Ok(None);
         }
-        let map = map_file(&self.0)?;
-        parse(&map, d_vocab).map(Some).ok_or_else(|| {
-            let problem = "is no whole cache of tokens";
-            Error::new(Kind::Corpus, self.0.display(), problem, "remove it; it is made again")
-        })
+        let map = InputFile::open_unchecked(Kind::Corpus, &self.path)?;
+        let map = if map.is_empty() { None } else { Some(map.map()?) };
+        let found = parse(map.as_deref().unwrap_or_default(), d_vocab, self.context);
+        if found.is_none() {
+            let path = printable::text(&self.path.display().to_string()).to_string();
+            eprintln!("warning: {path}: the kept tokens are damaged; they are made again");
+        }
+        Ok(found)
     }
 
     /// Keeps what was read.
@@ -82,12 +98,12 @@ impl Cache {
     /// # Errors
     /// If the folder cannot be made or written.
     pub fn write(&self, read: &Read) -> Result<()> {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
+        let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::io(Kind::Store, folder, "make the folder of caches", &e))?;
         let bytes = serialised(read)
-            .map_err(|e| Error::new(Kind::Store, self.0.display(), e, "unset the variable"))?;
-        write_whole(&self.0, |out| out.write_all(&bytes))
+            .map_err(|e| Error::new(Kind::Store, self.path.display(), e, "unset the variable"))?;
+        write_whole(&self.path, |out| out.write_all(&bytes))
     }
 }
 
@@ -112,12 +128,20 @@ fn serialised(read: &Read) -> std::result::Result<Vec<u8>, safetensors::SafeTens
         ("samples", view(Dtype::U32, 4, &samples)?),
         ("told", view(Dtype::U8, 1, &told)?),
     ];
-    safetensors::serialize(tensors, None)
+    let mut file = safetensors::serialize(tensors, None)?;
+    let seal = Sha256::digest(&file);
+    file.extend_from_slice(&seal);
+    Ok(file)
 }
 
-/// None where the file is not what `serialised` makes.
-fn parse(bytes: &[u8], d_vocab: usize) -> Option<Read> {
-    let file = SafeTensors::deserialize(bytes).ok()?;
+/// Returns None if the file is not what `serialised` makes for a vocabulary of `d_vocab`
+/// tokens and rows of at most `context`.
+fn parse(bytes: &[u8], d_vocab: usize, context: usize) -> Option<Read> {
+    let (file, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL)?)?;
+    if Sha256::digest(file).as_slice() != seal {
+        return None;
+    }
+    let file = SafeTensors::deserialize(file).ok()?;
     let of = |name: &str, dtype| file.tensor(name).ok().filter(|t| t.dtype() == dtype);
     let (ids, ends) = (of("ids", Dtype::U32)?, of("ends", Dtype::U64)?);
     let (samples, told) = (of("samples", Dtype::U32)?, of("told", Dtype::U8)?);
@@ -134,7 +158,8 @@ fn parse(bytes: &[u8], d_vocab: usize) -> Option<Read> {
         if sample >= told.samples.len() {
             return None;
         }
-        rows.push(Row { sample, ids: ids.get(start..end).filter(|ids| !ids.is_empty())?.to_vec() });
+        let row = ids.get(start..end).filter(|row| (1..=context).contains(&row.len()))?;
+        rows.push(Row { sample, ids: row.to_vec() });
         start = end;
     }
     let named = told.samples.into_iter();
@@ -163,18 +188,61 @@ mod tests {
         fn what_is_kept_comes_back(lengths in prop::collection::vec(1usize..9, 1..20)) {
             let read = read_of(&lengths);
             let bytes = serialised(&read).expect("written");
-            prop_assert_eq!(parse(&bytes, 10), Some(read));
-            prop_assert_eq!(parse(&bytes, *lengths.iter().max().expect("some")), None, "an id outside");
+            let longest = *lengths.iter().max().expect("some");
+            prop_assert_eq!(parse(&bytes, 10, 9), Some(read));
+            prop_assert_eq!(parse(&bytes, longest, 9), None, "an id outside the vocabulary");
+            prop_assert_eq!(parse(&bytes, 10, longest - 1), None, "a row beyond the context");
         }
 
         #[test]
-        fn damage_is_seen_or_harmless(at in 0usize..400, value in any::<u8>()) {
+        fn forged_caches_with_a_right_digest_are_refused_or_harmless(
+            at in 0usize..400,
+            value in any::<u8>(),
+        ) {
             let mut bytes = serialised(&read_of(&[3, 2, 4])).expect("written");
+            bytes.truncate(bytes.len() - SEAL);
             let at = at % bytes.len();
             bytes[at] = value;
-            if let Some(read) = parse(&bytes, 10) {
-                prop_assert!(read.rows.iter().all(|r| r.sample < read.samples.len() && !r.ids.is_empty()));
+            let seal = Sha256::digest(&bytes);
+            bytes.extend_from_slice(&seal);
+            if let Some(read) = parse(&bytes, 10, 9) {
+                let fits = |row: &Row| {
+                    row.sample < read.samples.len()
+                        && (1..=9).contains(&row.ids.len())
+                        && row.ids.iter().all(|&id| id < 10)
+                };
+                prop_assert!(read.rows.iter().all(fits));
             }
         }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let whole = serialised(&read_of(&[3, 2, 4])).expect("written");
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse(&bytes, 10, 9), None, "bit {bit}");
+        }
+        for length in 0..whole.len() {
+            assert_eq!(parse(&whole[..length], 10, 9), None, "{length} bytes");
+        }
+        assert_eq!(parse(&[&whole[..], b"x"].concat(), 10, 9), None, "a byte more");
+    }
+
+    #[test]
+    fn forged_rows_are_refused() {
+        let sound = read_of(&[3, 2, 4]);
+        let forged = |change: fn(&mut Read)| {
+            let mut read = sound.clone();
+            change(&mut read);
+            parse(&serialised(&read).expect("written"), 10, 9)
+        };
+        assert!(forged(|_| ()).is_some());
+        assert_eq!(forged(|read| read.rows[1].ids = vec![1; 10]), None, "longer than the context");
+        assert_eq!(forged(|read| read.rows[1].ids.clear()), None, "an empty row");
+        assert_eq!(forged(|read| read.rows[2].ids[0] = 10), None, "an id outside the vocabulary");
+        assert_eq!(forged(|read| read.rows[0].sample = 3), None, "a sample that does not exist");
+        assert_eq!(forged(|read| read.samples.truncate(1)), None, "samples that are missing");
     }
 }
