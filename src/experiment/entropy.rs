@@ -106,7 +106,8 @@ fn run(spec: &EntropySettings, session: &mut Session) -> Result<Figures> {
                 let mut hooks = Interventions { interventions: &change, tokens: None, then: () };
                 let found = Predictions::of(model, &model.forward(&rows, &mut hooks), &rows);
                 let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
-                sums.iter_mut().zip(of).for_each(|(s, v)| *s += v.iter().sum::<f64>());
+                // Token by token, so that no sum depends on where a batch ends.
+                sums.iter_mut().zip(of).for_each(|(s, v)| v.iter().for_each(|v| *s += v));
             }
         }
         positions += rows.iter().map(|row| row.len() as f64 - 1.0).sum::<f64>();
