@@ -8,6 +8,7 @@
 use std::fs::{File, FileType, Metadata};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
@@ -22,6 +23,29 @@ const HEAD: u64 = 512;
 const LFS: &str = "version https://git-lfs.github.com/spec/";
 /// The UTF-8 byte-order mark.
 const BOM: char = '\u{feff}';
+
+/// What tells a file from another one under the same path, or from itself after somebody
+/// wrote to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    /// Device and inode, where the system has them.
+    place: Option<(u64, u64)>,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let place = {
+            use std::os::unix::fs::MetadataExt;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        #[cfg(not(unix))]
+        let place = None;
+        Self { length: metadata.len(), modified: metadata.modified().ok(), place }
+    }
+}
 
 /// A regular file, opened for reading.
 #[derive(Debug)]
@@ -123,6 +147,28 @@ impl InputFile {
         Ok(hex(&hasher.finalize()))
     }
 
+    /// Fills `buffer` with the bytes of the file from `offset` on.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, or ends before.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut read = || {
+            (&self.file).seek(SeekFrom::Start(offset))?;
+            (&self.file).read_exact(buffer)
+        };
+        read().map_err(|e| self.io("read the file", &e))
+    }
+
+    /// The open file, for a reader that seeks.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What tells this file from another one under its path.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::of(&self.opened)
+    }
+
     /// Maps the file into memory, read-only.
     ///
     /// # Errors
@@ -147,9 +193,7 @@ impl InputFile {
     /// Returns an error if the length or the time of modification differs.
     pub fn unchanged(&self) -> Result<()> {
         let now = self.file.metadata().map_err(|e| self.io("inspect the file", &e))?;
-        let same =
-            now.len() == self.opened.len() && now.modified().ok() == self.opened.modified().ok();
-        if same {
+        if Stamp::of(&now) == self.stamp() {
             return Ok(());
         }
         Err(self.error("changed while it was read", "run the command again when it is complete"))

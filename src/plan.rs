@@ -13,8 +13,10 @@ use crate::corpus::documents::{self, Count};
 use crate::corpus::{Sample, Tokens, tokenizer, tokens};
 use crate::correlation::{ComparisonPlan, Keep, Layout, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
-use crate::model::weights::Source;
-use crate::model::{Architecture, Config};
+use crate::input::{InputFile, Stamp};
+use crate::model::weights::{Source, Weights};
+use crate::model::{Config, Transformer, snapshot};
+use crate::progress::Progress;
 use crate::spec::Spec;
 use crate::spec::load::Loaded;
 use crate::store::{digest, digest_file};
@@ -53,8 +55,14 @@ pub struct PlannedModel {
     pub folder: PathBuf,
     /// Its shape.
     pub config: Config,
+    /// SHA-256 of its `config.json`.
+    pub config_digest: String,
     /// SHA-256 of its files of weights.
     pub weights_digest: String,
+    /// SHA-256 of the files of its tokenizer, if it has one.
+    pub tokenizer_digest: Option<String>,
+    /// What tells the files of weights that were digested from others.
+    weights_stamps: Vec<Stamp>,
 }
 
 impl PlannedModel {
@@ -71,14 +79,68 @@ impl PlannedModel {
                 "correct `models.family[].path`, or get the model with `fetch model`; relative paths start at the experiment file",
             ));
         }
-        let config = Config::load(&folder.join("config.json"))?;
-        let weights_digest = Source::digest(folder)?;
-        Ok(Self { name: name.to_string(), folder: folder.to_path_buf(), config, weights_digest })
+        let folder = snapshot::resolve(folder)?;
+        let (config, config_digest) = Config::load_digested(&folder.join("config.json"))?;
+        let mut source = Source::open(&folder)?;
+        Weights::check(&source, &config)?;
+        let weights_digest = source.digest()?;
+        source.unchanged()?;
+        Ok(Self {
+            name: name.to_string(),
+            config,
+            config_digest,
+            weights_digest,
+            tokenizer_digest: tokenizer_digest(&folder)?,
+            weights_stamps: source.stamps(),
+            folder,
+        })
+    }
+
+    /// Loads the weights that were digested; says which hold NaN or infinity.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read, or is not the one that was digested.
+    pub fn load(&self, progress: &Progress) -> Result<Transformer> {
+        let source = Source::open(&self.folder)?;
+        if source.stamps() != self.weights_stamps {
+            let problem = "the files of weights changed since the command began";
+            let remedy = "run the command again when they are complete";
+            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
+        }
+        let (weights, non_finite) = Weights::read(&source, &self.config)?;
+        for found in non_finite {
+            let name = &self.name;
+            progress.say(&format!("warning: model `{name}`: {found}; what depends on it is empty"));
+        }
+        Ok(Transformer { config: self.config.clone(), weights })
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
-        let padded = self.config.architecture == Architecture::Neox;
-        tokenizer::load(&self.folder, self.config.d_vocab, padded)
+        // The vocabulary of a model may be padded, to a size that multiplies fast.
+        let tokenizer = tokenizer::load(&self.folder, self.config.d_vocab, true)?;
+        self.check_bos(&tokenizer)?;
+        Ok(tokenizer)
+    }
+
+    /// Refuses a token for the beginning of rows that cannot be meant: versions of
+    /// Transformers before 2.9 wrote 0, which is an exclamation mark of GPT-2.
+    fn check_bos(&self, tokenizer: &Tokenizer) -> Result<()> {
+        const END_OF_TEXT: &str = "<|endoftext|>";
+        let bos = self.config.bos_token_id;
+        let special = tokenizer.get_added_tokens_decoder().get(&bos).is_some_and(|t| t.special);
+        match tokenizer.token_to_id(END_OF_TEXT) {
+            Some(end) if end != bos && !special => {
+                let token = tokenizer.id_to_token(bos).unwrap_or_default();
+                let problem = format!(
+                    "`bos_token_id` is {bos}, which is `{token}` of the tokenizer; {END_OF_TEXT} is {end}"
+                );
+                let remedy =
+                    "correct `bos_token_id`, or use the tokenizer that the model was trained with";
+                let config = self.folder.join("config.json");
+                Err(Error::new(Kind::Model, config.display(), problem, remedy))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The error of a checkpoint that is another model's.
@@ -256,13 +318,14 @@ impl Plan {
 
     /// SHA-256 of all that the sums of the run depend on, bit by bit.
     pub fn identity(&self) -> String {
-        let models = self.models.iter().map(|m| m.weights_digest.as_str());
-        let parts = [&self.spec_digest, &self.corpus_digest, &self.tokens_digest()];
-        let instructions = CpuKernel::best(self.spec.correlation.precision).name;
-        let keep = format!("{:?}", self.keep);
-        let how = [instructions, keep.as_str()];
-        let parts = parts.into_iter().map(String::as_str).chain(models).chain(how);
-        digest(parts.collect::<Vec<_>>().join(" ").as_bytes())
+        let (tokens, keep) = (self.tokens_digest(), format!("{:?}", self.keep));
+        let mut parts: Vec<&str> = vec![&self.spec_digest, &self.corpus_digest, &tokens];
+        for model in &self.models {
+            let tokenizer = model.tokenizer_digest.as_deref().unwrap_or("none");
+            parts.extend([&model.config_digest, &model.weights_digest, tokenizer]);
+        }
+        parts.extend([CpuKernel::best(self.spec.correlation.precision).name, &keep]);
+        digest(parts.join(" ").as_bytes())
     }
 
     /// Bytes that weights, activations and whatever is kept of them take.
@@ -294,6 +357,21 @@ impl Plan {
         let kept = study.kept_bytes(keep, tokens);
         weights + activations + kept + study.comparison_bytes()
     }
+}
+
+/// SHA-256 of `tokenizer.json`, or of the two older files' digests where it is not there.
+fn tokenizer_digest(folder: &Path) -> Result<Option<String>> {
+    let digest_of = |name: &str| {
+        let path = folder.join(name);
+        let present = path.exists();
+        present.then(|| InputFile::open(Kind::Corpus, &path)?.digest()).transpose()
+    };
+    if let Some(whole) = digest_of("tokenizer.json")? {
+        return Ok(Some(whole));
+    }
+    let parts = [digest_of("vocab.json")?, digest_of("merges.txt")?];
+    let [Some(vocabulary), Some(merges)] = parts else { return Ok(None) };
+    Ok(Some(digest((vocabulary + &merges).as_bytes())))
 }
 
 /// Places of the reference, and of those judged beside it, in the family.

@@ -20,3 +20,4 @@ mod report;
 mod scale;
 mod specs;
 mod support;
+mod weights;

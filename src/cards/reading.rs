@@ -42,7 +42,7 @@ pub fn read(
     }
     let mut some = plan.clone();
     some.tokens = plan.tokens.sample(plan.spec.cards.tokens);
-    let model = Transformer::load(&plan.reference().folder)?;
+    let model = plan.reference().load(progress)?;
     let seen = Seen::read(&some, &model, chosen, progress, stop)?;
     let explained = explain(&some, &seen, chosen.len())?;
     let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
@@ -89,7 +89,7 @@ pub fn activations(
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<Vec<u8>> {
-    let model = Transformer::load(&plan.reference().folder)?;
+    let model = plan.reference().load(progress)?;
     let seen = Seen::read(plan, &model, chosen, progress, stop)?;
     let floats = |values: &[Vec<f32>]| -> Vec<u8> {
         values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect()

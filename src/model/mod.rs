@@ -9,6 +9,7 @@ pub mod intervene;
 pub mod on_device;
 mod ops;
 mod rotary;
+pub mod snapshot;
 pub mod transformer;
 pub mod weights;
 

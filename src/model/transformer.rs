@@ -9,7 +9,7 @@ use super::hooks::{HookPoint, Hooks, Site};
 use super::ops::{causal_softmax, gelu_all, gelu_new_all, layer_norm};
 use super::rotary::RotaryAngles;
 use super::weights::{Block, Linear, Norm, Weights};
-use super::{Activation, Config};
+use super::{Activation, Config, snapshot};
 use crate::backend::matmul::{add_affine, affine, matmul, matmul_all_cores};
 use crate::backend::pack::MatrixView;
 use crate::error::Result;
@@ -36,8 +36,9 @@ impl Transformer {
     ///
     /// Returns an error if either file is missing, malformed, or does not fit the other.
     pub fn load(folder: &Path) -> Result<Self> {
+        let folder = snapshot::resolve(folder)?;
         let config = Config::load(&folder.join("config.json"))?;
-        let weights = Weights::load(folder, &config)?;
+        let weights = Weights::load(&folder, &config)?;
         Ok(Self { config, weights })
     }
 

@@ -181,6 +181,9 @@ struct ModelProvenance<'a> {
     name: &'a str,
     folder: &'a Path,
     weights_sha256: &'a str,
+    config_sha256: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer_sha256: Option<&'a str>,
 }
 
 impl<'a> Provenance<'a> {
@@ -189,6 +192,8 @@ impl<'a> Provenance<'a> {
             name: &m.name,
             folder: &m.folder,
             weights_sha256: &m.weights_digest,
+            config_sha256: &m.config_digest,
+            tokenizer_sha256: m.tokenizer_digest.as_deref(),
         };
         Self {
             program: env!("CARGO_PKG_NAME"),

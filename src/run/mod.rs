@@ -202,7 +202,7 @@ fn load_models(plan: &Plan, progress: &Progress) -> Result<Vec<Transformer>> {
     progress.stage("loading models", plan.models.len() as u64);
     let load = |model: &crate::plan::PlannedModel| {
         progress.advance(1);
-        Transformer::load(&model.folder)
+        model.load(progress)
     };
     plan.models.iter().map(load).collect()
 }

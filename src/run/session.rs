@@ -32,7 +32,7 @@ impl<'a> Session<'a> {
         control: &'a mut Control,
     ) -> Result<Self> {
         control.progress.stage("loading models", 1);
-        let model = Transformer::load(&plan.reference().folder)?;
+        let model = plan.reference().load(&control.progress)?;
         Ok(Self { plan, model, control, universal })
     }
 

@@ -4,7 +4,7 @@ use crate::checkpoint::{Part, State, Visit};
 
 /// The first four moments. `var` divides by n; `kurt` is the plain fourth
 /// standardised moment, 3 for a Gaussian. `skew` and `kurt` are 0 where the
-/// variance is 0.
+/// variance is 0. All are NaN where a value is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Moments {
     /// Mean.
@@ -71,11 +71,13 @@ impl PowerSums {
             return Moments::default();
         }
         let [m1, m2, m3, m4] = self.sums.map(|s| s / self.n);
-        let var = (m2 - m1 * m1).max(0.0);
+        let var = m2 - m1 * m1;
+        // Rounding may leave less than zero; NaN stays NaN, which `max` would not let it.
+        let var = if var < 0.0 { 0.0 } else { var };
         let third = m3 - 3.0 * m1 * m2 + 2.0 * m1.powi(3);
         let fourth = m4 - 4.0 * m1 * m3 + 6.0 * m1 * m1 * m2 - 3.0 * m1.powi(4);
         let standardised = |moment: f64, power: f64| {
-            if var > 0.0 { moment / var.powf(power) } else { 0.0 }
+            if var == 0.0 { 0.0 } else { moment / var.powf(power) }
         };
         Moments {
             mean: self.shift + m1,
@@ -164,6 +166,22 @@ mod tests {
         assert_eq!(Moments::of([].into_iter()), Moments::default());
         let constant = Moments::of([4.25; 9].into_iter());
         assert_eq!(constant, Moments { mean: 4.25, ..Moments::default() });
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_has_no_moments() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for place in 0..4 {
+                let mut x = [1.0, 2.0, 4.0, 8.0];
+                x[place] = bad;
+                let mut around = PowerSums::around(1.0);
+                x.iter().for_each(|&v| around.add(v));
+                for m in [Moments::of(x.iter().copied()), around.moments()] {
+                    assert!([m.var, m.skew, m.kurt].iter().all(|v| v.is_nan()), "{bad}: {m:?}");
+                    assert!(!m.mean.is_finite(), "{bad}: {m:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub fn nearest_neighbours(weights: &Weights, config: &Config) -> Vec<Neighbour> 
             let others = row.iter().enumerate().filter(|(j, _)| *j != own);
             let (neuron, cos) = others
                 .fold((own, f32::MIN), |best, (j, &c)| if c > best.1 { (j, c) } else { best });
+            // A neuron whose weights are not finite has no neighbour.
+            let cos = if neuron == own { f32::NAN } else { cos };
             Neighbour { neuron, distance: 1.0 - f64::from(cos) / 2.0 }
         };
         cosines.chunks_exact(n).enumerate().map(nearest).collect::<Vec<_>>()
@@ -148,6 +150,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
+/// Returns 0 where `whole` is 0, and NaN where either is NaN.
 fn ratio(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 { part / whole } else { 0.0 }
+    if whole == 0.0 { 0.0 } else { part / whole }
 }

@@ -2,7 +2,7 @@
 //! the bytes of each.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
+use std::io::{Read, Seek};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -14,13 +14,13 @@ use super::source::Tensor;
 /// Longest pickle that is read: names and shapes of tensors take far less.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// The tensors of an archive and where in it their bytes lie.
+/// The tensors of an archive of `length` bytes, and where in it their bytes lie.
 ///
 /// # Errors
 /// What is wrong: no archive, compressed or cut-short entries, an object that is none of
 /// the few known ones, a tensor that does not lie in its storage or is not row-major.
-pub fn tensors(bytes: &[u8]) -> Outcome<BTreeMap<String, Tensor>> {
-    let archive = Archive::open(bytes)?;
+pub fn tensors(file: impl Read + Seek, length: u64) -> Outcome<BTreeMap<String, Tensor>> {
+    let archive = Archive::open(file, length)?;
     let place = |(name, tensor): (String, Rc<Pickled>)| {
         let placed = archive.place(&tensor).map_err(|e| format!("tensor `{name}` {e}"))?;
         Ok((name, placed))
@@ -35,8 +35,8 @@ struct Archive {
 }
 
 impl Archive {
-    fn open(bytes: &[u8]) -> Outcome<Self> {
-        let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
+    fn open(file: impl Read + Seek, length: u64) -> Outcome<Self> {
+        let mut zip = ZipArchive::new(file).map_err(|e| {
             format!("is no zip archive as `torch.save` of PyTorch 1.6 or newer writes it ({e})")
         })?;
         let (mut pickle, mut storages) = (None, BTreeMap::new());
@@ -59,7 +59,7 @@ impl Archive {
                     entry.data_start().ok_or_else(|| format!("entry `{name}` has no place"))?;
                 let range = start..start.saturating_add(entry.size());
                 let outside = || format!("entry `{name}` does not lie in the file");
-                if range.end > bytes.len() as u64 {
+                if range.end > length {
                     return Err(outside());
                 }
                 storages.insert(key.to_owned(), range.start as usize..range.end as usize);
@@ -125,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = tensors(&bytes);
+            let _ = tensors(std::io::Cursor::new(&bytes), bytes.len() as u64);
         }
     }
 }

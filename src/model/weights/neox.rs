@@ -1,66 +1,90 @@
 //! The tensors of a GPT-NeoX: linear layers as `[d_out, d_in]`, queries, keys and values
 //! head by head.
 
-use super::gpt2::norm;
-use super::source::{Source, Taker};
+use super::gpt2::{norm, pair};
+use super::reader::{Shape, TensorReader};
 use super::{Block, Linear, Unembed, Weights};
 use crate::error::Result;
 use crate::model::Config;
 
-/// Reads all weights.
-pub fn read(source: &mut Source, config: &Config) -> Result<Weights> {
-    let mut t = Taker::new(source, "gpt_neox.");
-    let (d, vocab) = (config.d_model, config.d_vocab);
-    let embed = t.take("embed_in.weight", &[vocab, d])?;
-    let blocks = (0..config.n_layers).map(|l| block(&mut t, l, config)).collect::<Result<_>>()?;
-    let ln_final = norm(&mut t, "final_layer_norm", d)?;
-    let weight = head(&mut t, &[vocab, d])?;
+/// The unembedding, by its name of Pythia's repositories and by that of newer Transformers.
+const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
+
+/// Name of the unembedding in this checkpoint.
+fn head(t: &TensorReader) -> &'static str {
+    HEADS.into_iter().find(|name| t.has(name)).unwrap_or(HEADS[0])
+}
+
+/// Checks that all tensors are there, and no others.
+pub fn check(t: &TensorReader, config: &Config) -> Result<()> {
+    let d = config.d_model;
+    let vocab = vec![config.d_vocab, d];
+    let mut expected: Vec<Shape> =
+        vec![("embed_in.weight".into(), vocab.clone()), (head(t).into(), vocab)];
+    (0..config.n_layers).for_each(|l| expected.extend(shapes_of_block(l, config)));
+    expected.extend(pair("final_layer_norm", vec![d], d));
     // Causal masks and the angles of rotations, which old checkpoints hold too.
-    t.refuse_others(|name| {
-        let Some(rest) = name.strip_prefix("layers.") else { return false };
+    t.check(&expected, |name| {
+        let Some(rest) = name.strip_prefix("layers.") else {
+            return name == "rotary_emb.inv_freq";
+        };
         let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         matches!(
             rest,
             ".attention.bias" | ".attention.masked_bias" | ".attention.rotary_emb.inv_freq"
         )
-    })?;
-    let unembed = Unembed { weight, bias: vec![0.0; vocab] };
-    Ok(Weights { embed, pos_embed: Vec::new(), blocks, ln_final, unembed: Some(unembed) })
-}
-
-/// The unembedding, by its name of Pythia's repositories or by that of newer Transformers.
-fn head(t: &mut Taker, shape: &[usize]) -> Result<Vec<f32>> {
-    const NAMES: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
-    for name in NAMES {
-        if let Some(head) = t.take_unprefixed(name, shape)? {
-            return Ok(head);
-        }
-    }
-    Err(t.error(format!("tensor `{}` is missing", NAMES[0])))
-}
-
-fn block(t: &mut Taker, layer: usize, config: &Config) -> Result<Block> {
-    let (d, d_mlp) = (config.d_model, config.d_mlp());
-    let name = |part| format!("layers.{layer}.{part}");
-    let qkv = linear(t, &name("attention.query_key_value"), d, 3 * d)?;
-    Ok(Block {
-        ln_1: norm(t, &name("input_layernorm"), d)?,
-        qkv: side_by_side(&qkv, config),
-        attn_out: linear(t, &name("attention.dense"), d, d)?,
-        ln_2: norm(t, &name("post_attention_layernorm"), d)?,
-        mlp_in: linear(t, &name("mlp.dense_h_to_4h"), d, d_mlp)?,
-        mlp_out: linear(t, &name("mlp.dense_4h_to_h"), d_mlp, d)?,
     })
 }
 
-/// A linear layer that is stored with one row per output.
-fn linear(t: &mut Taker, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
-    let stored = t.take(&format!("{name}.weight"), &[d_out, d_in])?;
+fn shapes_of_block(layer: usize, config: &Config) -> impl Iterator<Item = Shape> {
+    let (d, d_mlp) = (config.d_model, config.d_mlp());
+    let parts = [
+        ("input_layernorm", vec![d], d),
+        ("attention.query_key_value", vec![3 * d, d], 3 * d),
+        ("attention.dense", vec![d, d], d),
+        ("post_attention_layernorm", vec![d], d),
+        ("mlp.dense_h_to_4h", vec![d_mlp, d], d_mlp),
+        ("mlp.dense_4h_to_h", vec![d, d_mlp], d),
+    ];
+    parts
+        .into_iter()
+        .flat_map(move |(part, weight, bias)| pair(&format!("layers.{layer}.{part}"), weight, bias))
+}
+
+/// Reads all weights.
+pub fn read(t: &mut TensorReader, config: &Config) -> Result<Weights> {
+    check(t, config)?;
+    let embed = t.take("embed_in.weight")?;
+    let blocks = (0..config.n_layers).map(|l| block(t, l, config)).collect::<Result<_>>()?;
+    let ln_final = norm(t, "final_layer_norm")?;
+    let weight = t.take(head(t))?;
+    let unembed = Unembed { weight, bias: vec![0.0; config.d_vocab] };
+    Ok(Weights { embed, pos_embed: Vec::new(), blocks, ln_final, unembed: Some(unembed) })
+}
+
+fn block(t: &mut TensorReader, layer: usize, config: &Config) -> Result<Block> {
+    let (d, d_mlp) = (config.d_model, config.d_mlp());
+    let name = |part| format!("layers.{layer}.{part}");
+    let qkv = linear(t, &name("attention.query_key_value"), d)?;
+    Ok(Block {
+        ln_1: norm(t, &name("input_layernorm"))?,
+        qkv: side_by_side(&qkv, config),
+        attn_out: linear(t, &name("attention.dense"), d)?,
+        ln_2: norm(t, &name("post_attention_layernorm"))?,
+        mlp_in: linear(t, &name("mlp.dense_h_to_4h"), d)?,
+        mlp_out: linear(t, &name("mlp.dense_4h_to_h"), d_mlp)?,
+    })
+}
+
+/// A linear layer of `d_in` inputs that is stored with one row per output.
+fn linear(t: &mut TensorReader, name: &str, d_in: usize) -> Result<Linear> {
+    let stored = t.take(&format!("{name}.weight"))?;
+    let d_out = stored.len() / d_in;
     let mut weight = vec![0.0; stored.len()];
     for (o, row) in stored.chunks_exact(d_in).enumerate() {
         row.iter().enumerate().for_each(|(i, w)| weight[i * d_out + o] = *w);
     }
-    Ok(Linear { weight, bias: t.take(&format!("{name}.bias"), &[d_out])? })
+    Ok(Linear { weight, bias: t.take(&format!("{name}.bias"))? })
 }
 
 /// From query, key and value of each head to all queries, all keys and all values.

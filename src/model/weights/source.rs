@@ -1,32 +1,47 @@
-//! The tensors of a checkpoint, wherever they lie: one file of safetensors, several with an
-//! index, or the zip archive that `torch.save` writes. Files are mapped, and nothing of
-//! them is trusted: every length is checked before it is used.
+//! The tensors of a checkpoint, wherever they lie: files of safetensors or archives that
+//! `torch.save` writes, one of them or several with an index. Nothing of the files is
+//! trusted: every length is checked before it is used. They are read, not mapped, so that a
+//! file that somebody truncates meanwhile is an error and does not end the program.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use super::archive;
-use crate::backend::map::map_file;
 use crate::error::{Error, Kind, Result};
-use crate::store::{digest, digest_file};
+use crate::input::{InputFile, Stamp};
+use crate::store::digest;
 
-/// One file of safetensors.
-const WHOLE: &str = "model.safetensors";
-/// The index of several.
-const INDEX: &str = "model.safetensors.index.json";
-/// What `torch.save` writes.
-const BIN: &str = "pytorch_model.bin";
+/// Names of the files of a checkpoint, in the order in which they are looked for; an index
+/// names the tensors of several files.
+const NAMES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+/// What an index is recognised by.
+const INDEX: &str = ".index.json";
+/// Longest index that is read, in bytes; real ones have some hundred kilobytes.
+const MAX_INDEX: u64 = 1 << 26;
+/// Longest header of safetensors that is read, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
+/// Bytes read at once; a multiple of the size of every type.
+const AT_ONCE: usize = 1 << 20;
 
 /// The tensors of a checkpoint.
+#[derive(Debug)]
 pub struct Source {
     /// The file that names them.
     path: PathBuf,
-    maps: Vec<Mmap>,
+    /// The index, if there is one.
+    index: Option<InputFile>,
+    files: Vec<InputFile>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -52,74 +67,87 @@ impl Source {
     /// Files of weights in a folder, the one that names the tensors first.
     ///
     /// # Errors
-    /// If there is none, or an index is malformed.
+    /// Returns an error if there is none, or an index is malformed.
     pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-        let present = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        if let Some(one) = present(WHOLE) {
-            return Ok(vec![one]);
+        let first = named_first(folder)?;
+        if !is_index(&first) {
+            return Ok(vec![first]);
         }
-        if let Some(index) = present(INDEX) {
-            let shards: BTreeSet<String> = read_index(&index)?.weight_map.into_values().collect();
-            let shards = shards.into_iter().map(|name| folder.join(name));
-            return Ok(std::iter::once(index.clone()).chain(shards).collect());
+        let index = read_index(&mut InputFile::open(Kind::Model, &first)?)?;
+        let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+        let shards = shards.into_iter().map(|name| folder.join(name));
+        Ok(std::iter::once(first).chain(shards).collect())
+    }
+
+    /// Opens the files in a folder and reads where their tensors lie.
+    ///
+    /// # Errors
+    /// Returns an error naming the file if one is missing, cut short or malformed.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = named_first(folder)?;
+        let mut first = InputFile::open(Kind::Model, &path)?;
+        if !is_index(&path) {
+            let tensors = tensors_of(&first, 0)?;
+            return Ok(Self { path, index: None, files: vec![first], tensors });
         }
-        present(BIN).map(|bin| vec![bin]).ok_or_else(|| {
-            let problem = format!("is missing, and so are {INDEX} and {BIN}");
-            let remedy = "copy or download the model again";
-            Error::new(Kind::Model, folder.join(WHOLE).display(), problem, remedy)
+        let named = read_index(&mut first)?.weight_map;
+        let names: Vec<&String> = named.values().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut source =
+            Self { path, index: Some(first), files: Vec::new(), tensors: BTreeMap::new() };
+        for name in &names {
+            source.add_shard(&folder.join(name))?;
+        }
+        for (tensor, shard) in &named {
+            let problem = match source.tensors.get(tensor) {
+                None => format!("names tensor `{tensor}`, which no shard holds"),
+                Some(found) if names[found.file] != shard => {
+                    format!("looks for `{tensor}` in {shard}, but {} holds it", names[found.file])
+                }
+                Some(_) => continue,
+            };
+            return Err(source.error(problem));
+        }
+        Ok(source)
+    }
+
+    fn add_shard(&mut self, path: &Path) -> Result<()> {
+        let file = InputFile::open(Kind::Model, path)?;
+        for (name, tensor) in tensors_of(&file, self.files.len())? {
+            if self.tensors.insert(name.clone(), tensor).is_some() {
+                let problem = format!("holds tensor `{name}`, which another shard holds too");
+                let remedy = "remove shards that are not of this model";
+                return Err(Error::new(Kind::Model, path.display(), problem, remedy));
+            }
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// Returns the SHA-256 of all files: of the only one, or of the digests of the index and
+    /// of its shards one after the other.
+    ///
+    /// # Errors
+    /// Returns an error if one cannot be read.
+    pub fn digest(&mut self) -> Result<String> {
+        let files = self.index.iter_mut().chain(&mut self.files);
+        let digests = files.map(InputFile::digest).collect::<Result<Vec<_>>>()?;
+        Ok(match &digests[..] {
+            [one] => one.clone(),
+            several => digest(several.concat().as_bytes()),
         })
     }
 
-    /// SHA-256 of the files of weights.
-    ///
-    /// # Errors
-    /// If there are none, or one cannot be read.
-    pub fn digest(folder: &Path) -> Result<String> {
-        let files = Self::files(folder)?;
-        let digests =
-            files.iter().map(|f| digest_file(Kind::Model, f)).collect::<Result<Vec<_>>>()?;
-        match &digests[..] {
-            [one] => Ok(one.clone()),
-            several => Ok(digest(several.concat().as_bytes())),
-        }
+    /// What tells these files from others under their paths.
+    pub fn stamps(&self) -> Vec<Stamp> {
+        self.index.iter().chain(&self.files).map(InputFile::stamp).collect()
     }
 
-    /// Finds the tensors in a folder.
+    /// Checks that nobody wrote to a file since it was opened.
     ///
     /// # Errors
-    /// Naming the file: one that is missing, cut short or malformed.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let files = Self::files(folder)?;
-        if files[0].ends_with(INDEX) {
-            return Self::open_shards(&files);
-        }
-        let map = map_file(&files[0])?;
-        let tensors = if files[0].ends_with(BIN) {
-            archive::tensors(&map).map_err(|problem| {
-                let remedy = "convert the model to safetensors where it was made";
-                Error::new(Kind::Model, files[0].display(), problem, remedy)
-            })?
-        } else {
-            safetensors_of(&files[0], &map, 0)?
-        };
-        Ok(Self { path: files[0].clone(), maps: vec![map], tensors })
-    }
-
-    fn open_shards(files: &[PathBuf]) -> Result<Self> {
-        let path = files[0].clone();
-        let named = read_index(&path)?.weight_map;
-        let (mut maps, mut tensors) = (Vec::new(), BTreeMap::new());
-        for (i, file) in files[1..].iter().enumerate() {
-            let map = map_file(file)?;
-            tensors.extend(safetensors_of(file, &map, i)?);
-            maps.push(map);
-        }
-        let source = Self { path, maps, tensors };
-        let missing = named.keys().find(|name| !source.tensors.contains_key(*name));
-        match missing {
-            Some(name) => Err(source.error(format!("names tensor `{name}`, which no shard holds"))),
-            None => Ok(source),
-        }
+    /// Returns an error naming the file that changed.
+    pub fn unchanged(&self) -> Result<()> {
+        self.index.iter().chain(&self.files).try_for_each(InputFile::unchanged)
     }
 
     /// Names and places of all tensors.
@@ -127,23 +155,60 @@ impl Source {
         self.tensors.iter()
     }
 
-    /// Bytes of a tensor, little-endian.
-    pub fn bytes(&self, tensor: &Tensor) -> &[u8] {
-        &self.maps[tensor.file][tensor.bytes.clone()]
+    /// Place of a tensor.
+    pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
     }
 
-    fn error(&self, problem: String) -> Error {
+    /// Reads the bytes of a tensor, little-endian.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, or became shorter.
+    pub fn bytes(&self, tensor: &Tensor) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; tensor.bytes.len()];
+        self.files[tensor.file].read_at(tensor.bytes.start as u64, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a tensor of floating-point numbers, rounded to f32.
+    pub(super) fn values(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        let std::ops::Range { start, end } = tensor.bytes.clone();
+        let mut values = Vec::with_capacity(8 * (end - start) / tensor.dtype.bitsize().max(8));
+        let mut buffer = vec![0; AT_ONCE.min(end - start)];
+        for at in (start..end).step_by(AT_ONCE) {
+            let part = &mut buffer[..AT_ONCE.min(end - at)];
+            self.files[tensor.file].read_at(at as u64, part)?;
+            append_f32(tensor.dtype, part, &mut values);
+        }
+        Ok(values)
+    }
+
+    pub(super) fn error(&self, problem: String) -> Error {
         let remedy = "check that config.json and the weights belong to the same model";
         Error::new(Kind::Model, self.path.display(), problem, remedy)
     }
 }
 
-fn read_index(path: &Path) -> Result<Index> {
+fn is_index(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(INDEX)
+}
+
+/// The file that names the tensors of a folder.
+fn named_first(folder: &Path) -> Result<PathBuf> {
+    // A link that leads nowhere is there, and is named when it is opened.
+    let present = |path: &PathBuf| path.symlink_metadata().is_ok();
+    NAMES.iter().map(|name| folder.join(name)).find(present).ok_or_else(|| {
+        let problem = format!("is missing, and so are {}", NAMES[1..].join(", "));
+        let remedy = "copy or download the model again";
+        Error::new(Kind::Model, folder.join(NAMES[0]).display(), problem, remedy)
+    })
+}
+
+fn read_index(file: &mut InputFile) -> Result<Index> {
+    let text = file.text(MAX_INDEX)?;
     let malformed = |problem: String| {
-        Error::new(Kind::Model, path.display(), problem, "copy or download the file again")
+        Error::new(Kind::Model, file.path().display(), problem, "copy or download the file again")
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io(Kind::Model, path, "read the index of the weights", &e))?;
     let index: Index = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
     let plain = |name: &str| Path::new(name).file_name().is_some_and(|n| n == name);
     match index.weight_map.values().find(|name| !plain(name)) {
@@ -153,81 +218,63 @@ fn read_index(path: &Path) -> Result<Index> {
     }
 }
 
-fn safetensors_of(path: &Path, map: &Mmap, file: usize) -> Result<BTreeMap<String, Tensor>> {
-    let damaged = |e: safetensors::SafeTensorError| {
-        let problem = format!("is not a whole safetensors file ({e})");
-        Error::new(Kind::Model, path.display(), problem, "copy or download the file again")
+/// The tensors of one file, which is the n-th.
+fn tensors_of(input: &InputFile, n: usize) -> Result<BTreeMap<String, Tensor>> {
+    if input.path().extension().is_none_or(|e| e != "bin") {
+        return safetensors_of(input, n);
+    }
+    let tensors = archive::tensors(BufReader::new(input.file()), input.len());
+    let tensors = tensors.map_err(|problem| {
+        let remedy = "convert the model to safetensors where it was made";
+        Error::new(Kind::Model, input.path().display(), problem, remedy)
+    })?;
+    Ok(tensors.into_iter().map(|(name, tensor)| (name, Tensor { file: n, ..tensor })).collect())
+}
+
+fn safetensors_of(input: &InputFile, file: usize) -> Result<BTreeMap<String, Tensor>> {
+    let damaged = |problem: String| {
+        let problem = format!("is not a whole safetensors file ({problem})");
+        let remedy = "copy or download the file again";
+        Error::new(Kind::Model, input.path().display(), problem, remedy)
     };
-    // The lengths are checked by the library: offsets lie in the file and fit the shapes.
-    let parsed = SafeTensors::deserialize(map).map_err(damaged)?;
-    let place = |(name, view): (&str, safetensors::tensor::TensorView)| {
-        let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
-        let bytes = start..start + view.data().len();
-        let tensor = Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), file, bytes };
-        (name.to_owned(), tensor)
+    let mut length = [0; 8];
+    if input.len() < 8 {
+        return Err(damaged(format!("it has {} bytes", input.len())));
+    }
+    input.read_at(0, &mut length)?;
+    let header = u64::from_le_bytes(length);
+    if header > MAX_HEADER || header > input.len() - 8 {
+        return Err(damaged(format!("a header of {header} bytes in {}", input.len())));
+    }
+    let mut bytes = vec![0; header as usize];
+    input.read_at(8, &mut bytes)?;
+    // The library checks that the tensors follow each other and fit their shapes.
+    let metadata: Metadata = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let data = 8 + header as usize;
+    let expected = (data as u64).saturating_add(metadata.data_len() as u64);
+    if expected != input.len() {
+        let length = input.len();
+        return Err(damaged(format!("it has {length} bytes, its header describes {expected}")));
+    }
+    let place = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
+        let (start, end) = info.data_offsets;
+        let bytes = data + start..data + end;
+        (name, Tensor { dtype: info.dtype, shape: info.shape.clone(), file, bytes })
     };
-    Ok(parsed.iter().map(place).collect())
+    Ok(metadata.tensors().into_iter().map(place).collect())
 }
 
-/// Takes tensors by name, and knows which are left.
-pub(super) struct Taker<'a> {
-    source: &'a Source,
-    /// What all names but the head's begin with, if they do.
-    prefix: &'static str,
-    left: BTreeSet<String>,
-}
-
-impl<'a> Taker<'a> {
-    pub fn new(source: &'a Source, prefix: &'static str) -> Self {
-        let left: BTreeSet<String> = source.tensors.keys().cloned().collect();
-        let prefixed = left.iter().any(|name| name.starts_with(prefix));
-        Self { source, prefix: if prefixed { prefix } else { "" }, left }
-    }
-
-    pub fn error(&self, problem: String) -> Error {
-        self.source.error(problem)
-    }
-
-    /// A tensor in f32.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let name = format!("{}{name}", self.prefix);
-        let taken = self.take_unprefixed(&name, shape)?;
-        taken.ok_or_else(|| self.error(format!("tensor `{name}` is missing")))
-    }
-
-    /// A tensor in f32 by its whole name, if there is one.
-    pub fn take_unprefixed(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
-        let Some(tensor) = self.source.tensors.get(name) else { return Ok(None) };
-        if tensor.shape != shape {
-            let got = &tensor.shape;
-            return Err(
-                self.error(format!("tensor `{name}` has shape {got:?}, expected {shape:?}"))
-            );
-        }
-        self.left.remove(name);
-        let values = to_f32(tensor.dtype, self.source.bytes(tensor)).ok_or_else(|| {
-            let dtype = tensor.dtype;
-            self.error(format!("tensor `{name}` is of type {dtype:?}, expected F32, F16 or BF16"))
-        })?;
-        Ok(Some(values))
-    }
-
-    /// Refuses tensors that are left, but for those that are no weights.
-    pub fn refuse_others(&self, harmless: impl Fn(&str) -> bool) -> Result<()> {
-        let inner = |name: &str| name.strip_prefix(self.prefix).unwrap_or(name).to_owned();
-        match self.left.iter().find(|name| !harmless(&inner(name))) {
-            Some(name) => Err(self.error(format!("tensor `{name}` is not part of this model"))),
-            None => Ok(()),
-        }
-    }
-}
-
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+fn append_f32(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
     let pairs = bytes.as_chunks::<2>().0.iter();
-    Some(match dtype {
-        Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => pairs.map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => pairs.map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-        _ => return None,
-    })
+    match dtype {
+        Dtype::F32 => {
+            values.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+        }
+        Dtype::F16 => values.extend(pairs.map(|b| f16::from_le_bytes(*b).to_f32())),
+        Dtype::BF16 => values.extend(pairs.map(|b| bf16::from_le_bytes(*b).to_f32())),
+        Dtype::F64 => {
+            values.extend(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32));
+        }
+        _ => unreachable!("types are checked before values are read"),
+    }
 }
