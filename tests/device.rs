@@ -1,4 +1,4 @@
-//! A whole run on a device: the table is that of the CPU, within what rounding moves.
+//! A whole run on a device gives the table of the CPU, within rounding.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -24,7 +24,7 @@ const LAYERS: usize = 2;
 const VOCAB: usize = 2048;
 const CONTEXT: usize = 48;
 
-/// Tensors of a tiny GPT-2; those of one family share what `shared` draws.
+/// Returns the tensors of a tiny GPT-2. Models of one family share the numbers drawn from `shared`.
 fn tensors(own: u64) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let (mut shared, mut noise) = (Random::new(1), Random::new(own));
     let mut tensor = |name: &str, shape: &[usize], scale: f32, base: f32| {
@@ -88,7 +88,7 @@ fn write_model(folder: &Path, own: u64) {
     serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
 }
 
-/// A family of three tiny models and a spec.
+/// Writes a family of three tiny models and a spec.
 fn family(folder: &Path) {
     let mut spec = String::from(
         "version: 1\nname: tiny\nkind: universality\nquestion: Does a device say the same?\n\
@@ -139,7 +139,7 @@ fn assert_same(got: &Outcome, want: &Outcome, off: f64) {
 }
 
 #[test]
-fn a_device_says_what_the_cpu_says() {
+fn a_device_agrees_with_the_cpu() {
     let folder = TempDir::new().unwrap();
     family(folder.path());
     let plan = plan(folder.path(), |spec| {
@@ -190,7 +190,7 @@ fn bf16_is_near_and_orthogonal_rotations_run() {
         spec.correlation.baseline.kind = BaselineKind::Orthogonal;
     });
     let (got, want) = (on(machine(), &plan).reference, on_cpu(&plan).reference);
-    // The forward pass is bf16 here too, which the CPU's is not.
+    // The forward pass is in bf16 on the device, but not on the CPU.
     for column in [Column::MaxCorr, Column::MeanBaseline, Column::Mean] {
         let tolerance = Tolerance { absolute: 0.05, relative: 0.05 };
         let (got, want) = (got.table.column(column), want.table.column(column));

@@ -1,4 +1,4 @@
-//! The same numbers however the work is cut: in passes, in shares, resumed.
+//! The results do not depend on how the work is divided: in passes, in shares, or resumed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use universal_neurons::table::Column;
 
 use crate::support::{assert_close, path};
 
-/// A short run of three bundled models.
+/// Plans a short run of three bundled models.
 fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
     let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
     let spec = &mut loaded.spec;
@@ -50,7 +50,7 @@ fn tokens_or_sums_in_any_number_of_passes_give_the_same_bits() {
     assert_eq!(tokens.keep, Keep::Tokens, "few tokens are smaller than their sums");
     let want = bits(&whole(&tokens).reference);
     let mut seen = Vec::new();
-    // Many tokens are not to be had in a short test, so the choice is made for the plan.
+    // A short test has few tokens, so the mode is set in the plan.
     for keep in [Keep::Sums { passes: 1 }, Keep::Sums { passes: 3 }] {
         let plan = Plan { keep, ..plan(|_| ()) };
         assert!(bits(&whole(&plan).reference) == want, "{keep:?}");
@@ -60,7 +60,7 @@ fn tokens_or_sums_in_any_number_of_passes_give_the_same_bits() {
 }
 
 #[test]
-fn a_plan_keeps_within_the_memory_that_it_is_given() {
+fn a_plan_stays_within_its_memory_limit() {
     let whole_corpus = |gib| {
         let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
         loaded.spec.batch.memory_gib = gib;
@@ -77,7 +77,7 @@ fn a_plan_keeps_within_the_memory_that_it_is_given() {
 }
 
 #[test]
-fn every_model_can_be_judged_in_one_run() {
+fn every_model_can_be_a_reference_in_one_run() {
     let all = plan(|spec| spec.models.also_reference = vec!["b".into(), "c".into()]);
     let outcome = whole(&all);
     let also: Vec<&str> = outcome.also.iter().map(|f| f.summary.reference.as_str()).collect();
@@ -115,7 +115,7 @@ fn screening_finds_the_same_universal_neurons() {
         excess.filter(|(_, e)| **e > 0.5).map(|(i, _)| i).collect()
     };
     assert_eq!(universal(&screened), universal(&brute));
-    // Of all neurons, the best matches are exact; chance levels may be the sample's.
+    // The best matches of all neurons are exact; chance levels may be those of the sample.
     let (got, want) =
         (screened.table.column(Column::MeanCorr), brute.table.column(Column::MeanCorr));
     let off = got.iter().zip(want).filter(|(got, want)| (*got - *want).abs() > 1e-6).count();
@@ -123,7 +123,7 @@ fn screening_finds_the_same_universal_neurons() {
 }
 
 #[test]
-fn a_screened_run_is_not_cut() {
+fn a_screened_run_takes_no_checkpoints_or_shares() {
     let plan = plan(|spec| {
         spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 4.0 });
     });
@@ -144,13 +144,13 @@ fn bf16_moves_correlations_within_its_bound() {
     let bf16 = whole(&plan(|spec| spec.correlation.precision = Precision::Bf16)).reference;
     for column in [Column::MeanCorr, Column::MeanBaseline, Column::ExcessCorr] {
         let (got, want) = (bf16.table.column(column), exact.table.column(column));
-        // Factors off by 2⁻⁹ each at most, and pilots close to means.
+        // Each factor has an error of at most 2⁻⁹, and pilots are close to the means.
         assert_close(column.name(), got.iter().copied(), want, Tolerance::absolute(0.005));
         assert_ne!(got, want, "another precision has other bits");
     }
 }
 
-/// Sums all shares of a run into a folder.
+/// Runs all shares of a plan into a folder.
 fn shares(plan: &Plan, n: usize, folder: &Path) -> Vec<PathBuf> {
     let one = |i: usize| {
         let shard: Shard = format!("{i}/{n}").parse().expect("a share");
@@ -192,7 +192,7 @@ fn merged_shares_are_the_whole_run() {
 }
 
 #[test]
-fn a_stopped_share_goes_on_with_the_same_bits() {
+fn an_interrupted_share_resumes_with_the_same_bits() {
     let plan = plan(|spec| spec.models.family.truncate(2));
     let folder = TempDir::new().expect("folder");
     let want = std::fs::read(&shares(&plan, 2, folder.path())[1]).expect("a share");
@@ -207,7 +207,7 @@ fn a_stopped_share_goes_on_with_the_same_bits() {
 }
 
 #[test]
-fn shares_that_do_not_make_a_whole_are_refused() {
+fn incomplete_or_foreign_shares_are_refused() {
     let plan = plan(|spec| spec.corpus.limit = Some(8));
     let folder = TempDir::new().expect("folder");
     let files = shares(&plan, 2, folder.path());

@@ -1,4 +1,4 @@
-//! The committed PTX is what its source compiles to, and what an assembler makes of it.
+//! Checks that the committed PTX is what its source compiles to, and what an assembler makes of it.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use universal_neurons::backend::device::PtxModule;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Output of `kernels/build`; None where it cannot run here, which is said.
+/// Returns the output of `kernels/build`, or `None` after printing why it cannot run here.
 fn build(option: &str) -> Option<String> {
     let script = Path::new(ROOT).join("kernels/build");
     let done = match Command::new("python3").arg(script).arg(option).output() {
@@ -54,7 +54,7 @@ fn nothing_is_spilled_on_any_architecture() {
     }
 }
 
-/// PTX 8.4 is what drivers of branch 550 read; the card must be 8.0 or newer.
+/// Drivers of branch 550 read PTX 8.4; the GPU must have compute capability 8.0 or newer.
 #[test]
 fn ptx_is_old_enough() {
     for module in PtxModule::ALL {

@@ -1,4 +1,4 @@
-//! `activation` and `forward`.
+//! Tests of `kernels/activation.cu` and `kernels/forward.cu`.
 
 use universal_neurons::backend::device::HalfType;
 use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
@@ -10,13 +10,13 @@ use super::{FORMS, Probe, Random, on_every_device, twin};
 
 on_every_device!(
     activations_are_their_definition,
-    what_f16_cannot_hold_is_clamped_and_infinity_is_not_hidden,
+    values_beyond_f16_are_clamped_and_infinity_is_kept,
     embeddings_are_looked_up,
     layer_norm_is_its_definition,
     attention_is_its_definition,
 );
 
-/// What rounding to a form changes at most in a value, and near zero.
+/// Returns the largest error of rounding a value to a format.
 fn off(form: HalfFormat, value: f64) -> f64 {
     let unit = match (form.number, form.split) {
         (HalfType::F16, false) => 2f64.powi(-11),
@@ -28,7 +28,7 @@ fn off(form: HalfFormat, value: f64) -> f64 {
     value.abs() * unit + 2f64.powi(-25)
 }
 
-/// A layer's pre-activations and what the kernel makes of them.
+/// The inputs of the activation kernel for one layer.
 struct Layer {
     tokens: usize,
     width: usize,
@@ -48,7 +48,7 @@ const EDGE: f32 = -0.098;
 const LOW: f32 = 0.01;
 
 impl Layer {
-    /// Neurons of large mean, with tails of ten deviations, and with small spread.
+    /// Neurons with a large mean, with tails of ten standard deviations, and with a small spread.
     fn new(tokens: usize, width: usize) -> Self {
         let mut random = Random::new((tokens * width) as u64);
         let value = |i: usize, random: &mut Random| match i % width % 4 {
@@ -125,7 +125,7 @@ impl Layer {
         }
     }
 
-    /// Every value is written once, and nothing beside.
+    /// Checks that every value is written exactly once and nothing else is written.
     fn check_writes<D: Probe>(&self, device: &D, next: &HalfMatrix<D>, kept: &HalfMatrix<D>) {
         if let Some(writes) = device.writes(next.values().memory()) {
             assert!(writes.iter().all(|&w| w == 1));
@@ -151,7 +151,7 @@ impl Layer {
                 assert!((pre - f64::from(self.x[t * width + j]) - bias).abs() < 1e-5);
                 let post = gelu(pre);
                 let next = f64::from(made.next[t * width + j]);
-                // ex2.approx and f32 arithmetic: a few units of f32.
+                // The error of ex2.approx and of f32 arithmetic: a few f32 ulps.
                 let close = off(form, post) + 2e-6 * post.abs() + 2e-7;
                 assert!((next - post).abs() < close, "{form:?}: {next} for {post} at {pre}");
                 if self.slot[t] < 0 {
@@ -169,7 +169,7 @@ impl Layer {
                 for p in 0..4 {
                     add(p, d.powi(p as i32 + 1), &mut want, &mut room);
                 }
-                // The sums are those of the values as they were rounded.
+                // The kernel sums the rounded values.
                 add(4, value, &mut want, &mut room);
                 add(5, value * value, &mut want, &mut room);
                 let counts = [pre > 0.0, pre > f64::from(EDGE), post < f64::from(LOW)];
@@ -201,7 +201,7 @@ pub fn activations_are_their_definition<D: Probe>(device: &D) {
     layer.check(&layer.run(device, FORMS[2], Gelu::Erf), FORMS[2], twin::gelu_erf);
 }
 
-fn what_f16_cannot_hold_is_clamped_and_infinity_is_not_hidden<D: Probe>(device: &D) {
+fn values_beyond_f16_are_clamped_and_infinity_is_kept<D: Probe>(device: &D) {
     let layer = Layer {
         tokens: 3,
         width: 8,
@@ -238,7 +238,7 @@ fn layer_norm_is_its_definition<D: Probe>(device: &D) {
     for (rows, d) in [(1, 8), (9, 72), (17, 768)] {
         for form in [FORMS[1], FORMS[2]] {
             let mut random = Random::new(rows as u64);
-            // A mean of 1,000: the variance must not cancel.
+            // With a mean of 1,000, the variance must not be lost to cancellation.
             let x: Vec<f32> = random.values(rows * d).iter().map(|v| 1000.0 + v).collect();
             let (gain, bias) = (random.values(d), random.values(d));
             let mut out = HalfMatrix::new(device, rows, d, form).unwrap();
@@ -248,7 +248,7 @@ fn layer_norm_is_its_definition<D: Probe>(device: &D) {
             let got = out.to_vec(device, d).unwrap();
             for (got, x) in got.chunks_exact(d).zip(x.chunks_exact(d)) {
                 for (&got, want) in got.iter().zip(twin::layer_norm(x, &gain, &bias, 1e-5)) {
-                    // The f32 mean of numbers near 1,000 is off by a few 2^-15.
+                    // The f32 mean of numbers near 1,000 has an error of a few 2^-15.
                     assert!((f64::from(got) - want).abs() < off(form, want) + 5e-4);
                 }
             }
@@ -263,7 +263,7 @@ pub fn attention_is_its_definition<D: Probe>(device: &D) {
     let lengths = [1_u32, 70, 9];
     for (heads, d_head) in [(2, 8), (1, 64), (1, 72)] {
         let (d, tokens) = (heads * d_head, lengths.iter().sum::<u32>() as usize);
-        // Scores of up to ±40: softmax must subtract the largest.
+        // Scores reach ±40, so softmax must subtract the largest one.
         let qkv: Vec<f32> = Random::new(4).values(tokens * 3 * d).iter().map(|v| 4.0 * v).collect();
         let start: Vec<u32> = vec![0, 1, 71];
         let sequences = Sequences {

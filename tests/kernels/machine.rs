@@ -1,4 +1,4 @@
-//! The virtual machine itself, on small kernels whose results are known.
+//! Tests of the virtual machine on small kernels whose results are known.
 
 use universal_neurons::backend::device::KernelArg;
 
@@ -7,8 +7,8 @@ use crate::ptx_vm::memory::Buffer;
 
 const HEAD: &str = ".version 7.0\n.target sm_80\n.address_size 64\n";
 
-/// A kernel of 32 threads with one buffer, whose address is in %rd1, the thread in
-/// %r1, and the address of the thread's 4-byte word in %rd2.
+/// Returns a kernel of 32 threads with one buffer: %rd1 holds its address, %r1 the thread index,
+/// and %rd2 the address of the thread's 4-byte word.
 fn kernel(body: &str) -> String {
     format!(
         "{HEAD}.visible .entry k(\n\t.param .u64 k_param_0\n)\n{{\n\t.reg .pred %p<8>;\n\t.reg .b16 %rs<8>;\n\
@@ -38,8 +38,8 @@ fn each(f: impl Fn(u32) -> u32) -> Vec<u32> {
 }
 
 #[test]
-fn lanes_that_part_meet_again() {
-    // Lane l adds 1 to its word l times, then all shuffle.
+fn diverged_lanes_meet_again() {
+    // Lane l adds 1 to its word l times; then all lanes shuffle.
     let body = "
 	mov.u32 %r4, 0;
 $L_loop:
@@ -75,7 +75,7 @@ fn arithmetic_has_the_width_of_its_type() {
 }
 
 #[test]
-fn approximations_are_off_by_what_the_manual_allows() {
+fn approximations_have_the_error_that_the_manual_allows() {
     let body = "\tld.global.f32 %f1, [%rd2];\n\tex2.approx.ftz.f32 %f2, %f1;\n\tst.global.f32 [%rd2], %f2;";
     let inputs: Vec<u32> = (0..32).map(|i| (i as f32 * 0.37 - 5.0).to_bits()).collect();
     for (before, after) in inputs.iter().zip(run(body, &inputs, 32).unwrap()) {
@@ -85,7 +85,7 @@ fn approximations_are_off_by_what_the_manual_allows() {
     }
 }
 
-/// Fragments by the manual's formulas, and the product in f64.
+/// Fills the fragments by the formulas of the PTX manual and compares with the product in f64.
 #[test]
 fn mma_is_a_product_of_matrices() {
     let body = "
@@ -135,8 +135,8 @@ fn mma_is_a_product_of_matrices() {
 }
 
 #[test]
-fn ldmatrix_deals_rows_to_lanes() {
-    // Word w of shared memory holds w; matrix m is rows 8 m to 8 m + 7, 16 bytes each.
+fn ldmatrix_distributes_rows_to_lanes() {
+    // Word w of shared memory holds w; matrix m consists of rows 8 m to 8 m + 7, of 16 bytes each.
     let body = "
 	st.shared.u32 [%r3], %r1;
 	add.s32 %r4, %r1, 32;
@@ -181,7 +181,7 @@ fn faults_are_found() {
 }
 
 #[test]
-fn a_copy_has_not_come_until_it_is_waited_for() {
+fn an_asynchronous_copy_arrives_only_after_a_wait() {
     let copy = |wait: &str| {
         format!(
             "
@@ -199,12 +199,12 @@ $L_end:"
     };
     let found = fault(&copy(""), 32);
     assert!(found.contains("before anything was written"), "{found}");
-    // Bytes that were not asked for are zero.
+    // Bytes beyond the requested ones are zero.
     assert_eq!(run(&copy("cp.async.wait_group 0;"), &[7; 32], 32).unwrap()[0], 7);
 }
 
 #[test]
-fn what_is_only_read_cannot_be_written() {
+fn input_memory_cannot_be_written() {
     let machine = Machine::of(&kernel("\tst.global.u32 [%rd2], %r1;")).unwrap();
     let buffer = Buffer::new(128);
     let found = machine.execute("k", [1, 1, 1], 32, &mut [KernelArg::In(&buffer, 0)]).unwrap_err();
@@ -217,7 +217,7 @@ fn what_is_only_read_cannot_be_written() {
 
 #[test]
 fn warps_meet_at_one_barrier() {
-    // Warp 0 writes, warp 1 reads what it wrote: right with a barrier, a race without.
+    // Warp 0 writes and warp 1 reads: correct with a barrier, a race without one.
     let exchange = |barrier: &str| {
         format!(
             "

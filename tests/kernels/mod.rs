@@ -1,5 +1,5 @@
-//! Every kernel of `kernels/` against its f64 twin: on the virtual machine always,
-//! and on a card where there is one. One body for both.
+//! Compares every kernel of `kernels/` with its f64 oracle, always on the virtual machine, and on a
+//! GPU if there is one. Both run the same test bodies.
 
 mod compile;
 mod elementwise;
@@ -22,9 +22,9 @@ use universal_neurons::backend::device::{Device, HalfType};
 use crate::ptx_vm::Machine;
 use crate::ptx_vm::memory::Buffer;
 
-/// A device that may know more than a card does.
+/// A device that may also count its writes.
 pub trait Probe: Device {
-    /// How often the last launch wrote each byte, where that is known.
+    /// Returns how often the last launch wrote each byte, if the device counts writes.
     fn writes(&self, _: &Self::Memory) -> Option<Vec<u8>> {
         None
     }
@@ -40,12 +40,12 @@ impl Probe for Machine {
 
 static MACHINE: LazyLock<Machine> = LazyLock::new(Machine::new);
 
-/// The machine that tests share.
+/// Returns the virtual machine that the tests share.
 pub fn machine() -> &'static Machine {
     MACHINE.deref()
 }
 
-/// The card; without one, says why its tests are skipped, which `REQUIRE_GPU=1` forbids.
+/// Returns the GPU. Without one, prints why its tests are skipped, or panics if `REQUIRE_GPU=1`.
 pub fn card() -> Option<Cuda> {
     match Cuda::open() {
         Ok(card) => Some(card),
@@ -59,7 +59,7 @@ pub fn card() -> Option<Cuda> {
     }
 }
 
-/// Makes two tests of each body.
+/// Makes two tests of each body: one on the virtual machine, one on the GPU.
 macro_rules! on_every_device {
     ($($body:ident),* $(,)?) => {
         mod vm {
@@ -81,7 +81,7 @@ pub const FORMS: [HalfFormat; 4] = [
     HalfFormat { number: HalfType::Bf16, split: true },
 ];
 
-/// Random numbers for a test.
+/// A source of random numbers for tests.
 pub struct Random(ChaCha8Rng);
 
 impl Random {
@@ -89,7 +89,7 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// Uniform in [-1, 1).
+    /// Returns a number uniform in [-1, 1).
     pub fn value(&mut self) -> f32 {
         (self.0.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }

@@ -1,5 +1,5 @@
-//! Faults planted in the PTX, each of which some test must notice: a test that
-//! passes on a broken kernel proves nothing.
+//! Plants faults in the PTX and checks that a test fails for each: a test that passes on a broken
+//! kernel proves nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,10 +13,11 @@ struct Fault {
     what: &'static str,
     module: PtxModule,
     entry: &'static str,
-    /// The `nth` line of the kernel that contains this…
+    /// The `nth` line of the kernel that contains this text is changed.
     line: &'static str,
     nth: usize,
-    /// …has this replaced by that; the whole line, where this is empty.
+    /// In that line, the first text is replaced by the second; if the first is empty, the whole
+    /// line is replaced.
     edit: (&'static str, &'static str),
     caught_by: fn(&Machine),
 }
@@ -48,7 +49,7 @@ impl Fault {
     }
 }
 
-/// Exchanges the first two registers of a list in braces.
+/// A marker: exchange the first two registers of a list in braces.
 const SWAP: &str = "{a, b} becomes {b, a}";
 
 fn swap_first_two(line: &str) -> String {
@@ -120,7 +121,7 @@ const FAULTS: [Fault; 15] = [
         line: "or.pred",
         nth: 2,
         edit: ("or.pred", "and.pred"),
-        caught_by: products::products_are_added_with_bias_where_they_are_told_to,
+        caught_by: products::products_are_added_with_bias_at_an_offset,
     },
     Fault {
         what: "lanes compare themselves with the wrong lane",

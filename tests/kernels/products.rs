@@ -1,4 +1,4 @@
-//! `correlate`, `gram`, `reduce`, `candidates`.
+//! Tests of `kernels/correlate.cu`, `gram.cu`, `reduce.cu` and `candidates.cu`.
 
 use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use universal_neurons::backend::device::ops::{
@@ -10,21 +10,21 @@ use super::{FORMS, Probe, Random, on_every_device, twin};
 
 on_every_device!(
     products_are_sums_of_products,
-    products_are_added_with_bias_where_they_are_told_to,
+    products_are_added_with_bias_at_an_offset,
     gram_is_a_product_with_itself,
     comparisons_find_the_best_partners,
-    stored_sums_are_judged_alike,
+    stored_sums_give_the_same_matches,
     sums_become_an_operand,
     the_first_of_equals_comes_first,
     candidates_are_summed_in_f64,
 );
 
-/// Sizes that are no multiple of a tile, a slab, or eight.
+/// Sizes that are not multiples of a tile, a slab, or eight.
 const SHAPES: [(usize, usize, usize); 5] =
     [(1, 1, 1), (3, 130, 33), (129, 5, 100), (150, 140, 64), (16, 8, 31)];
 
-/// What a form keeps of a value, relative to it, at worst. Two planes of f16 hold 22
-/// bits, of bf16 16; the product of two second planes is left out.
+/// Returns the largest relative rounding error of a format. Two planes hold 22 bits in f16 and 16
+/// in bf16; the product of the two second planes is omitted.
 fn unit(form: HalfFormat) -> f64 {
     match (form.number, form.split) {
         (HalfType::F16, false) => 2f64.powi(-11),
@@ -34,13 +34,13 @@ fn unit(form: HalfFormat) -> f64 {
     }
 }
 
-/// Largest error of a sum of k products that add up to `size` in absolute value: the
-/// forms of both factors, and f32 accumulators.
+/// Returns the largest error of a sum of k products whose absolute values add up to `size`:
+/// rounding of both factors, and of f32 accumulators.
 fn bound(form: HalfFormat, k: usize, size: f64) -> f64 {
     size * (2.2 * unit(form) + (k as f64 + 8.0) * 2f64.powi(-23)) + 1e-7
 }
 
-/// Rows of k values, and room for a few more that hold what must not be counted.
+/// Makes rows of k values, followed by a few columns of NaN that must not be used.
 fn halves<D: Device>(device: &D, values: &[f32], k: usize, form: HalfFormat) -> HalfMatrix<D> {
     let value = |row: usize, col: usize| if col < k { values[row * k + col] } else { f32::NAN };
     HalfMatrix::of(device, (values.len() / k, k + 5), form, value).unwrap()
@@ -52,7 +52,7 @@ pub fn products_are_sums_of_products<D: Probe>(device: &D) {
             let mut random = Random::new(case as u64);
             let (x, y) = (random.values(m * k), random.values(n * k));
             let ld = n + case;
-            // Poisoned: the machine faults on a read of what was not written.
+            // Not initialised: the virtual machine reports a read of memory that was not written.
             let mut c = Array::new(device, m * ld).unwrap();
             let (dx, dy) = (halves(device, &x, k, form), halves(device, &y, k, form));
             let into = ProductTarget { values: &mut c, at: 0, ld, add: false };
@@ -76,7 +76,7 @@ pub fn products_are_sums_of_products<D: Probe>(device: &D) {
     }
 }
 
-pub fn products_are_added_with_bias_where_they_are_told_to<D: Probe>(device: &D) {
+pub fn products_are_added_with_bias_at_an_offset<D: Probe>(device: &D) {
     let (m, n, k, at, ld) = (20, 33, 40, 7, 50);
     let mut random = Random::new(9);
     let (x, y, bias) = (random.values(3 * m * k), random.values(2 * n * k), random.values(n));
@@ -108,7 +108,7 @@ pub fn gram_is_a_product_with_itself<D: Probe>(device: &D) {
             let x = Random::new(m as u64).values(m * k);
             let dx = halves(device, &x, k, form);
             let mut c = Array::zeros(device, m * m).unwrap();
-            // Twice: it is added.
+            // Called twice, because the kernel adds to its output.
             ops::gram(device, &dx.all(), k, &mut c, 0).unwrap();
             ops::gram(device, &dx.all(), k, &mut c, 0).unwrap();
             let (want, size) = twin::product(&x, &x, k);
@@ -128,8 +128,8 @@ pub fn gram_is_a_product_with_itself<D: Probe>(device: &D) {
     }
 }
 
-/// Rows that are hard to correlate: constant ones, tails of ten standard deviations,
-/// means of three, a copy of row 0 with little noise.
+/// Returns rows that are hard to correlate: constant ones, tails of ten standard deviations, means
+/// of three, and copies of a common row with little noise.
 fn neurons(rows: usize, k: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::new(seed);
     let shared = Random::new(77).values(k);
@@ -165,7 +165,7 @@ impl<D: Device> DeviceNeuronSums<D> {
     }
 }
 
-/// Values as they are after rounding, so that the twin sees what the kernel sees.
+/// Returns the values after rounding, so that the oracle gets the same input as the kernel.
 fn rounded(values: &[f32], form: HalfFormat) -> Vec<f32> {
     let one = |&x: &f32| {
         let first = form.number.widen(form.number.round(x));
@@ -188,7 +188,7 @@ fn check_judged(found: &BlockMatches, rho: &[f64], (m, n): (usize, usize), best:
                 continue;
             };
             assert!((f64::from(got) - row[want]).abs() < off, "row {i}: {got} for {}", row[want]);
-            // Another partner may stand there only where both are as good.
+            // Another partner is accepted only if its correlation is as large.
             assert!((row[partner] - row[want]).abs() < 2.0 * off, "row {i}: {partner} for {want}");
             assert!(!seen.contains(&partner), "row {i}: {partner} twice");
             seen.push(partner);
@@ -198,7 +198,7 @@ fn check_judged(found: &BlockMatches, rho: &[f64], (m, n): (usize, usize), best:
     assert_eq!(found.histogram.iter().sum::<u64>(), all.len() as u64);
     for (bin, &count) in found.histogram.iter().enumerate() {
         let edge = |i: usize| -1.0 + 2.0 * i as f64 / BINS as f64;
-        // Some may lie on the other side of an edge after rounding.
+        // Correlations near an edge may fall on its other side after rounding.
         let within = |by: f64| {
             let (low, high) = (edge(bin) - by, edge(bin + 1) + by);
             let ends = |r: f64| (bin == 0 || r >= low) && (bin + 1 == BINS || r < high);
@@ -226,13 +226,13 @@ pub fn comparisons_find_the_best_partners<D: Probe>(device: &D) {
             let operands = (&dx.all(), &dy.all(), k);
             let sides = (&sx.side(), &sy.side());
             let found = ops::correlate(device, operands, sides, k as f64, best).unwrap();
-            // A mean of three deviations costs Σ|xy| ten times the spread.
+            // A mean of three standard deviations makes Σ|xy| ten times the spread.
             check_judged(&found, &twin::pearson(&x, &y, k), (m, n), best, 1e-4);
         }
     }
 }
 
-fn stored_sums_are_judged_alike<D: Probe>(device: &D) {
+fn stored_sums_give_the_same_matches<D: Probe>(device: &D) {
     let (m, n, k, best) = (133, 140, 70, 2);
     let (x, y) = (neurons(m, k, 3), neurons(n, k, 4));
     let form = FORMS[2];
@@ -271,7 +271,7 @@ fn sums_become_an_operand<D: Probe>(device: &D) {
                 false if rho.is_nan() => assert!(got.is_nan(), "row {row} has none"),
                 false => {
                     let want = rho * spread / 2.0;
-                    // Sums of products with a mean of three are f32.
+                    // Sums of products with a mean of three are in f32.
                     let room = want.abs() * unit(form) + 2e-4;
                     assert!((f64::from(got) - want).abs() < room, "{form:?} {got} for {want}");
                 }
@@ -281,7 +281,7 @@ fn sums_become_an_operand<D: Probe>(device: &D) {
 }
 
 fn the_first_of_equals_comes_first<D: Probe>(device: &D) {
-    // Columns 0 to 299 are all alike, in three tiles.
+    // Columns 0 to 299 are all equal, in three tiles.
     let (k, n) = (16, 300);
     let x = Random::new(5).values(k);
     let y = x.repeat(n);

@@ -1,5 +1,5 @@
-//! What kernels move and compute, counted by the machine: the part of speed that can be
-//! proved without a card.
+//! Counts what kernels move and compute on the virtual machine: the part of their speed that can be
+//! proved without a GPU.
 
 use universal_neurons::backend::device::array::{Array, HalfMatrix};
 use universal_neurons::backend::device::ops::{self, OperandSums, ProductTarget};
@@ -9,7 +9,8 @@ use super::FORMS;
 use crate::ptx_vm::Machine;
 use crate::ptx_vm::launch::Counts;
 
-/// Counts of one tile of 128 by 128 over so many tokens, written or judged.
+/// Returns the counts of one 128 × 128 tile over `tokens` tokens, whose sums are written or
+/// searched for best partners.
 fn tile(tokens: usize, judged: bool) -> Counts {
     let machine = Machine::new();
     let value = |row: usize, col: usize| (row + col) as f32 / 300.0;
@@ -27,11 +28,11 @@ fn tile(tokens: usize, judged: bool) -> Counts {
 }
 
 #[test]
-fn products_meet_no_bank_twice_and_read_what_they_must() {
+fn products_have_no_bank_conflicts_and_read_each_value_once() {
     let (few, many) = (tile(128, false), tile(256, false));
     println!("128 x 128 tile, 128 tokens: {few:?}\n256 tokens: {many:?}");
     assert_eq!(few.shared, few.shared_turns, "shared memory without conflicts");
-    // A tensor instruction is 16 x 8 x 16.
+    // One tensor instruction computes 16 × 8 × 16 products.
     assert_eq!(many.mma, 128 * 128 * 256 / (16 * 8 * 16));
     assert_eq!(many.global_read - few.global_read, 2 * 128 * 128 * 2, "each value once");
     assert_eq!(few.global_written, 128 * 128 * 4);

@@ -1,4 +1,4 @@
-//! The code that talks to the driver, against a driver that is none.
+//! Tests the code that calls the CUDA driver against a stub of the driver.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use universal_neurons::backend::device::array::{Array, HalfMatrix};
 use universal_neurons::backend::device::cuda::Cuda;
 use universal_neurons::backend::device::ops;
 
-/// Set for the process that has the stub in place of a driver.
+/// Set in the process that runs with the stub driver.
 const INSIDE: &str = "UNIVERSAL_NEURONS_STUB_DRIVER";
 
 #[test]
@@ -60,7 +60,7 @@ fn inside() {
     let mut resid = Array::new(&card, 4).unwrap();
     ops::embed(&card, tables, at, 2, &mut resid).unwrap();
     assert_eq!(resid.to_vec(&card).unwrap(), [8.5, 9.5, 0.5, 1.5]);
-    // What the driver refuses is an error with its text and a remedy, no panic.
+    // A failure of the driver becomes an error with the driver's text and a remedy, not a panic.
     let error = Array::<_, f32>::new(&card, 1 << 29).unwrap_err();
     assert!(error.problem.contains("text of the stub"), "{error}");
     assert!(error.remedy.contains("batch.tokens"), "{error}");

@@ -48,7 +48,7 @@ macro_rules! hand_out {
 hand_out! {
     cuDeviceGetCount(out: c_int, 1);
     cuDeviceGet(out: c_int, 0, c_int);
-    // Every attribute is 9: compute capability 9.9, and the rest is not looked at.
+    // Every attribute is 9: compute capability 9.9; no other attribute is used.
     cuDeviceGetAttribute(out: c_int, 9, c_int, c_int);
     cuDevicePrimaryCtxRetain(out: usize, 1, c_int);
     cuCtxGetCurrent(out: usize, 1);
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) ->
     0
 }
 
-/// Functions are told apart by the length of their name: `embed` has five letters.
+/// Functions are identified by the length of their name: `embed` has five letters.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuModuleGetFunction(out: *mut usize, _: *mut c_void, name: *const c_char) -> c_int {
     unsafe { *out = CStr::from_ptr(name).to_bytes().len() };
@@ -86,7 +86,7 @@ unsafe fn allocate(out: *mut u64, bytes: usize) -> c_int {
     if bytes > 1 << 30 {
         return OUT_OF_MEMORY;
     }
-    // Never freed: the process ends soon.
+    // Never freed, because the process ends soon.
     unsafe { *out = Box::leak(vec![0xff_u8; bytes].into_boxed_slice()).as_mut_ptr() as u64 };
     0
 }

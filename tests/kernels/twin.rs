@@ -1,8 +1,8 @@
-//! The definitions, in f64 and in the plainest words.
+//! The f64 oracles: the definitions in their plainest form.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// `C[i][j] = Σ_t x_i[t] y_j[t]` of row-major `[m, k]` and `[n, k]`, and `Σ |x y|`.
+/// Returns `C[i][j] = Σ_t x_i[t] y_j[t]` of row-major `[m, k]` and `[n, k]`, and `Σ |x y|`.
 pub fn product(x: &[f32], y: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
     let terms = |x: &[f32], y: &[f32]| -> (f64, f64) {
         let products = x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y));
@@ -12,7 +12,7 @@ pub fn product(x: &[f32], y: &[f32], k: usize) -> (Vec<f64>, Vec<f64>) {
     rows.flat_map(|x| y.chunks_exact(k).map(move |y| terms(x, y))).unzip()
 }
 
-/// Σx, and 1 / spread or NaN, of each row.
+/// Returns Σx and 1 / spread of each row; NaN if the row is constant.
 pub fn sums(x: &[f32], k: usize) -> Vec<(f64, f64)> {
     let one = |row: &[f32]| {
         let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
@@ -23,7 +23,7 @@ pub fn sums(x: &[f32], k: usize) -> Vec<(f64, f64)> {
     x.chunks_exact(k).map(one).collect()
 }
 
-/// Pearson's ρ of every row of x with every row of y.
+/// Returns Pearson's ρ of every row of x with every row of y.
 pub fn pearson(x: &[f32], y: &[f32], k: usize) -> Vec<f64> {
     let centred = |values: &[f32]| -> Vec<f64> {
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / k as f64;
@@ -39,17 +39,17 @@ pub fn pearson(x: &[f32], y: &[f32], k: usize) -> Vec<f64> {
     rows.flat_map(|x| y.chunks_exact(k).map(move |y| rho(x, y))).collect()
 }
 
-/// x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
+/// Returns x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
 pub fn gelu_tanh(x: f64) -> f64 {
     x / 2.0 * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
 }
 
-/// x/2 (1 + erf(x / √2)).
+/// Returns x/2 (1 + erf(x / √2)).
 pub fn gelu_erf(x: f64) -> f64 {
     x / 2.0 * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
-/// 2/√π ∫₀ˣ e^(−t²) dt, by Simpson's rule.
+/// Returns 2/√π ∫₀ˣ e^(−t²) dt, by Simpson's rule.
 fn erf(x: f64) -> f64 {
     const STEPS: u32 = 4000;
     let end = x.clamp(-7.0, 7.0);
@@ -59,7 +59,7 @@ fn erf(x: f64) -> f64 {
     2.0 / PI.sqrt() * h / 3.0 * (at(0) + inner + at(STEPS))
 }
 
-/// (x − mean) / √(var + eps) · gain + bias.
+/// Returns (x − mean) / √(var + eps) · gain + bias.
 pub fn layer_norm(row: &[f32], gain: &[f32], bias: &[f32], eps: f64) -> Vec<f64> {
     let n = row.len() as f64;
     let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
@@ -71,7 +71,7 @@ pub fn layer_norm(row: &[f32], gain: &[f32], bias: &[f32], eps: f64) -> Vec<f64>
     row.iter().zip(gain).zip(bias).map(one).collect()
 }
 
-/// Causal attention of one head: q, k, v are `[len][d_head]`.
+/// Returns the causal attention of one head; q, k and v are `[len][d_head]`.
 pub fn attention(q: &[Vec<f64>], k: &[Vec<f64>], v: &[Vec<f64>], scale: f64) -> Vec<Vec<f64>> {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let one = |t: usize| {

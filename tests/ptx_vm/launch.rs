@@ -1,4 +1,4 @@
-//! A launch: blocks in parallel, each with its shared memory and its warps.
+//! A launch: runs blocks in parallel, each with its shared memory and its warps.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,16 +9,16 @@ use super::ops::Space;
 use super::parse::Program;
 use super::warp::{LANES, Warp};
 
-/// What a launch did, for a roofline.
+/// Counts of a launch, for a roofline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Instructions, counted once for a warp.
+    /// Instructions, counted once per warp.
     pub instructions: u64,
     pub mma: u64,
     pub global_read: u64,
     pub global_written: u64,
-    /// Accesses of a warp to shared memory, and the turns that they took: more where
-    /// lanes met in a bank.
+    /// Accesses of a warp to shared memory, and the cycles they took: more than one cycle if lanes
+    /// met in a bank.
     pub shared: u64,
     pub shared_turns: u64,
 }
@@ -62,22 +62,22 @@ impl Counts {
     }
 }
 
-/// Memory that a kernel was given: argument `i` lies at `(i + 1) << 40`.
+/// Memory passed to a kernel: argument `i` is mapped at address `(i + 1) << 40`.
 pub struct Window<'a> {
     pub buffer: &'a Buffer,
     pub writable: bool,
 }
 
-/// What all blocks of a launch share.
+/// State shared by all blocks of a launch.
 pub struct Grid<'a> {
     pub program: &'a Program,
     pub params: Vec<u64>,
     pub windows: Vec<Option<Window<'a>>>,
-    /// Atomic additions take turns.
+    /// Held during an atomic addition.
     pub turn: Mutex<()>,
 }
 
-/// Address of byte `at` of the memory given as argument `arg`.
+/// Returns the address of byte `at` of the memory passed as argument `arg`.
 pub fn address(arg: usize, at: usize) -> u64 {
     (arg as u64 + 1) << 40 | at as u64
 }
@@ -121,7 +121,7 @@ impl Grid<'_> {
         Ok(())
     }
 
-    /// Executes all blocks; the first fault, in the order of blocks, is the result.
+    /// Executes all blocks. Returns the first fault in block order.
     pub fn run(&self, blocks: [usize; 3], threads: usize) -> Result<Counts, String> {
         let [x, y, z] = blocks;
         let one = |i: usize| self.block([i % x, i / x % y, i / x / y], blocks, threads);
@@ -161,7 +161,7 @@ impl Grid<'_> {
     }
 }
 
-/// A block at work.
+/// A running block.
 pub struct Block {
     pub index: [usize; 3],
     pub blocks: [usize; 3],

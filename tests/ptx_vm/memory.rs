@@ -1,12 +1,12 @@
-//! Memory that knows what was written to it, by whom, and when.
+//! Memory that records which bytes were written, by which thread, and when.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-/// Most writes to a byte that are told apart.
+/// Write counts saturate at this value.
 pub const MANY: u8 = 3;
 
-/// Global memory: bytes, and for each whether it was ever written (bit 0) and how
-/// often in the last launch.
+/// Global memory: its bytes, and for each byte whether it was ever written (bit 0) and how often in
+/// the last launch.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<AtomicU8>,
@@ -16,7 +16,7 @@ pub struct Buffer {
 impl Buffer {
     pub fn new(bytes: usize) -> Self {
         let fill = |v: u8| (0..bytes).map(|_| AtomicU8::new(v)).collect();
-        // A pattern that is a NaN in every width.
+        // A bit pattern that is NaN in every width.
         Self { bytes: fill(0xff), state: fill(0) }
     }
 
@@ -28,7 +28,7 @@ impl Buffer {
         self.state.iter().for_each(|s| s.store(s.load(Relaxed) & 1, Relaxed));
     }
 
-    /// How often each byte was written in the last launch, up to [`MANY`].
+    /// Returns how often each byte was written in the last launch, at most [`MANY`].
     pub fn writes(&self) -> Vec<u8> {
         self.state.iter().map(|s| s.load(Relaxed) >> 1).collect()
     }
@@ -53,7 +53,7 @@ impl Buffer {
         }
     }
 
-    /// From outside of any kernel.
+    /// Writes from the host.
     pub fn fill(&self, at: usize, bytes: &[u8]) {
         for (i, &byte) in bytes.iter().enumerate() {
             self.bytes[at + i].store(byte, Relaxed);
@@ -69,7 +69,7 @@ impl Buffer {
     }
 }
 
-/// Who touches shared memory, and how.
+/// The kind of an access to shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Read,
@@ -81,18 +81,18 @@ pub enum Access {
 struct Byte {
     value: u8,
     written: bool,
-    /// Barriers passed when it was last written, and by which thread.
+    /// The epoch and thread of the last write, and whether it was atomic.
     write: Option<(u32, u16, bool)>,
-    /// The same of reading; of several readers since a barrier, none is named.
+    /// The epoch and thread of the last read; no thread if several read in the same epoch.
     read: Option<(u32, Option<u16>)>,
 }
 
-/// Shared memory of a block, which finds races: two threads at the same byte with
-/// no barrier between them, one of them writing.
+/// Shared memory of a block. It detects races: two threads that access the same byte without a
+/// barrier in between, at least one of them writing.
 #[derive(Debug)]
 pub struct Shared {
     bytes: Vec<Byte>,
-    /// Barriers passed.
+    /// Number of barriers passed.
     pub epoch: u32,
 }
 
@@ -174,7 +174,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A copy is on its way: nobody may read here until it has come.
+    /// Marks the destination of an asynchronous copy, which nobody may read until the copy has
+    /// arrived.
     pub fn expect(&mut self, at: u64, bytes: usize, thread: u16) -> Result<(), String> {
         let at = self.inside(at, bytes)?;
         for i in at..at + bytes {

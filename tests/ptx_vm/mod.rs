@@ -23,27 +23,27 @@ use launch::{Counts, Grid, Window};
 use memory::Buffer;
 use parse::Program;
 
-/// The machine.
+/// A virtual machine for PTX.
 pub struct Machine {
     programs: HashMap<String, Program>,
-    /// What all launches did so far.
+    /// Counts of all launches so far.
     pub counts: Mutex<Counts>,
-    /// Memory that it says is free.
+    /// Bytes of free memory that the machine reports.
     pub memory: usize,
 }
 
 impl Machine {
-    /// With the kernels as they are embedded.
+    /// Creates a machine with the embedded kernels.
     pub fn new() -> Self {
         Self::with(|_, ptx| ptx.to_owned())
     }
 
-    /// With so much memory.
+    /// Creates a machine that reports `bytes` of free memory.
     pub fn of_memory(bytes: usize) -> Self {
         Self { memory: bytes, ..Self::new() }
     }
 
-    /// With kernels changed on the way.
+    /// Creates a machine with changed kernels.
     pub fn with(change: impl Fn(PtxModule, &str) -> String) -> Self {
         let parse = |module: PtxModule| {
             parse::parse(&change(module, module.ptx()))
@@ -53,7 +53,7 @@ impl Machine {
         Self { programs, counts: Mutex::default(), memory: 1 << 30 }
     }
 
-    /// With the kernels of this text alone.
+    /// Creates a machine with the kernels in `ptx` only.
     pub fn of(ptx: &str) -> std::result::Result<Self, String> {
         let programs = parse::parse(ptx)?;
         Ok(Self { programs, counts: Mutex::default(), memory: 0 })

@@ -1,4 +1,4 @@
-//! What each instruction does to one lane, or which special treatment it gets.
+//! What each instruction computes in one lane, or how it is handled otherwise.
 
 use half::{bf16, f16};
 
@@ -9,7 +9,7 @@ pub enum Op {
     Two(fn(u64, u64) -> u64),
     Three(fn(u64, u64, u64) -> u64),
     Four(fn(u64, u64, u64, u64) -> u64),
-    /// Two 32-bit registers into one of 64 bits, or back.
+    /// Packs two 32-bit registers into one of 64 bits, or unpacks them.
     Pack,
     Load {
         space: Space,
@@ -19,7 +19,7 @@ pub enum Op {
         space: Space,
         bytes: usize,
     },
-    /// Atomic addition without result.
+    /// Atomic addition that returns nothing.
     Add {
         space: Space,
         bytes: usize,
@@ -31,7 +31,7 @@ pub enum Op {
     CopyAsync,
     Commit,
     Wait,
-    /// Four 8 x 8 matrices.
+    /// Loads four 8 × 8 matrices.
     LoadMatrix,
     Mma(fn(u16) -> f32),
 }
@@ -50,7 +50,7 @@ pub enum Shuffle {
 }
 
 impl Op {
-    /// How many of its operands, from the first, are written.
+    /// Returns how many of the first operands are written.
     pub fn writes(&self) -> usize {
         match self {
             Self::Store { .. } | Self::Add { .. } | Self::Branch | Self::Return => 0,
@@ -69,7 +69,7 @@ fn d(bits: u64) -> f64 {
 fn fb(x: f32) -> u64 {
     x.to_bits().into()
 }
-/// A signed 32-bit result, as a register holds it.
+/// Returns a signed 32-bit result as stored in a register.
 fn w(x: i32) -> u64 {
     u64::from(x as u32)
 }
@@ -80,8 +80,8 @@ fn u(bits: u64) -> u64 {
     u64::from(bits as u32)
 }
 
-/// 2^x with the error that the manual allows, 2^-22 relative, up or down by the
-/// last bit of x; results below the smallest normal number are flushed to zero.
+/// Returns 2^x with the relative error that the PTX manual allows, 2^-22, up or down depending on
+/// the last bit of x. Results below the smallest normal number are flushed to zero.
 fn ex2_approx(bits: u64) -> u64 {
     let x = f(bits);
     let off = if bits & 1 == 0 { 1.0 } else { -1.0 };
@@ -107,7 +107,7 @@ pub fn bf16_value(bits: u16) -> f32 {
     bf16::from_bits(bits).to_f32()
 }
 
-/// The operation of an opcode, if it is known.
+/// Returns the operation of an opcode, or `None` if it is unknown.
 pub fn op(opcode: &str) -> Option<Op> {
     memory(opcode)
         .or_else(|| control(opcode))
@@ -163,7 +163,7 @@ fn compare(opcode: &str) -> Option<Op> {
         "gt.f32" => |a, b| (f(a) > f(b)).into(),
         "ge.f32" => |a, b| (f(a) >= f(b)).into(),
         "le.f32" => |a, b| (f(a) <= f(b)).into(),
-        // Unordered: true where either is NaN.
+        // Unordered comparisons are true if either operand is NaN.
         "leu.f32" => |a, b| u64::from(f(a) <= f(b) || f(a).is_nan() || f(b).is_nan()),
         "ltu.f32" => |a, b| u64::from(f(a) < f(b) || f(a).is_nan() || f(b).is_nan()),
         "geu.f32" => |a, b| u64::from(f(a) >= f(b) || f(a).is_nan() || f(b).is_nan()),
@@ -221,7 +221,7 @@ fn integer(opcode: &str) -> Option<Op> {
         "not.b32" => Op::One(|a| u(!a)),
         "not.b64" => Op::One(|a| !a),
         "not.pred" => Op::One(|a| a ^ 1),
-        // Shifts beyond the width give what an infinite register would.
+        // Shifts beyond the width behave as in an infinitely wide register.
         "shl.b32" => Op::Two(|a, b| u(u(a) << u(b).min(32))),
         "shr.u32" => Op::Two(|a, b| u(a) >> u(b).min(32)),
         "shr.s32" => Op::Two(|a, b| w(s(a) >> u(b).min(31))),
@@ -245,7 +245,7 @@ fn float(opcode: &str) -> Option<Op> {
         "sqrt.rn.f32" => Op::One(|a| fb(f(a).sqrt())),
         "neg.f32" => Op::One(|a| fb(-f(a))),
         "abs.f32" => Op::One(|a| fb(f(a).abs())),
-        // Of a number and NaN, the number.
+        // If one operand is NaN, the result is the other one.
         "max.f32" => Op::Two(|a, b| fb(f(a).max(f(b)))),
         "min.f32" => Op::Two(|a, b| fb(f(a).min(f(b)))),
         "fma.rn.f32" => Op::Three(|a, b, c| fb(f(a).mul_add(f(b), f(c)))),

@@ -1,5 +1,5 @@
-//! PTX text into instructions. Only what `kernels/ptx/*.ptx` uses is known; anything
-//! else is an error that names it.
+//! Parses PTX text into instructions. Only what `kernels/ptx/*.ptx` uses is known; anything else is
+//! an error that names it.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::ops::{Op, op};
 pub struct Program {
     pub name: String,
     pub code: Vec<Instruction>,
-    /// Bytes of each parameter, in order.
+    /// Size of each parameter in bytes, in order.
     pub params: Vec<usize>,
     pub shared: usize,
     pub registers: usize,
@@ -43,7 +43,7 @@ pub enum Special {
     Blocks(usize),
 }
 
-/// All kernels of a module.
+/// Parses all kernels of a module.
 pub fn parse(ptx: &str) -> Result<HashMap<String, Program>, String> {
     let mut programs = HashMap::new();
     let lines: Vec<&str> = ptx.lines().collect();
@@ -63,7 +63,7 @@ pub fn parse(ptx: &str) -> Result<HashMap<String, Program>, String> {
 
 #[derive(Default)]
 struct Parser {
-    /// Start of each class of registers, by prefix.
+    /// First register of each class, by prefix.
     classes: HashMap<String, usize>,
     registers: usize,
     shared: HashMap<String, u64>,
@@ -94,7 +94,7 @@ impl Parser {
             } else if line.starts_with('.') {
                 self.directive(line)?;
             } else {
-                // An instruction of inline assembly may have others on its line.
+                // A line of inline assembly may hold several instructions.
                 let parts = line.split(';').map(str::trim).filter(|s| !s.is_empty());
                 statements.extend(parts.map(|s| (number + 1, s)));
             }
@@ -155,7 +155,7 @@ impl Parser {
         let written = op.writes().min(operands.len());
         let (mut to, mut from) = (Vec::new(), Vec::new());
         for operand in operands.drain(..written) {
-            // The second destination of shfl, a predicate, is not read by our kernels.
+            // The second destination of shfl, a predicate, is never read by these kernels.
             let names = operand.trim_matches(['{', '}']).split([',', '|']);
             let registers = names.map(|name| self.register(name.trim()));
             to.extend(registers.collect::<Result<Vec<_>, _>>()?);
@@ -173,7 +173,7 @@ impl Parser {
         Ok(Instruction { op, guard, to, from, line, text: text.to_owned() })
     }
 
-    /// An address is two operands, base and offset.
+    /// Pushes an address as two operands, base and offset.
     fn address(&self, name: &str, out: &mut Vec<From>) -> Result<(), String> {
         let (base, offset) = match name.split_once('+') {
             Some((base, offset)) if name.starts_with('%') => (base, offset),
@@ -183,7 +183,7 @@ impl Parser {
         Ok(())
     }
 
-    /// A register, a number, or a symbol.
+    /// Resolves a register, a number, or a symbol.
     fn one(&self, name: &str) -> Result<From, String> {
         let axis =
             |name: &str| ["x", "y", "z"].iter().position(|a| name.ends_with(&format!(".{a}")));

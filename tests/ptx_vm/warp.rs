@@ -1,5 +1,5 @@
-//! A warp: 32 lanes, of which those furthest behind execute together, so that
-//! lanes that parted meet again.
+//! A warp of 32 lanes. The lanes that are furthest behind execute together, so that diverged lanes
+//! meet again.
 
 use std::collections::VecDeque;
 
@@ -10,16 +10,16 @@ use super::parse::{From, Instruction, Special};
 
 pub const LANES: usize = 32;
 
-/// A value for each lane.
+/// One value per lane.
 type Lanes = [u64; LANES];
 
-/// A copy to shared memory that is on its way.
+/// An asynchronous copy to shared memory that has not arrived.
 #[derive(Debug, Clone, Copy)]
 struct Copy {
     lane: usize,
     to: u64,
     from: u64,
-    /// Of 16; the rest becomes zero.
+    /// Bytes copied, of 16; the rest becomes zero.
     bytes: usize,
 }
 
@@ -30,14 +30,14 @@ pub struct Warp {
     registers: Vec<Lanes>,
     /// Lanes that have written each register.
     written: Vec<u32>,
-    /// Lanes still running, and those of them that wait at a barrier.
+    /// Lanes that are running, and those of them that wait at a barrier.
     pub running: u32,
     pub waiting: u32,
     copies: Vec<Copy>,
     groups: VecDeque<Vec<Copy>>,
 }
 
-/// Lanes of a mask.
+/// Returns the lanes of a mask.
 fn lanes(mask: u32) -> impl Iterator<Item = usize> {
     (0..LANES).filter(move |lane| mask >> lane & 1 == 1)
 }
@@ -56,20 +56,20 @@ impl Warp {
         }
     }
 
-    /// Where the lanes wait, if they all wait at one place.
+    /// Returns the barrier that all waiting lanes wait at, if it is the same one.
     pub fn barrier(&self) -> Option<u32> {
         let mut places = lanes(self.waiting).map(|lane| self.pc[lane]);
         let first = places.next()?;
         places.all(|place| place == first).then_some(first)
     }
 
-    /// Goes on after a barrier.
+    /// Continues after a barrier.
     pub fn release(&mut self) {
         lanes(self.waiting).for_each(|lane| self.pc[lane] += 1);
         self.waiting = 0;
     }
 
-    /// Runs until every lane has returned or waits.
+    /// Runs until every lane has returned or waits at a barrier.
     pub fn run(&mut self, grid: &Grid, block: &mut Block) -> Result<(), String> {
         loop {
             let ready = self.running & !self.waiting;
@@ -332,8 +332,8 @@ impl Warp {
         Ok(())
     }
 
-    /// Matrix m has its rows where lanes 8 m to 8 m + 7 say; lane l receives two
-    /// values of row l / 4 of each.
+    /// The rows of matrix m are at the addresses in lanes 8 m to 8 m + 7; lane l receives two
+    /// values of row l / 4 of each matrix.
     fn load_matrix(
         &mut self,
         i: &Instruction,
@@ -363,7 +363,7 @@ impl Warp {
         Ok(())
     }
 
-    /// D[16, 8] = A[16, 16] B[16, 8] + C: products exact, the sum rounded once.
+    /// D[16, 8] = A[16, 16] B[16, 8] + C, with exact products and a sum rounded once.
     fn mma(
         &mut self,
         i: &Instruction,
