@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::output::tell;
 use crate::store::write_whole;
 
 /// A part of a state, shown to whoever writes or reads it.
@@ -50,6 +51,8 @@ pub struct Checkpoints {
     every: Duration,
     last: Instant,
     identity: String,
+    /// Which share of how many the sums are of, where they are not of a whole run.
+    share: Option<[usize; 2]>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +65,9 @@ struct Head {
     /// Which share of how many the sums are, where they are all of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     share: Option<[usize; 2]>,
+    /// Which share of how many a checkpoint is of, where it is not of a whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<[usize; 2]>,
 }
 
 /// Longest head that is read.
@@ -70,7 +76,12 @@ const MAX_HEAD: usize = 1 << 12;
 impl Checkpoints {
     /// Checkpoints at `path` of the run that `identity` digests.
     pub fn new(path: PathBuf, every: Duration, identity: String) -> Self {
-        Self { path, every, last: Instant::now(), identity }
+        Self { path, every, last: Instant::now(), identity, share: None }
+    }
+
+    /// Says that the sums are of one share of how many.
+    pub fn of_share(&mut self, share: [usize; 2]) {
+        self.share = Some(share);
     }
 
     /// Where the checkpoint is.
@@ -86,6 +97,8 @@ impl Checkpoints {
         if self.last.elapsed() < self.every {
             return Ok(());
         }
+        // After a failure, too, it is tried again only when the next one is due.
+        self.last = Instant::now();
         self.write(state, batches)
     }
 
@@ -94,27 +107,54 @@ impl Checkpoints {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&mut self, state: &mut dyn State, batches: usize) -> Result<()> {
-        let head = self.head(batches, None);
+        let head = Head { part: self.share, ..self.head(batches) };
         write_whole(&self.path, |out| write_parts(out, &head, state))?;
         self.last = Instant::now();
         Ok(())
     }
 
-    /// Writes the sums of a whole share, beside the checkpoint, which it replaces.
+    /// Writes the sums of a whole share, beside the checkpoint, which is then removed.
     ///
     /// # Errors
-    /// If it cannot be written.
-    pub fn write_share(&self, state: &mut dyn State, share: [usize; 2]) -> Result<PathBuf> {
-        let path = self.path.with_extension("");
-        let head = self.head(0, Some(share));
+    /// If the share cannot be written.
+    pub fn write_share(&self, state: &mut dyn State) -> Result<PathBuf> {
+        let path = self.share_path();
+        let head = Head { share: self.share, ..self.head(0) };
         write_whole(&path, |out| write_parts(out, &head, state))?;
-        self.remove()?;
+        self.remove();
         Ok(path)
     }
 
-    fn head(&self, batches: usize, share: Option<[usize; 2]>) -> Head {
+    fn share_path(&self) -> PathBuf {
+        self.path.with_extension("")
+    }
+
+    fn head(&self, batches: usize) -> Head {
         let program = env!("CARGO_PKG_VERSION").into();
-        Head { program, identity: self.identity.clone(), batches, share }
+        Head { program, identity: self.identity.clone(), batches, share: None, part: None }
+    }
+
+    /// Refuses to write over what is there already: the checkpoint of an earlier run, or a
+    /// file in the place of a share that is not one.
+    ///
+    /// # Errors
+    /// Returns an error that names the file.
+    pub fn refuse_existing(&self, resume: bool) -> Result<()> {
+        if !resume && std::fs::symlink_metadata(&self.path).is_ok() {
+            let problem = "is the checkpoint of an earlier run, which this run would replace";
+            let remedy = "go on from it with --resume, or remove it to start from the beginning";
+            return Err(Error::new(Kind::Store, self.path.display(), problem, remedy));
+        }
+        let share = self.share_path();
+        if self.share.is_none() || std::fs::symlink_metadata(&share).is_err() {
+            return Ok(());
+        }
+        let head = File::open(&share).and_then(|file| read_head(&mut Hashed::new(file)));
+        head.map(|_| ()).map_err(|e| {
+            let problem = format!("exists and is not the share of a run: {e}");
+            let remedy = "choose another folder with --out, or move this file away";
+            Error::new(Kind::Store, share.display(), problem, remedy)
+        })
     }
 
     /// Reads the checkpoint into a fresh state; returns the batches that it holds.
@@ -124,20 +164,42 @@ impl Checkpoints {
     /// corpus or program.
     pub fn read(&self, state: &mut dyn State) -> Result<usize> {
         let mut file = SumsFile::open(&self.path, &self.identity, "start without --resume")?;
+        if file.head.share.is_some() || file.head.part != self.share {
+            let problem = "holds the sums of other tokens: of another share, or of a whole run";
+            let remedy = "rename it as it was, or remove it and start without --resume";
+            return Err(Error::new(Kind::Store, self.path.display(), problem, remedy));
+        }
         file.read(state, set)?;
         Ok(file.head.batches)
     }
 
-    /// Removes the checkpoint of a run that has ended.
-    ///
-    /// # Errors
-    /// If it is there and cannot be removed.
-    pub fn remove(&self) -> Result<()> {
+    /// Returns the error of a checkpoint that is whole but cannot be the run's.
+    pub fn inconsistent(&self, why: &str) -> Error {
+        damaged(&self.path, &std::io::Error::other(why))
+    }
+
+    /// Returns the error of a run whose sums are kept although it could not end.
+    pub fn keeps(&self, error: Error) -> Error {
+        if !self.path.exists() {
+            return error;
+        }
+        let problem = format!("{}; its sums are in {}", error.problem, self.path.display());
+        let remedy = match error.kind {
+            Kind::Interrupted => "go on with --resume".into(),
+            _ => format!("{}; then go on with --resume", error.remedy),
+        };
+        Error { problem, remedy, ..error }
+    }
+
+    /// Removes the checkpoint of a run whose results are on the disk. A failure costs no
+    /// result, so that it is only a warning.
+    pub fn remove(&self) {
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(Kind::Store, &self.path, "remove the checkpoint", &e))
+                let path = self.path.display();
+                tell(format_args!("warning: {path}: cannot remove the checkpoint: {e}"));
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 }
@@ -250,7 +312,10 @@ fn set(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
 fn add(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
     let other = || Err(std::io::Error::other("its sums are relative to other values"));
     match part {
-        Part::Count(n) => *n += u64::from_le_bytes(file.take()?),
+        Part::Count(n) => {
+            let more = u64::from_le_bytes(file.take()?);
+            *n = n.checked_add(more).ok_or_else(|| std::io::Error::other("it counts too much"))?;
+        }
         Part::Counts(counts) => {
             for n in counts {
                 *n = n.saturating_add(u32::from_le_bytes(file.take()?));
@@ -401,8 +466,7 @@ mod tests {
         let mut read = Toy::default();
         assert_eq!(c.read(&mut read).expect("read"), 5);
         assert_eq!(read, toy());
-        c.remove().expect("remove");
-        c.remove().expect("removing nothing is no error");
+        c.remove();
         assert!(c.read(&mut read).is_err(), "there is none left");
     }
 

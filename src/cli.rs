@@ -192,9 +192,12 @@ pub enum Fetch {
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunOptions {
     /// Folder for the results [default: runs/NAME, NAME as in the experiment].
+    ///
+    /// An earlier run there is replaced, but only if all files in the folder are as that
+    /// run left them. The folder that the program runs in and mount points are refused.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Threads to use [default: all cores].
+    /// Threads to use [default: all cores]; at most 4 for each core, or 64.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// What multiplies [default: what the experiment says, or else `auto`].
@@ -207,7 +210,10 @@ pub struct RunOptions {
     /// Tell what the run would cost, and do not run.
     #[arg(long)]
     pub dry_run: bool,
-    /// Keep the sums every so many seconds and on an interrupt, in FOLDER.checkpoint.
+    /// Keep the sums every SECONDS seconds and on an interrupt, in FOLDER.checkpoint.
+    ///
+    /// The checkpoint is removed when the results are on the disk. One of an earlier run is
+    /// not replaced: go on from it with --resume, or remove it.
     #[arg(long, value_name = "SECONDS")]
     pub checkpoint: Option<u64>,
     /// Go on from the checkpoint of an interrupted run.

@@ -33,6 +33,7 @@ pub mod hostbench;
 pub mod hub;
 pub mod input;
 pub mod model;
+pub mod output;
 pub mod plan;
 pub mod printable;
 pub mod progress;

@@ -2,17 +2,48 @@
 
 mod commands;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use universal_neurons::cli::{Cli, Command, Fetch};
+use universal_neurons::error::Result;
 use universal_neurons::experiment::schema;
+use universal_neurons::output::{tell, unwritten};
 
 /// Exit code: what is wrong is the request or the machine, and not a claim that fails.
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().chosen() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(shown) => return show_help(&shown),
+    };
+    match dispatch(cli.chosen()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tell(format_args!("error: {error}"));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
+
+/// Shows what the command line asks for, or what is wrong with it.
+fn show_help(shown: &clap::Error) -> ExitCode {
+    let printed = shown.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Ok(()) if !shown.use_stderr() => ExitCode::SUCCESS,
+        Err(e) if !shown.use_stderr() => {
+            tell(format_args!("error: {}", unwritten(&e)));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+        _ => ExitCode::from(COULD_NOT_RUN),
+    }
+}
+
+/// Does what a command says; returns the exit code.
+fn dispatch(command: Command) -> Result<u8> {
+    match command {
         Command::Run { spec, options } => commands::run_experiment(&spec, &options).map(|()| 0),
         Command::Merge { spec, shares, out, quiet } => {
             commands::merge(&spec, &shares, out, quiet).map(|()| 0)
@@ -39,17 +70,7 @@ fn main() -> ExitCode {
         }
         Command::New { kind, file } => commands::new_spec(&kind, file).map(|()| 0),
         Command::Schema => commands::show_json(&schema()).map(|()| 0),
-        Command::Completions { shell } => {
-            commands::completions(shell);
-            Ok(0)
-        }
+        Command::Completions { shell } => commands::completions(shell).map(|()| 0),
         Command::Man => commands::man().map(|()| 0),
-    };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(COULD_NOT_RUN)
-        }
     }
 }

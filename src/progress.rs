@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::tell;
 use crate::printable;
 
 /// Seconds between lines where there is no terminal to draw a bar on.
@@ -44,11 +45,10 @@ impl Progress {
 
     /// Says something in a line of its own.
     pub fn say(&self, line: &str) {
-        let line = printable::text(line);
         match self {
             Self::Quiet => {}
-            Self::Bar(bar) => bar.borrow().suspend(|| eprintln!("{line}")),
-            Self::Lines(_) => eprintln!("{line}"),
+            Self::Bar(bar) => bar.borrow().suspend(|| tell(line)),
+            Self::Lines(_) => tell(line),
         }
     }
 
@@ -63,7 +63,7 @@ impl Progress {
             }
             Self::Lines(stage) => {
                 *stage.borrow_mut() = Stage::new(name, total);
-                eprintln!("{name} …");
+                tell(format_args!("{name} …"));
             }
         }
     }
@@ -108,6 +108,6 @@ impl Stage {
         let rate = self.done as f64 / self.since.elapsed().as_secs_f64();
         let left = self.total.saturating_sub(self.done) as f64 / rate;
         let percent = 100 * self.done / self.total.max(1);
-        eprintln!("{}: {percent} %, {rate:.0}/s, {left:.0} s left", self.name);
+        tell(format_args!("{}: {percent} %, {rate:.0}/s, {left:.0} s left", self.name));
     }
 }

@@ -1,7 +1,6 @@
 //! The program as a user meets it: exit codes, errors, and what lies on disk afterwards.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::{Bench, CORPUS, path, program, run, stderr};
@@ -371,26 +370,4 @@ fn tokens_are_kept_on_disk_and_found_again() {
     assert!(remade.status.success(), "{}", stderr(&remade));
     assert!(stderr(&remade).contains("kept tokens are damaged"), "{}", stderr(&remade));
     assert!(!stderr(&validate()).contains("damaged"), "the cache was made again");
-}
-
-#[test]
-fn the_slurm_script_sums_its_shares() {
-    let bench = Bench::new();
-    let binary = Path::new(env!("CARGO_BIN_EXE_universal-neurons")).parent().expect("folder");
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let paths = std::env::join_paths(
-        std::iter::once(binary.to_path_buf()).chain(std::env::split_paths(&paths)),
-    );
-    for task in ["1", "2"] {
-        let mut job = std::process::Command::new("bash");
-        job.arg(path("experiments/jobs/slurm.sh")).arg("spec.yaml").current_dir(bench.path());
-        job.env("PATH", paths.as_ref().expect("paths"));
-        job.envs([("SLURM_ARRAY_TASK_ID", task), ("SLURM_ARRAY_TASK_COUNT", "2")]);
-        let output = job.output().expect("bash starts");
-        assert!(output.status.success(), "{}", stderr(&output));
-    }
-    let shares = ["runs/spec.shard-1-of-2", "runs/spec.shard-2-of-2"];
-    let merged = run(bench.path(), &["merge", "spec.yaml", shares[0], shares[1], "--quiet"]);
-    assert!(merged.status.success(), "{}", stderr(&merged));
-    assert!(bench.path().join("runs/bench/neurons.csv").exists());
 }

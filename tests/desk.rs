@@ -57,12 +57,17 @@ pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("desk-universality");
+        // What an earlier build of these tests left may have no list of its files.
+        let _ = std::fs::remove_dir_all(&target);
         let plan = plan(|_| ());
         let directory = RunDirectory::begin(&target).unwrap_or_else(|e| panic!("{e}"));
         let stop = AtomicBool::new(false);
         let cards = cards::of(&plan, desk(), &Progress::Quiet, &stop);
         let cards = cards.unwrap_or_else(|e| panic!("{e}"));
-        files::write(&plan, outcome(), &cards, directory).unwrap_or_else(|e| panic!("{e}"))
+        let written = files::write(&plan, outcome(), &cards, directory);
+        let written = written.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(written.failed, None);
+        written.folder
     })
 }
 

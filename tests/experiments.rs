@@ -34,7 +34,8 @@ fn assert_drawn(plan: &Plan, found: &Figures) {
     let root = TempDir::new().unwrap();
     let directory = RunDirectory::begin(&root.path().join("run")).unwrap();
     let folder = files::write_figures(plan, found, None, directory);
-    let folder = folder.and_then(|f| Folder::read(&f)).unwrap_or_else(|e| panic!("{e}"));
+    let folder =
+        folder.and_then(|written| Folder::read(&written.folder)).unwrap_or_else(|e| panic!("{e}"));
     let drawn = folder.charts().unwrap_or_else(|e| panic!("{e}"));
     assert!(!drawn.is_empty(), "{:?} has no figure", plan.spec.kind);
     for chart in drawn {

@@ -19,5 +19,6 @@ mod ranks;
 mod report;
 mod scale;
 mod specs;
+mod store;
 mod support;
 mod weights;

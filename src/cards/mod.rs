@@ -131,6 +131,12 @@ const EXPLAINED: f64 = 0.2;
 /// Tokens named in a sentence.
 const NAMED: usize = 5;
 
+impl Default for CardFile {
+    fn default() -> Self {
+        Self { schema: SCHEMA, tokens: 0, cards: Vec::new() }
+    }
+}
+
 impl Card {
     /// What the neuron does, in three sentences.
     pub fn sentence(&self) -> String {

@@ -38,7 +38,7 @@ pub fn read(
     stop: &AtomicBool,
 ) -> Result<CardFile> {
     if chosen.is_empty() {
-        return Ok(CardFile { schema: SCHEMA, tokens: 0, cards: Vec::new() });
+        return Ok(CardFile::default());
     }
     let mut some = plan.clone();
     some.tokens = plan.tokens.sample(plan.spec.cards.tokens);

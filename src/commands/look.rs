@@ -6,14 +6,16 @@ use universal_neurons::cards::{self, Card};
 use universal_neurons::claims::registry;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::load_spec;
+use universal_neurons::output::show;
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::report;
+use universal_neurons::report::files::PAGE;
 use universal_neurons::report::folder::{Folder, Study};
-use universal_neurons::store::write_whole;
+use universal_neurons::store::{folder_of, replace_in_run, write_whole};
 use universal_neurons::table::NeuronId;
 
-use super::{CLAIM_FAILS, show, show_json, stop_on_interrupt};
+use super::{CLAIM_FAILS, show_json, stop_on_interrupt};
 
 pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
     let study = Study::read(run)?;
@@ -22,8 +24,7 @@ pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
         Some(card) => card.clone(),
         None => look_at(row, spec)?,
     };
-    show(&report::card::text(&study, row, &card));
-    Ok(())
+    show(&report::card::text(&study, row, &card))
 }
 
 /// Reads the tokens for a neuron that the run did not look at closely.
@@ -52,8 +53,7 @@ pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> 
     let chosen = neurons.iter().map(known).collect::<Result<Vec<_>>>()?;
     let bytes = cards::activations(&plan, &chosen, &Progress::on_stderr(), &stop)?;
     write_whole(out, |file| file.write_all(&bytes))?;
-    show(&format!("activations in {}\n", out.display()));
-    Ok(())
+    show(&format!("activations in {}\n", out.display()))
 }
 
 /// Makes the report of a run again, with the experiments of other kinds that are named.
@@ -61,10 +61,21 @@ pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result
     let folder = Folder::read(run)?;
     let with = with.iter().map(|path| Folder::read(path)).collect::<Result<Vec<_>>>()?;
     let report = report::page::report(&folder, &with, &registry()?)?;
-    let out = out.unwrap_or_else(|| run.join("report.html"));
-    write_whole(&out, |file| file.write_all(report.html.as_bytes()))?;
-    show(&format!("report in {}\n", out.display()));
-    Ok(())
+    let page = run.join(PAGE);
+    let out = out.unwrap_or_else(|| page.clone());
+    if same_place(&out, &page) {
+        replace_in_run(run, PAGE, report.html.as_bytes())?;
+    } else {
+        write_whole(&out, |file| file.write_all(report.html.as_bytes()))?;
+    }
+    show(&format!("report in {}\n", out.display()))
+}
+
+/// Whether two paths name the same file, there or not.
+fn same_place(a: &Path, b: &Path) -> bool {
+    let place =
+        |path: &Path| Some((folder_of(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+    place(a).is_some_and(|a| place(b).is_some_and(|b| a == b))
 }
 
 pub fn compare(first: &Path, second: &Path, json: bool) -> Result<u8> {
@@ -72,7 +83,7 @@ pub fn compare(first: &Path, second: &Path, json: bool) -> Result<u8> {
     if json {
         show_json(&found)?;
     } else {
-        show(&found.to_string());
+        show(&found.to_string())?;
     }
     Ok(if found.verdict_changed() { CLAIM_FAILS } else { 0 })
 }

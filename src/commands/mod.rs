@@ -8,12 +8,12 @@ mod specs;
 mod tools;
 mod verify;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use universal_neurons::error::{Error, Kind, Result};
+use universal_neurons::output::show;
 use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 
@@ -26,14 +26,13 @@ pub use verify::verify;
 /// Exit code: a claim that ran does not hold.
 pub const CLAIM_FAILS: u8 = 1;
 
-fn show_folder(folder: &Path) {
+fn show_folder(folder: &Path) -> Result<()> {
     let report = folder.join("report.html");
-    show(&format!("report in {}, tables beside it\n", report.display()));
+    show(&format!("report in {}, tables beside it\n", report.display()))
 }
 
 pub fn show_json(value: &impl serde::Serialize) -> Result<()> {
-    show(&printable::json(&format!("{:#}\n", serde_json::json!(value))));
-    Ok(())
+    show(&printable::json(&format!("{:#}\n", serde_json::json!(value))))
 }
 
 fn progress(quiet: bool) -> Progress {
@@ -50,15 +49,34 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn use_threads(threads: Option<u16>) -> Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-    pool.build_global().map_err(|e| {
-        Error::new(Kind::Spec, format_args!("--threads {threads}"), e, "ask for fewer threads")
-    })
-}
+/// Threads for each core beyond which more of them only cost time.
+const THREADS_PER_CORE: usize = 4;
+/// Threads that may be asked for on any machine.
+const FEW_THREADS: usize = 64;
+/// The variable that the thread pool reads where no number is given.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// Prints results. A reader that has gone away (`| head`) is no failure.
-pub fn show(text: &str) {
-    let _ = std::io::stdout().write_all(printable::text(text).as_bytes());
+/// Starts the threads that everything is computed with.
+///
+/// # Errors
+/// Returns an error if more threads are asked for than the machine has a use for: with
+/// thousands, a run takes minutes in which it only switches between them.
+fn use_threads(threads: Option<u16>) -> Result<()> {
+    let variable = || std::env::var(THREADS_VARIABLE).ok()?.parse().ok();
+    let (name, asked) = match threads {
+        Some(threads) => ("--threads", Some(usize::from(threads))),
+        None => (THREADS_VARIABLE, variable()),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = (THREADS_PER_CORE * cores).max(FEW_THREADS);
+    let Some(asked) = asked else { return Ok(()) };
+    let error = |problem: String| {
+        let remedy = "ask for as many threads as there are cores, or leave it out";
+        Error::new(Kind::Spec, format_args!("{name} {asked}"), problem, remedy)
+    };
+    if asked > most {
+        return Err(error(format!("at most {most} threads are of use on {cores} cores")));
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(asked);
+    pool.build_global().map_err(|e| error(e.to_string()))
 }

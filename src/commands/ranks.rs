@@ -7,12 +7,13 @@ use mpi::traits::{Communicator, CommunicatorCollectives};
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::STUDY;
+use universal_neurons::output::{show, tell};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{self, Control, Shard};
 use universal_neurons::spec::DeviceChoice;
 
+use super::progress;
 use super::run::{checkpoint_of, merge_shares, shard_file};
-use super::{progress, show};
 
 /// Sums this rank's share; the first rank then adds the shares of all and writes the run.
 /// A rank that fails ends the others, whose shares stay and are gone on with by `--resume`.
@@ -23,7 +24,7 @@ pub fn run_rank(plan: &Plan, out: &Path, options: &RunOptions, control: Control)
     })?;
     let outcome = sum_and_merge(&universe, plan, out, options, control);
     if let Err(error) = &outcome {
-        eprintln!("rank {}: error: {error}", universe.world().rank());
+        tell(format_args!("rank {}: error: {error}", universe.world().rank()));
         // The others wait for this rank; they are told, and keep what they have.
         universe.world().abort(2);
     }
@@ -57,7 +58,7 @@ fn sum_and_merge(
     }
     world.barrier();
     if rank == 0 {
-        show(&format!("{ranks} ranks have summed their shares\n"));
+        show(&format!("{ranks} ranks have summed their shares\n"))?;
         control.checkpoints = None;
         merge_shares(plan, &files, out, &mut control, options.json)?;
         for file in &files {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use universal_neurons::cards::CardFile;
 use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::claims::Evidence;
 use universal_neurons::cli::RunOptions;
@@ -10,12 +11,13 @@ use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
 use universal_neurons::experiment::{self, STUDY, load_spec};
 use universal_neurons::findings::{FigureFile, Outcome, Universal};
+use universal_neurons::output::{kept_in, show};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Shard};
-use universal_neurons::store::{RunDirectory, folder_of};
+use universal_neurons::store::{RunDirectory, WrittenRun, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
 
-use super::{progress, show, show_folder, show_json, stop_on_interrupt, use_threads};
+use super::{progress, show_folder, show_json, stop_on_interrupt, use_threads};
 
 /// Seconds between the checkpoints of a resumed run.
 const CHECKPOINT_SECONDS: u64 = 300;
@@ -26,19 +28,20 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     use_threads(options.threads)?;
     let plan = Plan::make(load_spec(spec)?)?;
     if options.dry_run {
-        show(&Estimate::of(&plan).to_string());
-        return Ok(());
+        return show(&Estimate::of(&plan).to_string());
     }
     let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
     // A share is written beside the run, at the end; its folder is made first.
     let beside = folder_of(&out);
     std::fs::create_dir_all(beside)
         .map_err(|e| Error::io(Kind::Store, beside, "create the folder for runs", &e))?;
+    let checkpoints = checkpoint_of(&plan, &out, options.shard, options);
+    checkpoints.as_ref().map_or(Ok(()), |c| c.refuse_existing(options.resume))?;
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
         device: Some(options.device.unwrap_or(plan.spec.device)),
-        checkpoints: checkpoint_of(&plan, &out, options.shard, options),
+        checkpoints,
         resume: options.resume,
     };
     #[cfg(feature = "mpi")]
@@ -51,8 +54,7 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     if let Some(shard) = options.shard {
         run::refuse_device(&control, "--shard")?;
         let path = run::run_shard(&plan, shard, &mut control)?;
-        show(&format!("sums in {}\n", path.display()));
-        return Ok(());
+        return show(&format!("sums in {}\n", path.display()));
     }
     // Opened first, so that a folder that cannot be written costs no run.
     let directory = RunDirectory::begin(&out)?;
@@ -73,16 +75,19 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
         Ok(Universal::above(&evidence.table, plan.spec.correlation.threshold))
     };
     let universal = options.universal.as_ref().map(universal).transpose()?;
+    let digest = |folder: &PathBuf| digest_file(Kind::Evidence, &folder.join("neurons.csv"));
+    let digest = options.universal.as_ref().map(digest).transpose()?;
     let directory = RunDirectory::begin(out)?;
     let figures = experiment::run(plan, universal, control)?;
-    let folder =
-        report::files::write_figures(plan, &figures, options.universal.as_deref(), directory)?;
-    if options.json {
-        return show_json(&FigureFile::of(&plan.spec.name, &figures));
-    }
-    show(&report::terminal::figures(&plan.spec, &figures));
-    show_folder(&folder);
-    Ok(())
+    let folder = save(directory, control, |directory| {
+        report::files::write_figures(plan, &figures, digest.clone(), directory)
+    })?;
+    let shown = if options.json {
+        show_json(&FigureFile::of(&plan.spec.name, &figures))
+    } else {
+        show(&report::terminal::figures(&plan.spec, &figures)).and_then(|()| show_folder(&folder))
+    };
+    shown.map_err(|error| kept_in(&folder, error))
 }
 
 /// Adds shares and writes what follows.
@@ -120,14 +125,73 @@ fn publish(
     control: &Control,
     json: bool,
 ) -> Result<()> {
-    let cards = cards::of(plan, &outcome.reference, &control.progress, &control.stop)?;
-    let folder = report::files::write(plan, outcome, &cards, directory)?;
-    if json {
-        return show_json(&outcome.reference.summary);
+    let cards = cards::of(plan, &outcome.reference, &control.progress, &control.stop);
+    let (cards, no_cards) = match (cards, kept_sums(control)) {
+        (Ok(cards), _) => (cards, None),
+        (Err(error), Some(checkpoints)) => return Err(checkpoints.keeps(error)),
+        // The study is written without them rather than lost.
+        (Err(error), None) => (CardFile::default(), Some(error)),
+    };
+    let write = |directory| report::files::write(plan, outcome, &cards, directory);
+    let folder = save(directory, control, write)?;
+    if let Some(error) = no_cards {
+        return Err(without_cards(&folder, error));
     }
-    show(&report::terminal::summary(outcome));
-    show_folder(&folder);
-    Ok(())
+    let shown = if json {
+        show_json(&outcome.reference.summary)
+    } else {
+        show(&report::terminal::summary(outcome)).and_then(|()| show_folder(&folder))
+    };
+    shown.map_err(|error| kept_in(&folder, error))
+}
+
+/// The checkpoint that holds the sums of a run until its results are on the disk.
+fn kept_sums(control: &Control) -> Option<&Checkpoints> {
+    control.checkpoints.as_ref().filter(|checkpoints| checkpoints.path().exists())
+}
+
+fn without_cards(folder: &Path, error: Error) -> Error {
+    if error.kind != Kind::Interrupted {
+        return kept_in(folder, error);
+    }
+    let folder = folder.display();
+    let problem = format!("interrupted; its results are in {folder}, without cards of neurons");
+    Error::new(Kind::Interrupted, "the run", problem, "run it again if you want the cards")
+}
+
+/// Writes the files of a run, and removes its checkpoint when they are on the disk. Where
+/// the folder cannot be written and no checkpoint keeps the sums, the files are written to
+/// the system's folder for temporary files.
+///
+/// # Errors
+/// Returns an error that says where the results or the sums are.
+fn save(
+    directory: RunDirectory,
+    control: &Control,
+    write: impl Fn(RunDirectory) -> Result<WrittenRun>,
+) -> Result<PathBuf> {
+    let written = match (write(directory), kept_sums(control)) {
+        (Err(error), Some(checkpoints)) => return Err(checkpoints.keeps(error)),
+        (Err(error), None) => return Err(save_elsewhere(error, write)),
+        (Ok(written), _) => written,
+    };
+    match written.failed {
+        Some(error) => Err(kept_in(&written.folder, error)),
+        None => {
+            control.checkpoints.as_ref().inspect(|checkpoints| checkpoints.remove());
+            Ok(written.folder)
+        }
+    }
+}
+
+/// Writes a run that cannot be written where it should be; returns the error that says so.
+fn save_elsewhere(error: Error, write: impl Fn(RunDirectory) -> Result<WrittenRun>) -> Error {
+    let folder = tempfile::Builder::new().prefix("universal-neurons-run-").tempdir();
+    let Ok(folder) = folder.map(tempfile::TempDir::keep) else { return error };
+    match RunDirectory::begin(&folder).and_then(write) {
+        Ok(written) => kept_in(&written.folder, error),
+        Err(_) => error,
+    }
 }
 
 /// Where a share is written.
@@ -149,5 +213,10 @@ pub(super) fn checkpoint_of(
         Some(shard) => shard_file(out, shard),
         None => out.to_path_buf(),
     };
-    Some(Checkpoints::new(path.with_added_extension("checkpoint"), every, plan.identity()))
+    let path = path.with_added_extension("checkpoint");
+    let mut checkpoints = Checkpoints::new(path, every, plan.identity());
+    if let Some(shard) = shard {
+        checkpoints.of_share(shard.fraction());
+    }
+    Some(checkpoints)
 }

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use universal_neurons::cards;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::{self, load_spec, new};
+use universal_neurons::output::{show, tell};
 use universal_neurons::plan::Plan;
 use universal_neurons::store::{folder_of, write_whole};
-
-use super::show;
 
 /// Checks every file before it fails, so that one call shows all mistakes.
 pub fn validate(specs: &[PathBuf]) -> Result<()> {
     let mut errors: Vec<Error> = specs.iter().filter_map(|s| validate_one(s).err()).collect();
     let last = errors.pop();
-    errors.iter().for_each(|error| eprintln!("error: {error}"));
+    errors.iter().for_each(|error| tell(format_args!("error: {error}")));
     last.map_or(Ok(()), Err)
 }
 
@@ -32,8 +31,7 @@ fn validate_one(spec: &Path) -> Result<()> {
         models.join(", "),
         plan.documents.documents
     );
-    show(&format!("{}: valid; {found}\n", spec.display()));
-    Ok(())
+    show(&format!("{}: valid; {found}\n", spec.display()))
 }
 
 /// Writes an experiment file to begin with, where there is none.
@@ -58,6 +56,5 @@ pub fn new_spec(kind: &str, file: Option<PathBuf>) -> Result<()> {
     let text = new::template(kind, &stem, base);
     write_whole(&file, |out| out.write_all(text.as_bytes()))?;
     let file = file.display();
-    show(&format!("{file}: change it, then `validate {file}` and `run {file}`\n"));
-    Ok(())
+    show(&format!("{file}: change it, then `validate {file}` and `run {file}`\n"))
 }

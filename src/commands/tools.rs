@@ -7,12 +7,12 @@ use universal_neurons::claims::evidence::DATA;
 use universal_neurons::cli::Cli;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::hostbench::{self, HostBench, StudyTime};
-use universal_neurons::printable;
+use universal_neurons::output::{show, tell};
 use universal_neurons::progress::Progress;
 use universal_neurons::spec::Precision;
 use universal_neurons::{hub, model};
 
-use super::{show, stop_on_interrupt};
+use super::stop_on_interrupt;
 
 /// What the program is called on the command line.
 const NAME: &str = "universal-neurons";
@@ -23,17 +23,21 @@ pub fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> 
     let floors = floors.map(hostbench::read_floors).transpose()?.unwrap_or_default();
     let mut bench = HostBench::measure();
     if let Some(no_card) = bench.measure_card()? {
-        eprintln!("no card is measured: {}", printable::text(&no_card.problem));
+        tell(format_args!("no card is measured: {}", no_card.problem));
     }
-    show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() });
+    show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() })?;
     if study {
         for precision in [Precision::F32, Precision::Bf16] {
             let time = StudyTime::measure(precision);
-            show(&if json { format!("{:#}\n", serde_json::json!(time)) } else { time.to_string() });
+            show(&if json {
+                format!("{:#}\n", serde_json::json!(time))
+            } else {
+                time.to_string()
+            })?;
         }
     }
     let below = bench.below(&floors);
-    below.iter().for_each(|line| eprintln!("too slow: {line}"));
+    below.iter().for_each(|line| tell(format_args!("too slow: {line}")));
     Ok(if below.is_empty() { 0 } else { BELOW_FLOOR })
 }
 
@@ -44,8 +48,7 @@ pub fn fetch(to: &Path, base: Option<String>) -> Result<()> {
     let fetched =
         hub::fetch(&manifest, to, hub::Patience::default(), &Progress::on_stderr(), &stop)?;
     let (all, folder) = (manifest.files.len(), to.display());
-    show(&format!("{fetched} of {all} tables fetched, the others were here: {DATA}={folder}\n"));
-    Ok(())
+    show(&format!("{fetched} of {all} tables fetched, the others were here: {DATA}={folder}\n"))
 }
 
 pub fn fetch_model(name: &str, revision: Option<&str>, to: Option<PathBuf>) -> Result<()> {
@@ -56,25 +59,24 @@ pub fn fetch_model(name: &str, revision: Option<&str>, to: Option<PathBuf>) -> R
     let (hub, patience) = (hub::Hub::of_environment(), hub::Patience::default());
     let progress = Progress::on_stderr();
     let files = hub::fetch_model(&hub, name, revision, &to, patience, &progress, &stop)?;
-    show(&format!("{} in {}\n", files.join(", "), to.display()));
-    Ok(())
+    show(&format!("{} in {}\n", files.join(", "), to.display()))
 }
 
 pub fn convert(from: &Path, to: &Path) -> Result<()> {
     model::weights::convert(from, to)?;
-    show(&format!("model in {}\n", to.display()));
-    Ok(())
+    show(&format!("model in {}\n", to.display()))
 }
 
 pub fn man() -> Result<()> {
     let mut page = Vec::new();
     let written = clap_mangen::Man::new(Cli::command()).render(&mut page);
     written.map_err(|e| Error::io(Kind::Store, Path::new("the manual page"), "write it", &e))?;
-    show(&String::from_utf8_lossy(&page));
-    Ok(())
+    show(&String::from_utf8_lossy(&page))
 }
 
 /// Prints the completions of a shell.
-pub fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut std::io::stdout());
+pub fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+    show(&String::from_utf8_lossy(&script))
 }

@@ -10,13 +10,14 @@ use universal_neurons::cli::{DEFAULT_SPEC, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::{self, load_spec};
 use universal_neurons::findings::Universal;
+use universal_neurons::output::show;
 use universal_neurons::plan::Plan;
 use universal_neurons::report::folder::Study;
 use universal_neurons::run::Control;
 use universal_neurons::store::write_whole;
 use universal_neurons::{report, run};
 
-use super::{CLAIM_FAILS, progress, show, stop_on_interrupt};
+use super::{CLAIM_FAILS, progress, stop_on_interrupt};
 
 pub fn verify(options: &VerifyOptions) -> Result<u8> {
     let stop = stop_on_interrupt()?;
@@ -37,7 +38,7 @@ pub fn verify(options: &VerifyOptions) -> Result<u8> {
         path.as_ref()
             .map_or(Ok(()), |path| write_whole(path, |out| out.write_all(content.as_bytes())))?;
     }
-    show(&report::ledger::text(&ledger));
+    show(&report::ledger::text(&ledger))?;
     Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
 }
 

@@ -19,6 +19,7 @@ use super::documents::{Count, Sample};
 use super::tokens::Row;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
+use crate::output::tell;
 use crate::printable;
 use crate::spec::Corpus;
 use crate::store::{digest, write_whole};
@@ -88,7 +89,7 @@ impl Cache {
         let found = parse(map.as_deref().unwrap_or_default(), d_vocab, self.context);
         if found.is_none() {
             let path = printable::text(&self.path.display().to_string()).to_string();
-            eprintln!("warning: {path}: the kept tokens are damaged; they are made again");
+            tell(format_args!("warning: {path}: the kept tokens are damaged; they are made again"));
         }
         Ok(found)
     }

@@ -71,6 +71,36 @@ impl Correlator {
             sums.first = token;
         }
     }
+
+    /// Checks that what was read from a file is what a pass holds that has absorbed
+    /// `absorbed` of `all` tokens.
+    ///
+    /// # Errors
+    /// Returns what does not fit.
+    pub fn check(&self, absorbed: u64, all: u64) -> Result<(), String> {
+        let seen = if self.is_repeated_pass() { all } else { absorbed };
+        if !self.own.iter().all(|own| own.is_of(seen)) {
+            return Err(format!("its sums over neurons are not of {seen} tokens"));
+        }
+        let held = match &self.kept {
+            Accumulated::Tokens(tokens) => tokens.iter().zip(&self.plan.models).all(|(t, m)| {
+                usize::try_from(absorbed)
+                    .is_ok_and(|n| Some(t.len()) == n.checked_mul(m.n_neurons()))
+            }),
+            Accumulated::Sums(sums) => {
+                sums.tokens == absorbed && sums.surrogates.iter().all(|s| s.own.is_of(absorbed))
+            }
+        };
+        if !held {
+            return Err(format!("it does not hold {absorbed} tokens"));
+        }
+        let judged = self.plan.references.iter().zip(&self.found);
+        let mut pairs = judged.flat_map(|(x, found)| self.plan.partners(*x).zip(found));
+        match pairs.all(|(y, pair)| pair.names_within(self.plan.models[y].n_neurons())) {
+            true => Ok(()),
+            false => Err("it names a neuron that a partner does not have".into()),
+        }
+    }
 }
 
 impl NeuronComparison for Correlator {
@@ -262,6 +292,9 @@ impl State for Correlator {
             Accumulated::Sums(sums) => {
                 let mut pass = sums.pass as u64;
                 visit(Part::Count(&mut pass))?;
+                if pass >= sums.passes as u64 {
+                    return Err(std::io::Error::other(format!("there is no pass {pass}")));
+                }
                 if pass != sums.pass as u64 {
                     sums.start(&self.plan, pass as usize);
                 }

@@ -53,6 +53,11 @@ impl PairResult {
         self.rho.len() / self.k
     }
 
+    /// Returns whether every partner is one of `n` neurons.
+    pub fn names_within(&self, n: usize) -> bool {
+        self.partner.iter().all(|&partner| (partner as usize) < n.max(1))
+    }
+
     /// Returns the best partner of a neuron, or `None` if the neuron has no correlation.
     pub fn best(&self, neuron: usize) -> Option<NeuronMatch> {
         self.top(neuron).next()

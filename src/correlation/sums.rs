@@ -88,6 +88,12 @@ impl NeuronSums {
         self.sum.len()
     }
 
+    /// Returns whether the sums are over `n` tokens, and the pilot is one value a neuron.
+    pub fn is_of(&self, n: u64) -> bool {
+        let pilot = self.pilot.len();
+        self.n == n && (pilot == self.sum.len() || (pilot == 0 && n == 0))
+    }
+
     /// Adds Σ(x − pilot) and Σ(x − pilot)² over `tokens` other tokens, taken with the same pilot.
     pub fn add(&mut self, tokens: u64, sum: &[f64], square: &[f64]) {
         self.n += tokens;

@@ -1,7 +1,7 @@
 //! The files of a run directory.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde::Serialize;
@@ -10,18 +10,21 @@ use crate::backend::kernel::cpu;
 use crate::cards::CardFile;
 use crate::claims::registry;
 use crate::correlation::{CHUNK, Layout};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::findings::{Extra, FigureFile, Figures, Findings, Outcome, Partner};
 use crate::plan::Plan;
 use crate::report::folder::Folder;
 use crate::report::interop::{write_correlations, write_parquet};
 use crate::report::page::{Report, report};
 use crate::spec::Spec;
-use crate::store::{MARK, RunDirectory, digest_file, folder_of};
+use crate::store::{MARK, RunDirectory, WrittenRun, folder_of};
 use crate::table::{NeuronId, cell};
 
-/// Writes all files of a run to `target`, which appears whole or not at all. The
-/// files of a model that is judged beside the reference have its name in theirs.
+/// The page of a run.
+pub const PAGE: &str = "report.html";
+
+/// Writes all files of a run to `target`, which appears whole or not at all, but
+/// for its page, which may fail. The files of a model that is judged beside the reference have its name in theirs.
 ///
 /// # Errors
 /// If the folder cannot be written.
@@ -30,7 +33,7 @@ pub fn write(
     outcome: &Outcome,
     cards: &CardFile,
     directory: RunDirectory,
-) -> Result<PathBuf> {
+) -> Result<WrittenRun> {
     let all = std::iter::once(&outcome.reference).chain(&outcome.also).zip(&plan.judged);
     for (i, (findings, &judged)) in all.enumerate() {
         let name = &findings.summary.reference;
@@ -39,44 +42,47 @@ pub fn write(
         write_one(findings, &partners.collect::<Vec<_>>(), &suffix, &directory)?;
     }
     directory.write_json("cards.json", cards)?;
-    directory.write_json(MARK, &Provenance::of(plan, &outcome.device))?;
-    write_report(&directory)?;
-    directory.commit()
+    finish(directory, &Provenance::of(plan, &outcome.device))
+}
+
+/// Makes the page of a run and puts the run in its place. A page that cannot be made costs
+/// no table.
+fn finish(directory: RunDirectory, provenance: &Provenance) -> Result<WrittenRun> {
+    directory.write_json(MARK, provenance)?;
+    let page = write_report(&directory);
+    let written = directory.commit(provenance)?;
+    Ok(WrittenRun { failed: written.failed.or(page.err()), ..written })
 }
 
 /// Writes `report.html` and its figures from the other files, which are all there.
 fn write_report(directory: &RunDirectory) -> Result<()> {
-    let Report { html, charts } = report(&Folder::read(directory.path())?, &[], &registry()?)?;
+    let Report { html, charts } = report(&Folder::read(&directory.path())?, &[], &registry()?)?;
     for chart in charts {
         let name = format!("figures/{}", chart.name);
         directory.write(&format!("{name}.svg"), |out| out.write_all(chart.svg.as_bytes()))?;
         directory.write(&format!("{name}.csv"), |out| out.write_all(&chart.data.to_csv()))?;
     }
-    directory.write("report.html", |out| out.write_all(html.as_bytes()))
+    directory.write(PAGE, |out| out.write_all(html.as_bytes()))
 }
 
-/// Writes what an experiment of another kind than universality found. `universal` is the
-/// folder of the run that universal neurons were taken from.
+/// Writes what an experiment of another kind than universality found. `universal` is
+/// the SHA-256 of the table that universal neurons were taken from.
 ///
 /// # Errors
 /// If the folder cannot be written.
 pub fn write_figures(
     plan: &Plan,
     figures: &Figures,
-    universal: Option<&Path>,
+    universal: Option<String>,
     directory: RunDirectory,
-) -> Result<PathBuf> {
+) -> Result<WrittenRun> {
     directory.write_json("figures.json", &FigureFile::of(&plan.spec.name, figures))?;
     for (name, table) in &figures.tables {
         directory.write(&format!("{name}.csv"), |out| out.write_all(&table.to_csv()))?;
     }
-    let digest = |folder: &Path| digest_file(Kind::Evidence, &folder.join("neurons.csv"));
     let device = cpu(plan.spec.correlation.precision);
-    let universal_sha256 = universal.map(digest).transpose()?;
-    let provenance = Provenance { universal_sha256, ..Provenance::of(plan, &device) };
-    directory.write_json(MARK, &provenance)?;
-    write_report(&directory)?;
-    directory.commit()
+    let provenance = Provenance { universal_sha256: universal, ..Provenance::of(plan, &device) };
+    finish(directory, &provenance)
 }
 
 fn write_one(

@@ -16,6 +16,7 @@ use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Outcome, Timing};
 use crate::model::Transformer;
+use crate::output::tell;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::spec::DeviceChoice;
@@ -60,7 +61,8 @@ fn run_on_cpu(plan: &Plan, control: &mut Control) -> Result<Outcome> {
         return screened::run(plan, screen, &models, load_s, control);
     }
     let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
-    let done = resume(&mut sums, control)?;
+    let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+    let done = resume(&mut sums, &batches, control)?;
     let spent = read_and_match(plan, &models, &mut sums, done, control)?;
     let begun = Instant::now();
     let outcome = end(plan, &models, sums, &[], control)?;
@@ -89,7 +91,9 @@ fn read_and_match<C: NeuronComparison>(
         let begun = Instant::now();
         read_all(models, sums, &batches, done, control)?;
         // Matching cannot be stopped half-way, so what it starts from is kept.
-        control.checkpoints.as_mut().map_or(Ok(()), |c| c.write(sums, batches.len()))?;
+        if let Some(checkpoints) = &mut control.checkpoints {
+            warn(checkpoints.write(sums, batches.len()));
+        }
         spent.reading += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let again = match_neurons(plan, sums, control)?;
@@ -111,7 +115,14 @@ fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
     Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy))
 }
 
-/// Draws the findings, and lets go of what was kept for a run to go on.
+/// A checkpoint that cannot be written costs no result, so that the run goes on.
+fn warn(written: Result<()>) {
+    if let Err(error) = written {
+        tell(format_args!("warning: no checkpoint was written: {error}"));
+    }
+}
+
+/// Draws the findings. The checkpoint stays until they are on the disk.
 fn end<C: NeuronComparison>(
     plan: &Plan,
     models: &[Transformer],
@@ -121,16 +132,26 @@ fn end<C: NeuronComparison>(
 ) -> Result<Outcome> {
     let outcome = sums.finish(plan, models, screening)?;
     control.progress.finish();
-    control.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
     Ok(outcome)
 }
 
-/// Batches that the sums hold already.
-fn resume(sums: &mut dyn State, control: &Control) -> Result<usize> {
-    match &control.checkpoints {
-        Some(checkpoints) if control.resume => checkpoints.read(sums),
-        _ => Ok(0),
-    }
+/// Reads the checkpoint if the run is to go on from it. Returns the number of the `batches`
+/// that the sums hold already.
+///
+/// # Errors
+/// Returns an error if the checkpoint is not that of a run over these batches.
+fn resume(sums: &mut Sums<Correlator>, batches: &[Batch], control: &Control) -> Result<usize> {
+    let Some(checkpoints) = control.checkpoints.as_ref().filter(|_| control.resume) else {
+        return Ok(0);
+    };
+    let done = checkpoints.read(sums)?;
+    let tokens = |batches: &[Batch]| batches.iter().map(|b| b.used.len() as u64).sum::<u64>();
+    let held = batches.get(..done).map(tokens).ok_or_else(|| {
+        let why = format!("it counts {done} batches of {}", batches.len());
+        checkpoints.inconsistent(&why)
+    })?;
+    sums.check(held, tokens(batches)).map_err(|why| checkpoints.inconsistent(&why))?;
+    Ok(done)
 }
 
 /// Runs all models over the tokens of some batches but for the first, which are done.
@@ -151,7 +172,7 @@ fn read_all<C: NeuronComparison>(
         sums.read(models, batch);
         control.progress.advance(batch.used.len() as u64);
         if let Some(checkpoints) = &mut control.checkpoints {
-            checkpoints.write_if_due(sums, i + 1)?;
+            warn(checkpoints.write_if_due(sums, i + 1));
         }
     }
     Ok(())
@@ -169,7 +190,7 @@ fn match_neurons<C: NeuronComparison>(
         control.progress.advance(1);
         match (control.stop.load(Ordering::Relaxed), &control.checkpoints) {
             (false, _) => Ok(()),
-            (true, Some(checkpoints)) => Err(kept(checkpoints)),
+            (true, Some(checkpoints)) => Err(checkpoints.keeps(lost())),
             (true, None) => Err(lost()),
         }
     };
@@ -181,19 +202,14 @@ fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut dyn State, batches:
     match checkpoints {
         None => lost(),
         Some(checkpoints) => match checkpoints.write(sums, batches) {
-            Ok(()) => kept(checkpoints),
-            Err(error) => error,
+            Ok(()) => checkpoints.keeps(lost()),
+            Err(error) => checkpoints.keeps(error),
         },
     }
 }
 
-fn kept(checkpoints: &Checkpoints) -> Error {
-    let problem = format!("interrupted; its sums are in {}", checkpoints.path().display());
-    Error::new(Kind::Interrupted, "the run", problem, "go on with --resume")
-}
-
 fn lost() -> Error {
-    let problem = "interrupted before the end; nothing was written";
+    let problem = "interrupted before the end; no results were written";
     let remedy = "start it again; with --checkpoint, an interrupted run can go on";
     Error::new(Kind::Interrupted, "the run", problem, remedy)
 }

@@ -50,6 +50,11 @@ impl Shard {
         Self { i, n }
     }
 
+    /// Returns the number of the share, counted from 1, and the number of shares.
+    pub fn fraction(self) -> [usize; 2] {
+        [self.i, self.n]
+    }
+
     /// Its tokens among all that are used: whole chunks, so that every product is
     /// added in the same company as in an undivided run.
     fn tokens(self, used: usize) -> Range<usize> {
@@ -72,16 +77,21 @@ pub fn run_shard(plan: &Plan, shard: Shard, control: &mut Control) -> Result<Pat
     let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
     let tokens = shard.tokens(plan.tokens.count().used);
     sums.comparison.start_at(tokens.start as u64);
-    let done = resume(&mut sums, control)?;
+    control
+        .checkpoints
+        .as_mut()
+        .expect("a share is written as a checkpoint")
+        .of_share(shard.fraction());
+    let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens);
+    let done = resume(&mut sums, &batches, control)?;
     if done == 0 {
         sums.take_pilots(plan, &models);
     }
-    let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens);
     read_all(&models, &mut sums, &batches, done, control)?;
     sums.absorb_rest();
     control.progress.finish();
     let checkpoints = control.checkpoints.as_ref().expect("a share is written as a checkpoint");
-    checkpoints.write_share(&mut sums, [shard.i, shard.n])
+    checkpoints.write_share(&mut sums)
 }
 
 fn refuse_to_cut(plan: &Plan) -> Result<()> {
@@ -111,6 +121,12 @@ pub fn merge(plan: &Plan, files: &[PathBuf], control: &mut Control) -> Result<Ou
     let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
     control.progress.stage("adding shares", files.len() as u64);
     shares.add_to(&mut sums, || control.progress.advance(1))?;
+    let used = plan.tokens.count().used as u64;
+    sums.check(used, used).map_err(|why| {
+        let problem = format!("the shares are not those of this run: {why}");
+        let remedy = "give the files that `run --shard` wrote for this spec";
+        Error::new(Kind::Store, plan.spec_path.display(), problem, remedy)
+    })?;
     let begun = std::time::Instant::now();
     match_neurons(plan, &mut sums, control)?;
     let outcome = end(plan, &models, sums, &[], control)?;

@@ -153,6 +153,29 @@ pub fn draw<'a>(
 }
 
 impl Sums<Correlator> {
+    /// Checks that the sums, read from a file, are those of a pass that has seen `held` of
+    /// `all` tokens.
+    ///
+    /// # Errors
+    /// Returns what does not fit.
+    pub fn check(&self, held: u64, all: u64) -> Result<(), String> {
+        let waiting = self.post[0].tokens();
+        let judged = self.judged.iter().map(|judged| &judged.pre);
+        let mut buffers = self.post.iter().chain(judged);
+        let is_whole = |a: &Activations| a.values.len() == waiting * a.n_neurons;
+        // Whoever counts fewer tokens than they hold would not have them waiting.
+        if waiting >= TOKENS_AT_ONCE || !buffers.all(is_whole) {
+            return Err("its models have seen different tokens".into());
+        }
+        let absorbed = held.checked_sub(waiting as u64).ok_or("it holds too many tokens")?;
+        self.comparison.check(absorbed, all)?;
+        let seen = if self.comparison.is_repeated_pass() { all } else { absorbed };
+        match self.judged.iter().all(|judged| judged.statistics.is_of(seen)) {
+            true => Ok(()),
+            false => Err(format!("its statistics are not of {seen} tokens")),
+        }
+    }
+
     /// Takes the pilots, which all sums are relative to, from the first tokens of
     /// the corpus, without adding these tokens.
     pub fn take_pilots(&mut self, plan: &Plan, models: &[Transformer]) {

@@ -85,6 +85,11 @@ impl ActivationSums {
         }
     }
 
+    /// Whether these are sums over `n` tokens, and have their pilots.
+    pub fn is_of(&self, n: u64) -> bool {
+        self.n == n && (self.started || n == 0)
+    }
+
     /// Adds sums over so many tokens that were taken elsewhere, around each neuron's
     /// pilot: `sums[0..4]` of (pre − pilot)^1 to 4, and counts as in
     /// `kernels/activation.cu`.

@@ -1,0 +1,147 @@
+//! What processes that were killed left behind: removed, or put in its place.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{MARK, digest_file, folder_of, listing, lock, place, sync_folder, whole_file};
+use crate::error::{Kind, Result};
+use crate::output::tell;
+
+/// How the names of folders of unfinished runs begin.
+pub(super) const UNFINISHED: &str = ".unfinished-run-";
+/// The lock of such a folder.
+pub(super) const LOCK: &str = "lock";
+/// The run's files in such a folder; after the run was put in its place, the run before.
+pub(super) const NEW: &str = "run";
+/// The run before, where names cannot be exchanged.
+pub(super) const OLD: &str = "earlier-run";
+/// Says that the files are whole, and whose place they take.
+pub(super) const RECORD: &str = "finished.json";
+
+/// What is recorded of a run whose files are whole before it is put in its place.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Name of its folder.
+    pub target: PathBuf,
+    /// Digest of its [`MARK`].
+    pub new: String,
+    /// Digest of the [`MARK`] of the run that it replaces.
+    pub replaces: Option<String>,
+}
+
+impl Record {
+    /// The record of the run whose files are in `new`, and which is to be at `target`.
+    pub(super) fn of(new: &Path, target: &Path) -> Result<Self> {
+        Ok(Self {
+            target: target.file_name().unwrap_or_default().into(),
+            new: digest_file(Kind::Store, &new.join(MARK))?,
+            replaces: mark_of(target),
+        })
+    }
+}
+
+fn mark_of(run: &Path) -> Option<String> {
+    digest_file(Kind::Store, &run.join(MARK)).ok()
+}
+
+/// Removes the unfinished files that dead processes left in a folder.
+pub(super) fn remove_parts(folder: &Path) {
+    let is_part =
+        |name: &str| name.starts_with(whole_file::PART.0) && name.ends_with(whole_file::PART.1);
+    for path in named(folder, is_part) {
+        if let Some(_lock) = lock::of_dead_process(&path) {
+            // What cannot be removed is met again at the next start.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// Removes the unfinished runs that dead processes left in a folder. A run that is whole
+/// takes its place if that is still as it was when the run ended.
+pub(super) fn recover_runs(folder: &Path) {
+    for staging in named(folder, |name| name.starts_with(UNFINISHED)) {
+        if !std::fs::symlink_metadata(&staging).is_ok_and(|m| m.is_dir()) {
+            continue;
+        }
+        let lock = staging.join(LOCK);
+        if !lock.exists() {
+            // Its process had no time to lock it; it is removed only if it is empty.
+            let _ = std::fs::remove_dir(&staging);
+        } else if let Some(_lock) = lock::of_dead_process(&lock) {
+            recover(&staging);
+        }
+    }
+}
+
+fn named(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
+    let wanted = entries.filter(|entry| entry.file_name().to_str().is_some_and(&wanted));
+    wanted.map(|entry| entry.path()).collect()
+}
+
+fn recover(staging: &Path) {
+    let record = std::fs::read(staging.join(RECORD)).ok();
+    let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let Some(record) = record else {
+        // The run was not finished; there are only files that its process wrote.
+        let _ = std::fs::remove_dir_all(staging);
+        return;
+    };
+    let target = folder_of(staging).join(&record.target);
+    let new = staging.join(NEW);
+    if mark_of(&new).as_ref() == Some(&record.new) {
+        put_in_place(staging, &new, &target, &record);
+    } else {
+        discard(staging);
+    }
+}
+
+/// Puts a whole run that was never put in its place there, unless another run is there now.
+fn put_in_place(staging: &Path, new: &Path, target: &Path, record: &Record) {
+    let there = mark_of(target);
+    let placed = if target.exists() && there != record.replaces {
+        Err("another run has taken its place".to_string())
+    } else {
+        let place = || place::place(new, target, &staging.join(OLD));
+        listing::refuse_foreign(target)
+            .map_err(|e| e.problem)
+            .and_then(|()| place().map_err(|e| e.to_string()))
+    };
+    match placed {
+        Ok(_) => {
+            tell(format_args!(
+                "{}: a run was killed just before its results were put here; they are here now",
+                target.display()
+            ));
+            discard(staging);
+        }
+        Err(why) => tell(format_args!(
+            "warning: the results of an earlier run are in {} and cannot be put in {}: {why}; \
+             move them where you want them, or remove them",
+            new.display(),
+            target.display()
+        )),
+    }
+}
+
+/// Removes a folder of an unfinished run after its run has been put in its place, and the
+/// run before, which may be in it.
+pub(super) fn discard(staging: &Path) {
+    for earlier in [staging.join(NEW), staging.join(OLD)] {
+        if earlier.exists()
+            && let Err(error) = listing::discard(&earlier)
+        {
+            tell(format_args!(
+                "warning: the earlier run is in {} and could not be removed: {}",
+                earlier.display(),
+                error.problem
+            ));
+            return;
+        }
+    }
+    let _ = std::fs::remove_file(staging.join(RECORD));
+    let _ = std::fs::remove_file(staging.join(LOCK));
+    let _ = std::fs::remove_dir(staging);
+    let _ = sync_folder(folder_of(staging));
+}

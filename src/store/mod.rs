@@ -1,0 +1,75 @@
+//! Files on disk that are whole or not there, and the run directory made of them.
+//!
+//! Nothing that a user wrote is ever replaced or removed: a folder is replaced only if it is
+//! an earlier run whose files are all as that run left them ([`RunDirectory`]), and a path
+//! that is a device, a pipe or a link is written through ([`write_whole`]).
+
+mod digest;
+mod leftovers;
+mod listing;
+mod lock;
+mod place;
+mod run_directory;
+mod whole_file;
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Kind, Result};
+
+pub use digest::{digest, digest_file, hex};
+pub use listing::{MARK, replace_in_run};
+pub use run_directory::{RunDirectory, WrittenRun};
+pub use whole_file::write_whole;
+
+/// Reads a file of JSON that a run wrote.
+///
+/// # Errors
+/// If it is missing or damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let problem = format!("cannot read the file of a run: {e}");
+        Error::new(Kind::Evidence, path.display(), problem, "name the folder of a finished run")
+    })?;
+    serde_json::from_str(&text).map_err(|e| damaged(path, e))
+}
+
+/// The error of a file of a run that is not as it was written.
+pub fn damaged(path: &Path, problem: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Evidence, path.display(), problem, "run the experiment again")
+}
+
+/// The folder that a path lies in, `.` where it names none.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Symbolic links that are followed in a row, as on Linux.
+const MAX_LINKS: usize = 40;
+
+/// Returns what a path stands for after its last component's symbolic links are followed,
+/// whether or not a file is there.
+fn follow_links(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(link) => path = folder_of(&path).join(link),
+            Err(_) => break,
+        }
+    }
+    path
+}
+
+/// Waits until the entries of a folder are on the disk.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind::{InvalidInput, Unsupported};
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    match std::fs::File::open(folder)?.sync_all() {
+        // Some file systems cannot do it for a folder.
+        Err(e) if matches!(e.kind(), InvalidInput | Unsupported) => Ok(()),
+        outcome => outcome,
+    }
+}
