@@ -10,7 +10,8 @@
 //! shows it. [`run`] is the pipeline, [`experiment`] holds the kinds of experiment, [`record`] what a
 //! run's folder holds, [`charts`] draws; [`estimate`] and [`hostbench`] tell what it costs on
 //! this machine; [`backend`] holds the arithmetic and all
-//! `unsafe`; [`input`] opens files that a user gives; [`printable`] shows text from them; [`store`] and [`checkpoint`] write files that are whole or not there;
+//! `unsafe`; [`input`] opens files that a user gives; [`printable`] shows text from them;
+//! [`nullable`] reads numbers that may not exist; [`store`] and [`checkpoint`] write files that are whole or not there;
 //! [`hub`] alone opens a socket.
 #![warn(missing_docs)]
 
@@ -33,6 +34,7 @@ pub mod hostbench;
 pub mod hub;
 pub mod input;
 pub mod model;
+pub mod nullable;
 pub mod output;
 pub mod plan;
 pub mod printable;

@@ -101,7 +101,7 @@ fn figures_are_recorded(evidences: &Evidences) -> std::result::Result<(), Failed
     }
     let text = std::fs::read_to_string(&path).map_err(|e| e.to_string())?;
     let recorded: FigureFile = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    let (got, want) = (figures.named(), recorded.named());
+    let (got, want) = (figures.figures, recorded.figures);
     if !got.keys().eq(want.keys()) {
         return Err(format!("figures {:?}, recorded {:?}", got.keys(), want.keys()).into());
     }

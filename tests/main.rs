@@ -21,4 +21,5 @@ mod scale;
 mod specs;
 mod store;
 mod support;
+mod unfit;
 mod weights;

@@ -12,6 +12,7 @@ pub use reading::{activations, check, read};
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::findings::Findings;
+use crate::nullable::or_nan;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::table::Column;
@@ -71,8 +72,10 @@ pub struct Card {
     /// The neuron, as in `L0.N12`.
     pub neuron: String,
     /// Tokens whose logit it raises most: text and cos(W_U, w_out).
+    #[serde(deserialize_with = "or_nan")]
     pub promoted: Vec<(String, f64)>,
     /// Tokens whose logit it lowers most.
+    #[serde(deserialize_with = "or_nan")]
     pub suppressed: Vec<(String, f64)>,
     /// Questions about tokens that take away most of its variance, best first; none
     /// where the spec names no tests.
@@ -91,10 +94,13 @@ pub struct Explanation {
     /// Family of the test.
     pub family: String,
     /// Share of the variance that it takes away (paper eq. 4).
+    #[serde(deserialize_with = "or_nan")]
     pub reduction: f64,
     /// Mean post-activation where the answer is yes, minus mean where it is no.
+    #[serde(deserialize_with = "or_nan")]
     pub difference: f64,
     /// Tokens for which it is yes.
+    #[serde(deserialize_with = "or_nan")]
     pub support: f64,
 }
 
@@ -102,8 +108,10 @@ pub struct Explanation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
     /// Lower edge of the first bin.
+    #[serde(deserialize_with = "or_nan")]
     pub from: f64,
     /// Width of a bin.
+    #[serde(deserialize_with = "or_nan")]
     pub width: f64,
     /// Tokens for which the best explanation says yes; all zero where there is none.
     pub yes: Vec<u32>,

@@ -255,7 +255,8 @@ impl View<'_> {
     /// The tokens promoted most, and suppressed most.
     fn effects(&self, folded: &Weights, config: &Config, neuron: usize) -> [Vec<(String, f64)>; 2] {
         let effects = vocabulary_effects(folded, config, neuron);
-        let mut order: Vec<usize> = (0..effects.len()).collect();
+        let mut order: Vec<usize> =
+            (0..effects.len()).filter(|&t| effects[t].is_finite()).collect();
         order.sort_by(|&a, &b| effects[b].total_cmp(&effects[a]));
         let shown = |t: &usize| (self.vocabulary[*t].clone(), short(effects[*t]));
         [

@@ -99,7 +99,7 @@ fn read_figures(path: &Path) -> Result<Named> {
         return Ok(Named::new());
     }
     let file: FigureFile = read_json(path)?;
-    Ok(file.named())
+    Ok(file.figures)
 }
 
 /// Header of the universal tables and of `neurons.csv`.

@@ -142,7 +142,9 @@ fn publish(
     } else {
         show(&report::terminal::summary(outcome)).and_then(|()| show_folder(&folder))
     };
-    shown.map_err(|error| kept_in(&folder, error))
+    shown.map_err(|error| kept_in(&folder, error))?;
+    // The statistics are right even where no correlation exists, so they are kept.
+    outcome.check_correlated().map_err(|error| kept_in(&folder, error))
 }
 
 /// The checkpoint that holds the sums of a run until its results are on the disk.

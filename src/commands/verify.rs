@@ -60,6 +60,7 @@ fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
         let stop = Arc::clone(&stop);
         let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
         let findings = run::run(&plan, &mut control)?.reference;
+        findings.check_correlated()?;
         let universal = Universal::of(&findings, plan.spec.correlation.threshold);
         let mut evidence = Evidence::of_findings(&findings, shape);
         for (_, spec) in desk_specs(&registry()?) {

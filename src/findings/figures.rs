@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::nullable::or_nan;
 use crate::record::{Tables, TextTable};
 
 /// Version of `figures.json`.
@@ -53,28 +54,22 @@ pub struct FigureFile {
     /// What a person reads, line by line; none in files of version 1.
     #[serde(default)]
     pub lines: Vec<String>,
-    /// Its figures. What does not exist is null.
-    pub figures: BTreeMap<String, Vec<Option<f64>>>,
+    /// Its figures; null in the file where a number does not exist.
+    #[serde(deserialize_with = "or_nan")]
+    pub figures: Named,
 }
 
 impl FigureFile {
-    /// Of an experiment.
+    /// The file of an experiment, with NaN for each figure that is not finite.
     pub fn of(experiment: &str, figures: &Figures) -> Self {
-        let finite =
-            |values: &Vec<f64>| values.iter().map(|v| v.is_finite().then_some(*v)).collect();
-        let lines = figures.lines.clone();
-        let figures = figures.named.iter().map(|(name, values)| (name.clone(), finite(values)));
+        let known = |v: &f64| if v.is_finite() { *v } else { f64::NAN };
+        let named = figures.named.iter();
+        let named = named.map(|(name, values)| (name.clone(), values.iter().map(known).collect()));
         Self {
             schema: SCHEMA,
             experiment: experiment.to_owned(),
-            lines,
-            figures: figures.collect(),
+            lines: figures.lines.clone(),
+            figures: named.collect(),
         }
-    }
-
-    /// The figures as numbers; NaN for what does not exist.
-    pub fn named(self) -> Named {
-        let number = |values: Vec<Option<f64>>| values.into_iter().map(|v| v.unwrap_or(f64::NAN));
-        self.figures.into_iter().map(|(name, values)| (name, number(values).collect())).collect()
     }
 }

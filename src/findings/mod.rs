@@ -2,6 +2,8 @@
 
 mod figures;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 
@@ -14,7 +16,10 @@ use crate::stats::{ActivationSums, Moments, WeightStatistics};
 use crate::table::{NeuronId, Table, published_row};
 
 pub use figures::{FigureFile, Figures, Named, SCHEMA};
-pub use summary::{Published, Share, Signature, Summary, Timing, Top};
+use summary::Flag;
+pub use summary::{
+    Published, SUMMARY_SCHEMA, Share, Signature, Summary, Timing, Top, Uncorrelated,
+};
 
 /// Everything a universality run found.
 #[derive(Debug, Clone)]
@@ -88,6 +93,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Checks that there is something to judge in every model.
+    ///
+    /// # Errors
+    /// Returns an error if no neuron of some model has a correlation with every partner.
+    pub fn check_correlated(&self) -> Result<()> {
+        std::iter::once(&self.reference).chain(&self.also).try_for_each(Findings::check_correlated)
+    }
+
     /// Adds how long it took.
     #[must_use]
     pub fn timed(mut self, timing: Timing) -> Self {
@@ -101,8 +114,8 @@ impl Outcome {
 pub struct Sources<'a> {
     /// The comparison with each partner, in the order of the family.
     pub pairs: &'a [PairResult],
-    /// Sums over the model's own neurons.
-    pub own: &'a NeuronSums,
+    /// Sums over the neurons of every model, in the order of the family.
+    pub family: &'a [&'a NeuronSums],
     /// Statistics of their activations.
     pub activations: &'a ActivationSums,
     /// Statistics of their weights.
@@ -142,27 +155,41 @@ pub struct Match {
 impl Findings {
     /// Draws the findings about one of the models judged, given by its place in
     /// the family.
-    ///
-    /// # Errors
-    /// If none of its neurons has a correlation.
-    pub fn draw(plan: &Plan, judged: usize, sources: &Sources) -> Result<Self> {
+    pub fn draw(plan: &Plan, judged: usize, sources: &Sources) -> Self {
         let agreements = agreements(sources.pairs);
-        if agreements.iter().all(Option::is_none) {
-            let problem = "no neuron of it has a correlation with every partner";
-            let remedy = "check the weights and give more text";
-            return Err(Error::new(Kind::Model, &plan.models[judged].name, problem, remedy));
-        }
         let table = draw_table(plan, judged, &agreements, sources);
         let extra = (0..agreements.len())
             .map(|i| draw_extra(plan, judged, sources, agreements[i].as_ref(), i))
             .collect::<Vec<_>>();
-        let mut summary = Summary::draw(plan, judged, &table, &extra, sources.pairs);
+        let mut summary = Summary::draw(plan, judged, &table, &extra, sources);
         summary.screening = sources.screening;
         let partners = plan.partners(judged).zip(sources.pairs);
         let most = plan.spec.correlation.top_partners;
         let partners =
             partners.map(|(i, pair)| Partner::draw(&plan.models[i], pair, most)).collect();
-        Ok(Self { table, extra, summary, partners })
+        Self { table, extra, summary, partners }
+    }
+
+    /// Checks that some neuron has a correlation with every partner. Without one there is
+    /// nothing to judge, although the statistics of weights and activations are right.
+    ///
+    /// # Errors
+    /// Returns an error that names the models with neurons without a correlation.
+    pub fn check_correlated(&self) -> Result<()> {
+        let excess = self.table.column(crate::table::Column::ExcessCorr);
+        if excess.iter().any(|e| !e.is_nan()) {
+            return Ok(());
+        }
+        let flagged = self.summary.models.iter().filter(|m| !m.is_empty()).map(|m| {
+            let Uncorrelated { model, neurons, dead, non_finite } = m;
+            let (dead, non_finite) = (dead.len(), non_finite.len());
+            format!("; of {neurons} neurons of model {model}, {dead} never vary and {non_finite} are not finite")
+        });
+        let flagged: String = flagged.collect();
+        let problem = format!("no neuron of it has a correlation with every partner{flagged}");
+        let remedy = "check the weights of these models, or give more text";
+        let subject = format_args!("model {}", self.summary.reference);
+        Err(Error::new(Kind::Model, subject, problem, remedy))
     }
 }
 
@@ -189,7 +216,7 @@ fn draw_extra(
     agreement: Option<&Agreement>,
     i: usize,
 ) -> Extra {
-    let Sources { pairs, own, activations, .. } = *sources;
+    let Sources { pairs, family, activations, .. } = *sources;
     let one = |(partner, pair): (usize, &PairResult)| {
         let best = pair.best(i)?;
         let id = NeuronId::of(best.neuron, plan.models[partner].layout().d_mlp);
@@ -197,14 +224,14 @@ fn draw_extra(
         let baseline = pair.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws;
         Some(Match { id, rho: best.rho, baseline })
     };
-    let non_finite = own.non_finite(i);
+    let flag = Flag::of(family[judged], i);
     let published = activations.statistics(i, SparsityKind::PublishedBin);
     Extra {
         matches: plan.partners(judged).zip(pairs).map(one).collect(),
         baseline_sd: agreement.map_or(f64::NAN, |a| a.baseline_sd),
         note_sparsity: published.note_sparsity,
         published_sparsity: published.sparsity,
-        dead: !non_finite && own.inverse_spread(i).is_none(),
-        non_finite,
+        dead: flag == Some(Flag::Dead),
+        non_finite: flag == Some(Flag::NonFinite),
     }
 }

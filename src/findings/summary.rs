@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Extra;
+use super::{Extra, Sources};
 use crate::corpus::documents::Count;
 use crate::corpus::tokens::TokenCount;
 use crate::correlation::excess::depth_matrix;
-use crate::correlation::{Layout, PairResult, ScreeningCounts};
+use crate::correlation::{Layout, NeuronSums, ScreeningCounts};
+use crate::nullable::or_nan;
 use crate::plan::{Plan, PlannedModel};
 use crate::stats::percentile::{mean, median, ranks_within};
-use crate::table::{Column, Table};
+use crate::table::{Column, NeuronId, Table};
 
 /// `summary.json`: the headline figures of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Summary {
     pub dead: Vec<String>,
     /// Those with a NaN or infinite activation.
     pub non_finite: Vec<String>,
+    /// The same of every model of the family, in its order; none in files of version 1.
+    #[serde(default)]
+    pub models: Vec<Uncorrelated>,
     /// Universal neurons at the threshold and at those reported beside it.
     pub shares: Vec<Share>,
     /// Universal neurons of each layer, at the threshold.
@@ -42,8 +46,10 @@ pub struct Summary {
     /// Within-layer percentiles of eight properties.
     pub signatures: Vec<Signature>,
     /// `[layer][partner layer]`: where best matches lie, averaged over partners.
+    #[serde(deserialize_with = "or_nan")]
     pub depth: Vec<Vec<f64>>,
     /// Mean excess of each layer.
+    #[serde(deserialize_with = "or_nan")]
     pub mean_excess_by_layer: Vec<f64>,
     /// What screening did, where the spec asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,16 +59,88 @@ pub struct Summary {
     pub timing: Option<Timing>,
 }
 
+/// Neurons without a correlation that are named in a line of text; more are counted.
+const NAMED: usize = 5;
+
+/// Version of `summary.json`.
+pub const SUMMARY_SCHEMA: u32 = 2;
+
+/// Neurons of a model that have no correlation, named as in `L0.N12`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncorrelated {
+    /// The model.
+    pub model: String,
+    /// Neurons of the model.
+    pub neurons: usize,
+    /// Neurons whose activation never varies.
+    pub dead: Vec<String>,
+    /// Neurons with a NaN or infinite activation.
+    pub non_finite: Vec<String>,
+}
+
+impl Uncorrelated {
+    /// Finds the neurons of a model by the sums over its tokens.
+    pub(super) fn of(model: &PlannedModel, own: &NeuronSums) -> Self {
+        let d_mlp = model.layout().d_mlp;
+        let named = |flag: Flag| {
+            let marked = (0..own.neurons()).filter(|&i| Flag::of(own, i) == Some(flag));
+            marked.map(|i| NeuronId::of(i, d_mlp).to_string()).collect()
+        };
+        Self {
+            model: model.name.clone(),
+            neurons: own.neurons(),
+            dead: named(Flag::Dead),
+            non_finite: named(Flag::NonFinite),
+        }
+    }
+
+    /// Describes them in words: how many there are, and the names of a few.
+    pub fn described(&self) -> String {
+        let part = |names: &[String], what: &str| match names {
+            [] => None,
+            few if few.len() <= NAMED => Some(format!("{} {what}: {}", few.len(), few.join(" "))),
+            many => Some(format!("{} {what}", many.len())),
+        };
+        let parts = [part(&self.dead, "never vary"), part(&self.non_finite, "not finite")];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        format!("of {} neurons {}", self.neurons, parts.join("; "))
+    }
+
+    /// Returns whether every neuron has a correlation.
+    pub fn is_empty(&self) -> bool {
+        self.dead.is_empty() && self.non_finite.is_empty()
+    }
+}
+
+/// Why a neuron has no correlation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flag {
+    Dead,
+    NonFinite,
+}
+
+impl Flag {
+    /// Returns why a neuron has no correlation, None where it has one.
+    pub(super) fn of(own: &NeuronSums, neuron: usize) -> Option<Self> {
+        if own.non_finite(neuron) {
+            return Some(Self::NonFinite);
+        }
+        own.inverse_spread(neuron).is_none().then_some(Self::Dead)
+    }
+}
+
 /// How many neurons lie above a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
     /// `excess_corr` above this, strictly.
+    #[serde(deserialize_with = "or_nan")]
     pub threshold: f64,
     /// Neurons above it.
     pub universal: usize,
     /// Neurons counted.
     pub of: usize,
     /// The share in percent.
+    #[serde(deserialize_with = "or_nan")]
     pub percent: f64,
 }
 
@@ -80,6 +158,7 @@ pub struct Top {
     /// The neuron.
     pub neuron: String,
     /// Its excess correlation.
+    #[serde(deserialize_with = "or_nan")]
     pub excess_corr: f64,
     /// Best match in each partner, `a L0.N1 (0.9)`.
     pub partners: Vec<String>,
@@ -111,8 +190,10 @@ impl Signature {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// Median over universal neurons.
+    #[serde(deserialize_with = "or_nan")]
     pub universal: f64,
     /// Median over the others.
+    #[serde(deserialize_with = "or_nan")]
     pub others: f64,
     /// "high" or "low", as the paper says.
     pub direction: String,
@@ -133,10 +214,13 @@ struct PublishedSignature {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// Loading weights.
+    #[serde(deserialize_with = "or_nan")]
     pub load_s: f64,
     /// Forward passes and sums over all tokens.
+    #[serde(deserialize_with = "or_nan")]
     pub tokens_s: f64,
     /// Matches, baselines and statistics from the sums.
+    #[serde(deserialize_with = "or_nan")]
     pub finish_s: f64,
 }
 
@@ -150,27 +234,27 @@ impl Summary {
         judged: usize,
         table: &Table,
         extra: &[Extra],
-        pairs: &[PairResult],
+        sources: &Sources,
     ) -> Self {
+        let pairs = sources.pairs;
         let excess = table.column(Column::ExcessCorr);
         let threshold = plan.spec.correlation.threshold;
         let layout = plan.models[judged].layout();
         let others = plan.partners(judged).map(|i| &plan.models[i]);
         let partners: Vec<String> = others.clone().map(|m| m.name.clone()).collect();
         let layouts: Vec<Layout> = others.map(PlannedModel::layout).collect();
-        let named = |test: &dyn Fn(&Extra) -> bool| {
-            let marked = table.ids.iter().zip(extra).filter(|(_, e)| test(e));
-            marked.map(|(id, _)| id.to_string()).collect()
-        };
+        let family = plan.models.iter().zip(sources.family);
+        let models: Vec<_> = family.map(|(model, own)| Uncorrelated::of(model, own)).collect();
         Self {
-            schema: 1,
+            schema: SUMMARY_SCHEMA,
             experiment: plan.spec.name.clone(),
             reference: plan.models[judged].name.clone(),
             documents: plan.documents,
             tokens: plan.tokens.count(),
             neurons: table.ids.len(),
-            dead: named(&|e| e.dead),
-            non_finite: named(&|e| e.non_finite),
+            dead: models[judged].dead.clone(),
+            non_finite: models[judged].non_finite.clone(),
+            models,
             shares: plan.thresholds().map(|t| Share::above(t, excess)).collect(),
             by_layer: excess.chunks(layout.d_mlp).map(|e| Share::above(threshold, e)).collect(),
             top: top(table, extra, &partners),

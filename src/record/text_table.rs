@@ -50,7 +50,13 @@ impl TextTable {
         let mut csv = csv::Writer::from_writer(Vec::new());
         // Writing to memory cannot fail, and rows are as long as the header.
         let _ = csv.write_record(&self.header);
-        self.rows.iter().for_each(|row| drop(csv.write_record(row)));
+        // Labels and names of tests are printed wherever the table is looked at.
+        let safe = |row: &Vec<String>| {
+            csv.write_record(
+                row.iter().map(|cell| crate::printable::text(cell).as_bytes().to_vec()),
+            )
+        };
+        self.rows.iter().map(safe).for_each(drop);
         csv.into_inner().unwrap_or_default()
     }
 

@@ -155,7 +155,7 @@ fn extra_record(id: NeuronId, extra: &Extra) -> Vec<String> {
         extra.non_finite.to_string(),
     ];
     record.extend(extra.matches.iter().flat_map(|m| match m {
-        Some(m) => [m.id.to_string(), m.rho.to_string(), m.baseline.to_string()],
+        Some(m) => [m.id.to_string(), cell(m.rho), cell(m.baseline)],
         None => [""; 3].map(String::from),
     }));
     record

@@ -11,6 +11,7 @@ use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::experiment;
 use crate::findings::{FigureFile, Summary};
+use crate::nullable::or_nan;
 use crate::record::{Tables, TextTable};
 use crate::stats::Moments;
 use crate::store::{MARK, damaged, read_json};
@@ -96,6 +97,7 @@ pub struct AskedModels {
 #[derive(Debug, Clone, Deserialize)]
 pub struct AskedCorrelation {
     /// Where its excess is above this.
+    #[serde(deserialize_with = "or_nan")]
     pub threshold: f64,
     /// What chance looks like.
     pub baseline: AskedBaseline,
@@ -129,14 +131,17 @@ pub struct Study {
 
 /// Of `correlations.json`: the correlations with one partner.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 pub struct Spread {
     /// The partner.
     pub partner: String,
     /// Pairs of neurons that have a correlation.
+    #[serde(deserialize_with = "or_nan")]
     pub pairs: f64,
     /// Moments of ρ over these pairs.
     pub rho: Moments,
     /// Counts of ρ in bins of equal width from −1 to 1.
+    #[serde(deserialize_with = "or_nan")]
     pub histogram: Vec<f64>,
 }
 

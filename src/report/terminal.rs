@@ -23,7 +23,7 @@ pub fn figures(spec: &Spec, figures: &Figures) -> String {
     });
     text.push_str("\nfigures\n");
     for (name, values) in &figures.named {
-        let values: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
+        let values: Vec<String> = values.iter().map(|v| figure(*v)).collect();
         text.push_str(&format!("  {name:<24} {}\n", values.join(" ")));
     }
     text
@@ -41,7 +41,8 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
         let d = &s.documents;
         writeln!(out, "documents {} read, {} skipped that hold no text", d.documents, d.empty)?;
     }
-    writeln!(out, "neurons   {}{}", s.neurons, flagged(s))?;
+    writeln!(out, "neurons   {}", s.neurons)?;
+    write_uncorrelated(out, s)?;
     if let Some(ScreeningCounts { exact, screened_again, of }) = s.screening {
         writeln!(
             out,
@@ -67,13 +68,16 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     Ok(())
 }
 
-fn flagged(s: &Summary) -> String {
-    let part = |names: &[String], what: &str| match names {
-        [] => String::new(),
-        few if few.len() <= 5 => format!("; {} {what}: {}", few.len(), few.join(" ")),
-        many => format!("; {} {what}, flagged in neurons-extra.csv", many.len()),
-    };
-    part(&s.dead, "never vary") + &part(&s.non_finite, "not finite")
+/// A line for every model with neurons that have no correlation.
+fn write_uncorrelated(out: &mut String, s: &Summary) -> fmt::Result {
+    let flagged: Vec<_> = s.models.iter().filter(|m| !m.is_empty()).collect();
+    for m in &flagged {
+        writeln!(out, "without correlation  model {}: {}", m.model, m.described())?;
+    }
+    if !flagged.is_empty() {
+        writeln!(out, "  (all are named in summary.json)")?;
+    }
+    Ok(())
 }
 
 fn share(share: &Share) -> String {
@@ -134,9 +138,13 @@ fn write_also(out: &mut String, also: &[Findings]) -> fmt::Result {
     }
     for Findings { summary: s, .. } in also {
         let shares: Vec<String> = s.shares.iter().map(share).collect();
-        writeln!(out, "  {}: {}{}", s.reference, shares.join(" · "), flagged(s))?;
+        writeln!(out, "  {}: {}", s.reference, shares.join(" · "))?;
     }
     Ok(())
+}
+
+fn figure(value: f64) -> String {
+    if value.is_finite() { format!("{value:.4}") } else { "none".into() }
 }
 
 fn percentile(value: Option<f64>) -> String {

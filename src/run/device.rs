@@ -226,11 +226,12 @@ impl<'a, D: Device> Family<'a, D> {
         let found = self.statistics.iter().zip(&pairs).map(|((model, activations), pairs)| Found {
             model: *model,
             pairs,
-            own: self.comparison.neuron_sums(*model),
             activations,
             screening: None,
         });
-        let outcome = draw(self.plan, self.models, found)?;
+        let family = 0..self.plan.models.len();
+        let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i)).collect();
+        let outcome = draw(self.plan, self.models, &family, found);
         let form = form(self.plan.spec.correlation.precision);
         let how = if form.split { "pairs of f16" } else { "bf16" };
         Ok(Outcome { device: format!("cuda ({}, {how})", self.device.name()), ..outcome })

@@ -130,7 +130,7 @@ fn end<C: NeuronComparison>(
     screening: &[ScreeningCounts],
     control: &Control,
 ) -> Result<Outcome> {
-    let outcome = sums.finish(plan, models, screening)?;
+    let outcome = sums.finish(plan, models, screening);
     control.progress.finish();
     Ok(outcome)
 }

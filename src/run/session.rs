@@ -48,6 +48,7 @@ impl<'a> Session<'a> {
             None => {
                 self.control.progress.say("finding the universal neurons first");
                 let outcome = super::run(self.plan, self.control)?;
+                outcome.check_correlated()?;
                 let found = Universal::of(&outcome.reference, self.plan.spec.correlation.threshold);
                 self.universal.insert(found).clone()
             }
@@ -68,7 +69,9 @@ impl<'a> Session<'a> {
     pub fn study(&self, plan: &Plan, name: &str) -> Result<Findings> {
         self.control.progress.say(name);
         let mut quiet = Control { stop: self.control.stop.clone(), ..Control::default() };
-        Ok(run_on_cpu(plan, &mut quiet)?.reference)
+        let outcome = run_on_cpu(plan, &mut quiet)?;
+        outcome.check_correlated()?;
+        Ok(outcome.reference)
     }
 
     /// Passes every batch of the plan to `see`, together with the reference model.

@@ -6,7 +6,6 @@ use crate::corpus::Batch;
 use crate::correlation::{
     Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE,
 };
-use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
@@ -91,27 +90,23 @@ impl<C: NeuronComparison> Sums<C> {
     }
 
     /// What follows from all of it.
-    ///
-    /// # Errors
-    /// If no neuron of some judged model has a correlation.
     pub fn finish(
         self,
         plan: &Plan,
         models: &[Transformer],
         screening: &[ScreeningCounts],
-    ) -> Result<Outcome> {
-        let own: Vec<_> =
-            plan.judged.iter().map(|&i| self.comparison.neuron_sums(i).clone()).collect();
+    ) -> Outcome {
+        let family = 0..plan.models.len();
+        let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i).clone()).collect();
         let pairs = self.comparison.finish();
-        let found = self.judged.iter().zip(&own).zip(&pairs).enumerate();
-        let judged = found.map(|(i, ((judged, own), pairs))| Found {
+        let found = self.judged.iter().zip(&pairs).enumerate();
+        let judged = found.map(|(i, (judged, pairs))| Found {
             model: judged.model,
             pairs,
-            own,
             activations: &judged.statistics,
             screening: screening.get(i).copied(),
         });
-        draw(plan, models, judged)
+        draw(plan, models, &family.iter().collect::<Vec<_>>(), judged)
     }
 }
 
@@ -121,35 +116,32 @@ pub struct Found<'a> {
     pub model: usize,
     /// The comparison with each partner.
     pub pairs: &'a [PairResult],
-    /// Sums over its neurons.
-    pub own: &'a NeuronSums,
     /// Statistics of their activations.
     pub activations: &'a ActivationSums,
     /// What screening did, if there was any.
     pub screening: Option<ScreeningCounts>,
 }
 
-/// Draws the findings of every judged model, the reference first.
-///
-/// # Errors
-/// If no neuron of some judged model has a correlation.
+/// Draws the findings of every judged model, the reference first. `family` are the sums
+/// over the neurons of every model, in the order of the plan.
 pub fn draw<'a>(
     plan: &Plan,
     models: &[Transformer],
+    family: &[&NeuronSums],
     judged: impl Iterator<Item = Found<'a>>,
-) -> Result<Outcome> {
+) -> Outcome {
     let draw = |found: Found<'a>| {
-        let Found { model: index, pairs, own, activations, screening } = found;
+        let Found { model: index, pairs, activations, screening } = found;
         let model = &models[index];
         let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
         let weights = weight_statistics(&folded, &model.config);
         let weights = weights.as_slice();
-        Findings::draw(plan, index, &Sources { pairs, own, activations, weights, screening })
+        Findings::draw(plan, index, &Sources { pairs, family, activations, weights, screening })
     };
     let mut findings = judged.map(draw);
-    let reference = findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"))?;
-    let also = findings.collect::<Result<_>>()?;
-    Ok(Outcome { reference, also, device: cpu(plan.spec.correlation.precision) })
+    let reference = findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"));
+    let also = findings.collect();
+    Outcome { reference, also, device: cpu(plan.spec.correlation.precision) }
 }
 
 impl Sums<Correlator> {

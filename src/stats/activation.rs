@@ -49,6 +49,12 @@ pub struct ActivationStatistics {
     pub note_sparsity: f64,
 }
 
+impl ActivationStatistics {
+    /// Statistics that do not exist.
+    const MISSING: Self =
+        Self { moments: Moments::MISSING, sparsity: f64::NAN, note_sparsity: f64::NAN };
+}
+
 /// Neurons handled by one task.
 const NEURONS: usize = 256;
 
@@ -124,9 +130,13 @@ impl ActivationSums {
         });
     }
 
-    /// Statistics of a neuron over all tokens added.
+    /// Returns the statistics of a neuron over all tokens added: all NaN where there are none,
+    /// or where a pre-activation was not finite, since no statistic of it means anything.
     pub fn statistics(&self, neuron: usize, sparsity: SparsityKind) -> ActivationStatistics {
         let sums = &self.neurons[neuron];
+        if self.n == 0 || !sums.powers.is_finite() {
+            return ActivationStatistics::MISSING;
+        }
         let share = |count: u64| count as f64 / self.n as f64;
         ActivationStatistics {
             moments: match &self.histogram {
@@ -231,6 +241,41 @@ mod tests {
             let (exact, binned) = (moments(MomentKind::Exact), moments(MomentKind::Binned));
             prop_assert!((exact.mean - binned.mean).abs() <= BIN / 2.0 + 1e-9);
         }
+    }
+
+    /// The statistics as a list.
+    fn listed(s: ActivationStatistics) -> [f64; 6] {
+        let m = s.moments;
+        [m.mean, m.var, m.skew, m.kurt, s.sparsity, s.note_sparsity]
+    }
+
+    #[test]
+    fn a_neuron_that_is_not_finite_has_no_statistics_and_its_neighbour_has_all() {
+        for kind in [MomentKind::Exact, MomentKind::Binned] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                // The first token makes the pilot; a fault may come before or after it.
+                for place in 0..3 {
+                    let mut x = [1.0, 5.0, -2.0, 5.0, 3.0, 5.0];
+                    let whole = x;
+                    x[2 * place] = bad;
+                    let sums = |x: &[f32]| {
+                        let mut sums = ActivationSums::new(2, kind);
+                        x.chunks(2).for_each(|token| sums.absorb(token, token));
+                        [0, 1].map(|i| listed(sums.statistics(i, SparsityKind::AboveZero)))
+                    };
+                    let [faulty, neighbour] = sums(&x);
+                    assert!(faulty.iter().all(|v| v.is_nan()), "{kind:?} {bad}: {faulty:?}");
+                    assert_eq!(neighbour, sums(&whole)[1]);
+                    assert_eq!(neighbour[1..], [0.0, 0.0, 0.0, 1.0, 0.0], "a constant has a mean");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_token_makes_no_statistic() {
+        let none = ActivationSums::new(1, MomentKind::Exact).statistics(0, SparsityKind::AboveZero);
+        assert!(listed(none).iter().all(|v| v.is_nan()));
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! Mean, variance, skewness and kurtosis, from power sums.
 
 use crate::checkpoint::{Part, State, Visit};
+use crate::nullable::or_nan;
 
 /// The first four moments. `var` divides by n; `kurt` is the plain fourth
 /// standardised moment, 3 for a Gaussian. `skew` and `kurt` are 0 where the
-/// variance is 0. All are NaN where a value is NaN or infinite.
+/// variance is 0. All four are NaN where there are no values, or where one of them is not
+/// finite.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Moments {
     /// Mean.
+    #[serde(deserialize_with = "or_nan")]
     pub mean: f64,
     /// Population variance.
+    #[serde(deserialize_with = "or_nan")]
     pub var: f64,
     /// Third standardised moment.
+    #[serde(deserialize_with = "or_nan")]
     pub skew: f64,
     /// Fourth standardised moment.
+    #[serde(deserialize_with = "or_nan")]
     pub kurt: f64,
 }
 
@@ -65,10 +71,15 @@ impl PowerSums {
         self.sums.iter_mut().zip(other.sums).for_each(|(a, b)| *a += b);
     }
 
-    /// The moments of all values added; all 0 where there are none.
+    /// Returns whether every value added is finite.
+    pub fn is_finite(&self) -> bool {
+        self.shift.is_finite() && self.sums.iter().all(|s| s.is_finite())
+    }
+
+    /// Returns the moments of all values added.
     pub fn moments(&self) -> Moments {
-        if self.n == 0.0 {
-            return Moments::default();
+        if self.n == 0.0 || !self.is_finite() {
+            return Moments::MISSING;
         }
         let [m1, m2, m3, m4] = self.sums.map(|s| s / self.n);
         let var = m2 - m1 * m1;
@@ -97,6 +108,10 @@ impl State for PowerSums {
 }
 
 impl Moments {
+    /// Moments that do not exist.
+    pub const MISSING: Self =
+        Self { mean: f64::NAN, var: f64::NAN, skew: f64::NAN, kurt: f64::NAN };
+
     /// Moments of values held in memory.
     pub fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
         let (n, sum) = values.clone().fold((0.0, 0.0), |(n, sum), v| (n + 1.0, sum + v));
@@ -163,23 +178,23 @@ mod tests {
 
     #[test]
     fn degenerate_samples_have_no_shape() {
-        assert_eq!(Moments::of([].into_iter()), Moments::default());
         let constant = Moments::of([4.25; 9].into_iter());
         assert_eq!(constant, Moments { mean: 4.25, ..Moments::default() });
     }
 
     #[test]
-    fn a_value_that_is_not_finite_has_no_moments() {
+    fn what_is_no_sample_has_no_moments() {
+        let none = |m: Moments| [m.mean, m.var, m.skew, m.kurt].iter().all(|v| v.is_nan());
+        assert!(none(Moments::of([].into_iter())));
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            for place in 0..4 {
-                let mut x = [1.0, 2.0, 4.0, 8.0];
-                x[place] = bad;
-                let mut around = PowerSums::around(1.0);
-                x.iter().for_each(|&v| around.add(v));
-                for m in [Moments::of(x.iter().copied()), around.moments()] {
-                    assert!([m.var, m.skew, m.kurt].iter().all(|v| v.is_nan()), "{bad}: {m:?}");
-                    assert!(!m.mean.is_finite(), "{bad}: {m:?}");
-                }
+            for values in [vec![bad], vec![1.0, bad], vec![bad, 2.0, 3.0], vec![bad, -bad]] {
+                assert!(none(Moments::of(values.iter().copied())), "{values:?}");
+                let mut sums = PowerSums::around(1.0);
+                values.iter().for_each(|&v| sums.add(v));
+                let mut merged = PowerSums::around(1.0);
+                merged.add(5.0);
+                merged.merge(&sums);
+                assert!(none(sums.moments()) && none(merged.moments()), "{values:?}");
             }
         }
     }

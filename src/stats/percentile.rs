@@ -85,6 +85,44 @@ mod tests {
         }
     }
 
+    /// Any value that a table may hold, so few that ties are common.
+    fn any_value() -> impl Strategy<Value = f64> {
+        prop::sample::select(vec![
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            0.0,
+            -0.0,
+            1.0,
+            -1.5,
+            2.0,
+            f64::MAX,
+            5e-324,
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn values_that_do_not_exist_change_no_other_rank(
+            values in prop::collection::vec((any_value(), 0usize..3), 0..30),
+        ) {
+            let (values, layers): (Vec<f64>, Vec<usize>) = values.into_iter().unzip();
+            let within = ranks_within(&layers, &values);
+            for (i, &value) in values.iter().enumerate() {
+                let layer = (0..values.len()).filter(|&j| layers[j] == layers[i]);
+                let known: Vec<f64> = layer.map(|j| values[j]).filter(|v| !v.is_nan()).collect();
+                if value.is_nan() {
+                    prop_assert!(within[i].is_nan());
+                } else {
+                    prop_assert!((within[i] - twin(&known, value)).abs() < 1e-12);
+                }
+            }
+            let known = values.iter().filter(|v| !v.is_nan()).count();
+            prop_assert_eq!(median(values.iter().copied()).is_some(), known > 0);
+            prop_assert_eq!(mean(values.into_iter().filter(|v| v.is_nan())).is_nan(), true);
+        }
+    }
+
     #[test]
     fn a_single_neuron_ranks_hundred_and_nan_ranks_nowhere() {
         assert_eq!(ranks(&[3.5]), [100.0]);

@@ -106,17 +106,19 @@ pub fn sure(folder: &Folder, study: &Study, with: &[Folder], tier: Option<Tier>)
             shares.collect::<Vec<_>>().join(", ")
         ),
     ];
-    if !s.dead.is_empty() || !s.non_finite.is_empty() {
-        lines.push(format!(
-            "{} neurons never vary and {} are not finite; they have no correlation and are not universal.",
-            s.dead.len(),
-            s.non_finite.len()
-        ));
-    }
+    lines.extend(s.models.iter().filter(|m| !m.is_empty()).map(|m| {
+        format!(
+            "Model {}: {}. They have no correlation and are not universal.",
+            m.model,
+            m.described()
+        )
+    }));
     for other in with {
         if let Found::Other(other) = &other.found {
             let interval = other.figures.figures.get("resampled-share");
-            if let Some([Some(low), Some(middle), Some(high)]) = interval.map(Vec::as_slice) {
+            if let Some([low, middle, high]) = interval.map(Vec::as_slice)
+                && (low + middle + high).is_finite()
+            {
                 lines.push(format!(
                     "Over resampled sequences the share lies between {low:.2} and {high:.2} % (95 %), \
                      median {middle:.2} %."

@@ -43,7 +43,7 @@ impl Judged {
         let mut evidence: Evidence = study.evidence.clone();
         for other in with {
             if let Found::Other(other) = &other.found {
-                evidence.figures.extend(other.figures.clone().named());
+                evidence.figures.extend(other.figures.figures.clone());
             }
         }
         let reference = &folder.provenance.spec.models.reference;
