@@ -2,15 +2,13 @@
 //! corpus is tokenised, and everything that can be found wrong before the
 //! first forward pass has been.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-use tokenizers::Tokenizer;
 
 use crate::backend::kernel::CpuKernel;
 use crate::corpus::cache::{Cache, Read};
 use crate::corpus::documents::{self, Count};
-use crate::corpus::{Sample, Tokens, tokenizer, tokens};
+use crate::corpus::tokenizer::{self, BpeTokenizer, END_OF_TEXT, TokenizerFor};
+use crate::corpus::{Sample, Tokens, tokens};
 use crate::correlation::{ComparisonPlan, Keep, Layout, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
@@ -115,22 +113,24 @@ impl PlannedModel {
         Ok(Transformer { config: self.config.clone(), weights })
     }
 
-    fn tokenizer(&self) -> Result<Tokenizer> {
-        // The vocabulary of a model may be padded, to a size that multiplies fast.
-        let tokenizer = tokenizer::load(&self.folder, self.config.d_vocab, true)?;
+    /// Loads its tokenizer.
+    ///
+    /// # Errors
+    /// Returns an error if a file is missing or malformed, or if its ids are not the model's.
+    pub fn tokenizer(&self) -> Result<BpeTokenizer> {
+        let model = TokenizerFor { model: &self.name, d_vocab: self.config.d_vocab };
+        let tokenizer = tokenizer::load(&self.folder, model)?;
         self.check_bos(&tokenizer)?;
         Ok(tokenizer)
     }
 
     /// Refuses a token for the beginning of rows that cannot be meant: versions of
     /// Transformers before 2.9 wrote 0, which is an exclamation mark of GPT-2.
-    fn check_bos(&self, tokenizer: &Tokenizer) -> Result<()> {
-        const END_OF_TEXT: &str = "<|endoftext|>";
+    fn check_bos(&self, tokenizer: &BpeTokenizer) -> Result<()> {
         let bos = self.config.bos_token_id;
-        let special = tokenizer.get_added_tokens_decoder().get(&bos).is_some_and(|t| t.special);
-        match tokenizer.token_to_id(END_OF_TEXT) {
-            Some(end) if end != bos && !special => {
-                let token = tokenizer.id_to_token(bos).unwrap_or_default();
+        match tokenizer.id_of(END_OF_TEXT) {
+            Some(end) if end != bos && !tokenizer.is_special(bos) => {
+                let token = tokenizer.name_of(bos).unwrap_or_default();
                 let problem = format!(
                     "`bos_token_id` is {bos}, which is `{token}` of the tokenizer; {END_OF_TEXT} is {end}"
                 );
@@ -220,9 +220,7 @@ impl Plan {
     /// # Errors
     /// If the tokenizer cannot be read.
     pub fn vocabulary(&self) -> Result<Vec<String>> {
-        let tokenizer = self.reference().tokenizer()?;
-        let text = |id| tokenizer.decode(&[id], false).unwrap_or_default();
-        Ok((0..self.reference().config.d_vocab as u32).map(text).collect())
+        Ok(self.reference().tokenizer()?.texts())
     }
 
     /// The same for the eye: tokens that are no whole characters as their bytes, `⟨E2 80⟩`.
@@ -230,27 +228,7 @@ impl Plan {
     /// # Errors
     /// If the tokenizer cannot be read.
     pub fn shown_vocabulary(&self) -> Result<Vec<String>> {
-        let tokenizer = self.reference().tokenizer()?;
-        let shown = |(id, text): (usize, String)| {
-            let name = tokenizer.id_to_token(id as u32).filter(|_| text.contains('\u{FFFD}'));
-            let bytes = name.and_then(|name| tokens::bytes_of(&name));
-            bytes.map_or(text, |bytes| {
-                let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02X}")).collect();
-                format!("⟨{}⟩", hex.join(" "))
-            })
-        };
-        Ok(self.vocabulary()?.into_iter().enumerate().map(shown).collect())
-    }
-
-    /// Bytes of text that every token of the reference's vocabulary stands for. The
-    /// tokenizer is byte-level: each character of a token's name is a byte.
-    ///
-    /// # Errors
-    /// If the tokenizer cannot be read.
-    pub fn token_bytes(&self) -> Result<Vec<usize>> {
-        let tokenizer = self.reference().tokenizer()?;
-        let bytes = |id| tokenizer.id_to_token(id).map_or(0, |name| name.chars().count());
-        Ok((0..self.reference().config.d_vocab as u32).map(bytes).collect())
+        Ok(self.reference().tokenizer()?.shown_texts())
     }
 
     /// Indices of a judged model's partners in the family, in its order.
@@ -405,12 +383,10 @@ fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()
 /// Neurons can be compared over the same tokens only if every model gives the
 /// same ids the same meaning.
 fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
-    let vocabulary = |model: &PlannedModel| -> Result<HashMap<String, u32>> {
-        Ok(model.tokenizer()?.get_vocab(true))
-    };
-    let first = vocabulary(&models[0])?;
+    let first = models[0].tokenizer()?;
     for model in &models[1..] {
-        if vocabulary(model)? != first || model.config.bos_token_id != models[0].config.bos_token_id
+        if !model.tokenizer()?.same_tokens(&first)
+            || model.config.bos_token_id != models[0].config.bos_token_id
         {
             return Err(Error::new(
                 Kind::Model,
@@ -430,7 +406,7 @@ fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
 /// of, unless somebody asks for them again.
 fn read_corpus(
     spec: &Spec,
-    tokenizer: &Tokenizer,
+    tokenizer: &BpeTokenizer,
     config: &Config,
     corpus_digest: &str,
     keep: bool,

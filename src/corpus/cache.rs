@@ -13,9 +13,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokenizers::Tokenizer;
 
 use super::documents::{Count, Sample};
+use super::tokenizer::BpeTokenizer;
 use super::tokens::Row;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
@@ -60,12 +60,12 @@ impl Cache {
     pub fn of(
         corpus: &Corpus,
         corpus_digest: &str,
-        tokenizer: &Tokenizer,
+        tokenizer: &BpeTokenizer,
         bos: u32,
     ) -> Option<Self> {
         let folder = std::env::var_os(CACHE).filter(|folder| !folder.is_empty())?;
         // The vocabulary and how it is cut, whichever files it came from.
-        let tokenizer_digest = digest(tokenizer.to_string(false).ok()?.as_bytes());
+        let tokenizer_digest = tokenizer.digest().ok()?;
         let cut = (&corpus.fields, corpus.context, corpus.tokenisation, corpus.limit);
         // The name of a file decides how it is read.
         let file = corpus.path.file_name().map(|name| name.to_string_lossy());

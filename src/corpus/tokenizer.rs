@@ -1,54 +1,344 @@
-//! The tokenizer of a model: `tokenizer.json`, or the older `vocab.json` and `merges.txt`.
+//! The tokenizer of a model: byte-level BPE from `tokenizer.json`, or from the older
+//! `vocab.json` and `merges.txt`.
+//!
+//! The files are read and checked here, and the tokenizer is built out of what was checked:
+//! the library never sees the files. Truncation and padding, which `tokenizer.json` keeps
+//! from the last call of whoever saved the file, and post-processors have no effect.
 
-use std::path::Path;
+mod format;
+mod parts;
+mod pieces;
 
-use tokenizers::models::bpe::BPE;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::{Encoding, NormalizedString, Normalizer, Tokenizer};
 
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
+use crate::store::digest;
+use parts::{AddedEntry, Parts, TokenName};
 
 /// The end-of-text token that byte-level vocabularies of this age have.
-const END_OF_TEXT: &str = "<|endoftext|>";
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// Maximum length of each file of a tokenizer, in bytes. Those of GPT-2 have 4 MB.
+const MAX_FILE: u64 = 64 << 20;
 
-/// Loads the tokenizer of a folder and checks that it is the model's. `padded` tells that
-/// the model's vocabulary may have rows beyond the tokenizer's, as GPT-NeoX's has.
+/// The model that a tokenizer must fit.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenizerFor<'a> {
+    /// Its name, for errors.
+    pub model: &'a str,
+    /// Number of ids that the model reads; it may be padded beyond the tokenizer's.
+    pub d_vocab: usize,
+}
+
+/// A byte-level BPE tokenizer whose ids are all below a model's `d_vocab`.
+#[derive(Debug, Clone)]
+pub struct BpeTokenizer {
+    inner: Tokenizer,
+    path: PathBuf,
+    names: Vec<Option<TokenName>>,
+    nfc: bool,
+    /// Whether some byte has no token, so that a text may be beyond the vocabulary.
+    incomplete: bool,
+    /// Added tokens that a text must not be cut in.
+    whole: Vec<String>,
+    /// Whether a text may be cut at all.
+    cut: bool,
+}
+
+/// Why a text has no tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodeFault {
+    /// What is wrong, with the place in the text.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// Loads the tokenizer of a folder and checks that it is the model's.
 ///
 /// # Errors
-/// If the files are missing or malformed, or their vocabulary has another size than the
-/// model's.
-pub fn load(folder: &Path, d_vocab: usize, padded: bool) -> Result<Tokenizer> {
+/// Returns an error naming the file and the member if a file is missing or malformed, holds
+/// anything but byte-level BPE, or if its ids are not the model's.
+pub fn load(folder: &Path, model: TokenizerFor) -> Result<BpeTokenizer> {
     let whole = folder.join("tokenizer.json");
-    let (path, tokenizer) = if whole.exists() || !folder.join("vocab.json").exists() {
-        if let Err(e) = std::fs::metadata(&whole) {
-            return Err(Error::io(Kind::Corpus, &whole, "read the tokenizer", &e));
-        }
-        (whole.clone(), Tokenizer::from_file(&whole).map_err(|e| e.to_string()))
+    let (path, parts) = if whole.exists() || !folder.join("vocab.json").exists() {
+        let parts = format::parse(&text_of(&whole)?);
+        (whole, parts)
     } else {
-        (folder.join("vocab.json"), byte_level(folder).map_err(|e| e.to_string()))
+        let path = folder.join("vocab.json");
+        let merges = text_of(&folder.join("merges.txt"))?;
+        let added = folder.join("added_tokens.json");
+        let added = added.exists().then(|| text_of(&added)).transpose()?;
+        let parts = two_files(&text_of(&path)?, &merges, added.as_deref());
+        (path, parts)
     };
-    let error = |problem: String, remedy| Error::new(Kind::Corpus, path.display(), problem, remedy);
-    let tokenizer = tokenizer.map_err(|problem| {
-        error(problem, "give a tokenizer.json as the tokenizers library writes it")
-    })?;
-    let size = tokenizer.get_vocab_size(true);
-    if size == d_vocab || (padded && size < d_vocab) {
-        return Ok(tokenizer);
-    }
-    Err(error(
-        format!("the vocabulary has {size} tokens, the model expects {d_vocab}"),
-        "use the tokenizer that the model was trained with",
-    ))
+    let tokenizer = parts.and_then(|parts| BpeTokenizer::new(&path, parts, model));
+    tokenizer.map_err(|problem| {
+        let remedy = format!(
+            "give the tokenizer that model `{}` was trained with: byte-level BPE, as GPT-2 and \
+             GPT-NeoX have",
+            model.model
+        );
+        Error::new(Kind::Corpus, path.display(), problem, remedy)
+    })
 }
 
-/// Byte-level pairs from two files, as GPT-2 was published with.
-fn byte_level(folder: &Path) -> tokenizers::Result<Tokenizer> {
-    let [vocabulary, merges] =
-        ["vocab.json", "merges.txt"].map(|name| folder.join(name).to_string_lossy().into_owned());
-    let model = BPE::from_file(&vocabulary, &merges).build()?;
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    tokenizer.add_special_tokens([AddedToken::from(END_OF_TEXT, true)])?;
-    Ok(tokenizer)
+fn text_of(path: &Path) -> Result<String> {
+    InputFile::open(Kind::Corpus, path)?.text(MAX_FILE)
 }
+
+/// Byte-level BPE of the files that GPT-2 was published with.
+fn two_files(vocabulary: &str, merges: &str, added: Option<&str>) -> Result<Parts, String> {
+    let vocabulary = format::parse_vocabulary(vocabulary)?;
+    let lines = merges.lines().enumerate();
+    let lines =
+        lines.filter(|(i, line)| !line.is_empty() && (*i > 0 || !line.starts_with("#version")));
+    let merge = |(i, line): (usize, &str)| {
+        let problem = || format!("line {} of merges.txt is not two tokens", i + 1);
+        format::split_merge(line).ok_or_else(problem)
+    };
+    let merges = lines.take(format::MAX_MERGES).map(merge).collect::<Result<_, String>>()?;
+    let end_of_text = vocabulary.len() as u32;
+    let id = vocabulary.get(END_OF_TEXT).copied();
+    let added = added.map_or(Ok(HashMap::new()), |text| {
+        format::parse_vocabulary(text).map_err(|e| format!("added_tokens.json beside it: {e}"))
+    })?;
+    if let Some(name) = added.keys().filter(|name| *name != END_OF_TEXT).min() {
+        let name = parts::shown(name);
+        return Err(format!(
+            "added_tokens.json beside it adds `{name}`, which only a tokenizer.json describes"
+        ));
+    }
+    let id = id.or(added.get(END_OF_TEXT).copied()).unwrap_or(end_of_text);
+    let token = AddedEntry {
+        id,
+        content: END_OF_TEXT.into(),
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+        special: true,
+    };
+    Ok(Parts { nfc: false, vocabulary, merges, added: vec![token] })
+}
+
+impl BpeTokenizer {
+    fn new(path: &Path, parts: Parts, model: TokenizerFor) -> Result<Self, String> {
+        let size = parts.size();
+        if size > model.d_vocab {
+            return Err(format!(
+                "the vocabulary has {size} tokens, the model expects {}",
+                model.d_vocab
+            ));
+        }
+        let names = parts.names(model.d_vocab)?;
+        let bytes = |name: &str| parts.vocabulary.contains_key(name);
+        let incomplete = !(0..=255).all(|byte| bytes(&letter_of(byte).to_string()));
+        let guarded = parts.added.iter().filter(|token| pieces::has_cut(&token.content));
+        // What NFC turns into such a token is not searched for: the text is left whole.
+        let cut = !guarded.clone().any(|token| parts.nfc && token.normalized);
+        let whole = guarded.map(|token| token.content.clone()).collect();
+        let nfc = parts.nfc;
+        let inner = parts.build()?;
+        Ok(Self { inner, path: path.to_path_buf(), names, nfc, incomplete, whole, cut })
+    }
+
+    /// Returns the ids of a text, all below `d_vocab`, without special tokens around them.
+    ///
+    /// # Errors
+    /// Returns the place in the text if a word there is too long or a byte has no token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, EncodeFault> {
+        let mut ids = Vec::new();
+        self.each_piece(
+            text,
+            &|piece| self.inner.encode_fast(piece, false),
+            &mut |_, encoding| {
+                ids.extend_from_slice(encoding.get_ids());
+            },
+        )?;
+        Ok(ids)
+    }
+
+    /// Returns the bytes of a text that each of its tokens stands for. Tokens that share a
+    /// character all have the bytes of that character.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn spans(&self, text: &str) -> Result<Vec<Range<usize>>, EncodeFault> {
+        let mut spans = Vec::new();
+        self.each_piece(text, &|piece| self.inner.encode(piece, false), &mut |start, encoding| {
+            let offsets = encoding.get_offsets().iter();
+            spans.extend(offsets.map(|(from, to)| start + from..start + to));
+        })?;
+        Ok(spans)
+    }
+
+    /// Encodes a text piece by piece and shows each with its place.
+    fn each_piece(
+        &self,
+        text: &str,
+        encode: &dyn Fn(&str) -> tokenizers::Result<Encoding>,
+        visit: &mut dyn FnMut(usize, &Encoding),
+    ) -> Result<(), EncodeFault> {
+        let all: &mut dyn Iterator<Item = (usize, &str)> = match self.cut {
+            true => &mut pieces::pieces(text, &self.whole),
+            false => &mut std::iter::once((0, text)),
+        };
+        for (start, piece) in all {
+            if let Some((at, length)) = pieces::too_long(piece) {
+                let at = start + at;
+                let most = pieces::MAX_WORD;
+                let problem =
+                    format!("the word at byte {at} has {length} bytes, at most {most} are read");
+                return Err(EncodeFault {
+                    problem,
+                    remedy: "split the word, or leave the sample out",
+                });
+            }
+            let encoding = encode(piece).map_err(|e| EncodeFault {
+                problem: format!("the text from byte {start} on has no tokens: {e}"),
+                remedy: "remove the sample or correct its text",
+            })?;
+            self.check_ids(encoding.get_ids(), (piece, start))?;
+            visit(start, &encoding);
+        }
+        Ok(())
+    }
+
+    /// Checks that the ids of a piece are the model's, and that they are all of its text.
+    fn check_ids(&self, ids: &[u32], (piece, start): (&str, usize)) -> Result<(), EncodeFault> {
+        let fault = |problem| {
+            Err(EncodeFault {
+                problem,
+                remedy: "give the tokenizer that the model was trained with, or correct the text",
+            })
+        };
+        let mut bytes = 0;
+        for &id in ids {
+            let Some(Some(name)) = self.names.get(id as usize) else {
+                let (path, d_vocab) = (self.path.display(), self.names.len());
+                return fault(format!(
+                    "{path} gives the id {id}, the model knows {d_vocab} of them"
+                ));
+            };
+            bytes += name.bytes();
+        }
+        if self.incomplete && bytes != self.normalised_bytes(piece) {
+            let has_token = |c: &char| {
+                let mut buffer = [0; 4];
+                let mut bytes = c.encode_utf8(&mut buffer).bytes();
+                bytes.all(|b| self.inner.token_to_id(&letter_of(b).to_string()).is_some())
+            };
+            let unknown = piece.char_indices().find(|(_, c)| !has_token(c)).unwrap_or_default();
+            let (at, character) = (start + unknown.0, unknown.1.escape_debug());
+            return fault(format!(
+                "`{character}` at byte {at} is not in the vocabulary of {}",
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn normalised_bytes(&self, text: &str) -> usize {
+        let mut normalised = NormalizedString::from(text);
+        // NFC of a text never fails.
+        match self.nfc && NFC.normalize(&mut normalised).is_ok() {
+            true => normalised.get().len(),
+            false => text.len(),
+        }
+    }
+
+    /// Returns the text of every id, `[d_vocab]`, leading space included. Bytes that are not
+    /// whole characters are `U+FFFD`; an id without a token is empty.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |name: &Option<TokenName>| match name {
+            Some(TokenName::Added(text)) => text.clone(),
+            Some(TokenName::Bytes(name)) => {
+                String::from_utf8_lossy(&bytes_of(name).unwrap_or_default()).into_owned()
+            }
+            None => String::new(),
+        };
+        self.names.iter().map(text).collect()
+    }
+
+    /// Returns the texts for the eye: tokens that are not whole characters are shown as their
+    /// bytes, `⟨E2 80⟩`.
+    pub fn shown_texts(&self) -> Vec<String> {
+        let shown = |(text, name): (String, &Option<TokenName>)| match name {
+            Some(TokenName::Bytes(name)) if text.contains(char::REPLACEMENT_CHARACTER) => {
+                let bytes = bytes_of(name).unwrap_or_default();
+                let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02X}")).collect();
+                format!("⟨{}⟩", hex.join(" "))
+            }
+            _ => text,
+        };
+        self.texts().into_iter().zip(&self.names).map(shown).collect()
+    }
+
+    /// Returns the id of a token by its name in the vocabulary.
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.inner.token_to_id(name)
+    }
+
+    /// Returns the name of a token in the vocabulary.
+    pub fn name_of(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Returns whether an id is that of an added token that is special.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// Returns whether each id stands for the same token as another tokenizer's.
+    pub fn same_tokens(&self, other: &Self) -> bool {
+        let named = |t: &Self| t.inner.get_vocab(true);
+        named(self) == named(other)
+    }
+
+    /// Returns the SHA-256 of all that ids depend on, whichever files it came from.
+    ///
+    /// # Errors
+    /// Returns an error if the tokenizer cannot be written as JSON.
+    pub fn digest(&self) -> Result<String> {
+        let json = self.inner.to_string(false).map_err(|e| {
+            Error::new(Kind::Corpus, self.path.display(), e, "give another tokenizer")
+        })?;
+        Ok(digest(json.as_bytes()))
+    }
+}
+
+/// Returns the letter that a byte has in the names of a byte-level vocabulary. Bytes that
+/// print stand for themselves, the others for letters from U+0100 on, in their order.
+fn letter_of(byte: u8) -> char {
+    match prints(byte) {
+        true => char::from(byte),
+        false => {
+            let place = (0..byte).filter(|b| !prints(*b)).count();
+            char::from_u32(256 + place as u32).unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
+    }
+}
+
+fn prints(byte: u8) -> bool {
+    matches!(byte, 33..=126 | 161..=172 | 174..=255)
+}
+
+/// Returns the bytes that a token of a byte-level vocabulary stands for, one for each letter
+/// of its name; None if the name has other letters.
+pub(super) fn bytes_of(name: &str) -> Option<Vec<u8>> {
+    let byte = |letter: char| match u32::from(letter) {
+        code @ 0..=255 => Some(code as u8).filter(|b| prints(*b)),
+        code => (0..=255).filter(|b| !prints(*b)).nth((code - 256) as usize),
+    };
+    name.chars().map(byte).collect()
+}
+
+#[cfg(test)]
+#[path = "tokenizer/tests.rs"]
+mod tests;

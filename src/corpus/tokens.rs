@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use tokenizers::Tokenizer;
-
 use super::Sample;
+use super::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::spec::{Corpus, Exclusion, Tokenisation};
 
@@ -49,7 +48,12 @@ impl Tokens {
     ///
     /// # Errors
     /// If no position would enter the statistics.
-    pub fn new(rows: Vec<Row>, corpus: &Corpus, tokenizer: &Tokenizer, bos: u32) -> Result<Self> {
+    pub fn new(
+        rows: Vec<Row>,
+        corpus: &Corpus,
+        tokenizer: &BpeTokenizer,
+        bos: u32,
+    ) -> Result<Self> {
         let left_out = |what, id| corpus.exclude.contains(&what).then_some(id).flatten();
         let tokens = Self {
             rows,
@@ -182,7 +186,7 @@ impl Batch<'_> {
 /// Cuts samples into rows of at most `context` tokens, each of which begins with the
 /// beginning-of-sequence token.
 pub struct Cutter<'a> {
-    tokenizer: &'a Tokenizer,
+    tokenizer: &'a BpeTokenizer,
     bos: u32,
     corpus: &'a Corpus,
     rows: Vec<Row>,
@@ -194,7 +198,7 @@ pub struct Cutter<'a> {
 
 impl<'a> Cutter<'a> {
     /// No samples yet.
-    pub fn new(tokenizer: &'a Tokenizer, bos: u32, corpus: &'a Corpus) -> Self {
+    pub fn new(tokenizer: &'a BpeTokenizer, bos: u32, corpus: &'a Corpus) -> Self {
         Self { tokenizer, bos, corpus, rows: Vec::new(), samples: 0, open: None }
     }
 
@@ -203,11 +207,10 @@ impl<'a> Cutter<'a> {
     /// # Errors
     /// If its text cannot be tokenised.
     pub fn push(&mut self, sample: &Sample) -> Result<()> {
-        let encoding = self.tokenizer.encode(sample.text.as_str(), false).map_err(|e| {
+        let ids = self.tokenizer.encode(&sample.text).map_err(|fault| {
             let subject = format!("sample `{}`", sample.id);
-            Error::new(Kind::Corpus, subject, e, "remove the sample or correct its text")
+            Error::new(Kind::Corpus, subject, fault.problem, fault.remedy)
         })?;
-        let ids = encoding.get_ids();
         match self.corpus.tokenisation {
             Tokenisation::PerDoc => {
                 for part in ids.chunks(self.corpus.context - 1) {
@@ -246,23 +249,10 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// The bytes that a token of a byte-level vocabulary stands for: each letter of its name is
-/// one. Bytes that print stand for themselves, the others for letters from U+0100 on, in
-/// their order. None if the name is of another kind.
-pub fn bytes_of(name: &str) -> Option<Vec<u8>> {
-    let prints = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
-    let byte = |letter: char| match u32::from(letter) {
-        code @ 0..=255 => Some(code as u8).filter(|b| prints(*b)),
-        code => (0..=255).filter(|b| !prints(*b)).nth((code - 256) as usize),
-    };
-    name.chars().map(byte).collect()
-}
-
 /// The token that is exactly one line feed, if the vocabulary has one.
-fn newline_id(tokenizer: &Tokenizer) -> Option<u32> {
-    let encoding = tokenizer.encode("\n", false).ok()?;
-    match encoding.get_ids() {
-        [id] => Some(*id),
+fn newline_id(tokenizer: &BpeTokenizer) -> Option<u32> {
+    match tokenizer.encode("\n").ok()?[..] {
+        [id] => Some(id),
         _ => None,
     }
 }
@@ -270,11 +260,13 @@ fn newline_id(tokenizer: &Tokenizer) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::tokenizer::{TokenizerFor, load};
 
     #[test]
     fn styles_cut_as_they_say() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny/tokenizer.json");
-        let tokenizer = Tokenizer::from_file(path).expect("tokenizer");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
+        let model = TokenizerFor { model: "tiny", d_vocab: 32 };
+        let tokenizer = load(folder.as_ref(), model).expect("tokenizer");
         let cut = |style: &str| {
             let text = format!("{{path: x, context: 4, tokenisation: {style}}}");
             let corpus: Corpus = serde_yaml::from_str(&text).expect("a corpus");
@@ -293,15 +285,6 @@ mod tests {
             [row(0, &[31, 2, 3, 4]), row(0, &[31, 5, 31, 6]), row(1, &[31, 7])]
         );
         assert_eq!(cut("concatenated"), [row(0, &[31, 2, 3, 4]), row(0, &[31, 5, 6, 7])]);
-    }
-
-    #[test]
-    fn letters_of_a_token_are_bytes() {
-        // From the tokenizers of the bundled models: a space is Ġ, a line feed Ċ.
-        assert_eq!(bytes_of("Ġthe").as_deref(), Some(&b" the"[..]));
-        assert_eq!(bytes_of("Ċ").as_deref(), Some(&b"\n"[..]));
-        assert_eq!(bytes_of("âĢľ").as_deref(), Some("“".as_bytes()));
-        assert_eq!(bytes_of("日"), None);
     }
 
     fn tokens(lengths: &[usize]) -> Tokens {

@@ -74,7 +74,7 @@ impl Experiment for Families {
 
 fn run(spec: &FamilySettings, session: &mut Session) -> Result<Figures> {
     let plan = session.plan;
-    let syntax = Syntax::of(spec, plan)?;
+    let syntax = Syntax::of_spec(spec, plan)?;
     let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
     let readings = FamilySums::new(&grouping, plan.reference().layout().n_neurons());
     // Read before the tokens, so that a mistake in it costs no run.

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use super::FamilySettings;
+use super::syntax::{Syntax, Words};
 use super::token_tests::TokenTest;
-use super::{GroupSums, GroupedTests, Syntax, TokenGroup, read_token_tests, unigram_tests};
-use crate::corpus::Batch;
-use crate::error::Result;
+use super::{GroupSums, GroupedTests, TokenGroup, read_token_tests, unigram_tests};
+use crate::corpus::tokenizer::BpeTokenizer;
+use crate::corpus::{Batch, Sample};
+use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 
 /// The groupings; syntax occurs twice, by part of speech and by dependency.
@@ -80,24 +82,33 @@ impl TokenGrouping {
     }
 }
 
-/// Returns the part of speech and dependency of every token, row by row.
+/// Returns the part of speech and dependency of every token, row by row. The first token of a
+/// row is not of the text.
 fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>>> {
-    let lengths = plan.token_bytes()?;
-    let (mut sample, mut at) = (usize::MAX, 0);
+    let tokenizer = plan.reference().tokenizer()?;
+    let (mut sample, mut labels) = (usize::MAX, Vec::new().into_iter());
     let mut all = Vec::new();
     for row in &plan.tokens.rows {
         if row.sample != sample {
-            (sample, at) = (row.sample, 0);
+            sample = row.sample;
+            labels = labels_of(&tokenizer, &plan.samples[sample], syntax.of(sample))?.into_iter();
         }
-        let mut labels = vec![None];
-        for &id in &row.ids[1..] {
-            let end = at + lengths[id as usize];
-            labels.push(syntax.at(sample, &plan.samples[sample].text, at..end));
-            at = end;
-        }
-        all.push(labels);
+        let of_text = labels.by_ref().take(row.ids.len() - 1);
+        all.push(std::iter::once(None).chain(of_text).collect());
     }
     Ok(all)
+}
+
+fn labels_of(
+    tokenizer: &BpeTokenizer,
+    sample: &Sample,
+    words: &Words,
+) -> Result<Vec<Option<[usize; 2]>>> {
+    let spans = tokenizer.spans(&sample.text).map_err(|fault| {
+        let subject = format!("sample `{}`", sample.id);
+        Error::new(Kind::Corpus, subject, fault.problem, fault.remedy)
+    })?;
+    Ok(spans.into_iter().map(|bytes| words.at(&sample.text, bytes)).collect())
 }
 
 /// Sums of activations by group, for every grouping.

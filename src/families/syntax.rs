@@ -1,155 +1,290 @@
 //! Syntax labels of the text, from a file in CoNLL-U that the user supplies.
 
+mod conllu;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use super::FamilySettings;
 use crate::corpus::Sample;
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 use crate::plan::Plan;
+use conllu::{Line, Node};
 
-/// Labels of every sample, byte by byte.
+/// Maximum length of a file of labels, in bytes.
+const MAX_FILE: u64 = 1 << 30;
+/// Maximum number of labels of each kind. All languages of Universal Dependencies together
+/// have some 17 parts of speech and 250 relations.
+const MAX_LABELS: usize = 1000;
+
+/// Labels of the words of every sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Syntax {
     /// Names of labels: `upos NOUN`, `deprel nsubj`.
     pub names: [Vec<String>; 2],
-    /// Per sample and byte of its text, the labels of the word there, by their places
-    /// in `names`.
-    of: Vec<Vec<Option<[usize; 2]>>>,
+    of: Vec<Words>,
+}
+
+/// Labels of the words of one sample.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Words in the order of the text: their bytes, and their labels by place in
+    /// [`Syntax::names`].
+    words: Vec<(Range<usize>, [usize; 2])>,
+}
+
+impl Words {
+    /// Returns the labels of the word in which some bytes of a sample begin, spaces left out.
+    pub fn at(&self, text: &str, bytes: Range<usize>) -> Option<[usize; 2]> {
+        let spaces = text.as_bytes().get(bytes.clone())?;
+        let skip = spaces.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let byte = bytes.start + skip.min(bytes.len().saturating_sub(1));
+        let next = self.words.partition_point(|(word, _)| word.end <= byte);
+        let (word, labels) = self.words.get(next)?;
+        word.contains(&byte).then_some(*labels)
+    }
 }
 
 impl Syntax {
-    /// The labels that a spec names, if it names any.
+    /// Reads the labels that a spec names, if it names any.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn of(spec: &FamilySettings, plan: &Plan) -> Result<Option<Self>> {
+    pub fn of_spec(spec: &FamilySettings, plan: &Plan) -> Result<Option<Self>> {
         spec.syntax.as_ref().map(|path| Self::read(path, &plan.samples)).transpose()
     }
 
-    /// Reads a file of `# newdoc id = SAMPLE` and lines of words, in the order of the
-    /// text. Samples that it does not name have no labels.
+    /// Reads a file of documents, `# newdoc id = SAMPLE`, whose words are those of the
+    /// sample, one after the other with nothing but white space between. Samples that the
+    /// file does not name have no labels.
+    ///
+    /// A multiword token (`1-2 Im`) stands in the text, its words (`1 In`, `2 dem`) do not.
+    /// Where they make up the token (`don't`: `do`, `n't`) each has its own part of it, else
+    /// the token has the labels of its first word. Empty nodes (`8.1`) are left out.
     ///
     /// # Errors
-    /// Naming the line: a sample that there is none of, a line of fewer than eight
-    /// fields, a word that does not come next in the text.
+    /// Returns an error naming the line, what was expected and what was found, if the file is
+    /// not CoNLL-U, names a sample that the corpus lacks, or has other words than the sample.
     pub fn read(path: &Path, samples: &[Sample]) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::io(Kind::Corpus, path, "read the syntax labels", &e))?;
-        let places: HashMap<&str, usize> =
-            samples.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect();
-        let of = samples.iter().map(|s| vec![None; s.text.len()]).collect();
-        let mut syntax = Self { names: [Vec::new(), Vec::new()], of };
-        // The sample at hand, and the byte of its text after the last word.
-        let mut at: Option<(usize, usize)> = None;
-        for (number, line) in text.lines().enumerate() {
-            let wrong = |problem: String| {
-                let subject = format!("{}:{}", path.display(), number + 1);
-                Error::new(Kind::Corpus, subject, problem, "label the very text of the corpus")
-            };
-            if let Some(id) = line.strip_prefix("# newdoc id = ") {
-                let place = places.get(id.trim());
-                let place = place.ok_or_else(|| wrong(format!("no sample `{}`", id.trim())))?;
-                at = Some((*place, 0));
-            } else if line.starts_with(|c: char| c.is_ascii_digit()) {
-                let (sample, next) =
-                    at.as_mut().ok_or_else(|| wrong("a word before any `# newdoc id =`".into()))?;
-                syntax.word(line, &samples[*sample].text, (*sample, next)).map_err(wrong)?;
-            }
+        let text = InputFile::open(Kind::Corpus, path)?.text(MAX_FILE)?;
+        let mut reader = LabelReader::new(samples);
+        let mut last = 0;
+        for (i, line) in text.lines().enumerate() {
+            last = i + 1;
+            reader.line(line, last).map_err(|problem| wrong(path, last, problem))?;
         }
-        Ok(syntax)
+        reader.end_document().map_err(|problem| wrong(path, last, problem))?;
+        match reader.documents.is_empty() {
+            true => Err(wrong(path, last, "no `# newdoc id = SAMPLE` in the whole file".into())),
+            false => Ok(reader.syntax),
+        }
     }
 
-    fn word(
-        &mut self,
-        line: &str,
-        text: &str,
-        (sample, next): (usize, &mut usize),
-    ) -> Result<(), String> {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let [id, form, _, upos, _, _, _, deprel, ..] = fields[..] else {
-            return Err(format!("{} fields, expected eight or more", fields.len()));
-        };
-        // Parts of a contraction, and words that are not written, have no place of their own.
-        if id.contains(['-', '.']) {
-            return Ok(());
-        }
-        let found =
-            text[*next..].find(form).ok_or_else(|| format!("`{form}` does not come next"))?;
-        let start = *next + found;
-        let labels = [self.label(0, "upos", upos), self.label(1, "deprel", deprel)];
-        *next = start + form.len();
-        self.of[sample][start..*next].fill(Some(labels));
-        Ok(())
+    /// Returns the labels of a sample.
+    pub fn of(&self, sample: usize) -> &Words {
+        &self.of[sample]
     }
 
-    fn label(&mut self, kind: usize, what: &str, value: &str) -> usize {
+    fn label(&mut self, kind: usize, what: &str, value: &str) -> Result<usize, String> {
         let name = format!("{what} {value}");
         let names = &mut self.names[kind];
-        names.iter().position(|n| *n == name).unwrap_or_else(|| {
-            names.push(name);
-            names.len() - 1
-        })
-    }
-
-    /// Labels of the word in which some bytes of a sample begin, spaces left out.
-    pub fn at(
-        &self,
-        sample: usize,
-        text: &str,
-        bytes: std::ops::Range<usize>,
-    ) -> Option<[usize; 2]> {
-        let spaces = text.as_bytes().get(bytes.clone())?;
-        let skip = spaces.iter().take_while(|b| b.is_ascii_whitespace()).count();
-        *self.of[sample].get(bytes.start + skip.min(bytes.len().saturating_sub(1)))?
+        if let Some(place) = names.iter().position(|n| *n == name) {
+            return Ok(place);
+        }
+        if names.len() == MAX_LABELS {
+            return Err(format!("more than {MAX_LABELS} different labels of kind `{what}`"));
+        }
+        names.push(name);
+        Ok(names.len() - 1)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn wrong(path: &Path, line: usize, problem: String) -> Error {
+    let subject = format!("{}:{line}", path.display());
+    let remedy =
+        "give CoNLL-U with the very text of the corpus, and `# newdoc id =` before each sample";
+    Error::new(Kind::Corpus, subject, problem, remedy)
+}
 
-    fn read(conllu: &str) -> Result<Syntax> {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("x.conllu");
-        std::fs::write(&path, conllu).expect("write");
-        let sample =
-            |id: &str, text: &str| Sample { id: id.into(), domain: "d".into(), text: text.into() };
-        Syntax::read(&path, &[sample("one", "A cat. A dog."), sample("two", "It is.")])
+/// Puts the words of a file to their places in the samples.
+struct LabelReader<'a> {
+    samples: &'a [Sample],
+    /// Places of samples by id.
+    places: HashMap<&'a str, usize>,
+    syntax: Syntax,
+    /// The line on which each sample's document begins.
+    documents: HashMap<usize, usize>,
+    /// The sample of this document, and the byte of its text after the last word.
+    at: Option<(usize, usize)>,
+    /// Number of the last word of the sentence.
+    number: usize,
+    /// The multiword token whose words are being read.
+    multiword: Option<Multiword>,
+}
+
+struct Multiword {
+    /// Number of its last word.
+    last: usize,
+    form: String,
+    /// Its bytes in the sample.
+    bytes: Range<usize>,
+    /// Form and labels of its words.
+    words: Vec<(String, [usize; 2])>,
+}
+
+impl<'a> LabelReader<'a> {
+    fn new(samples: &'a [Sample]) -> Self {
+        let of = vec![Words::default(); samples.len()];
+        Self {
+            samples,
+            places: samples.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect(),
+            syntax: Syntax { names: [Vec::new(), Vec::new()], of },
+            documents: HashMap::new(),
+            at: None,
+            number: 0,
+            multiword: None,
+        }
     }
 
-    fn word(id: &str, form: &str, upos: &str, deprel: &str) -> String {
-        format!("{id}\t{form}\t_\t{upos}\t_\t_\t0\t{deprel}\t_\t_\n")
+    fn line(&mut self, line: &str, number: usize) -> Result<(), String> {
+        match conllu::parse(line)? {
+            Line::Document(id) => {
+                self.end_document()?;
+                self.begin_document(id, number)
+            }
+            Line::Comment => Ok(()),
+            Line::End => self.end_sentence(),
+            Line::Node(node) => self.node(&node),
+        }
     }
 
-    #[test]
-    fn words_are_found_in_their_order() {
-        let text = format!(
-            "# newdoc id = one\n{}{}{}\n{}{}",
-            word("1", "A", "DET", "det"),
-            word("2", "cat", "NOUN", "root"),
-            word("3", ".", "PUNCT", "punct"),
-            word("1", "A", "DET", "det"),
-            word("2", "dog", "NOUN", "nsubj"),
-        );
-        let syntax = read(&text).expect("valid");
-        let name = |labels: Option<[usize; 2]>| {
-            labels.map(|[u, d]| (syntax.names[0][u].as_str(), syntax.names[1][d].as_str()))
+    fn begin_document(&mut self, id: Option<&str>, line: usize) -> Result<(), String> {
+        let id = id.ok_or("`# newdoc` without an id, expected `# newdoc id = SAMPLE`")?;
+        let place =
+            *self.places.get(id).ok_or_else(|| format!("no sample `{}`", id.escape_debug()))?;
+        if let Some(first) = self.documents.insert(place, line) {
+            return Err(format!(
+                "sample `{}` was labelled before, on line {first}",
+                id.escape_debug()
+            ));
+        }
+        self.at = Some((place, 0));
+        Ok(())
+    }
+
+    fn end_sentence(&mut self) -> Result<(), String> {
+        self.number = 0;
+        match self.multiword.take() {
+            Some(token) => Err(format!(
+                "the sentence ends before word {} of the multiword token `{}`",
+                token.last,
+                token.form.escape_debug()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the labels of a sample reach to its end.
+    fn end_document(&mut self) -> Result<(), String> {
+        self.end_sentence()?;
+        let Some((sample, next)) = self.at.take() else { return Ok(()) };
+        let Sample { id, text, .. } = &self.samples[sample];
+        match text[next..].trim_start() {
+            "" => Ok(()),
+            rest => Err(format!(
+                "the labels of sample `{}` end before its text does, expected `{}`",
+                id.escape_debug(),
+                conllu::beginning(rest)
+            )),
+        }
+    }
+
+    fn node(&mut self, node: &Node) -> Result<(), String> {
+        let (sample, _) = self.at.ok_or("a word before any `# newdoc id =`")?;
+        match *node {
+            Node::Empty => Ok(()),
+            Node::Multiword { first, last, form } => {
+                self.expect_number(first)?;
+                if self.multiword.is_some() || last < first {
+                    return Err(format!("the multiword token `{first}-{last}` overlaps another"));
+                }
+                let bytes = self.place(form)?;
+                let form = form.to_string();
+                self.multiword = Some(Multiword { last, form, bytes, words: Vec::new() });
+                Ok(())
+            }
+            Node::Word { number, form, upos, deprel } => {
+                self.expect_number(number)?;
+                self.number = number;
+                let upos = self.syntax.label(0, "upos", upos)?;
+                let labels = [upos, self.syntax.label(1, "deprel", deprel)?];
+                let Some(token) = &mut self.multiword else {
+                    let bytes = self.place(form)?;
+                    self.syntax.of[sample].words.push((bytes, labels));
+                    return Ok(());
+                };
+                token.words.push((form.to_string(), labels));
+                if number == token.last
+                    && let Some(token) = self.multiword.take()
+                {
+                    self.syntax.of[sample].words.extend(token.parts());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that no line of the sentence is missing. A sentence may begin without a blank
+    /// line before it.
+    fn expect_number(&mut self, number: usize) -> Result<(), String> {
+        let expected = self.number + 1;
+        if number == expected || (number == 1 && self.multiword.is_none()) {
+            return Ok(());
+        }
+        Err(format!("word {number}, expected word {expected}"))
+    }
+
+    /// Returns the bytes of the next word of the text, which must be this one.
+    fn place(&mut self, form: &str) -> Result<Range<usize>, String> {
+        let (sample, next) = self.at.as_mut().ok_or("a word before any `# newdoc id =`")?;
+        let Sample { id, text, .. } = &self.samples[*sample];
+        let rest = text[*next..].trim_start();
+        let length = conllu::length_in(rest, form).ok_or_else(|| {
+            format!(
+                "`{}` does not come next in sample `{}`: expected `{}`",
+                conllu::beginning(form),
+                id.escape_debug(),
+                conllu::beginning(rest)
+            )
+        })?;
+        let start = text.len() - rest.len();
+        *next = start + length;
+        Ok(start..*next)
+    }
+}
+
+impl Multiword {
+    /// Returns the bytes and labels of its parts.
+    fn parts(self) -> Vec<(Range<usize>, [usize; 2])> {
+        let spelt: String = self.words.iter().map(|(form, _)| form.as_str()).collect();
+        if spelt != self.form || self.bytes.len() != spelt.len() {
+            return self
+                .words
+                .first()
+                .map(|(_, labels)| (self.bytes, *labels))
+                .into_iter()
+                .collect();
+        }
+        let mut start = self.bytes.start;
+        let part = |(form, labels): (String, [usize; 2])| {
+            let bytes = start..start + form.len();
+            start = bytes.end;
+            (bytes, labels)
         };
-        let one = "A cat. A dog.";
-        assert_eq!(name(syntax.at(0, one, 1..5)), Some(("upos NOUN", "deprel root")));
-        assert_eq!(name(syntax.at(0, one, 8..12)), Some(("upos NOUN", "deprel nsubj")));
-        assert_eq!(name(syntax.at(1, "It is.", 0..2)), None, "a sample without labels");
-        assert_eq!(syntax.at(0, one, 100..101), None);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let error = |text: &str| read(text).expect_err("does not fit");
-        assert!(error("# newdoc id = three\n").problem.contains("no sample `three`"));
-        assert!(error(&word("1", "A", "DET", "det")).problem.contains("before any"));
-        assert!(error("# newdoc id = one\n1\tA\n").problem.contains("2 fields"));
-        let other = error(&format!("# newdoc id = one\n{}", word("1", "cow", "NOUN", "root")));
-        assert!(other.subject.ends_with(":2") && other.problem.contains("`cow`"), "{other}");
+        self.words.into_iter().map(part).collect()
     }
 }
