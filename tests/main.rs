@@ -17,6 +17,7 @@ mod ledger;
 mod ptx_vm;
 mod ranks;
 mod report;
+mod rooms;
 mod scale;
 mod specs;
 mod store;

@@ -21,6 +21,7 @@ macro_rules! chapters {
         /// [graphics_processors]: crate::guide::graphics_processors
         /// [large_runs]: crate::guide::large_runs
         /// [method]: crate::guide::method
+        #[doc = concat!("[rooms_picture]: ", include_str!("rooms.uri"))]
         ///
         #[doc = include_str!($file)]
         pub mod $name {}
