@@ -177,6 +177,23 @@ impl InputFile {
         map(&self.file).map_err(|e| self.io("map the file", &e))
     }
 
+    /// Returns a buffered reader of the file, from its first byte, which leaves the file open.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read from its beginning.
+    pub fn reader(&mut self) -> Result<BufReader<&File>> {
+        self.rewind()?;
+        Ok(BufReader::with_capacity(1 << 16, &self.file))
+    }
+
+    /// Returns another handle of the open file, for readers that need one of their own.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no more handles.
+    pub fn handle(&self) -> Result<File> {
+        self.file.try_clone().map_err(|e| self.io("read the file", &e))
+    }
+
     /// Returns a buffered reader of the file, from its first byte.
     ///
     /// # Errors

@@ -2,26 +2,25 @@
 //! size takes the memory of its longest document.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::BufRead;
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::parquet::{self, Rows};
+use super::compressed::{Unpacked, explained, unpack};
+use super::format::{Layout, Packing, Refusal, announced, layout, packing};
+use super::json::{Found, FoundFields, Wanted};
+use super::parquet::Table;
 use crate::error::{Error, Kind, Result};
-use crate::spec::{Corpus, Fields};
+use crate::input::InputFile;
+use crate::spec::Corpus;
 
-/// Longest document that is read, in bytes. A line beyond this is a damaged file, not a
-/// document.
-const MAX_LINE: usize = 16 << 20;
-/// What separates documents in plain text, on a line of its own.
-const SEPARATOR: &str = "<|endoftext|>";
+/// Bytes that a document takes in memory beside its text, as its name and its rows.
+const HELD: u64 = 256;
+/// How many times its size a file may unpack to, beyond `corpus.max_unpacked_mib`.
+const EXPANSION: u64 = 256;
 
 /// One labelled text.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Unique name.
     pub id: String,
@@ -42,51 +41,88 @@ pub struct Count {
 
 /// Reads the documents of a corpus, as many as its limit allows, and shows each to `visit`.
 ///
-/// - `.jsonl`, `.jsonl.zst`: JSON lines; `{"id", "domain", "text"}`, or the fields that the
-///   spec names
+/// - `.jsonl`, `.ndjson`, `.json`: JSON lines; `{"id", "domain", "text"}`, or the fields that
+///   the spec names
 /// - `.parquet`: rows; columns `text`, or the fields that the spec names
-/// - anything else is plain text, documents separated by lines of `<|endoftext|>`
+/// - other names: plain text, documents separated by lines of `<|endoftext|>`
+///
+/// Lines and text may be compressed with Zstandard or gzip. Documents whose text is empty,
+/// null or missing are counted and skipped.
 ///
 /// # Errors
-/// Naming file and place: invalid UTF-8, a document over 16 MiB, malformed content, a text
-/// or an id that is missing, an id used twice, or no document at all; and those of `visit`.
+/// Returns an error naming file and place if the file is of another kind, is damaged or ends
+/// too early; if a document is too long or malformed, lacks its id or label, or repeats an id;
+/// if there is no document at all; and the errors of `visit`.
 pub fn read(corpus: &Corpus, visit: &mut dyn FnMut(Sample) -> Result<()>) -> Result<Count> {
-    let mut seen = Seen { corpus, visit, ids: HashMap::new(), count: Count::default() };
-    let name = corpus.path.to_string_lossy();
-    let json = name.ends_with(".jsonl") || name.ends_with(".json");
-    if name.ends_with(".parquet") {
-        seen.parquet()?;
-    } else if name.ends_with(".zst") {
-        let file = open(&corpus.path)?;
-        let decoder = ruzstd::decoding::StreamingDecoder::new(BufReader::new(file));
-        let decoder = decoder.map_err(|e| seen.error("", e, "is it zstd? compress it again"))?;
-        seen.lines(BufReader::new(decoder), !name.ends_with(".txt.zst"))?;
-    } else {
-        seen.lines(BufReader::new(open(&corpus.path)?), json)?;
-    }
-    if seen.count.documents == 0 {
-        let remedy = "give a file with one JSON object {\"id\", \"domain\", \"text\"} per line";
-        return Err(seen.error("", "holds no sample", remedy));
-    }
-    Ok(seen.count)
+    let mut input = InputFile::open(Kind::Corpus, &corpus.path)?;
+    read_input(&mut input, corpus, visit)
 }
 
-fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|e| Error::io(Kind::Corpus, path, "read the corpus", &e))
+/// Reads the documents of an open file, as [`read`] does.
+///
+/// # Errors
+/// Returns an error as [`read`] does, or if the file changes while it is read.
+pub fn read_input(
+    input: &mut InputFile,
+    corpus: &Corpus,
+    visit: &mut dyn FnMut(Sample) -> Result<()>,
+) -> Result<Count> {
+    let allowed = (corpus.max_unpacked() as u64).max(input.len().saturating_mul(EXPANSION));
+    let mut documents = Documents {
+        corpus,
+        wanted: Wanted::new(corpus.fields.as_ref()),
+        visit,
+        ids: HashMap::new(),
+        count: Count::default(),
+        held: 0,
+        allowed,
+    };
+    documents.read(input)?;
+    input.unchanged()?;
+    match documents.count {
+        Count { documents: 0, empty } => Err(documents.none(empty)),
+        count => Ok(count),
+    }
 }
 
 /// Documents as they come.
-struct Seen<'a> {
-    corpus: &'a Corpus,
+pub(super) struct Documents<'a> {
+    pub(super) corpus: &'a Corpus,
+    pub(super) wanted: Wanted<'a>,
     visit: &'a mut dyn FnMut(Sample) -> Result<()>,
     /// Where each id was used.
     ids: HashMap<String, usize>,
     count: Count,
+    /// Bytes of the documents so far, and how many there may be.
+    held: u64,
+    allowed: u64,
 }
 
-impl Seen<'_> {
+impl Documents<'_> {
+    fn read(&mut self, input: &mut InputFile) -> Result<()> {
+        let refused = |(problem, remedy): Refusal| self.error("", problem, remedy);
+        let (packed, laid_out) = announced(&self.corpus.path).map_err(refused)?;
+        let mut file = input.reader()?;
+        let head = file.fill_buf().map_err(|e| self.unreadable("", &e, Packing::Plain))?;
+        let packing = packing(head, packed).map_err(refused)?;
+        let unpacked = unpack(file, packing, self.corpus.max_unpacked());
+        let Unpacked { head, whole, bytes } =
+            unpacked.map_err(|e| self.unreadable("", &e, packing))?;
+        match layout(&head, whole, laid_out).map_err(refused)? {
+            Layout::Parquet if packing != Packing::Plain => {
+                let remedy = "unpack it: Parquet compresses its pages itself";
+                Err(self.error("", "is a compressed Parquet file", remedy))
+            }
+            Layout::Parquet => {
+                drop(bytes);
+                self.rows(input)
+            }
+            layout => self.lines(bytes, layout == Layout::JsonLines, packing),
+        }
+    }
+
     /// An error at a place of the file, as in `:12`.
-    fn error(
+    pub(super) fn error(
         &self,
         at: &str,
         problem: impl std::fmt::Display,
@@ -96,129 +132,112 @@ impl Seen<'_> {
         Error::new(Kind::Corpus, format_args!("{path}{at}"), problem, remedy)
     }
 
-    /// Whether the limit is reached.
-    fn full(&self) -> bool {
+    pub(super) fn unreadable(&self, at: &str, error: &std::io::Error, packing: Packing) -> Error {
+        let (problem, remedy) = explained(error, packing);
+        self.error(at, problem, remedy)
+    }
+
+    /// The error of a corpus without a document.
+    fn none(&self, empty: usize) -> Error {
+        let [text, ..] = self.wanted.paths();
+        let text = text.unwrap_or_default();
+        let problem = match empty {
+            0 => "holds no sample".to_owned(),
+            n => format!("holds no sample: none of its {n} documents has text in `{text}`"),
+        };
+        let remedy = "give a file with one JSON object {\"id\", \"domain\", \"text\"} per line, or \
+                      name the fields in `corpus.fields`";
+        self.error("", problem, remedy)
+    }
+
+    /// Returns whether the limit is reached.
+    pub(super) fn full(&self) -> bool {
         self.corpus.limit.is_some_and(|limit| self.count.documents >= limit)
     }
 
-    /// Lines of JSON, or plain text.
-    fn lines(&mut self, mut file: impl BufRead, json: bool) -> Result<()> {
-        let mut document = String::new();
-        for number in 1.. {
-            let Some(line) = self.line(&mut file, number)? else { break };
-            if self.full() {
-                return Ok(());
-            }
-            if json {
-                if !line.is_empty() {
-                    let sample = self.parse(&line, number)?;
-                    self.push(sample, number)?;
-                }
-            } else if line == SEPARATOR {
-                self.push_text(&mut document, number)?;
-            } else {
-                document.push_str(&line);
-                document.push('\n');
-                if document.len() > MAX_LINE {
-                    let problem = format!("a document is over {MAX_LINE} bytes long");
-                    let remedy = format!("separate documents by lines of {SEPARATOR}");
-                    return Err(self.error(&format!(":{number}"), problem, remedy));
-                }
-            }
-        }
-        if document.is_empty() { Ok(()) } else { self.push_text(&mut document, 0) }
+    /// How many documents there were so far, empty ones among them.
+    pub(super) fn seen(&self) -> usize {
+        self.count.documents + self.count.empty
     }
 
-    fn push_text(&mut self, document: &mut String, number: usize) -> Result<()> {
-        let id = format!("document-{}", self.count.documents + self.count.empty + 1);
-        let text = std::mem::take(document);
-        self.push(Sample { id, domain: "text".into(), text }, number)
-    }
-
-    /// The next line without its end; None after the last.
-    fn line(&self, file: &mut impl BufRead, number: usize) -> Result<Option<String>> {
-        let mut bytes = Vec::new();
-        let most = MAX_LINE as u64 + 2;
-        let read = file.by_ref().take(most).read_until(b'\n', &mut bytes);
-        let at = format!(":{number}");
-        let read = read.map_err(|e| self.error(&at, e, "copy or download the corpus again"))?;
-        if read == 0 {
-            return Ok(None);
-        }
-        let whole = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let whole = whole.strip_suffix(b"\r").unwrap_or(whole);
-        if whole.len() > MAX_LINE {
-            let problem = format!("the line is over {MAX_LINE} bytes long");
-            return Err(self.error(&at, problem, "split the text into several samples"));
-        }
-        let length = whole.len();
-        bytes.truncate(length);
-        String::from_utf8(bytes).map(Some).map_err(|e| {
-            let problem = format!("invalid UTF-8 after byte {}", e.utf8_error().valid_up_to());
-            self.error(&at, problem, "save the corpus as UTF-8")
-        })
-    }
-
-    fn parse(&self, line: &str, number: usize) -> Result<Sample> {
-        let at = format!(":{number}");
-        let Some(fields) = &self.corpus.fields else {
-            return serde_json::from_str(line).map_err(|e| {
-                let remedy = "each line is one object {\"id\", \"domain\", \"text\"} of three strings; \
-                              `corpus.fields` names others";
-                self.error(&at, e, remedy)
-            });
-        };
-        let value: Value = serde_json::from_str(line)
-            .map_err(|e| self.error(&at, e, "each line is one JSON object"))?;
-        let get = |key: &str| key.split('.').try_fold(&value, |value, part| value.get(part));
-        self.sample(fields, number, &|key| get(key).and_then(Value::as_str).map(String::from))
-    }
-
-    /// A sample of named fields.
-    fn sample(
-        &self,
-        fields: &Fields,
-        number: usize,
-        get: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Sample> {
-        let need = |key: &str| {
-            get(key).ok_or_else(|| {
-                let problem = format!("has no text in `{key}`");
-                self.error(&format!(":{number}"), problem, "name the fields in `corpus.fields`")
-            })
-        };
-        let text = need(&fields.text)?;
-        Ok(Sample {
-            id: fields.id.as_ref().map_or_else(|| Ok(format!("document-{number}")), |k| need(k))?,
-            domain: fields.label.as_ref().map_or_else(|| Ok("text".into()), |k| need(k))?,
-            text,
-        })
-    }
-
-    fn parquet(&mut self) -> Result<()> {
-        let remedy = "write it again with Snappy compression or none";
+    fn rows(&mut self, input: &InputFile) -> Result<()> {
+        let refused = |(problem, remedy): Refusal| self.error("", problem, remedy);
+        let table = Table::of(input.handle()?, self.corpus.max_unpacked()).map_err(refused)?;
         let fields = self.corpus.fields.clone().unwrap_or_default();
-        let rows = Rows::of(open(&self.corpus.path)?).map_err(|e| self.error("", e, remedy))?;
+        let paths = [Some(fields.text.as_str()), fields.id.as_deref(), fields.label.as_deref()];
+        let rows = table.rows(&paths).map_err(refused)?;
         for (i, row) in rows.enumerate() {
             if self.full() {
                 return Ok(());
             }
-            let row = row.map_err(|e| self.error(&format!(":{}", i + 1), e, remedy))?;
-            let sample = self.sample(&fields, i + 1, &|column| parquet::text(&row, column))?;
-            self.push(sample, i + 1)?;
+            let number = i + 1;
+            let found = row.map_err(|problem| {
+                let remedy = "copy or download the corpus again, or write it again with pandas or \
+                              pyarrow";
+                self.error(&format!(":{number}"), problem, remedy)
+            })?;
+            self.found(found, paths, number)?;
         }
         Ok(())
     }
 
-    fn push(&mut self, sample: Sample, number: usize) -> Result<()> {
+    /// Adds what was found in the fields of line or row `number`.
+    pub(super) fn found(
+        &mut self,
+        [text, id, label]: FoundFields,
+        [text_at, id_at, label_at]: [Option<&str>; 3],
+        number: usize,
+    ) -> Result<()> {
+        let at = format!(":{number}");
+        let text = match text {
+            None | Some(Found::Null) => None,
+            Some(Found::Text(text)) => Some(text),
+            Some(Found::Scalar(_)) => {
+                return Err(self.wrong(&at, text_at, "a number or a boolean"));
+            }
+            Some(Found::Other(what)) => return Err(self.wrong(&at, text_at, what)),
+        };
+        // The program's own layout has an id and a label for every text, even an empty one.
+        if text.is_none() && self.corpus.fields.is_some() {
+            self.count.empty += 1;
+            return Ok(());
+        }
+        let name = |found: Option<Found>, path: Option<&str>, absent: &dyn Fn() -> String| {
+            let Some(path) = path else { return Ok(absent()) };
+            match found {
+                Some(Found::Text(name) | Found::Scalar(name)) => Ok(name),
+                None => Err(self.wrong(&at, Some(path), "nothing")),
+                Some(Found::Null) => Err(self.wrong(&at, Some(path), "null")),
+                Some(Found::Other(what)) => Err(self.wrong(&at, Some(path), what)),
+            }
+        };
+        let id = name(id, id_at, &|| format!("document-{number}"))?;
+        let domain = name(label, label_at, &|| "text".into())?;
+        self.push(Sample { id, domain, text: text.unwrap_or_default() }, number)
+    }
+
+    fn wrong(&self, at: &str, field: Option<&str>, what: &str) -> Error {
+        let problem = format!("`{}` holds {what}, expected text", field.unwrap_or_default());
+        let remedy = match self.corpus.fields {
+            Some(_) => "correct the line, or name other fields in `corpus.fields`",
+            None => {
+                "each line is one object {\"id\", \"domain\", \"text\"}; `corpus.fields` names others"
+            }
+        };
+        self.error(at, problem, remedy)
+    }
+
+    /// Adds a document of line or row `number`.
+    pub(super) fn push(&mut self, sample: Sample, number: usize) -> Result<()> {
+        let at = format!(":{number}");
         if sample.text.trim().is_empty() {
             self.count.empty += 1;
             return Ok(());
         }
+        self.allow(&sample, &at)?;
         if let Some(first) = self.ids.get(&sample.id) {
             let problem = format!("id `{}` was used before, on line {first}", sample.id);
-            let remedy = "give every sample an id of its own";
-            return Err(self.error(&format!(":{number}"), problem, remedy));
+            return Err(self.error(&at, problem, "give every sample an id of its own"));
         }
         // Ids that are made here are never the same.
         let given = self.corpus.fields.as_ref().is_none_or(|f| f.id.is_some());
@@ -228,146 +247,26 @@ impl Seen<'_> {
         self.count.documents += 1;
         (self.visit)(sample)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The documents of a file of some name, and how many were empty.
-    fn documents(
-        name: &str,
-        bytes: &[u8],
-        change: impl FnOnce(&mut Corpus),
-    ) -> Result<(Vec<Sample>, usize)> {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join(name);
-        std::fs::write(&path, bytes).expect("write");
-        let text = format!("{{path: {}, context: 8}}", path.display());
-        let mut corpus: Corpus = serde_yaml::from_str(&text).expect("a corpus");
-        change(&mut corpus);
-        let mut all = Vec::new();
-        let count = read(&corpus, &mut |sample| {
-            all.push(sample);
-            Ok(())
-        })?;
-        assert_eq!(count.documents, all.len());
-        Ok((all, count.empty))
-    }
-
-    fn read_bytes(bytes: &[u8], limit: Option<usize>) -> Result<Vec<Sample>> {
-        documents("x.jsonl", bytes, |corpus| corpus.limit = limit).map(|(all, _)| all)
-    }
-
-    const PILE: &str = "{\"text\": \"one\", \"meta\": {\"pile_set_name\": \"ArXiv\"}}\n\
-        {\"text\": \"\", \"meta\": {\"pile_set_name\": \"ArXiv\"}}\n\
-        {\"text\": \"two\", \"meta\": {\"pile_set_name\": \"Github\"}}\n";
-
-    fn pile(corpus: &mut Corpus) {
-        corpus.fields = Some(Fields {
-            text: "text".into(),
-            label: Some("meta.pile_set_name".into()),
-            id: None,
-        });
-    }
-
-    #[test]
-    fn the_piles_own_layout_is_read_plain_and_compressed() {
-        let (all, empty) = documents("x.jsonl", PILE.as_bytes(), pile).expect("read");
-        let told: Vec<[&str; 3]> = all.iter().map(|s| [&*s.id, &*s.domain, &*s.text]).collect();
-        assert_eq!(told, [["document-1", "ArXiv", "one"], ["document-3", "Github", "two"]]);
-        assert_eq!(empty, 1);
-        let mut compressed = Vec::new();
-        let level = ruzstd::encoding::CompressionLevel::Fastest;
-        ruzstd::encoding::compress(PILE.as_bytes(), &mut compressed, level);
-        assert_eq!(documents("x.jsonl.zst", &compressed, pile).expect("read"), (all, 1));
-        let cut = documents("x.jsonl.zst", &compressed[..compressed.len() / 2], pile);
-        assert!(cut.is_err(), "a file that is cut short");
-        let error = documents("x.jsonl.zst", b"no zstd at all", pile).expect_err("refused");
-        assert!(error.subject.ends_with("x.jsonl.zst"), "{error}");
-        let error = documents("x.jsonl", b"{\"body\": \"x\"}", pile).expect_err("refused");
-        assert!(
-            error.problem.contains("`text`") && error.remedy.contains("corpus.fields"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn plain_text_is_separated_by_a_line() {
-        let text = b"first\nstill first\n<|endoftext|>\nsecond";
-        let (all, _) = documents("x.txt", text, |_| ()).expect("read");
-        let texts: Vec<&str> = all.iter().map(|s| s.text.as_str()).collect();
-        assert_eq!(texts, ["first\nstill first\n", "second\n"]);
-        let (all, _) = documents("x.txt", text, |c| c.limit = Some(1)).expect("read");
-        assert_eq!(all.len(), 1);
-    }
-
-    #[test]
-    fn rows_of_parquet_are_documents() {
-        use ::parquet::data_type::{ByteArray, ByteArrayType};
-        use ::parquet::file::writer::SerializedFileWriter;
-        use ::parquet::schema::parser::parse_message_type;
-        let schema = "message m { required binary text (UTF8); required binary kind (UTF8); }";
-        let schema = std::sync::Arc::new(parse_message_type(schema).expect("schema"));
-        let mut bytes = Vec::new();
-        let mut writer =
-            SerializedFileWriter::new(&mut bytes, schema, Default::default()).expect("writer");
-        let mut group = writer.next_row_group().expect("group");
-        for column in [["one", "two"], ["a", "b"]] {
-            let values = column.map(ByteArray::from);
-            let mut writer = group.next_column().expect("column").expect("column");
-            writer.typed::<ByteArrayType>().write_batch(&values, None, None).expect("written");
-            writer.close().expect("closed");
+    /// Checks the length of a document and of all documents so far.
+    fn allow(&mut self, sample: &Sample, at: &str) -> Result<()> {
+        let longest = self.corpus.max_document();
+        if sample.text.len() > longest {
+            let problem = format!("the document is over {} MiB long", longest >> 20);
+            let remedy =
+                "split the text into several documents, or raise `corpus.max_document_mib`";
+            return Err(self.error(at, problem, remedy));
         }
-        group.close().expect("closed");
-        writer.close().expect("closed");
-        let fields = |label: Option<&str>| Fields {
-            text: "text".into(),
-            label: label.map(String::from),
-            id: None,
-        };
-        let (all, _) = documents("x.parquet", &bytes, |c| c.fields = Some(fields(Some("kind"))))
-            .expect("read");
-        assert_eq!((all[1].text.as_str(), all[1].domain.as_str()), ("two", "b"));
-        let (all, _) = documents("x.parquet", &bytes, |_| ()).expect("read");
-        assert_eq!((all.len(), all[0].domain.as_str()), (2, "text"));
-        assert!(documents("x.parquet", &bytes[..40], |_| ()).is_err());
-        let error = documents("x.parquet", &bytes, |c| c.fields = Some(fields(Some("x"))))
-            .expect_err("no column");
-        assert!(error.problem.contains("`x`"), "{error}");
-    }
-
-    const GOOD: &str = r#"{"id":"a","domain":"code","text":"x = 1"}"#;
-
-    #[test]
-    fn blank_lines_and_carriage_returns_are_no_samples() {
-        let two = format!("{GOOD}\r\n\n{}\n", GOOD.replace("\"a\"", "\"b\""));
-        assert_eq!(read_bytes(two.as_bytes(), None).expect("samples").len(), 2);
-        assert_eq!(read_bytes(two.as_bytes(), Some(1)).expect("samples").len(), 1);
-    }
-
-    #[test]
-    fn damaged_files_are_refused_with_their_line() {
-        let long = format!(r#"{{"id":"a","domain":"d","text":"{}"}}"#, "x".repeat(MAX_LINE));
-        let cases: [(&[u8], &str, &str); 7] = [
-            (b"", "", "no sample"),
-            (b"\n\n", "", "no sample"),
-            (b"{\"id\":\"a\",\"domain\":\"d\",\"text\":\"\xff\"}", ":1", "UTF-8"),
-            (long.as_bytes(), ":1", "bytes long"),
-            (b"{\"id\":\"a\"}", ":1", "domain"),
-            (b"{\"id\":\"a\",\"domain\":\"d\",\"text\":\"t\",\"x\":1}", ":1", "unknown field"),
-            (b"{\"id\":\"a\",\"domain\":\"d\",\"text\":\" \"}", "", "no sample"),
-        ];
-        for (bytes, line, problem) in cases {
-            let error = read_bytes(bytes, None).expect_err(problem);
-            assert!(error.subject.ends_with(line), "{}", error.subject);
-            assert!(error.problem.contains(problem), "{}", error.problem);
+        self.held += sample.text.len() as u64 + HELD;
+        if self.held > self.allowed {
+            let problem = format!(
+                "the file unpacks to over {} MiB of documents, far more than its size",
+                self.allowed >> 20
+            );
+            let remedy = "check where the file comes from; raise `corpus.max_unpacked_mib` if it is \
+                          right";
+            return Err(self.error(at, problem, remedy));
         }
-    }
-
-    #[test]
-    fn ids_are_unique() {
-        let error = read_bytes(format!("{GOOD}\n{GOOD}").as_bytes(), None).expect_err("repeated");
-        assert!(error.subject.ends_with(":2") && error.problem.contains("line 1"), "{error}");
+        Ok(())
     }
 }

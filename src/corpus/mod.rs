@@ -1,8 +1,15 @@
 //! Text: samples with labels, and the rows of tokens that models read.
 
 pub mod cache;
+mod compressed;
 pub mod documents;
+mod format;
+mod json;
+mod lines;
+mod pages;
 mod parquet;
+#[cfg(test)]
+mod tests;
 pub mod tokenizer;
 pub mod tokens;
 

@@ -1,6 +1,5 @@
 //! Reading an experiment file: strictly, and with errors that point at the line.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
@@ -10,6 +9,7 @@ use super::check::check;
 use super::position::{Fault, Position, Positions};
 use super::rules::{Finding, KindRules, Section, finding};
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 use crate::store::digest;
 
 /// Largest experiment file, in bytes.
@@ -137,30 +137,19 @@ impl Fault {
     }
 }
 
+/// Reads a file as text, without its byte-order mark.
 fn read_text(path: &Path) -> Result<String> {
-    let io = |e: std::io::Error| {
-        let error = Error::io(Kind::Spec, path, "read the experiment file", &e);
+    let missing = |error: Error| {
         let remedy =
             "give the path of an experiment file; those of the project are in experiments/";
-        match e.kind() {
-            std::io::ErrorKind::NotFound => Error { remedy: remedy.into(), ..error },
-            _ => error,
-        }
+        if path.exists() { error } else { Error { remedy: remedy.into(), ..error } }
     };
-    let size = fs::metadata(path).map_err(io)?.len();
-    if size > MAX_BYTES {
-        let problem = format!("is {size} bytes long, expected at most {MAX_BYTES}");
-        return Err(Error::new(
-            Kind::Spec,
-            path.display(),
-            problem,
-            "give the experiment file itself",
-        ));
+    let mut input = InputFile::open_unchecked(Kind::Spec, path).map_err(missing)?;
+    // An empty file is answered like any other text without keys.
+    if !input.is_empty() {
+        input = InputFile::open(Kind::Spec, path)?;
     }
-    String::from_utf8(fs::read(path).map_err(io)?).map_err(|e| {
-        let problem = format!("invalid UTF-8 after byte {}", e.utf8_error().valid_up_to());
-        Error::new(Kind::Spec, path.display(), problem, "save the file as UTF-8")
-    })
+    input.text(MAX_BYTES)
 }
 
 /// Lays `over` on `base`: mappings merge key by key, anything else is replaced.

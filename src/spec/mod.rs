@@ -129,9 +129,9 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// JSON lines of `{"id", "domain", "text"}` (`.jsonl`, or compressed, `.jsonl.zst`), Parquet
-    /// (`.parquet`), or plain text, documents separated by lines of `<|endoftext|>`; relative to
-    /// the spec.
+    /// JSON lines of `{"id", "domain", "text"}` (`.jsonl`, `.ndjson`), Parquet (`.parquet`), or
+    /// plain text, documents separated by lines of `<|endoftext|>`; lines and text may be
+    /// compressed (`.zst`, `.gz`). Relative to the spec.
     pub path: PathBuf,
     /// Where a line or a row has its text; other fields are then left aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,6 +154,28 @@ pub struct Corpus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub sample: Option<usize>,
+    /// Longest document in MiB, 16 when absent. A longer one is refused: it is more often a
+    /// damaged file than a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_document_mib: Option<usize>,
+    /// Most MiB, 256 when absent, that one Zstandard window or one page of Parquet may take,
+    /// and that all documents of a file may take which unpacks to over 256 times its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub max_unpacked_mib: Option<usize>,
+}
+
+impl Corpus {
+    /// Longest document, in bytes.
+    pub fn max_document(&self) -> usize {
+        self.max_document_mib.unwrap_or(16) << 20
+    }
+
+    /// Most bytes that compressed data may unpack to at once.
+    pub fn max_unpacked(&self) -> usize {
+        self.max_unpacked_mib.unwrap_or(256) << 20
+    }
 }
 
 /// Names of fields of JSON lines, dots leading inwards, or of columns of Parquet.

@@ -19,6 +19,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         exclude: vec![Exclusion::Bos],
         limit: Some(1000),
         sample: None,
+        max_document_mib: None,
+        max_unpacked_mib: None,
     };
     let _ = read(&corpus, &mut |_| Ok(()));
 });

@@ -1,0 +1,447 @@
+//! One line of JSON: the fields that a corpus asks for, and nothing of the others.
+//!
+//! Fields that are not read may hold what strict JSON forbids but programs write: lone
+//! surrogates, `NaN` and infinities. In a field that is read each is an error.
+
+use std::fmt;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::spec::Fields;
+
+/// Key of the object that takes the place of a bare `NaN` or infinity.
+const NOT_FINITE: &str = "\0not finite";
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Text.
+    Text(String),
+    /// A number or a boolean, as it is written.
+    Scalar(String),
+    /// Null.
+    Null,
+    /// Something that is neither text nor a number, by its name.
+    Other(&'static str),
+}
+
+/// Which fields to read, dots leading inwards.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Text, identifier and label.
+    paths: [Option<&'a str>; 3],
+    /// Whether other fields are refused.
+    closed: bool,
+}
+
+/// Text, identifier and label, where the line has them.
+pub type FoundFields = [Option<Found>; 3];
+
+impl<'a> Wanted<'a> {
+    /// Returns the fields that a spec names, or the program's own layout.
+    pub fn new(fields: Option<&'a Fields>) -> Self {
+        match fields {
+            None => Self { paths: [Some("text"), Some("id"), Some("domain")], closed: true },
+            Some(fields) => Self {
+                paths: [Some(&fields.text), fields.id.as_deref(), fields.label.as_deref()],
+                closed: false,
+            },
+        }
+    }
+
+    /// Names of the fields for text, identifier and label.
+    pub fn paths(&self) -> [Option<&'a str>; 3] {
+        self.paths
+    }
+
+    /// Reads the fields of a line.
+    ///
+    /// # Errors
+    /// Returns what is wrong if the line is not one JSON object, repeats a key that leads to
+    /// one of the fields, or holds text in one that is not valid Unicode.
+    pub fn parse(&self, line: &str) -> Result<FoundFields, String> {
+        match self.parse_strict(line) {
+            Err(problem) => match finite(line) {
+                Some(line) => self.parse_strict(&line).map_err(|e| plain(&e)),
+                None => Err(plain(&problem)),
+            },
+            Ok(found) => Ok(found),
+        }
+    }
+
+    fn parse_strict(&self, line: &str) -> serde_json::Result<FoundFields> {
+        let mut found = [None, None, None];
+        let mut json = serde_json::Deserializer::from_str(line);
+        let (names, paths) = (self.paths, self.paths);
+        Level { names, paths, closed: self.closed, top: true, found: &mut found }
+            .deserialize(&mut json)?;
+        json.end()?;
+        Ok(found)
+    }
+}
+
+/// An error's message with the column only: the line is in the error's subject.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or_default();
+    match error.column() {
+        0 => message.to_owned(),
+        column => format!("{message} at column {column}"),
+    }
+}
+
+/// One object on the way to the fields.
+struct Level<'a, 'f> {
+    /// The whole paths, for messages.
+    names: [Option<&'a str>; 3],
+    /// What is left of each path here.
+    paths: [Option<&'a str>; 3],
+    closed: bool,
+    top: bool,
+    found: &'f mut FoundFields,
+}
+
+impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        if self.top { json.deserialize_map(self) } else { json.deserialize_any(self) }
+    }
+}
+
+impl<'de> Visitor<'de> for Level<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one JSON object per line")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut entered = [false; 3];
+        while let Some(key) = map.next_key_seed(Key { paths: self.paths, closed: self.closed })? {
+            match key {
+                Step::Elsewhere => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Step::Unknown(name) => {
+                    let expected = "expected `id`, `domain` and `text`";
+                    return Err(A::Error::custom(format!("unknown field `{name}`, {expected}")));
+                }
+                Step::Here(here) => {
+                    let name = name_of(&self.names, here);
+                    if (0..3).any(|i| here[i] && (self.found[i].is_some() || entered[i])) {
+                        return Err(repeated(name));
+                    }
+                    let value = map.next_value_seed(Leaf);
+                    let value = value.map_err(|e| A::Error::custom(format!("`{name}`: {e}")))?;
+                    for i in (0..3).filter(|&i| here[i]) {
+                        self.found[i] = Some(value.clone());
+                    }
+                }
+                Step::Inwards(inwards) => {
+                    if (0..3).any(|i| inwards[i] && (self.found[i].is_some() || entered[i])) {
+                        return Err(repeated(name_of(&self.names, inwards)));
+                    }
+                    let rest = |i: usize| {
+                        let path = self.paths[i].filter(|_| inwards[i])?;
+                        path.split_once('.').map(|(_, rest)| rest)
+                    };
+                    let paths = [rest(0), rest(1), rest(2)];
+                    (0..3).for_each(|i| entered[i] |= inwards[i]);
+                    let (names, found) = (self.names, &mut *self.found);
+                    map.next_value_seed(Level { names, paths, closed: false, top: false, found })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+fn name_of<'a>(paths: &[Option<&'a str>; 3], which: [bool; 3]) -> &'a str {
+    (0..3).find(|&i| which[i]).and_then(|i| paths[i]).unwrap_or_default()
+}
+
+fn repeated<E: serde::de::Error>(name: &str) -> E {
+    E::custom(format!("`{name}` is given twice"))
+}
+
+/// Where a key leads.
+enum Step {
+    /// To none of the fields.
+    Elsewhere,
+    /// To none of the fields, where others are refused.
+    Unknown(String),
+    /// To these fields.
+    Here([bool; 3]),
+    /// To an object that may hold these fields.
+    Inwards([bool; 3]),
+}
+
+struct Key<'a> {
+    paths: [Option<&'a str>; 3],
+    closed: bool,
+}
+
+impl Key<'_> {
+    fn step(&self, key: &[u8]) -> Step {
+        let which = |leads: &dyn Fn(&str) -> bool| self.paths.map(|path| path.is_some_and(leads));
+        let here = which(&|path| path.as_bytes() == key);
+        if here.contains(&true) {
+            return Step::Here(here);
+        }
+        let inwards =
+            which(&|path| path.split_once('.').is_some_and(|(first, _)| first.as_bytes() == key));
+        match inwards.contains(&true) {
+            true => Step::Inwards(inwards),
+            false if self.closed => Step::Unknown(String::from_utf8_lossy(key).into_owned()),
+            false => Step::Elsewhere,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Step;
+
+    // As bytes, which may hold lone surrogates.
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Step, D::Error> {
+        json.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Step;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+    fn visit_str<E>(self, key: &str) -> Result<Step, E> {
+        Ok(self.step(key.as_bytes()))
+    }
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Step, E> {
+        Ok(self.step(key))
+    }
+}
+
+/// A value that is read.
+struct Leaf;
+
+impl<'de> DeserializeSeed<'de> for Leaf {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Found, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Leaf {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
+        Ok(Found::Text(text.to_owned()))
+    }
+    fn visit_string<E>(self, text: String) -> Result<Found, E> {
+        Ok(Found::Text(text))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Found, E> {
+        Ok(Found::Scalar(value.to_string()))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Found, E> {
+        Ok(Found::Scalar(value.to_string()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Found, E> {
+        Ok(Found::Scalar(value.to_string()))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Found, E> {
+        // Larger numbers may have lost digits that tell them apart.
+        let exact = value.abs() < 9_007_199_254_740_992.0;
+        Ok(if exact {
+            Found::Scalar(format!("{value:?}"))
+        } else {
+            Found::Other("a number of too many digits")
+        })
+    }
+    fn visit_unit<E>(self) -> Result<Found, E> {
+        Ok(Found::Null)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Found::Other("an array"))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
+        let mut found = Found::Other("an object");
+        while let Some(key) =
+            map.next_key_seed(Key { paths: [Some(NOT_FINITE), None, None], closed: false })?
+        {
+            if matches!(key, Step::Here(_)) {
+                found = Found::Other("NaN or an infinity");
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(found)
+    }
+}
+
+/// Returns a line with an object in place of each bare `NaN` or infinity; None if it has none.
+fn finite(line: &str) -> Option<String> {
+    let (mut out, mut rest, mut replaced) = (String::new(), line, false);
+    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
+        let (before, here) = rest.split_at(at);
+        out.push_str(before);
+        let word = ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| here.starts_with(word));
+        let length = match word {
+            Some(word) => {
+                out.push_str("{\"\\u0000not finite\":0}");
+                replaced = true;
+                word.len()
+            }
+            None => {
+                let length = if here.starts_with('"') { string_length(here) } else { 1 };
+                out.push_str(&here[..length]);
+                length
+            }
+        };
+        rest = &here[length..];
+    }
+    out.push_str(rest);
+    replaced.then_some(out)
+}
+
+/// Length in bytes of the JSON string that a text begins with, quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> Fields {
+        Fields { text: "text".into(), label: Some("meta.set".into()), id: Some("n".into()) }
+    }
+
+    fn parse(line: &str) -> Result<FoundFields, String> {
+        Wanted::new(Some(&fields())).parse(line)
+    }
+
+    fn text(text: &str) -> Option<Found> {
+        Some(Found::Text(text.into()))
+    }
+
+    #[test]
+    fn fields_that_are_not_read_cost_nothing() {
+        for other in [
+            "NaN",
+            "-Infinity",
+            "[Infinity, {\"y\": NaN}]",
+            r#""\ud800""#,
+            r#"{"\udc00": 1}"#,
+            "1e999",
+            "123456789012345678901234567890",
+            "\"NaN\"",
+            "null",
+            r#""a\"NaN\\""#,
+        ] {
+            for line in [
+                format!(
+                    r#"{{"x": {other}, "text": "NaN \" -Infinity", "n": 1, "meta": {{"set": "s"}}}}"#
+                ),
+                format!(
+                    r#"{{"text": "NaN \" -Infinity", "n": 1, "meta": {{"x": {other}, "set": "s"}}, "x": 1}}"#
+                ),
+            ] {
+                let found = parse(&line).unwrap_or_else(|e| panic!("{line}: {e}"));
+                let expected =
+                    [text("NaN \" -Infinity"), Some(Found::Scalar("1".into())), text("s")];
+                assert_eq!(found, expected, "{line}");
+            }
+        }
+        assert!(parse(r#"{"\ud800": 1, "text": "t"}"#).is_ok(), "a key that is not read");
+    }
+
+    #[test]
+    fn fields_that_are_read_are_refused_by_name() {
+        for (line, problem) in [
+            (r#"{"text": "\ud800"}"#, "`text`: "),
+            (r#"{"text": "a", "text": "b"}"#, "`text` is given twice"),
+            (r#"{"meta": {"set": "a"}, "meta": {}}"#, "`meta.set` is given twice"),
+            (r#"{"meta": {"set": "a", "set": "b"}}"#, "`meta.set` is given twice"),
+            (r#"{"meta.set": "a", "meta": {"set": "b"}}"#, "`meta.set` is given twice"),
+            (r#"["text"]"#, "one JSON object per line"),
+            (r#"{"text": "a"} {"text": "b"}"#, "trailing"),
+            (r#"{"text": "a""#, "EOF"),
+            (r#"{"text": nan}"#, "expected"),
+        ] {
+            let found = parse(line).expect_err(line);
+            assert!(found.contains(problem), "{line}: {found}");
+            assert!(!found.contains("line 1"), "{found}");
+        }
+        let other = |line: &str| parse(line).expect(line)[0].clone();
+        for value in ["NaN", "Infinity", "-Infinity"] {
+            let line = format!("{{\"text\": {value}}}");
+            assert_eq!(other(&line), Some(Found::Other("NaN or an infinity")));
+        }
+        assert_eq!(other(r#"{"text": {"a": 1}}"#), Some(Found::Other("an object")));
+        assert_eq!(other(r#"{"text": ["a"]}"#), Some(Found::Other("an array")));
+        assert_eq!(other(r#"{"text": null}"#), Some(Found::Null));
+        assert_eq!(other(r#"{"x": 1}"#), None);
+    }
+
+    #[test]
+    fn numbers_keep_the_digits_that_tell_them_apart() {
+        for (value, expected) in [
+            ("7", Found::Scalar("7".into())),
+            ("-7", Found::Scalar("-7".into())),
+            ("18446744073709551615", Found::Scalar("18446744073709551615".into())),
+            ("1.0", Found::Scalar("1.0".into())),
+            ("true", Found::Scalar("true".into())),
+            ("18446744073709551616", Found::Other("a number of too many digits")),
+        ] {
+            assert_eq!(parse(&format!("{{\"n\": {value}}}")).expect(value)[1], Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_dot_is_a_key_or_a_way_inwards() {
+        assert_eq!(parse(r#"{"meta.set": "flat"}"#).expect("read")[2], text("flat"));
+        assert_eq!(parse(r#"{"meta": "text"}"#).expect("read")[2], None);
+        assert_eq!(parse(r#"{"meta": [1, null]}"#).expect("read")[2], None);
+    }
+}
