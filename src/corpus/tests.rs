@@ -382,10 +382,13 @@ mod rows {
         let mut bytes = Vec::new();
         let properties = Arc::new(properties);
         let mut writer = SerializedFileWriter::new(&mut bytes, schema, properties).expect("writer");
-        for (first, part) in [(0, &texts[..texts.len() / 2]), (texts.len() / 2, &texts[texts.len() / 2..])] {
+        for (first, part) in
+            [(0, &texts[..texts.len() / 2]), (texts.len() / 2, &texts[texts.len() / 2..])]
+        {
             let mut group = writer.next_row_group().expect("group");
             let given: Vec<i16> = part.iter().map(|text| i16::from(text.is_some())).collect();
-            let values: Vec<ByteArray> = part.iter().flatten().map(|text| ByteArray::from(*text)).collect();
+            let values: Vec<ByteArray> =
+                part.iter().flatten().map(|text| ByteArray::from(*text)).collect();
             let mut column = group.next_column().expect("column").expect("text");
             column.typed::<ByteArrayType>().write_batch(&values, Some(&given), None).expect("text");
             column.close().expect("closed");
@@ -395,11 +398,17 @@ mod rows {
             column.close().expect("closed");
             let sets = vec![ByteArray::from("ArXiv"); part.len()];
             let mut column = group.next_column().expect("column").expect("set");
-            column.typed::<ByteArrayType>().write_batch(&sets, Some(&vec![2; part.len()]), None).expect("set");
+            column
+                .typed::<ByteArrayType>()
+                .write_batch(&sets, Some(&vec![2; part.len()]), None)
+                .expect("set");
             column.close().expect("closed");
             let (none, zeros) = (vec![0; part.len()], vec![0; part.len()]);
             let mut column = group.next_column().expect("column").expect("tags");
-            column.typed::<ByteArrayType>().write_batch(&[], Some(&none), Some(&zeros)).expect("tags");
+            column
+                .typed::<ByteArrayType>()
+                .write_batch(&[], Some(&none), Some(&zeros))
+                .expect("tags");
             column.close().expect("closed");
             group.close().expect("closed");
         }
@@ -437,13 +446,17 @@ mod rows {
                     let change = fields("text", Some("meta.pile_set_name"), Some("n"));
                     let read = documents(name, &bytes, change);
                     let (all, empty) = read.unwrap_or_else(|e| panic!("{name} {codec:?}: {e}"));
-                    let told: Vec<[&str; 3]> = all.iter().map(|s| [&*s.id, &*s.domain, &*s.text]).collect();
-                    let expected = [["7", "ArXiv", "one"], ["9", "ArXiv", "two"], ["11", "ArXiv", "one"]];
+                    let told: Vec<[&str; 3]> =
+                        all.iter().map(|s| [&*s.id, &*s.domain, &*s.text]).collect();
+                    let expected =
+                        [["7", "ArXiv", "one"], ["9", "ArXiv", "two"], ["11", "ArXiv", "one"]];
                     assert_eq!((told.as_slice(), empty), (&expected[..], 2), "{name} {codec:?}");
                 }
             }
         }
-        let (all, _) = documents("x.parquet", &parquet(&TEXTS, WriterProperties::default()), |_| ()).expect("read");
+        let (all, _) =
+            documents("x.parquet", &parquet(&TEXTS, WriterProperties::default()), |_| ())
+                .expect("read");
         assert_eq!((all[1].id.as_str(), all[1].domain.as_str()), ("document-3", "text"));
     }
 
@@ -471,8 +484,15 @@ mod rows {
         let long = "a".repeat(2 << 20);
         let zstd = Compression::ZSTD(ZstdLevel::default());
         let unpacked = |mib| move |c: &mut Corpus| c.max_unpacked_mib = Some(mib);
-        for codec in [zstd, Compression::GZIP(GzipLevel::default()), Compression::BROTLI(BrotliLevel::default())] {
-            let page = parquet(&[Some(&long), Some(&long)], written(codec, false, WriterVersion::PARQUET_1_0));
+        for codec in [
+            zstd,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+        ] {
+            let page = parquet(
+                &[Some(&long), Some(&long)],
+                written(codec, false, WriterVersion::PARQUET_1_0),
+            );
             let error = documents("x.parquet", &page, unpacked(1)).expect_err("a long page");
             assert!(error.problem.contains("corpus.max_unpacked_mib"), "{error}");
             assert_eq!(documents("x.parquet", &page, unpacked(8)).expect("read").0.len(), 2);

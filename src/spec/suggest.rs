@@ -65,7 +65,8 @@ fn number(text: &str) -> Option<String> {
             false => format!("write decimals with a point: `{decimal}`"),
         });
     }
-    if let Some(percent) = text.strip_suffix('%').and_then(|share| share.trim().parse::<f64>().ok()) {
+    if let Some(percent) = text.strip_suffix('%').and_then(|share| share.trim().parse::<f64>().ok())
+    {
         return Some(format!("write the share as a number: `{}`", percent / 100.0));
     }
     is_number(&whole).then(|| format!("write `{whole}`"))
