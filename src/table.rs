@@ -115,6 +115,13 @@ impl Table {
         self.columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
     }
 
+    /// Returns whether the table has each neuron of a model once, in the order of neurons.
+    pub fn is_whole(&self, n_layers: usize, d_mlp: usize) -> bool {
+        let expected = n_layers.checked_mul(d_mlp);
+        let placed = |(i, id): (usize, &NeuronId)| *id == NeuronId::of(i, d_mlp);
+        expected == Some(self.ids.len()) && self.ids.iter().enumerate().all(placed)
+    }
+
     /// A column, one value per row.
     pub fn column(&self, column: Column) -> &[f64] {
         &self.columns[column as usize]

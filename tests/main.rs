@@ -8,6 +8,7 @@ mod desk;
 mod device;
 mod experiments;
 mod fetch;
+mod forged;
 mod golden;
 mod guide;
 mod hostile;

@@ -2,9 +2,14 @@
 
 pub mod canvas;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::record::TextTable;
 use canvas::{Axis, Mark, Panel, SERIES, Series, draw};
+
+/// Values of this size or more are not drawn.
+const LARGEST: f64 = 1e100;
+/// Most layers of a figure.
+const MAX_LAYERS: f64 = 10_000.0;
 
 /// Width and height in pixels of a figure of one panel.
 pub const ONE_PANEL: (u32, u32) = (520, 360);
@@ -38,7 +43,8 @@ pub fn binned(values: &[f64], from: f64, to: f64, bins: usize) -> Vec<f64> {
 
 /// Smallest and largest of some values, a little apart where they are equal.
 pub fn range_of(values: impl IntoIterator<Item = f64>) -> std::ops::Range<f64> {
-    let finite = values.into_iter().filter(|v| v.is_finite());
+    // Margins and lengths are computed from the ends; larger values would overflow them.
+    let finite = values.into_iter().filter(|v| v.abs() < LARGEST);
     let (low, high) =
         finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
     match low.partial_cmp(&high) {
@@ -94,7 +100,12 @@ fn largest_groups(table: &TextTable, by: &str, column: &str) -> TextTable {
 /// Returns an error if the figure cannot be drawn.
 pub fn by_depth(table: &TextTable, by: &str, label: &str) -> Result<String> {
     let table = &largest_groups(table, by, "neurons");
-    let layers = range_of(table.numbers("layer")).end as usize + 1;
+    let last = range_of(table.numbers("layer")).end;
+    if !(0.0..MAX_LAYERS).contains(&last) {
+        let problem = format!("layer {last} is out of range, expected 0 to {MAX_LAYERS}");
+        return Err(Error::new(Kind::Evidence, "a table by layer", problem, "run it again"));
+    }
+    let layers = last as usize + 1;
     let most = range_of(table.numbers("neurons")).end.max(1.0);
     let panel = Panel {
         title: String::new(),

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::experiment::{self, Desk, KINDS, RegisteredKind};
 use crate::findings::{FigureFile, Figures, Findings, Named, Summary};
 use crate::hub::{RemoteFile, manifest};
-use crate::store::read_json;
+use crate::store::{damaged, read_json};
 use crate::table::{Column, NeuronId, Table};
 
 /// The environment variable that names the folder with the authors' files.
@@ -82,14 +82,22 @@ impl Evidence {
     /// # Errors
     /// If its tables are damaged.
     pub fn of_run(folder: &Path, shape: Layout) -> Result<Self> {
-        let sheet = Sheet::read(&folder.join("neurons.csv"), &published_columns(), shape)?;
+        let file = folder.join("neurons.csv");
+        let table = Sheet::read(&file, &published_columns(), shape)?.into_table();
+        if !table.is_whole(shape.n_layers, shape.d_mlp) {
+            let problem = format!(
+                "does not have the neurons of {} layers of {} in their order",
+                shape.n_layers, shape.d_mlp
+            );
+            return Err(damaged(&file, problem));
+        }
         let summary: Summary = read_json(&folder.join("summary.json"))?;
         let mut figures = Named::new();
         for kind in KINDS {
             figures.extend(read_figures(&folder.join(kind.rules.name).join("figures.json"))?);
         }
         let depth = Some(summary.depth);
-        Ok(Self { depth, figures, ..Self::new(shape, sheet.into_table(), true) })
+        Ok(Self { depth, figures, ..Self::new(shape, table, true) })
     }
 }
 

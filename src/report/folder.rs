@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::validate;
 use crate::cards::{Card, CardFile};
 use crate::charts::Chart;
 use crate::claims::Evidence;
@@ -14,7 +15,7 @@ use crate::findings::{FigureFile, Summary};
 use crate::nullable::or_nan;
 use crate::record::{Tables, TextTable};
 use crate::stats::Moments;
-use crate::store::{MARK, damaged, read_json};
+use crate::store::{MARK, read_json};
 use crate::table::{Column, NeuronId};
 
 /// A run's folder.
@@ -205,27 +206,27 @@ impl Folder {
 }
 
 impl Study {
-    /// Reads the files of a study.
+    /// Reads the files of a study, and checks that they fit each other.
     ///
     /// # Errors
-    /// If it is none, or one of its files is damaged.
+    /// Returns an error if the folder is not of a study, or one of its files is damaged.
     pub fn read(path: &Path) -> Result<Self> {
         let file = path.join("summary.json");
         let summary: Summary = read_json(&file)?;
-        let n_layers = summary.by_layer.len();
-        if n_layers == 0 || summary.shares.is_empty() {
-            return Err(damaged(&file, "no layers or no shares"));
-        }
-        let layout = Layout { n_layers, d_mlp: summary.neurons / n_layers };
+        let layout = validate::layout(&file, &summary)?;
         let evidence = Evidence::of_run(path, layout)?;
-        let extra = TextTable::read(&path.join("neurons-extra.csv"))?;
-        if extra.rows.len() != evidence.table.ids.len() {
-            return Err(damaged(&path.join("neurons-extra.csv"), "other rows than neurons.csv"));
-        }
-        let cards = path.join("cards.json");
+        let file = path.join("neurons-extra.csv");
+        let extra = TextTable::read(&file)?;
+        validate::extra(&file, &extra, &summary)?;
+        let file = path.join("correlations.json");
+        let partners: Vec<Spread> = read_json(&file)?;
+        validate::spreads(&file, &partners, &summary)?;
+        let file = path.join("cards.json");
+        let cards: Option<CardFile> = file.exists().then(|| read_json(&file)).transpose()?;
+        cards.as_ref().map_or(Ok(()), |cards| validate::cards(&file, cards, layout))?;
         Ok(Self {
-            partners: read_json(&path.join("correlations.json"))?,
-            cards: cards.exists().then(|| read_json(&cards)).transpose()?,
+            partners,
+            cards,
             summary,
             layout,
             evidence,

@@ -9,3 +9,4 @@ pub mod ledger;
 pub mod page;
 mod study_charts;
 pub mod terminal;
+mod validate;

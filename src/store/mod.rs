@@ -17,22 +17,25 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 
 pub use digest::{digest, digest_file, hex};
 pub use listing::{MARK, replace_in_run};
 pub use run_directory::{RunDirectory, WrittenRun};
 pub use whole_file::write_whole;
 
+/// Most bytes of a file of JSON that are read: ten times what a run of GPT-2 medium writes.
+const MAX_JSON: u64 = 512 << 20;
+
 /// Reads a file of JSON that a run wrote.
 ///
 /// # Errors
-/// If it is missing or damaged.
+/// Returns an error if the file is missing, too long or damaged.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        let problem = format!("cannot read the file of a run: {e}");
-        Error::new(Kind::Evidence, path.display(), problem, "name the folder of a finished run")
-    })?;
-    serde_json::from_str(&text).map_err(|e| damaged(path, e))
+    let remedy = "name the folder of a finished run";
+    let named = |e: Error| Error { remedy: remedy.into(), ..e };
+    let text = InputFile::open(Kind::Evidence, path).and_then(|mut file| file.text(MAX_JSON));
+    serde_json::from_str(&text.map_err(named)?).map_err(|e| damaged(path, e))
 }
 
 /// The error of a file of a run that is not as it was written.
