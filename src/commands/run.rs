@@ -178,7 +178,10 @@ fn save(
         (Ok(written), _) => written,
     };
     match written.failed {
-        Some(error) => Err(kept_in(&written.folder, error)),
+        Some(error) => {
+            let error = kept_in(&written.folder, error);
+            Err(kept_sums(control).map_or(error.clone(), |c| c.keeps(error)))
+        }
         None => {
             control.checkpoints.as_ref().inspect(|checkpoints| checkpoints.remove());
             Ok(written.folder)

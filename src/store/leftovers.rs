@@ -1,10 +1,11 @@
 //! What processes that were killed left behind: removed, or put in its place.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MARK, digest_file, folder_of, listing, lock, place, sync_folder, whole_file};
+use super::{MARK, digest_file, folder_of, listing, lock, place, whole_file};
 use crate::error::{Kind, Result};
 use crate::output::tell;
 
@@ -18,6 +19,9 @@ pub(super) const NEW: &str = "run";
 pub(super) const OLD: &str = "earlier-run";
 /// Says that the files are whole, and whose place they take.
 pub(super) const RECORD: &str = "finished.json";
+
+/// Tries to make a folder before giving up.
+const ATTEMPTS: usize = 16;
 
 /// What is recorded of a run whose files are whole before it is put in its place.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,22 @@ impl Record {
             replaces: mark_of(target),
         })
     }
+
+    fn read(staging: &Path) -> Option<Self> {
+        let bytes = std::fs::read(staging.join(RECORD)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// Keeps the folder of a run that could not be put in its place; returns where its files are.
+pub(super) fn keep_results(staging: StagingFolder) -> PathBuf {
+    let staging = staging.keep();
+    if Record::read(&staging).is_none() {
+        // Nothing says that the files are whole, so that the next start would remove them if
+        // it knew the folder by its lock.
+        let _ = std::fs::remove_file(staging.join(LOCK));
+    }
+    staging.join(NEW)
 }
 
 fn mark_of(run: &Path) -> Option<String> {
@@ -80,12 +100,11 @@ fn named(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     wanted.map(|entry| entry.path()).collect()
 }
 
+/// Deals with a folder whose lock this process holds.
 fn recover(staging: &Path) {
-    let record = std::fs::read(staging.join(RECORD)).ok();
-    let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-    let Some(record) = record else {
+    let Some(record) = Record::read(staging) else {
         // The run was not finished; there are only files that its process wrote.
-        let _ = std::fs::remove_dir_all(staging);
+        remove(staging);
         return;
     };
     let target = folder_of(staging).join(&record.target);
@@ -140,8 +159,71 @@ pub(super) fn discard(staging: &Path) {
             return;
         }
     }
+    remove(staging);
+}
+
+/// Removes the folder of an unfinished run. The lock goes last: whoever is killed here leaves
+/// a folder that is still known to be a leftover. What cannot be removed is met again at the
+/// next start.
+fn remove(staging: &Path) {
+    let _ = std::fs::remove_dir_all(staging.join(NEW));
+    let _ = std::fs::remove_dir_all(staging.join(OLD));
     let _ = std::fs::remove_file(staging.join(RECORD));
-    let _ = std::fs::remove_file(staging.join(LOCK));
-    let _ = std::fs::remove_dir(staging);
-    let _ = sync_folder(folder_of(staging));
+    if std::fs::read_dir(staging).is_ok_and(|entries| entries.count() <= 1) {
+        let _ = std::fs::remove_file(staging.join(LOCK));
+        let _ = std::fs::remove_dir(staging);
+    }
+}
+
+/// The folder of a run in the making, which is removed unless it is kept.
+pub(super) struct StagingFolder {
+    path: PathBuf,
+    /// Held as long as this process uses the folder.
+    _lock: File,
+    kept: bool,
+}
+
+impl StagingFolder {
+    /// Makes a folder with a lock and room for the run's files.
+    ///
+    /// # Errors
+    /// Returns an error if `parent` cannot be written.
+    pub(super) fn make(parent: &Path) -> std::io::Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let path = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?.keep();
+            let lock = path.join(LOCK);
+            match File::create_new(&lock) {
+                // Another process may take the folder for a leftover before it is locked.
+                Ok(file) if lock::own(&file, &lock) => {
+                    let staging = Self { path, _lock: file, kept: false };
+                    // The files' folder gets the mode that the user's mask leaves; a
+                    // temporary folder is private.
+                    std::fs::create_dir(staging.path.join(NEW))?;
+                    return Ok(staging);
+                }
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Err(std::io::Error::other("its temporary folder vanishes"))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves it on the disk.
+    pub(super) fn keep(mut self) -> PathBuf {
+        self.kept = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for StagingFolder {
+    fn drop(&mut self) {
+        if !self.kept {
+            remove(&self.path);
+        }
+    }
 }

@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-use super::leftovers::{self, LOCK, NEW, OLD, RECORD, Record, UNFINISHED};
+use super::leftovers::{self, NEW, OLD, RECORD, Record, StagingFolder};
 use super::listing::{Files, Listed, refuse_foreign};
-use super::{MARK, folder_of, follow_links, hex, lock, place, sync_folder};
+use super::{MARK, folder_of, follow_links, hex, place, sync_folder};
 use crate::error::{Error, Kind, Result};
 use crate::output::tell;
-
-/// Tries to make a folder before giving up.
-const ATTEMPTS: usize = 16;
 
 /// A run whose files are whole and on the disk.
 #[derive(Debug)]
@@ -33,9 +29,7 @@ pub struct WrittenRun {
 pub struct RunDirectory {
     target: PathBuf,
     /// Holds the lock, the files of the run and, at the end, a record of it.
-    staging: TempDir,
-    /// Held as long as this process lives or the staging folder exists.
-    _lock: File,
+    staging: StagingFolder,
     files: RefCell<Files>,
 }
 
@@ -54,10 +48,10 @@ impl RunDirectory {
         std::fs::create_dir_all(parent).map_err(|e| io("create the folder for runs", &e))?;
         leftovers::recover_runs(parent);
         refuse_foreign(&target)?;
-        let (staging, lock) =
-            make_staging(parent).map_err(|e| io("write into the folder for runs", &e))?;
+        let staging =
+            StagingFolder::make(parent).map_err(|e| io("write into the folder for runs", &e))?;
         prove(&target, staging.path())?;
-        Ok(Self { target, staging, _lock: lock, files: RefCell::default() })
+        Ok(Self { target, staging, files: RefCell::default() })
     }
 
     /// Where the files are until they are put in their place.
@@ -122,14 +116,16 @@ impl RunDirectory {
         let files = self.files.take();
         self.write_json(MARK, &Listed { provenance, files: &files })?;
         if let Err(error) = self.put_in_place() {
-            let folder = self.staging.keep().join(NEW);
+            let folder = leftovers::keep_results(self.staging);
             return Ok(WrittenRun { folder, failed: Some(error) });
         }
         // What follows costs no result, so it is not an error.
         if let Err(e) = sync_folder(folder_of(&self.target)) {
             tell(format_args!("warning: {}: cannot sync the folder: {e}", self.target.display()));
         }
-        leftovers::discard(&self.staging.keep());
+        leftovers::discard(self.staging.path());
+        // The earlier run may hold what it did not write, and is then still there.
+        self.staging.keep();
         Ok(WrittenRun { folder: self.target, failed: None })
     }
 
@@ -167,24 +163,6 @@ fn refuse_nameless(target: &Path) -> Result<()> {
     };
     let remedy = format!("name a folder in it, as in --out {}", target.join("NAME").display());
     Err(Error::new(Kind::Store, target.display(), problem, remedy))
-}
-
-fn make_staging(parent: &Path) -> std::io::Result<(TempDir, File)> {
-    for _ in 0..ATTEMPTS {
-        let staging = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?;
-        let lock = staging.path().join(LOCK);
-        match File::create_new(&lock) {
-            // Another process may take the folder for a leftover before it is locked.
-            Ok(file) if lock::own(&file, &lock) => {
-                // It gets the mode that the user's mask leaves, unlike a temporary folder.
-                std::fs::create_dir(staging.path().join(NEW))?;
-                return Ok((staging, file));
-            }
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-    }
-    Err(std::io::Error::other("its temporary folder vanishes"))
 }
 
 /// Checks, before anything is computed, that the run can be put in its place.
@@ -234,6 +212,7 @@ impl Write for Digested {
 
 #[cfg(test)]
 mod tests {
+    use super::leftovers::{LOCK, UNFINISHED};
     use super::*;
     use crate::store::replace_in_run;
 
@@ -372,7 +351,9 @@ mod tests {
             files.iter().for_each(|f| std::fs::write(folder.join(f), "x").expect("write"));
             folder
         };
-        let (dead, bare) = (folder("dead", &[LOCK, NEW]), folder("bare", &[]));
+        let (dead, bare) = (folder("dead", &[LOCK, RECORD]), folder("bare", &[]));
+        std::fs::create_dir(dead.join(NEW)).expect("folder");
+        std::fs::write(dead.join(NEW).join("a.json"), "x").expect("write");
         let foreign = folder("foreign", &["thesis.tex"]);
         let alive = RunDirectory::begin(&root.path().join("y")).expect("begin");
         drop(RunDirectory::begin(&root.path().join("x")).expect("begin"));
