@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use universal_neurons::claims::registry;
+use universal_neurons::error::Result;
 use universal_neurons::report::comparison::compare;
 use universal_neurons::report::folder::{Folder, Found};
 use universal_neurons::report::{card, page};
@@ -21,7 +22,7 @@ fn extremes() -> [Value; 8] {
 
 /// Makes all that is made of a run's folder; the first error, if there is one.
 fn shown(folder: &Path) -> Option<String> {
-    let read = || {
+    let read = || -> Result<()> {
         let run = Folder::read(folder)?;
         run.charts()?;
         page::report(&run, &[], &registry()?)?;
@@ -30,7 +31,7 @@ fn shown(folder: &Path) -> Option<String> {
             let cards = study.cards.iter().flat_map(|file| &file.cards);
             cards.for_each(|it| drop(card::text(study, 0, it)));
         }
-        universal_neurons::error::Result::Ok(())
+        Ok(())
     };
     read().err().map(|error| error.to_string())
 }

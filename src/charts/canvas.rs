@@ -6,6 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::LARGEST;
 use crate::error::{Error, Kind, Result};
 use crate::printable::visible;
 
@@ -100,6 +101,10 @@ pub struct Axis {
 impl Axis {
     /// Creates an axis of numbers.
     pub fn of(label: &str, range: Range<f64>) -> Self {
+        // NaN takes the smaller bound.
+        let bounded = |v: f64| v.max(-LARGEST).min(LARGEST);
+        let (start, end) = (bounded(range.start), bounded(range.end));
+        let range = if start < end { start..end } else { 0.0..1.0 };
         Self { label: label.to_owned(), range, names: Vec::new() }
     }
 

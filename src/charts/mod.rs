@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 use crate::record::TextTable;
 use canvas::{Axis, Mark, Panel, SERIES, Series, draw};
 
-/// Values of this size or more are not drawn.
-const LARGEST: f64 = 1e100;
+/// Values of this size or more are not drawn; ticks of longer axes cannot be counted.
+pub const LARGEST: f64 = 1e9;
 /// Most layers of a figure.
 const MAX_LAYERS: f64 = 10_000.0;
 

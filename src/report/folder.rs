@@ -224,14 +224,7 @@ impl Study {
         let file = path.join("cards.json");
         let cards: Option<CardFile> = file.exists().then(|| read_json(&file)).transpose()?;
         cards.as_ref().map_or(Ok(()), |cards| validate::cards(&file, cards, layout))?;
-        Ok(Self {
-            partners,
-            cards,
-            summary,
-            layout,
-            evidence,
-            extra,
-        })
+        Ok(Self { partners, cards, summary, layout, evidence, extra })
     }
 
     /// The threshold that neurons are universal above.

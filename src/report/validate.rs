@@ -22,6 +22,10 @@ pub fn layout(file: &Path, summary: &Summary) -> Result<Layout> {
     if n_layers == 0 || summary.shares.is_empty() {
         return Err(damaged(file, "has no layers or no shares"));
     }
+    if let Some(share) = summary.shares.iter().find(|s| !(-1.0..=1.0).contains(&s.threshold)) {
+        let problem = format!("`threshold` is {}, expected -1 to 1", share.threshold);
+        return Err(damaged(file, problem));
+    }
     if summary.neurons == 0 || !summary.neurons.is_multiple_of(n_layers) {
         let problem = format!("`neurons` is {}, in {n_layers} layers", summary.neurons);
         return Err(damaged(file, problem));
@@ -45,7 +49,8 @@ pub fn extra(file: &Path, table: &TextTable, summary: &Summary) -> Result<()> {
         return Err(damaged(file, problem));
     }
     let columns = summary.partners.iter();
-    let mut columns = columns.flat_map(|p| ["best", "corr", "baseline"].map(|c| format!("{c}_{p}")));
+    let mut columns =
+        columns.flat_map(|p| ["best", "corr", "baseline"].map(|c| format!("{c}_{p}")));
     match columns.find(|column| !table.header.contains(column)) {
         Some(column) => Err(damaged(file, format!("has no column `{column}`"))),
         None => Ok(()),
@@ -87,6 +92,7 @@ fn flaw(card: &Card, layout: Layout) -> Option<&'static str> {
     if card.histogram.yes.len() != card.histogram.no.len() {
         return Some("`histogram` has lists of different lengths");
     }
-    let fits = |c: &crate::cards::Context| c.at < c.tokens.len() && c.values.len() == c.tokens.len();
+    let fits =
+        |c: &crate::cards::Context| c.at < c.tokens.len() && c.values.len() == c.tokens.len();
     (!card.contexts.iter().all(fits)).then_some("`contexts` has lists that do not fit `at`")
 }
