@@ -17,7 +17,7 @@ use crate::model::{Config, Transformer, snapshot};
 use crate::progress::Progress;
 use crate::spec::Spec;
 use crate::spec::load::Loaded;
-use crate::store::{digest, digest_file};
+use crate::store::digest;
 
 /// A spec with everything it refers to found and checked.
 #[derive(Debug, Clone)]
@@ -175,11 +175,19 @@ impl Plan {
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
-        let corpus_digest = digest_file(Kind::Corpus, &spec.corpus.path)?;
+        let mut corpus = InputFile::open(Kind::Corpus, &spec.corpus.path)?;
+        let corpus_digest = corpus.digest()?;
         let model = &models[judged[0]];
         let tokenizer = model.tokenizer()?;
         let keeps_texts = (kind.keeps_texts)(&spec);
-        let read = read_corpus(&spec, &tokenizer, &model.config, &corpus_digest, keeps_texts)?;
+        let read = read_corpus(
+            &mut corpus,
+            &spec,
+            &tokenizer,
+            &model.config,
+            &corpus_digest,
+            keeps_texts,
+        )?;
         let Read { samples, count, rows } = read;
         let tokens = Tokens::new(rows, &spec.corpus, &tokenizer, model.config.bos_token_id)?;
         let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
@@ -402,9 +410,10 @@ fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
     Ok(())
 }
 
-/// Reads the documents and cuts them into rows, or finds both in a cache; texts are let go
-/// of, unless somebody asks for them again.
+/// Reads the documents of the file whose digest was taken and cuts them into rows, or finds
+/// both in a cache; texts are let go of, unless somebody asks for them again.
 fn read_corpus(
+    file: &mut InputFile,
     spec: &Spec,
     tokenizer: &BpeTokenizer,
     config: &Config,
@@ -419,7 +428,7 @@ fn read_corpus(
     }
     let mut cutter = tokens::Cutter::new(tokenizer, bos, &spec.corpus);
     let mut samples = Vec::new();
-    let count = documents::read(&spec.corpus, &mut |mut sample: Sample| {
+    let count = documents::read_input(file, &spec.corpus, &mut |mut sample: Sample| {
         cutter.push(&sample)?;
         if !keep {
             sample.text = String::new();

@@ -7,9 +7,9 @@ use std::io::BufRead;
 use serde::Deserialize;
 
 use super::compressed::{Unpacked, explained, unpack};
-use super::format::{Layout, Packing, Refusal, announced, layout, packing};
-use super::json::{Found, FoundFields, Wanted};
-use super::parquet::Table;
+use super::format::{DocumentLayout, Packing, Refusal, announced, layout, packing};
+use super::json::{FieldValue, FieldValues, Wanted};
+use super::parquet::ParquetTable;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::spec::Corpus;
@@ -109,15 +109,15 @@ impl Documents<'_> {
         let Unpacked { head, whole, bytes } =
             unpacked.map_err(|e| self.unreadable("", &e, packing))?;
         match layout(&head, whole, laid_out).map_err(refused)? {
-            Layout::Parquet if packing != Packing::Plain => {
+            DocumentLayout::Parquet if packing != Packing::Plain => {
                 let remedy = "unpack it: Parquet compresses its pages itself";
                 Err(self.error("", "is a compressed Parquet file", remedy))
             }
-            Layout::Parquet => {
+            DocumentLayout::Parquet => {
                 drop(bytes);
                 self.rows(input)
             }
-            layout => self.lines(bytes, layout == Layout::JsonLines, packing),
+            layout => self.lines(bytes, layout == DocumentLayout::JsonLines, packing),
         }
     }
 
@@ -162,7 +162,8 @@ impl Documents<'_> {
 
     fn rows(&mut self, input: &InputFile) -> Result<()> {
         let refused = |(problem, remedy): Refusal| self.error("", problem, remedy);
-        let table = Table::of(input.handle()?, self.corpus.max_unpacked()).map_err(refused)?;
+        let table =
+            ParquetTable::of(input.handle()?, self.corpus.max_unpacked()).map_err(refused)?;
         let fields = self.corpus.fields.clone().unwrap_or_default();
         let paths = [Some(fields.text.as_str()), fields.id.as_deref(), fields.label.as_deref()];
         let rows = table.rows(&paths).map_err(refused)?;
@@ -184,31 +185,31 @@ impl Documents<'_> {
     /// Adds what was found in the fields of line or row `number`.
     pub(super) fn found(
         &mut self,
-        [text, id, label]: FoundFields,
+        [text, id, label]: FieldValues,
         [text_at, id_at, label_at]: [Option<&str>; 3],
         number: usize,
     ) -> Result<()> {
         let at = format!(":{number}");
         let text = match text {
-            None | Some(Found::Null) => None,
-            Some(Found::Text(text)) => Some(text),
-            Some(Found::Scalar(_)) => {
+            None | Some(FieldValue::Null) => None,
+            Some(FieldValue::Text(text)) => Some(text),
+            Some(FieldValue::Scalar(_)) => {
                 return Err(self.wrong(&at, text_at, "a number or a boolean"));
             }
-            Some(Found::Other(what)) => return Err(self.wrong(&at, text_at, what)),
+            Some(FieldValue::Other(what)) => return Err(self.wrong(&at, text_at, what)),
         };
         // The program's own layout has an id and a label for every text, even an empty one.
         if text.is_none() && self.corpus.fields.is_some() {
             self.count.empty += 1;
             return Ok(());
         }
-        let name = |found: Option<Found>, path: Option<&str>, absent: &dyn Fn() -> String| {
+        let name = |found: Option<FieldValue>, path: Option<&str>, absent: &dyn Fn() -> String| {
             let Some(path) = path else { return Ok(absent()) };
             match found {
-                Some(Found::Text(name) | Found::Scalar(name)) => Ok(name),
+                Some(FieldValue::Text(name) | FieldValue::Scalar(name)) => Ok(name),
                 None => Err(self.wrong(&at, Some(path), "nothing")),
-                Some(Found::Null) => Err(self.wrong(&at, Some(path), "null")),
-                Some(Found::Other(what)) => Err(self.wrong(&at, Some(path), what)),
+                Some(FieldValue::Null) => Err(self.wrong(&at, Some(path), "null")),
+                Some(FieldValue::Other(what)) => Err(self.wrong(&at, Some(path), what)),
             }
         };
         let id = name(id, id_at, &|| format!("document-{number}"))?;

@@ -24,7 +24,7 @@ pub enum Packing {
 
 /// How documents are laid out in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum DocumentLayout {
     /// One JSON object per line.
     JsonLines,
     /// Plain text, documents separated by lines.
@@ -84,7 +84,7 @@ const OTHER_TEXT: [(&[u8], &str); 4] = [
 ///
 /// # Errors
 /// Returns a refusal if the extension is one of a kind of file that is not read.
-pub fn announced(path: &Path) -> Result<(Packing, Layout), Refusal> {
+pub fn announced(path: &Path) -> Result<(Packing, DocumentLayout), Refusal> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (stem, packing) = match name.rsplit_once('.') {
         Some((stem, "zst" | "zstd")) => (stem, Packing::Zstd),
@@ -100,10 +100,10 @@ pub fn announced(path: &Path) -> Result<(Packing, Layout), Refusal> {
         ));
     }
     let layout = match extension {
-        "jsonl" | "ndjson" | "json" => Layout::JsonLines,
-        "parquet" | "pq" => Layout::Parquet,
-        "" if packing != Packing::Plain => Layout::Unsaid,
-        _ => Layout::Text,
+        "jsonl" | "ndjson" | "json" => DocumentLayout::JsonLines,
+        "parquet" | "pq" => DocumentLayout::Parquet,
+        "" if packing != Packing::Plain => DocumentLayout::Unsaid,
+        _ => DocumentLayout::Text,
     };
     Ok((packing, layout))
 }
@@ -139,14 +139,18 @@ fn not_packed(what: &str) -> Refusal {
 /// # Errors
 /// Returns a refusal if the bytes are of a kind of file that is not read, or if they
 /// contradict the layout that the name announces.
-pub fn layout(head: &[u8], whole: bool, announced: Layout) -> Result<Layout, Refusal> {
+pub fn layout(
+    head: &[u8],
+    whole: bool,
+    announced: DocumentLayout,
+) -> Result<DocumentLayout, Refusal> {
     if head.starts_with(b"PAR1") {
-        return Ok(Layout::Parquet);
+        return Ok(DocumentLayout::Parquet);
     }
     if head.starts_with(b"PARE") {
         return Err(("is an encrypted Parquet file".into(), "write it without encryption".into()));
     }
-    if announced == Layout::Parquet {
+    if announced == DocumentLayout::Parquet {
         let remedy = "copy or download the file again, or correct its name";
         return Err(("the name says Parquet, the first bytes do not".into(), remedy.into()));
     }
@@ -158,12 +162,12 @@ pub fn layout(head: &[u8], whole: bool, announced: Layout) -> Result<Layout, Ref
         return Err((format!("is {what}, expected JSON lines"), remedy.into()));
     }
     match (announced, is_json_lines(&text, whole)) {
-        (Layout::Text, true) => {
+        (DocumentLayout::Text, true) => {
             let problem = "holds JSON lines, but its name says plain text";
             Err((problem.into(), "call the file `.jsonl` (`.jsonl.zst`, `.jsonl.gz`)".into()))
         }
-        (Layout::Unsaid, true) => Ok(Layout::JsonLines),
-        (Layout::Unsaid, false) => {
+        (DocumentLayout::Unsaid, true) => Ok(DocumentLayout::JsonLines),
+        (DocumentLayout::Unsaid, false) => {
             let problem = "neither its name nor its first lines say what it holds";
             Err((problem.into(), "call the file `.jsonl.zst` or `.txt.zst` (or `.gz`)".into()))
         }

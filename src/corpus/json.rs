@@ -16,7 +16,7 @@ const NOT_FINITE: &str = "\0not finite";
 
 /// What a field holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum FieldValue {
     /// Text.
     Text(String),
     /// A number or a boolean, as it is written.
@@ -37,7 +37,7 @@ pub struct Wanted<'a> {
 }
 
 /// Text, identifier and label, where the line has them.
-pub type FoundFields = [Option<Found>; 3];
+pub type FieldValues = [Option<FieldValue>; 3];
 
 impl<'a> Wanted<'a> {
     /// Returns the fields that a spec names, or the program's own layout.
@@ -61,7 +61,7 @@ impl<'a> Wanted<'a> {
     /// # Errors
     /// Returns what is wrong if the line is not one JSON object, repeats a key that leads to
     /// one of the fields, or holds text in one that is not valid Unicode.
-    pub fn parse(&self, line: &str) -> Result<FoundFields, String> {
+    pub fn parse(&self, line: &str) -> Result<FieldValues, String> {
         match self.parse_strict(line) {
             Err(problem) => match finite(line) {
                 Some(line) => self.parse_strict(&line).map_err(|e| plain(&e)),
@@ -71,7 +71,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn parse_strict(&self, line: &str) -> serde_json::Result<FoundFields> {
+    fn parse_strict(&self, line: &str) -> serde_json::Result<FieldValues> {
         let mut found = [None, None, None];
         let mut json = serde_json::Deserializer::from_str(line);
         let (names, paths) = (self.paths, self.paths);
@@ -100,7 +100,7 @@ struct Level<'a, 'f> {
     paths: [Option<&'a str>; 3],
     closed: bool,
     top: bool,
-    found: &'f mut FoundFields,
+    found: &'f mut FieldValues,
 }
 
 impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
@@ -252,57 +252,57 @@ impl Visitor<'_> for Key<'_> {
 struct Leaf;
 
 impl<'de> DeserializeSeed<'de> for Leaf {
-    type Value = Found;
+    type Value = FieldValue;
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Found, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<FieldValue, D::Error> {
         json.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Leaf {
-    type Value = Found;
+    type Value = FieldValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("text")
     }
-    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
-        Ok(Found::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(text.to_owned()))
     }
-    fn visit_string<E>(self, text: String) -> Result<Found, E> {
-        Ok(Found::Text(text))
+    fn visit_string<E>(self, text: String) -> Result<FieldValue, E> {
+        Ok(FieldValue::Text(text))
     }
-    fn visit_bool<E>(self, value: bool) -> Result<Found, E> {
-        Ok(Found::Scalar(value.to_string()))
+    fn visit_bool<E>(self, value: bool) -> Result<FieldValue, E> {
+        Ok(FieldValue::Scalar(value.to_string()))
     }
-    fn visit_i64<E>(self, value: i64) -> Result<Found, E> {
-        Ok(Found::Scalar(value.to_string()))
+    fn visit_i64<E>(self, value: i64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Scalar(value.to_string()))
     }
-    fn visit_u64<E>(self, value: u64) -> Result<Found, E> {
-        Ok(Found::Scalar(value.to_string()))
+    fn visit_u64<E>(self, value: u64) -> Result<FieldValue, E> {
+        Ok(FieldValue::Scalar(value.to_string()))
     }
-    fn visit_f64<E>(self, value: f64) -> Result<Found, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<FieldValue, E> {
         // Larger numbers may have lost digits that tell them apart.
         let exact = value.abs() < 9_007_199_254_740_992.0;
         Ok(if exact {
-            Found::Scalar(format!("{value:?}"))
+            FieldValue::Scalar(format!("{value:?}"))
         } else {
-            Found::Other("a number of too many digits")
+            FieldValue::Other("a number of too many digits")
         })
     }
-    fn visit_unit<E>(self) -> Result<Found, E> {
-        Ok(Found::Null)
+    fn visit_unit<E>(self) -> Result<FieldValue, E> {
+        Ok(FieldValue::Null)
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<FieldValue, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Found::Other("an array"))
+        Ok(FieldValue::Other("an array"))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        let mut found = Found::Other("an object");
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldValue, A::Error> {
+        let mut found = FieldValue::Other("an object");
         while let Some(key) =
             map.next_key_seed(Key { paths: [Some(NOT_FINITE), None, None], closed: false })?
         {
             if matches!(key, Step::Here(_)) {
-                found = Found::Other("NaN or an infinity");
+                found = FieldValue::Other("NaN or an infinity");
             }
             map.next_value::<IgnoredAny>()?;
         }
@@ -357,12 +357,12 @@ mod tests {
         Fields { text: "text".into(), label: Some("meta.set".into()), id: Some("n".into()) }
     }
 
-    fn parse(line: &str) -> Result<FoundFields, String> {
+    fn parse(line: &str) -> Result<FieldValues, String> {
         Wanted::new(Some(&fields())).parse(line)
     }
 
-    fn text(text: &str) -> Option<Found> {
-        Some(Found::Text(text.into()))
+    fn text(text: &str) -> Option<FieldValue> {
+        Some(FieldValue::Text(text.into()))
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
             ] {
                 let found = parse(&line).unwrap_or_else(|e| panic!("{line}: {e}"));
                 let expected =
-                    [text("NaN \" -Infinity"), Some(Found::Scalar("1".into())), text("s")];
+                    [text("NaN \" -Infinity"), Some(FieldValue::Scalar("1".into())), text("s")];
                 assert_eq!(found, expected, "{line}");
             }
         }
@@ -416,23 +416,23 @@ mod tests {
         let other = |line: &str| parse(line).expect(line)[0].clone();
         for value in ["NaN", "Infinity", "-Infinity"] {
             let line = format!("{{\"text\": {value}}}");
-            assert_eq!(other(&line), Some(Found::Other("NaN or an infinity")));
+            assert_eq!(other(&line), Some(FieldValue::Other("NaN or an infinity")));
         }
-        assert_eq!(other(r#"{"text": {"a": 1}}"#), Some(Found::Other("an object")));
-        assert_eq!(other(r#"{"text": ["a"]}"#), Some(Found::Other("an array")));
-        assert_eq!(other(r#"{"text": null}"#), Some(Found::Null));
+        assert_eq!(other(r#"{"text": {"a": 1}}"#), Some(FieldValue::Other("an object")));
+        assert_eq!(other(r#"{"text": ["a"]}"#), Some(FieldValue::Other("an array")));
+        assert_eq!(other(r#"{"text": null}"#), Some(FieldValue::Null));
         assert_eq!(other(r#"{"x": 1}"#), None);
     }
 
     #[test]
     fn numbers_keep_the_digits_that_tell_them_apart() {
         for (value, expected) in [
-            ("7", Found::Scalar("7".into())),
-            ("-7", Found::Scalar("-7".into())),
-            ("18446744073709551615", Found::Scalar("18446744073709551615".into())),
-            ("1.0", Found::Scalar("1.0".into())),
-            ("true", Found::Scalar("true".into())),
-            ("18446744073709551616", Found::Other("a number of too many digits")),
+            ("7", FieldValue::Scalar("7".into())),
+            ("-7", FieldValue::Scalar("-7".into())),
+            ("18446744073709551615", FieldValue::Scalar("18446744073709551615".into())),
+            ("1.0", FieldValue::Scalar("1.0".into())),
+            ("true", FieldValue::Scalar("true".into())),
+            ("18446744073709551616", FieldValue::Other("a number of too many digits")),
         ] {
             assert_eq!(parse(&format!("{{\"n\": {value}}}")).expect(value)[1], Some(expected));
         }

@@ -15,20 +15,20 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
 use super::format::Refusal;
-use super::json::{Found, FoundFields};
+use super::json::{FieldValue, FieldValues};
 use super::pages::Pages;
 
 /// Columns named in an error, at most.
 const NAMED: usize = 20;
 
 /// A Parquet file.
-pub struct Table {
+pub struct ParquetTable {
     file: Arc<Mutex<File>>,
     metadata: ParquetMetaData,
     limit: usize,
 }
 
-impl Table {
+impl ParquetTable {
     /// Reads the description of a file, whose pages may unpack to `limit` bytes each.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ struct Column {
 
 /// Rows of a file, or what is wrong with one.
 pub struct Rows<'a> {
-    table: &'a Table,
+    table: &'a ParquetTable,
     columns: [Option<usize>; 3],
     /// The next group of rows.
     group: usize,
@@ -136,7 +136,7 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn row(&mut self) -> ParquetResult<Option<FoundFields>> {
+    fn row(&mut self) -> ParquetResult<Option<FieldValues>> {
         while self.left == 0 {
             self.close()?;
             if self.group == self.table.metadata.num_row_groups() {
@@ -197,7 +197,7 @@ impl Rows<'_> {
 }
 
 impl Iterator for Rows<'_> {
-    type Item = Result<FoundFields, String>;
+    type Item = Result<FieldValues, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -215,36 +215,36 @@ impl Iterator for Rows<'_> {
 }
 
 /// Returns the next value of a column; None after the last.
-fn cell(column: &mut Column) -> ParquetResult<Option<Found>> {
+fn cell(column: &mut Column) -> ParquetResult<Option<FieldValue>> {
     use ColumnReader as C;
     let unsigned = column.unsigned;
-    let scalar = |value: String| Found::Scalar(value);
+    let scalar = |value: String| FieldValue::Scalar(value);
     Ok(match &mut column.reader {
         C::ByteArrayColumnReader(reader) => one(reader)?.map(|value| match value {
             Some(bytes) => match bytes.as_utf8() {
-                Ok(text) => Found::Text(text.to_owned()),
-                Err(_) => Found::Other("bytes that are not UTF-8"),
+                Ok(text) => FieldValue::Text(text.to_owned()),
+                Err(_) => FieldValue::Other("bytes that are not UTF-8"),
             },
-            None => Found::Null,
+            None => FieldValue::Null,
         }),
         C::BoolColumnReader(reader) => {
-            one(reader)?.map(|v| v.map_or(Found::Null, |v| scalar(v.to_string())))
+            one(reader)?.map(|v| v.map_or(FieldValue::Null, |v| scalar(v.to_string())))
         }
         C::Int32ColumnReader(reader) => one(reader)?.map(|v| {
             let text =
                 |v: i32| if unsigned { v.cast_unsigned().to_string() } else { v.to_string() };
-            v.map_or(Found::Null, |v| scalar(text(v)))
+            v.map_or(FieldValue::Null, |v| scalar(text(v)))
         }),
         C::Int64ColumnReader(reader) => one(reader)?.map(|v| {
             let text =
                 |v: i64| if unsigned { v.cast_unsigned().to_string() } else { v.to_string() };
-            v.map_or(Found::Null, |v| scalar(text(v)))
+            v.map_or(FieldValue::Null, |v| scalar(text(v)))
         }),
         C::FloatColumnReader(reader) => {
-            one(reader)?.map(|v| v.map_or(Found::Null, |v| finite(v.is_finite(), v)))
+            one(reader)?.map(|v| v.map_or(FieldValue::Null, |v| finite(v.is_finite(), v)))
         }
         C::DoubleColumnReader(reader) => {
-            one(reader)?.map(|v| v.map_or(Found::Null, |v| finite(v.is_finite(), v)))
+            one(reader)?.map(|v| v.map_or(FieldValue::Null, |v| finite(v.is_finite(), v)))
         }
         C::Int96ColumnReader(_) | C::FixedLenByteArrayColumnReader(_) => {
             return Err(ParquetError::General("holds neither text nor numbers".into()));
@@ -252,10 +252,10 @@ fn cell(column: &mut Column) -> ParquetResult<Option<Found>> {
     })
 }
 
-fn finite(finite: bool, value: impl std::fmt::Debug) -> Found {
+fn finite(finite: bool, value: impl std::fmt::Debug) -> FieldValue {
     match finite {
-        true => Found::Scalar(format!("{value:?}")),
-        false => Found::Other("NaN or an infinity"),
+        true => FieldValue::Scalar(format!("{value:?}")),
+        false => FieldValue::Other("NaN or an infinity"),
     }
 }
 
