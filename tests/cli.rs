@@ -160,7 +160,7 @@ fn models_of_two_vocabularies_are_refused() {
 fn a_damaged_corpus_is_refused_with_its_line() {
     let bench = Bench::new();
     bench.write("corpus.jsonl", "");
-    bench.refuses(&["corpus.jsonl", "no sample"]);
+    bench.refuses(&["corpus.jsonl", "is empty"]);
     bench.write("corpus.jsonl", [CORPUS.as_bytes(), b"{\"id\": \"\xff\"}\n"].concat());
     bench.refuses(&["corpus.jsonl:3", "UTF-8"]);
     let long =

@@ -13,7 +13,7 @@ use crate::corpus::Sample;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::plan::Plan;
-use conllu::{Line, Node};
+use conllu::{ConlluLine, Node};
 
 /// Maximum length of a file of labels, in bytes.
 const MAX_FILE: u64 = 1 << 30;
@@ -152,13 +152,13 @@ impl<'a> LabelReader<'a> {
 
     fn line(&mut self, line: &str, number: usize) -> Result<(), String> {
         match conllu::parse(line)? {
-            Line::Document(id) => {
+            ConlluLine::Document(id) => {
                 self.end_document()?;
                 self.begin_document(id, number)
             }
-            Line::Comment => Ok(()),
-            Line::End => self.end_sentence(),
-            Line::Node(node) => self.node(&node),
+            ConlluLine::Comment => Ok(()),
+            ConlluLine::End => self.end_sentence(),
+            ConlluLine::Node(node) => self.node(&node),
         }
     }
 

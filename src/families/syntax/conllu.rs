@@ -5,7 +5,7 @@ const COLUMNS: usize = 10;
 
 /// A line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(super) enum ConlluLine<'a> {
     /// `# newdoc`, with its id if it has one.
     Document(Option<&'a str>),
     /// Any other comment.
@@ -31,16 +31,16 @@ pub(super) enum Node<'a> {
 ///
 /// # Errors
 /// Returns what is wrong if the line is nothing that CoNLL-U has.
-pub(super) fn parse(line: &str) -> Result<Line<'_>, String> {
+pub(super) fn parse(line: &str) -> Result<ConlluLine<'_>, String> {
     if line.trim().is_empty() {
-        return Ok(Line::End);
+        return Ok(ConlluLine::End);
     }
     if let Some(comment) = line.strip_prefix('#') {
         return Ok(match comment.trim().strip_prefix("newdoc") {
             Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => {
-                Line::Document(id(rest.trim()))
+                ConlluLine::Document(id(rest.trim()))
             }
-            _ => Line::Comment,
+            _ => ConlluLine::Comment,
         });
     }
     let columns: Vec<&str> = line.splitn(COLUMNS + 1, '\t').collect();
@@ -50,7 +50,7 @@ pub(super) fn parse(line: &str) -> Result<Line<'_>, String> {
     };
     let filled = [form, upos, deprel].iter().all(|column| !column.trim().is_empty());
     let node = node(id, form, upos, deprel).filter(|_| filled);
-    node.map(Line::Node).ok_or_else(|| {
+    node.map(ConlluLine::Node).ok_or_else(|| {
         let id = beginning(id);
         format!("word `{id}`: expected a number such as `3`, `3-4` or `3.1`, and no empty column")
     })
