@@ -101,8 +101,7 @@ pub struct Axis {
 impl Axis {
     /// Creates an axis of numbers.
     pub fn of(label: &str, range: Range<f64>) -> Self {
-        // NaN takes the smaller bound.
-        let bounded = |v: f64| v.max(-LARGEST).min(LARGEST);
+        let bounded = |v: f64| v.clamp(-LARGEST, LARGEST);
         let (start, end) = (bounded(range.start), bounded(range.end));
         let range = if start < end { start..end } else { 0.0..1.0 };
         Self { label: label.to_owned(), range, names: Vec::new() }
