@@ -166,7 +166,7 @@ fn a_damaged_corpus_is_refused_with_its_line() {
     let long =
         format!("{{\"id\": \"l\", \"domain\": \"x\", \"text\": \"{}\"}}", "a".repeat(17 << 20));
     bench.write("corpus.jsonl", long);
-    bench.refuses(&["corpus.jsonl:1", "bytes long"]);
+    bench.refuses(&["corpus.jsonl:1", "over 16 MiB"]);
 }
 
 #[test]

@@ -187,31 +187,35 @@ impl Panel {
             .x_label_formatter(&|v| self.x.tick(*v))
             .y_label_formatter(&|v| self.y.tick(*v))
             .draw()?;
+        let place = |(x, y): (f64, f64)| (near(&self.x.range, x), near(&self.y.range, y));
         for series in &self.series {
             let color = series.color;
-            let drawn =
-                match &series.mark {
-                    Mark::Line(points) => {
-                        let points = points.iter().copied().filter(|(x, y)| (x + y).is_finite());
-                        chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?
-                    }
-                    Mark::Points(points) => chart.draw_series(
-                        points
-                            .iter()
-                            .filter(|(x, y)| (x + y).is_finite())
-                            .map(|p| Circle::new(*p, 3, color.mix(0.75).filled())),
-                    )?,
-                    Mark::Cells(cells) => chart.draw_series(cells.iter().map(|cell| {
-                        let corners = [(cell.x.start, cell.y.start), (cell.x.end, cell.y.end)];
-                        Rectangle::new(corners, color.mix(cell.opacity.clamp(0.0, 1.0)).filled())
-                    }))?,
-                    Mark::Words(words) => {
-                        let middle = letters.clone().pos(Pos::new(HPos::Center, VPos::Center));
-                        chart.draw_series(words.iter().map(|(x, y, word)| {
-                            Text::new(word.clone(), (*x, *y), middle.clone())
-                        }))?
-                    }
-                };
+            let drawn = match &series.mark {
+                Mark::Line(points) => {
+                    let points = points.iter().copied().filter(|(x, y)| (x + y).is_finite());
+                    let points = points.map(place);
+                    chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?
+                }
+                Mark::Points(points) => chart.draw_series(
+                    points
+                        .iter()
+                        .filter(|(x, y)| (x + y).is_finite())
+                        .map(|p| Circle::new(place(*p), 3, color.mix(0.75).filled())),
+                )?,
+                Mark::Cells(cells) => chart.draw_series(cells.iter().map(|cell| {
+                    let corners = [(cell.x.start, cell.y.start), (cell.x.end, cell.y.end)];
+                    Rectangle::new(
+                        corners.map(place),
+                        color.mix(cell.opacity.clamp(0.0, 1.0)).filled(),
+                    )
+                }))?,
+                Mark::Words(words) => {
+                    let middle = letters.clone().pos(Pos::new(HPos::Center, VPos::Center));
+                    chart.draw_series(words.iter().map(|(x, y, word)| {
+                        Text::new(word.clone(), place((*x, *y)), middle.clone())
+                    }))?
+                }
+            };
             if !series.name.is_empty() {
                 drawn.label(&series.name).legend(move |(x, y)| {
                     Rectangle::new([(x, y - 4), (x + 10, y + 4)], color.filled())
@@ -228,6 +232,13 @@ impl Panel {
         }
         Ok(())
     }
+}
+
+/// Returns a value, moved to at most ten lengths of the axis beyond its ends: positions in
+/// pixels are whole numbers, which values far outside would overflow.
+fn near(range: &Range<f64>, value: f64) -> f64 {
+    let beyond = 10.0 * (range.end - range.start).abs();
+    value.clamp(range.start.min(range.end) - beyond, range.start.max(range.end) + beyond)
 }
 
 #[cfg(test)]
