@@ -77,11 +77,9 @@ fn io_remedy(kind: std::io::ErrorKind) -> &'static str {
     match kind {
         K::NotFound => "check the path; relative paths start at the experiment file",
         K::PermissionDenied | K::ReadOnlyFilesystem => {
-            "check the permissions, or choose another folder with --out"
+            "check the permissions, or choose another folder"
         }
-        K::StorageFull | K::QuotaExceeded => {
-            "free some space, or choose a folder on another disk with --out"
-        }
+        K::StorageFull | K::QuotaExceeded => "free some space, or choose a folder on another disk",
         K::IsADirectory => "give the path of a file, not of a folder",
         _ => "check that the file system is healthy and try again",
     }
@@ -99,6 +97,23 @@ impl fmt::Display for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_about_a_file_suits_every_command() {
+        use std::io::ErrorKind as K;
+        let kinds = [
+            K::NotFound,
+            K::PermissionDenied,
+            K::ReadOnlyFilesystem,
+            K::StorageFull,
+            K::QuotaExceeded,
+            K::IsADirectory,
+            K::Other,
+        ];
+        for kind in kinds {
+            assert!(!io_remedy(kind).contains("--"), "not every command has the option: {kind}");
+        }
+    }
 
     #[test]
     fn an_error_about_a_hostile_file_is_plain_text() {

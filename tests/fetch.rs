@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use universal_neurons::error::Result;
 use universal_neurons::hub::{Manifest, Patience, RemoteFile, fetch};
 use universal_neurons::progress::Progress;
 
-use crate::support::{run, stderr};
+use crate::support::{assert_options_exist, interrupt, program, run, stderr};
 
 const CONTENT: &str = "layer,neuron,kurt\n0,1,2.5\n0,2,3.5\n";
 /// What `git hash-object` says of the content.
@@ -33,6 +34,12 @@ enum Answer {
     Corrupt,
     /// A redirect to the same server.
     Redirect,
+    /// The content and then more, without end and without a length.
+    Endless,
+    /// A length beyond that of the file.
+    AnnouncesMore,
+    /// Nothing for a long time.
+    Silent,
     /// A status without content.
     Status(&'static str),
 }
@@ -96,6 +103,17 @@ fn serve(
             std::thread::sleep(Duration::from_secs(3));
             Ok(())
         }
+        Answer::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(CONTENT.as_bytes())?;
+            }
+        }
+        Answer::AnnouncesMore => stream.write_all(head("200 OK", 4_500_000_000, "").as_bytes()),
+        Answer::Silent => {
+            std::thread::sleep(Duration::from_secs(120));
+            Ok(())
+        }
         Answer::IgnoresRange => {
             stream.write_all(format!("{}{CONTENT}", head("200 OK", total, "")).as_bytes())
         }
@@ -145,6 +163,7 @@ fn assert_fetched(answers: Vec<Answer>, ranges: &[Option<usize>]) {
 fn assert_refused(answers: Vec<Answer>, problem: &str) {
     let (result, content, _) = outcome(answers);
     let error = result.expect_err(problem);
+    assert_options_exist(&["fetch", "tables"], &error.to_string());
     assert!(error.problem.contains(problem), "{error}");
     assert_eq!(content, None, "a table that is not the authors' was kept");
 }
@@ -191,6 +210,52 @@ fn what_is_not_the_authors_file_is_refused() {
 }
 
 #[test]
+fn no_more_is_taken_than_the_file_has() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (answers, problem) in [
+        (vec![Answer::Endless], "sends more bytes than the 34 expected"),
+        (vec![Answer::CutAfter(10), Answer::Endless], "sends more bytes than the 34 expected"),
+        (vec![Answer::AnnouncesMore], "announces 4500000000 bytes, expected 34"),
+    ] {
+        let server = Server::start(answers);
+        let error = fetch_from(&server.address, folder.path()).expect_err(problem);
+        assert!(error.problem.contains(problem), "{error}");
+        let left = std::fs::read_dir(folder.path().join("some")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "something of it was kept");
+    }
+    // What an earlier fetch left is no part of the file where it is longer.
+    let partial = folder.path().join("some/table.csv.partial");
+    std::fs::write(&partial, CONTENT.repeat(2)).expect("write");
+    assert_eq!(fetch_from(&Server::start(vec![Answer::Good]).address, folder.path()), Ok(1));
+}
+
+#[test]
+fn a_server_is_not_asked_again_before_it_wants_to_be() {
+    let later = Answer::Status("503 Service Unavailable\r\nRetry-After: 3600");
+    let (result, _, asked) = outcome(vec![later, Answer::Good]);
+    let error = result.expect_err("an hour is too long");
+    assert!(error.problem.contains("asks for a wait of 3600 s"), "{error}");
+    assert_eq!(asked.len(), 1);
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_a_silent_server() {
+    for answer in [Answer::Silent, Answer::StallAfter(0), Answer::Status("503 Busy")] {
+        let folder = tempfile::tempdir().expect("folder");
+        let server = Server::start(vec![answer]);
+        let arguments = ["fetch", "tables", "--base", &server.address];
+        let mut command = program(folder.path(), &arguments);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("starts");
+        while server.ranges().is_empty() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(interrupt(&mut child), Some(2));
+        let error = stderr(&child.wait_with_output().expect("it has ended"));
+        assert!(error.contains("interrupted"), "{error}");
+    }
+}
+
+#[test]
 fn an_interrupt_stops_before_the_next_request() {
     let folder = tempfile::tempdir().expect("folder");
     let server = Server::start(vec![Answer::Good]);
@@ -217,4 +282,5 @@ fn offline_is_told_in_one_sentence_with_exit_code_2() {
     let output = run(folder.path(), &["fetch", "tables", "--base", "not an address"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("help: check the connection"), "{}", stderr(&output));
+    assert_options_exist(&["fetch", "tables"], &stderr(&output));
 }

@@ -5,19 +5,24 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use tempfile::TempDir;
 use universal_neurons::store::hex;
 
-use crate::support::{path, program, stderr};
+use crate::support::{assert_options_exist, interrupt, path, program, stderr};
 
 /// The commit that all repositories are at.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Files of this size and more lie elsewhere, as on the hub.
 const LARGE: usize = 4096;
+
+/// How long a silent server says nothing.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// One file of a repository.
 #[derive(Clone)]
@@ -59,6 +64,14 @@ enum Fault {
     Moved,
     /// It gives no digest.
     NoDigest,
+    /// It answers two requests with errors that pass, the second with a wait of two seconds.
+    Busy,
+    /// It answers every request with this status.
+    Refuses(&'static str),
+    /// It never answers.
+    Silent,
+    /// Large files break off without an end of the connection.
+    Stalls,
 }
 
 impl Server {
@@ -97,6 +110,12 @@ impl Server {
     }
 }
 
+/// Says nothing until the client has gone.
+fn silence() -> std::io::Result<()> {
+    std::thread::sleep(SILENCE);
+    Ok(())
+}
+
 fn serve(
     mut stream: &TcpStream,
     files: &HashMap<String, Stored>,
@@ -113,10 +132,24 @@ fn serve(
         .unwrap_or(0);
     let mut words = request[0].split(' ');
     let (method, address) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-    noted.lock().expect("lock").push(format!("{method} {address} from {from}"));
+    let earlier = {
+        let mut noted = noted.lock().expect("lock");
+        noted.push(format!("{method} {address} from {from}"));
+        noted.len() - 1
+    };
     let head = |status: &str, headers: &str| {
         format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n")
     };
+    let status = match (fault, earlier) {
+        (Fault::Busy, 0) => Some("500 Internal Server Error"),
+        (Fault::Busy, 1) => Some("429 Too Many Requests\r\nRetry-After: 2"),
+        (Fault::Refuses(status), _) => Some(status),
+        (Fault::Silent, _) => return silence(),
+        _ => None,
+    };
+    if let Some(status) = status {
+        return stream.write_all(head(status, "Content-Length: 0\r\n").as_bytes());
+    }
     if let Some(digest) = address.strip_prefix("/cdn/") {
         let stored = files.values().find(|s| s.digest == digest).expect("a large file");
         let mut body = stored.bytes[from.min(stored.bytes.len())..].to_vec();
@@ -126,6 +159,10 @@ fn serve(
         let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
         let length = format!("Content-Length: {}\r\n", body.len());
         stream.write_all(head(status, &length).as_bytes())?;
+        if fault == Fault::Stalls {
+            stream.write_all(&body[..body.len() / 2])?;
+            return silence();
+        }
         let breaks = fault == Fault::Breaks && from == 0;
         return stream.write_all(if breaks { &body[..body.len() / 2] } else { &body });
     }
@@ -146,16 +183,23 @@ fn serve(
     if method == "GET" { stream.write_all(&stored.bytes) } else { Ok(()) }
 }
 
-/// Runs `fetch model` in a folder; exit code and standard error.
-fn fetch(folder: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+/// The command `fetch model` in a folder, with these variables only.
+fn command(folder: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     let all = [&["fetch", "model"], arguments].concat();
     let mut command = program(folder, &all);
     for name in ["HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT"] {
         command.env_remove(name);
     }
-    command.env("HOME", folder);
-    let output = command.envs(environment.iter().copied()).output().expect("the program starts");
-    (output.status.code(), stderr(&output))
+    command.env("HOME", folder).envs(environment.iter().copied());
+    command
+}
+
+/// Runs `fetch model` in a folder; exit code and standard error.
+fn fetch(folder: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+    let output = command(folder, environment, arguments).output().expect("the program starts");
+    let error = stderr(&output);
+    assert_options_exist(&["fetch", "model"], &error);
+    (output.status.code(), error)
 }
 
 fn golden(name: &str) -> PathBuf {
@@ -215,6 +259,57 @@ fn what_is_not_the_pinned_file_is_refused() {
         let hub = [("HF_ENDPOINT", server.address.as_str())];
         let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);
         assert!(code == Some(2) && error.contains(why), "{error}");
+        assert!(!root.path().join("models/whole/model.safetensors").exists());
+    }
+}
+
+#[test]
+fn a_busy_hub_is_asked_again_as_late_as_it_wants() {
+    let server = Server::of_models(&[("lab/whole", golden("neox"))], Fault::Busy);
+    let root = TempDir::new().expect("folder");
+    let hub = [("HF_ENDPOINT", server.address.as_str())];
+    let start = Instant::now();
+    let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);
+    assert_eq!(code, Some(0), "{error}");
+    // A pause of its own after the first error, then what the second one asks for.
+    assert!(start.elapsed() >= Duration::from_millis(2500), "{:?}", start.elapsed());
+    let asked = server.asked();
+    assert!(asked[..3].iter().all(|a| a.starts_with("HEAD") && a.contains("config.json")));
+    assert!(!asked[3].starts_with("HEAD"), "{asked:?}");
+}
+
+#[test]
+fn a_refusal_is_final() {
+    for (status, why) in [
+        ("401 Unauthorized", "401"),
+        ("403 Forbidden", "403"),
+        ("404 Not Found", "has no `config.json`"),
+        ("501 Not Implemented", "501"),
+        ("503 Service Unavailable\r\nRetry-After: 86400", "a wait of 86400 s"),
+    ] {
+        let server = Server::of_models(&[], Fault::Refuses(status));
+        let root = TempDir::new().expect("folder");
+        let hub = [("HF_ENDPOINT", server.address.as_str())];
+        let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);
+        assert!(code == Some(2) && error.contains(why), "{error}");
+        assert_eq!(server.asked().len(), 1, "{status} was asked again");
+    }
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_a_silent_hub() {
+    for (fault, at) in [(Fault::Silent, "HEAD"), (Fault::Stalls, "/cdn/")] {
+        let server = Server::of_models(&[("lab/whole", golden("neox"))], fault);
+        let root = TempDir::new().expect("folder");
+        let hub = [("HF_ENDPOINT", server.address.as_str())];
+        let mut fetching = command(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);
+        let mut child = fetching.stderr(Stdio::piped()).spawn().expect("starts");
+        while !server.asked().iter().any(|a| a.contains(at)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(interrupt(&mut child), Some(2), "{at}");
+        let error = stderr(&child.wait_with_output().expect("it has ended"));
+        assert!(error.contains("interrupted"), "{error}");
         assert!(!root.path().join("models/whole/model.safetensors").exists());
     }
 }

@@ -5,6 +5,7 @@ mod browser;
 mod cli;
 mod configs;
 mod desk;
+mod determinism;
 mod device;
 mod experiments;
 mod fetch;

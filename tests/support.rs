@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
+use clap::CommandFactory;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use universal_neurons::cli::Cli;
 use universal_neurons::compare::{Tolerance, largest_difference};
 
 /// A path in the repository.
@@ -117,6 +120,38 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Output {
 /// What a finished program wrote to standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// Asserts that a command has every option that one of its errors names.
+pub fn assert_options_exist(command: &[&str], error: &str) {
+    let mut of = Cli::command();
+    for name in command {
+        of = of.find_subcommand(name).unwrap_or_else(|| panic!("no command {name}")).clone();
+    }
+    let options: Vec<&str> = of.get_arguments().filter_map(clap::Arg::get_long).collect();
+    // Names of files hold dashes too, within a word.
+    let words = error.split(|c: char| c.is_whitespace() || "`'\"(,;".contains(c));
+    for rest in words.filter_map(|word| word.strip_prefix("--")) {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+        let option = &rest[..end.unwrap_or(rest.len())];
+        assert!(options.contains(&option), "{command:?} has no --{option}: {error}");
+    }
+}
+
+/// Interrupts a program as Ctrl-C does; returns its exit code if it ends within two seconds.
+pub fn interrupt(child: &mut Child) -> Option<i32> {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("it runs still");
+    child.wait().expect("it ends");
+    None
 }
 
 /// A folder with two tiny models, a corpus and a spec, as a user would have.

@@ -1,45 +1,20 @@
 //! One file from a server: resumed where it broke, checked before it counts.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
-use ureq::Agent;
+use ureq::Body;
 use ureq::http::StatusCode;
 
+use super::client::{Client, Miss};
 use crate::error::{Error, Kind, Result};
 use crate::store::{folder_of, hex};
 
-/// How patient to be.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Attempts without a single new byte before giving up.
-    pub attempts: u32,
-    /// Longest wait for an answer, and for the rest of a file before it is asked for again.
-    pub timeout: Duration,
-    /// Wait before the second attempt; doubled for each further one.
-    pub pause: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { attempts: 4, timeout: Duration::from_secs(60), pause: Duration::from_millis(500) }
-    }
-}
-
-/// Asks servers, with these limits.
-pub fn agent(patience: Patience) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(patience.timeout))
-        .timeout_recv_response(Some(patience.timeout))
-        .timeout_recv_body(Some(patience.timeout));
-    config.build().into()
-}
+/// The most bytes that are taken of a file whose size is neither known nor announced.
+const UNANNOUNCED: u64 = 1 << 28;
 
 /// Returns the id that git gives a file of these bytes.
 pub fn blob_id(bytes: &[u8]) -> String {
@@ -114,117 +89,110 @@ impl Digest {
 }
 
 /// One file on its way.
-pub struct Download<'a> {
+pub(super) struct Download<'a> {
     /// Who asks.
-    pub agent: &'a Agent,
+    pub client: &'a Client<'a>,
     /// Where it lies.
     pub url: String,
-    /// What is said to be let in.
-    pub token: Option<&'a str>,
     /// What it must be.
     pub digest: Digest,
     /// Its bytes, where known.
     pub size: Option<u64>,
-    /// How patient to be.
-    pub patience: Patience,
-    /// Set to stop.
-    pub stop: &'a AtomicBool,
     /// Told how many bytes have come.
     pub came: &'a dyn Fn(u64),
-}
-
-/// Why an attempt brought no whole file.
-enum Miss {
-    /// Another attempt may succeed.
-    Passing(String),
-    /// No attempt will.
-    Final(String),
 }
 
 impl Download<'_> {
     /// Fetches the file unless it is there; returns whether it was fetched.
     ///
     /// # Errors
-    /// If it cannot be had or written, or is not the one expected; a part of it stays.
+    /// Returns an error if it cannot be had or written, or is not the one expected; a part
+    /// of it stays.
     pub fn run(&self, target: &Path) -> Result<bool> {
-        let store = |e: std::io::Error| Error::io(Kind::Store, target, "write the file", &e);
+        let store = |e: std::io::Error| unwritten(target, &e);
         if self.digest.is_of(target).map_err(store)? {
             return Ok(false);
         }
         std::fs::create_dir_all(folder_of(target)).map_err(store)?;
         let partial = partial_name(target);
-        self.until_whole(&partial).map_err(|problem| self.error(&problem))?;
+        if self.size.is_some_and(|size| length(&partial) > size) {
+            // It is not a part of this file.
+            std::fs::remove_file(&partial).map_err(store)?;
+        }
+        self.client.persist(&self.url, || length(&partial), || self.attempt(&partial))?;
         if let Err(problem) = self.check(&partial).map_err(store)? {
             std::fs::remove_file(&partial).map_err(store)?;
-            return Err(self.error(&problem));
+            return Err(self.client.error(&self.url, problem));
         }
         std::fs::rename(&partial, target).map_err(store)?;
         Ok(true)
     }
 
-    fn error(&self, problem: &str) -> Error {
-        let remedy =
-            "check the connection and any proxy (HTTPS_PROXY), or name another source with --base";
-        Error::new(Kind::Evidence, &self.url, problem, remedy)
-    }
-
-    /// Asks until the file is whole, starting where the last attempt stopped.
-    fn until_whole(&self, partial: &Path) -> Result<(), String> {
-        let (mut failures, mut pause) = (0, self.patience.pause);
-        loop {
-            let before = length(partial);
-            let problem = match self.attempt(partial, before) {
-                Ok(()) => return Ok(()),
-                Err(Miss::Final(problem)) => return Err(problem),
-                Err(Miss::Passing(problem)) => problem,
-            };
-            if length(partial) > before {
-                (failures, pause) = (0, self.patience.pause);
-            }
-            failures += 1;
-            if failures >= self.patience.attempts {
-                return Err(format!("{problem} ({failures} attempts)"));
-            }
-            std::thread::sleep(pause);
-            pause *= 2;
+    /// Sends one request for what is missing, which is appended to the partial file.
+    fn attempt(&self, partial: &Path) -> Result<(), Miss> {
+        let have = length(partial);
+        if have > 0 && self.size == Some(have) {
+            return Ok(());
         }
-    }
-
-    /// One request for what is missing, appended to the partial file.
-    fn attempt(&self, partial: &Path, have: u64) -> Result<(), Miss> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Miss::Final("interrupted; run it again to go on".into()));
-        }
-        let request = self.agent.get(&self.url);
-        let request =
-            if have > 0 { request.header("Range", format!("bytes={have}-")) } else { request };
-        let request = match self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        let passing = |e: &dyn std::fmt::Display| Miss::Passing(format!("cannot be fetched: {e}"));
-        let mut response = request.call().map_err(|e| match e {
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => Miss::Final(e.to_string()),
-            e => passing(&e),
-        })?;
+        let response = self.client.get(&self.url, have)?;
         let fresh = match response.status() {
-            StatusCode::PARTIAL_CONTENT => false,
+            StatusCode::PARTIAL_CONTENT => have == 0,
             StatusCode::OK => true,
             // What is there already is all there is, or too much: the check will tell.
-            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(()),
-            status => return Err(refusal(status)),
+            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => return Ok(()),
+            _ => return Err(Miss::of_answer(&response)),
         };
-        let expected = response.body().content_length();
-        let mut out = open(partial, fresh).map_err(|e| Miss::Final(e.to_string()))?;
-        let mut body =
-            Counted { inner: response.body_mut().as_reader(), came: self.came, stop: self.stop };
-        let received = std::io::copy(&mut body, &mut out).map_err(|e| passing(&e))?;
-        match expected {
+        let announced = response.body().content_length();
+        let most = self.allowance(if fresh { 0 } else { have }, announced)?;
+        let out = open(partial, fresh).map_err(|e| Miss::Failed(unwritten(partial, &e)))?;
+        let received = self.receive(response.into_body(), (partial, out), most)?;
+        match announced {
             Some(expected) if received < expected => {
-                Err(passing(&format!("{received} of {expected} bytes came")))
+                let problem = format!("{received} of {expected} bytes came");
+                Err(Miss::passing(format!("cannot be fetched: {problem}")))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns how many bytes may come after the first `have`.
+    fn allowance(&self, have: u64, announced: Option<u64>) -> Result<u64, Miss> {
+        match (self.size, announced) {
+            (Some(size), Some(more)) if have.saturating_add(more) > size => {
+                let all = have.saturating_add(more);
+                Err(Miss::Final(format!("the server announces {all} bytes, expected {size}")))
+            }
+            (Some(size), _) => Ok(size.saturating_sub(have)),
+            (None, Some(more)) => Ok(more),
+            (None, None) => Ok(UNANNOUNCED.saturating_sub(have)),
+        }
+    }
+
+    /// Appends a body to the partial file, at most `most` bytes; returns how many came.
+    fn receive(
+        &self,
+        body: Body,
+        (partial, mut out): (&Path, File),
+        most: u64,
+    ) -> Result<u64, Miss> {
+        let failed = |e: std::io::Error| Miss::Failed(unwritten(partial, &e));
+        let chunks = Client::chunks(body);
+        let mut received = 0;
+        while let Some(chunk) = self.client.next(&chunks)? {
+            let chunk = chunk.map_err(|e| Miss::passing(format!("cannot be fetched: {e}")))?;
+            if chunk.len() as u64 > most - received {
+                std::fs::remove_file(partial).map_err(failed)?;
+                let expected = self.size.unwrap_or(UNANNOUNCED);
+                let problem = "the server sends more bytes than the";
+                return Err(Miss::Final(format!(
+                    "{problem} {expected} expected; it was thrown away"
+                )));
+            }
+            out.write_all(&chunk).map_err(failed)?;
+            received += chunk.len() as u64;
+            (self.came)(chunk.len() as u64);
+        }
+        Ok(received)
     }
 
     /// Whether the file is the one expected; the outer error is the disk's.
@@ -242,31 +210,9 @@ impl Download<'_> {
     }
 }
 
-/// A body that tells how much of it has come, and ends where it is stopped.
-struct Counted<'a, R> {
-    inner: R,
-    came: &'a dyn Fn(u64),
-    stop: &'a AtomicBool,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(std::io::Error::other("interrupted"));
-        }
-        let n = self.inner.read(buffer)?;
-        (self.came)(n as u64);
-        Ok(n)
-    }
-}
-
-fn refusal(status: StatusCode) -> Miss {
-    let problem = format!("the server answers {status}");
-    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-        Miss::Passing(problem)
-    } else {
-        Miss::Final(problem)
-    }
+/// Returns the error of a file that cannot be written.
+fn unwritten(path: &Path, problem: &std::io::Error) -> Error {
+    Error::io(Kind::Store, path, "write the file", problem)
 }
 
 /// Opens the partial file, emptied where the server sends the whole file again.

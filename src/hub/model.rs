@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
-use ureq::Agent;
 use ureq::http::StatusCode;
 
-use super::download::{Digest, Download, Patience, agent};
+use super::client::{Client, Miss, Patience};
+use super::download::{Digest, Download};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use crate::store::{digest_file, read_json, write_whole};
@@ -17,6 +17,8 @@ use crate::store::{digest_file, read_json, write_whole};
 const PUBLIC: &str = "https://huggingface.co";
 /// What tells where the files of a folder came from.
 const RECORD: &str = "source.json";
+/// What to do if a file cannot be had.
+const REMEDY: &str = "check the connection and any proxy (HTTPS_PROXY), or set HF_ENDPOINT";
 
 /// A model that claims are about.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -103,16 +105,15 @@ pub fn fetch_model(
     let known = resolve(name, revision)?;
     let revision = known.revision.clone().unwrap_or_default();
     refuse_another(to, &known.repo, &revision)?;
-    let agent = agent(patience);
+    let mut client = Client::new(Kind::Model, REMEDY, patience, stop);
+    client.token = hub.token.as_deref();
     let mut fetch = Fetch {
         hub,
         known: &known,
         revision: &revision,
         to,
-        agent,
-        patience,
+        client,
         progress,
-        stop,
         files: BTreeMap::new(),
     };
     fetch.all()?;
@@ -205,10 +206,8 @@ struct Fetch<'a> {
     known: &'a Known,
     revision: &'a str,
     to: &'a Path,
-    agent: Agent,
-    patience: Patience,
+    client: Client<'a>,
     progress: &'a Progress,
-    stop: &'a AtomicBool,
     /// Digests of what is there.
     files: BTreeMap<String, String>,
 }
@@ -264,20 +263,18 @@ impl Fetch<'_> {
             return Ok(false);
         }
         let url = self.url(file);
-        let Some(mut told) = self.ask(&url)? else { return Ok(false) };
+        let told = self.client.persist(&url, || 0, || self.ask(&url))?;
+        let Some(mut told) = told else { return Ok(false) };
         if let Some(weights) = self.known.weights.as_ref().filter(|_| is_weights(file)) {
             told.digest = Digest::Sha256(weights.clone());
         }
         self.progress.stage(&format!("fetching {file}"), told.size.unwrap_or(0));
         let Told { digest, size } = told;
         let download = Download {
-            agent: &self.agent,
+            client: &self.client,
             url,
-            token: self.hub.token.as_deref(),
             digest: digest.clone(),
             size,
-            patience: self.patience,
-            stop: self.stop,
             came: &|bytes| self.progress.advance(bytes),
         };
         let target = self.to.join(file);
@@ -322,32 +319,24 @@ impl Fetch<'_> {
     }
 
     /// What the hub says of a file, without following where it leads; None if it has none.
-    fn ask(&self, url: &str) -> Result<Option<Told>> {
-        let error = |problem: String| {
-            let remedy = "check the connection and any proxy (HTTPS_PROXY), or set HF_ENDPOINT";
-            Error::new(Kind::Model, url, problem, remedy)
-        };
-        let request =
-            self.agent.head(url).config().max_redirects(0).max_redirects_will_error(false).build();
-        let request = match &self.hub.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        let response = request.call().map_err(|e| error(format!("cannot be asked for: {e}")))?;
+    fn ask(&self, url: &str) -> Result<Option<Told>, Miss> {
+        let response = self.client.head(url)?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         if !(status.is_success() || status.is_redirection()) {
-            return Err(error(format!("the server answers {status}")));
+            return Err(Miss::of_answer(&response));
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         if let Some(commit) = header("x-repo-commit").filter(|commit| *commit != self.revision) {
-            return Err(error(format!("is of commit {commit}, expected {}", self.revision)));
+            let problem = format!("is of commit {commit}, expected {}", self.revision);
+            return Err(Miss::Final(problem));
         }
         let etag = header("x-linked-etag").or_else(|| header("etag")).unwrap_or_default();
         let digest = Digest::of_length(etag.trim_start_matches("W/").trim_matches('"'));
-        let digest = digest.ok_or_else(|| error("comes without a digest to check it by".into()))?;
+        let digest =
+            digest.ok_or_else(|| Miss::Final("comes without a digest to check it by".into()))?;
         let length = header("x-linked-size").or_else(|| {
             // A redirection has a length of its own.
             header("content-length").filter(|_| status.is_success())

@@ -5,9 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 
-use super::download::{Digest, Download, Patience, agent};
+use super::client::{Client, Patience};
+use super::download::{Digest, Download};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
+
+/// What to do if a table cannot be had.
+const REMEDY: &str =
+    "check the connection and any proxy (HTTPS_PROXY), or name another source with --base";
 
 /// Which files of which commit.
 #[derive(Debug, Clone, Deserialize)]
@@ -55,23 +60,14 @@ pub fn fetch(
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<usize> {
-    let agent = agent(patience);
+    let client = Client::new(Kind::Evidence, REMEDY, patience, stop);
     progress.stage("fetching tables", manifest.files.len() as u64);
     let mut fetched = 0;
     for file in &manifest.files {
         let url =
             format!("{}/{}/{}", manifest.base.trim_end_matches('/'), manifest.commit, file.path);
         let digest = Digest::Blob(file.blob.clone());
-        let download = Download {
-            agent: &agent,
-            url,
-            token: None,
-            digest,
-            size: file.size,
-            patience,
-            stop,
-            came: &|_| (),
-        };
+        let download = Download { client: &client, url, digest, size: file.size, came: &|_| () };
         fetched += usize::from(download.run(&to.join(&file.path))?);
         progress.advance(1);
     }
