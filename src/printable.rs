@@ -17,6 +17,13 @@ pub fn is_unsafe(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
+/// Returns whether a character is written from right to left. A number beside such a character
+/// may be shown on its other side.
+pub fn is_right_to_left(c: char) -> bool {
+    matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}')
+        || matches!(c, '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+}
+
 /// Returns text for a terminal: unsafe characters as `\u{1b}`, line feeds and tabs as they
 /// are.
 pub fn text(text: &str) -> Cow<'_, str> {

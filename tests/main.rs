@@ -25,4 +25,5 @@ mod specs;
 mod store;
 mod support;
 mod unfit;
+mod untrusted;
 mod weights;

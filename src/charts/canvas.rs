@@ -144,7 +144,8 @@ pub fn number(value: f64) -> String {
 type Drawing<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<std::io::Error>>;
 
-/// Draws panels in rows of `columns`.
+/// Draws panels in rows of `columns`. Characters that a viewer obeys are made visible in every
+/// text, and each text has an order of letters of its own.
 ///
 /// # Errors
 /// If there is no room for them.
@@ -159,7 +160,8 @@ pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String
     };
     paint(&mut svg)
         .map_err(|e| Error::new(Kind::Store, "a figure", e, "report this with the run's folder"))?;
-    Ok(svg)
+    // `<` is escaped within texts, so that each of these begins an element.
+    Ok(svg.replace("<text ", "<text unicode-bidi=\"isolate\" "))
 }
 
 impl Panel {
@@ -171,7 +173,7 @@ impl Panel {
         let mut builder = ChartBuilder::on(area);
         builder.margin(6).margin_right(14).x_label_area_size(40).y_label_area_size(room);
         if !self.title.is_empty() {
-            builder.caption(&self.title, letters.clone());
+            builder.caption(visible(&self.title), letters.clone());
         }
         let mut chart = builder.build_cartesian_2d(self.x.range.clone(), self.y.range.clone())?;
         chart
@@ -180,8 +182,8 @@ impl Panel {
             .axis_style(LINES)
             .label_style(letters.clone())
             .axis_desc_style(letters.clone())
-            .x_desc(&self.x.label)
-            .y_desc(&self.y.label)
+            .x_desc(visible(&self.x.label))
+            .y_desc(visible(&self.y.label))
             .x_labels(self.x.ticks(6))
             .y_labels(self.y.ticks(6))
             .x_label_formatter(&|v| self.x.tick(*v))
@@ -212,7 +214,7 @@ impl Panel {
                 Mark::Words(words) => {
                     let middle = letters.clone().pos(Pos::new(HPos::Center, VPos::Center));
                     chart.draw_series(words.iter().map(|(x, y, word)| {
-                        Text::new(word.clone(), place((*x, *y)), middle.clone())
+                        Text::new(visible(word).into_owned(), place((*x, *y)), middle.clone())
                     }))?
                 }
             };
@@ -251,6 +253,21 @@ mod tests {
         let ticks = [-0.5, 0.0, 0.5, 1.0, 2.0].map(|v| axis.tick(v));
         assert_eq!(ticks, ["", "a", "", "b", ""]);
         assert_eq!([0.25, -1.0, 1e-12].map(number), ["0.25", "-1", "0"]);
+    }
+
+    #[test]
+    fn every_text_is_visible_and_has_an_order_of_its_own() {
+        let hostile = || "a\u{202e}b\u{1b}".to_owned();
+        let panel = Panel {
+            title: hostile(),
+            x: Axis::of(&hostile(), 0.0..1.0),
+            y: Axis::named(&hostile(), vec![hostile()]),
+            series: vec![Series::new(hostile(), INK, Mark::Words(vec![(0.5, 0.0, hostile())]))],
+        };
+        let svg = draw((400, 300), 1, &[panel]).expect("drawn");
+        assert!(!svg.chars().any(|c| crate::printable::is_unsafe(c) && c != '\n'), "{svg}");
+        assert_eq!(svg.matches("a⟨U+202E⟩b␛").count(), 6, "{svg}");
+        assert_eq!(svg.matches("<text").count(), svg.matches("<text unicode-bidi").count());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::cards::Card;
+use crate::printable;
 use crate::report::folder::Study;
 use crate::table::Column;
 
@@ -66,7 +67,8 @@ pub fn json(study: &Study) -> String {
         cards: cards.map(|card| Shown { card, sentence: card.sentence() }).collect(),
     };
     // Everything in it can be written as JSON; text may hold what ends a script.
-    serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c")
+    let json = serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c");
+    printable::json(&json).into_owned()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod answer;
 mod data;
+mod shown;
 mod verdicts;
 
 use minijinja::Environment;
@@ -129,6 +130,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn render(&self) -> Result<String> {
         let mut environment = Environment::new();
+        shown::install(&mut environment);
         // The ending of the name turns escaping on.
         let html = environment
             .add_template("page.html", include_str!("page.html"))

@@ -4,8 +4,23 @@ const make = (tag, attributes = {}, ...children) => {
   const svg = ["svg", "rect", "text", "title"].includes(tag);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
+  for (const child of children) element.append(...(typeof child === "string" ? shown(child, svg) : [child]));
   return element;
+};
+// Text of unknown origin: what a browser obeys is made visible, and each run of right-to-left
+// text stands in an element of its own, so that the words around it keep their order.
+const picture = (c) => {
+  const code = c.codePointAt(0);
+  if (c === "\n") return "⏎";
+  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+  return code === 0x7f ? "␡" : `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+};
+const obeyed = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff]/gu;
+const rightToLeft = "[\\u0590-\\u08ff\\ufb1d-\\ufdff\\ufe70-\\ufefc\\u{10800}-\\u{10fff}\\u{1e800}-\\u{1efff}]";
+const run = new RegExp(`(${rightToLeft}(?:[^\\p{L}]*${rightToLeft})*)`, "u");
+const shown = (text, plain) => {
+  const visible = text.replace(obeyed, picture);
+  return plain ? [visible] : visible.split(run).map((part, i) => (i % 2 ? make("bdi", {}, document.createTextNode(part)) : part));
 };
 
 // ---- light and dark
@@ -152,16 +167,15 @@ if (data) {
     const line = make("p", { class: "place" });
     tokens.forEach((token, i) => {
       const share = Math.max(0, values[i] || 0) / most;
-      const text = token.replaceAll("\n", "⏎");
       const style = share > 0.02 ? `background:color-mix(in srgb, var(--blue) ${Math.round(45 * share)}%, transparent)` : "";
-      line.append(make("span", { style, title: values[i] === null ? "left out" : number(values[i]) }, i === at ? make("b", {}, text) : text));
+      line.append(make("span", { style, title: values[i] === null ? "left out" : number(values[i]) }, i === at ? make("b", {}, token) : token));
     });
     line.append(make("span", { class: "note" }, `  ${number(values[at])} · ${domain}, ${sample}`));
     return line;
   };
   const tokens = (title, list) => {
     const line = make("p", {}, `${title}: `);
-    for (const [token, effect] of list) line.append(make("span", { class: "token", title: number(effect) }, token.replaceAll("\n", "⏎") || "∅"), " ");
+    for (const [token, effect] of list) line.append(make("span", { class: "token", title: number(effect) }, token || "∅"), " ");
     return line;
   };
   const drawCard = () => {
