@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 use crate::output::tell;
 use crate::store::write_whole;
 
@@ -149,12 +150,14 @@ impl Checkpoints {
         if self.share.is_none() || std::fs::symlink_metadata(&share).is_err() {
             return Ok(());
         }
-        let head = File::open(&share).and_then(|file| read_head(&mut Hashed::new(file)));
-        head.map(|_| ()).map_err(|e| {
-            let problem = format!("exists and is not the share of a run: {e}");
+        let another = |why: &dyn std::fmt::Display| {
+            let problem = format!("exists and is not the share of a run: {why}");
             let remedy = "choose another folder with --out, or move this file away";
             Error::new(Kind::Store, share.display(), problem, remedy)
-        })
+        };
+        let file = InputFile::open_unchecked(Kind::Store, &share).and_then(InputFile::into_file);
+        let file = file.map_err(|e| another(&e.problem))?;
+        read_head(&mut Hashed::new(file)).map(|_| ()).map_err(|e| another(&e))
     }
 
     /// Reads the checkpoint into a fresh state; returns the batches that it holds.
@@ -261,8 +264,8 @@ impl SumsFile {
         let error = |problem: String, remedy: &str| {
             Error::new(Kind::Store, path.display(), problem, remedy)
         };
-        let file = File::open(path)
-            .map_err(|e| error(format!("cannot open the checkpoint: {e}"), if_missing))?;
+        let file = InputFile::open_unchecked(Kind::Store, path).and_then(InputFile::into_file);
+        let file = file.map_err(|e| Error { remedy: if_missing.into(), ..e })?;
         let mut file = Hashed::new(BufReader::with_capacity(1 << 20, file));
         let head = read_head(&mut file).map_err(|e| damaged(path, &e))?;
         if head.program != env!("CARGO_PKG_VERSION") || head.identity != identity {

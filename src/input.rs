@@ -10,12 +10,10 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
-use crate::backend::map::map;
 use crate::error::{Error, Kind, Result};
-use crate::store::hex;
+use crate::store::{digest, hex};
 
 /// First bytes of a file by which a stand-in is recognised.
 const HEAD: u64 = 512;
@@ -129,7 +127,23 @@ impl InputFile {
     /// # Errors
     /// Returns an error as [`Self::read`] does, or if the text is not valid UTF-8.
     pub fn text(&mut self, limit: u64) -> Result<String> {
-        let text = String::from_utf8(self.read(limit)?).map_err(|e| {
+        let bytes = self.read(limit)?;
+        self.decoded(bytes)
+    }
+
+    /// Reads the whole file once, as text of at most `limit` bytes without its byte-order mark
+    /// and as the SHA-256 of its bytes in hexadecimal.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::text`] does.
+    pub fn digested_text(&mut self, limit: u64) -> Result<(String, String)> {
+        let bytes = self.read(limit)?;
+        let sha256 = digest(&bytes);
+        Ok((self.decoded(bytes)?, sha256))
+    }
+
+    fn decoded(&self, bytes: Vec<u8>) -> Result<String> {
+        let text = String::from_utf8(bytes).map_err(|e| {
             let at = e.utf8_error().valid_up_to();
             self.error(format!("invalid UTF-8 after byte {at}"), "save the file as UTF-8")
         })?;
@@ -169,14 +183,6 @@ impl InputFile {
         Stamp::of(&self.opened)
     }
 
-    /// Maps the file into memory, read-only.
-    ///
-    /// # Errors
-    /// Returns an error if the system refuses the map.
-    pub fn map(&self) -> Result<Mmap> {
-        map(&self.file).map_err(|e| self.io("map the file", &e))
-    }
-
     /// Returns a buffered reader of the file, from its first byte, which leaves the file open.
     ///
     /// # Errors
@@ -186,21 +192,13 @@ impl InputFile {
         Ok(BufReader::with_capacity(1 << 16, &self.file))
     }
 
-    /// Returns another handle of the open file, for readers that need one of their own.
-    ///
-    /// # Errors
-    /// Returns an error if the system has no more handles.
-    pub fn handle(&self) -> Result<File> {
-        self.file.try_clone().map_err(|e| self.io("read the file", &e))
-    }
-
-    /// Returns a buffered reader of the file, from its first byte.
+    /// Returns the open file, at its first byte.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read from its beginning.
-    pub fn into_reader(mut self) -> Result<BufReader<File>> {
+    pub fn into_file(mut self) -> Result<File> {
         self.rewind()?;
-        Ok(BufReader::with_capacity(1 << 16, self.file))
+        Ok(self.file)
     }
 
     /// Checks that nobody wrote to the file since it was opened, so that a digest taken
@@ -313,6 +311,8 @@ mod tests {
         // SHA-256 of "abc" as FIPS 180-2 gives it.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(input.digest().expect("digest"), expected);
+        let (text, digest) = input.digested_text(3).expect("text");
+        assert_eq!((text.as_str(), digest.as_str()), ("abc", expected));
         input.unchanged().expect("nobody wrote to it");
         std::fs::write(file.path(), b"abcd").expect("write");
         assert!(input.unchanged().expect_err("changed").problem.contains("changed"));

@@ -30,19 +30,27 @@ fn main() -> ExitCode {
 
 /// Shows what the command line asks for, or what is wrong with it.
 fn show_help(shown: &clap::Error) -> ExitCode {
+    if shown.use_stderr() {
+        // The message repeats what was typed, or what a shell made of the names of files.
+        tell(shown.render().to_string().trim_end());
+        return ExitCode::from(COULD_NOT_RUN);
+    }
     let printed = shown.print().and_then(|()| std::io::stdout().flush());
     match printed {
-        Ok(()) if !shown.use_stderr() => ExitCode::SUCCESS,
-        Err(e) if !shown.use_stderr() => {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
             tell(format_args!("error: {}", unwritten(&e)));
             ExitCode::from(COULD_NOT_RUN)
         }
-        _ => ExitCode::from(COULD_NOT_RUN),
     }
 }
 
 /// Does what a command says; returns the exit code.
 fn dispatch(command: Command) -> Result<u8> {
+    commands::use_threads(match &command {
+        Command::Run { options, .. } => options.threads,
+        _ => None,
+    })?;
     match command {
         Command::Run { spec, options } => commands::run_experiment(&spec, &options).map(|()| 0),
         Command::Merge { spec, shares, out, quiet } => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::backend::kernel::CpuKernel;
 use crate::corpus::cache::{Cache, Read};
 use crate::corpus::documents::{self, Count};
-use crate::corpus::tokenizer::{self, BpeTokenizer, END_OF_TEXT, TokenizerFor};
+use crate::corpus::tokenizer::{BpeTokenizer, END_OF_TEXT, TokenizerFiles, TokenizerFor};
 use crate::corpus::{Sample, Tokens, tokens};
 use crate::correlation::{ComparisonPlan, Keep, Layout, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
@@ -88,7 +88,9 @@ impl PlannedModel {
             config,
             config_digest,
             weights_digest,
-            tokenizer_digest: tokenizer_digest(&folder)?,
+            tokenizer_digest: TokenizerFiles::are_in(&folder)
+                .then(|| TokenizerFiles::read(&folder).map(|files| files.digest().to_owned()))
+                .transpose()?,
             weights_stamps: source.stamps(),
             folder,
         })
@@ -119,7 +121,13 @@ impl PlannedModel {
     /// Returns an error if a file is missing or malformed, or if its ids are not the model's.
     pub fn tokenizer(&self) -> Result<BpeTokenizer> {
         let model = TokenizerFor { model: &self.name, d_vocab: self.config.d_vocab };
-        let tokenizer = tokenizer::load(&self.folder, model)?;
+        let files = TokenizerFiles::read(&self.folder)?;
+        if self.tokenizer_digest.as_deref().is_some_and(|digest| digest != files.digest()) {
+            let problem = "the files of its tokenizer changed since the command began";
+            let remedy = "run the command again when they are complete";
+            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
+        }
+        let tokenizer = files.tokenizer(model)?;
         self.check_bos(&tokenizer)?;
         Ok(tokenizer)
     }
@@ -343,21 +351,6 @@ impl Plan {
         let kept = study.kept_bytes(keep, tokens);
         weights + activations + kept + study.comparison_bytes()
     }
-}
-
-/// SHA-256 of `tokenizer.json`, or of the two older files' digests where it is not there.
-fn tokenizer_digest(folder: &Path) -> Result<Option<String>> {
-    let digest_of = |name: &str| {
-        let path = folder.join(name);
-        let present = path.exists();
-        present.then(|| InputFile::open(Kind::Corpus, &path)?.digest()).transpose()
-    };
-    if let Some(whole) = digest_of("tokenizer.json")? {
-        return Ok(Some(whole));
-    }
-    let parts = [digest_of("vocab.json")?, digest_of("merges.txt")?];
-    let [Some(vocabulary), Some(merges)] = parts else { return Ok(None) };
-    Ok(Some(digest((vocabulary + &merges).as_bytes())))
 }
 
 /// Places of the reference, and of those judged beside it, in the family.

@@ -156,6 +156,12 @@ pub fn cell(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
+/// A number in a table with a fixed number of digits after the point; an empty cell where there
+/// is none.
+pub fn fixed_cell(value: f64, digits: usize) -> String {
+    if value.is_finite() { format!("{value:.digits$}") } else { String::new() }
+}
+
 /// The columns of one neuron, in the order of [`Column::ALL`]; NaN where it has
 /// no correlation, and `neurons-extra.csv` says why.
 pub fn published_row(

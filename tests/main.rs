@@ -14,6 +14,7 @@ mod golden;
 mod guide;
 mod hostile;
 mod hub;
+mod inputs;
 mod kernels;
 mod ledger;
 mod ptx_vm;

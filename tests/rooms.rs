@@ -138,6 +138,25 @@ fn dependencies(names: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<String>> 
     all
 }
 
+/// What opens a file by its path.
+const OPENS: [&str; 6] =
+    ["File::open", "fs::read(", "fs::read_to_string", "OpenOptions", "from_path(", "Mmap"];
+/// Rooms that may: `input` for files of users, `store` and `hub` for their own.
+const OPENERS: [&str; 3] = ["input", "store", "hub"];
+
+#[test]
+fn files_of_users_are_opened_in_input_only() {
+    for (file, code) in sources() {
+        if !OPENERS.contains(&&*room_of(&file)) {
+            let other = |before: &str| before.ends_with(|c: char| c.is_alphanumeric());
+            let opens =
+                |opens: &&&str| code.match_indices(**opens).any(|(at, _)| !other(&code[..at]));
+            let found: Vec<&&str> = OPENS.iter().filter(opens).collect();
+            assert!(found.is_empty(), "{}: {found:?}; use InputFile", file.display());
+        }
+    }
+}
+
 #[test]
 fn every_room_is_in_the_table_once() {
     let table = rooms();

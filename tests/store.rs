@@ -236,6 +236,18 @@ fn too_many_threads_are_refused_at_once() {
     let mut command = program(bench.path(), &["run", "spec.yaml"]);
     let output = command.env("RAYON_NUM_THREADS", "2000").output().expect("it starts");
     assert_refused(&output, &["RAYON_NUM_THREADS 2000", "at most"]);
+    let others: [&[&str]; 5] = [
+        &["validate", "spec.yaml"],
+        &["merge", "spec.yaml", "x"],
+        &["inspect", "L0.N1"],
+        &["verify"],
+        &["bench-host"],
+    ];
+    for arguments in others {
+        let mut command = program(bench.path(), arguments);
+        let output = command.env("RAYON_NUM_THREADS", "2000").output().expect("it starts");
+        assert_refused(&output, &["RAYON_NUM_THREADS 2000"]);
+    }
     assert!(run(bench.path(), &["run", "spec.yaml", "--threads", "3"]).status.success());
 }
 

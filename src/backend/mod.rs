@@ -1,4 +1,4 @@
-//! Matrix products, device kernels and mapped files.
+//! Matrix products and device kernels.
 //!
 //! The only module with `unsafe`. Everything it exports is safe: shapes are checked before a
 //! pointer is formed.
@@ -7,7 +7,6 @@ mod aligned;
 mod cache;
 pub mod device;
 pub mod kernel;
-pub mod map;
 pub mod matmul;
 pub mod pack;
 mod precision;

@@ -56,12 +56,13 @@ const FEW_THREADS: usize = 64;
 /// The variable that the thread pool reads where no number is given.
 const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// Starts the threads that everything is computed with.
+/// Starts the threads that everything is computed with: as many as an option asks for, or
+/// else the environment.
 ///
 /// # Errors
 /// Returns an error if more threads are asked for than the machine has a use for: with
 /// thousands, a run takes minutes in which it only switches between them.
-fn use_threads(threads: Option<u16>) -> Result<()> {
+pub fn use_threads(threads: Option<u16>) -> Result<()> {
     let variable = || std::env::var(THREADS_VARIABLE).ok()?.parse().ok();
     let (name, asked) = match threads {
         Some(threads) => ("--threads", Some(usize::from(threads))),

@@ -19,7 +19,7 @@ use super::run::{checkpoint_of, merge_shares, shard_file};
 /// A rank that fails ends the others, whose shares stay and are gone on with by `--resume`.
 pub fn run_rank(plan: &Plan, out: &Path, options: &RunOptions, control: Control) -> Result<()> {
     let universe = mpi::initialize().ok_or_else(|| {
-        let remedy = "start it with mpirun, as in the README";
+        let remedy = "start it with `mpirun -n N universal-neurons run SPEC --mpi`, as src/guide/large-runs.md shows";
         Error::new(Kind::Interrupted, "MPI", "cannot be started", remedy)
     })?;
     let outcome = sum_and_merge(&universe, plan, out, options, control);

@@ -17,7 +17,7 @@ use universal_neurons::run::{Control, Shard};
 use universal_neurons::store::{RunDirectory, WrittenRun, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
 
-use super::{progress, show_folder, show_json, stop_on_interrupt, use_threads};
+use super::{progress, show_folder, show_json, stop_on_interrupt};
 
 /// Seconds between the checkpoints of a resumed run.
 const CHECKPOINT_SECONDS: u64 = 300;
@@ -25,7 +25,6 @@ const CHECKPOINT_SECONDS: u64 = 300;
 /// Runs an experiment, or one share of it, or tells what it would cost.
 pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let stop = stop_on_interrupt()?;
-    use_threads(options.threads)?;
     let plan = Plan::make(load_spec(spec)?)?;
     if options.dry_run {
         return show(&Estimate::of(&plan).to_string());

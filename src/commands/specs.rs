@@ -20,6 +20,7 @@ pub fn validate(specs: &[PathBuf]) -> Result<()> {
 fn validate_one(spec: &Path) -> Result<()> {
     let plan = Plan::make(load_spec(spec)?)?;
     cards::check(&plan)?;
+    experiment::check_files(&plan)?;
     let models: Vec<&str> = plan.models.iter().map(|m| m.name.as_str()).collect();
     let (tokens, rows) = (plan.tokens.count().used, plan.tokens.rows.len());
     let skipped = match plan.documents.empty {

@@ -12,6 +12,7 @@ use universal_neurons::experiment::{self, load_spec};
 use universal_neurons::findings::Universal;
 use universal_neurons::output::show;
 use universal_neurons::plan::Plan;
+use universal_neurons::printable;
 use universal_neurons::report::folder::Study;
 use universal_neurons::run::Control;
 use universal_neurons::store::write_whole;
@@ -31,7 +32,10 @@ pub fn verify(options: &VerifyOptions) -> Result<u8> {
     };
     let ledger = Ledger::judge(&registry()?, tier, &evidences)?;
     for (path, content) in [
-        (&options.json, format!("{:#}\n", serde_json::json!(ledger))),
+        (
+            &options.json,
+            printable::json(&format!("{:#}\n", serde_json::json!(ledger))).into_owned(),
+        ),
         (&options.junit, report::ledger::junit(&ledger)),
         (&options.markdown, report::ledger::markdown(&ledger)),
     ] {

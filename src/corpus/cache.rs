@@ -84,9 +84,9 @@ impl Cache {
         if !self.path.exists() {
             return Ok(None);
         }
-        let map = InputFile::open_unchecked(Kind::Corpus, &self.path)?;
-        let map = if map.is_empty() { None } else { Some(map.map()?) };
-        let found = parse(map.as_deref().unwrap_or_default(), d_vocab, self.context);
+        let mut file = InputFile::open_unchecked(Kind::Corpus, &self.path)?;
+        let bytes = file.read(file.len())?;
+        let found = parse(&bytes, d_vocab, self.context);
         if found.is_none() {
             let path = printable::text(&self.path.display().to_string()).to_string();
             tell(format_args!("warning: {path}: the kept tokens are damaged; they are made again"));

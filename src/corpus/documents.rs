@@ -162,8 +162,9 @@ impl Documents<'_> {
 
     fn rows(&mut self, input: &InputFile) -> Result<()> {
         let refused = |(problem, remedy): Refusal| self.error("", problem, remedy);
-        let table =
-            ParquetTable::of(input.handle()?, self.corpus.max_unpacked()).map_err(refused)?;
+        let file = input.file().try_clone();
+        let file = file.map_err(|e| self.unreadable("", &e, Packing::Plain))?;
+        let table = ParquetTable::of(file, self.corpus.max_unpacked()).map_err(refused)?;
         let fields = self.corpus.fields.clone().unwrap_or_default();
         let paths = [Some(fields.text.as_str()), fields.id.as_deref(), fields.label.as_deref()];
         let rows = table.rows(&paths).map_err(refused)?;

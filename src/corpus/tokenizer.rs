@@ -59,37 +59,88 @@ pub struct EncodeFault {
     pub remedy: &'static str,
 }
 
-/// Loads the tokenizer of a folder and checks that it is the model's.
+/// Loads the tokenizer of a folder, as [`TokenizerFiles`] does.
 ///
 /// # Errors
-/// Returns an error naming the file and the member if a file is missing or malformed, holds
-/// anything but byte-level BPE, or if its ids are not the model's.
+/// Returns an error as [`TokenizerFiles::read`] and [`TokenizerFiles::tokenizer`] do.
 pub fn load(folder: &Path, model: TokenizerFor) -> Result<BpeTokenizer> {
-    let whole = folder.join("tokenizer.json");
-    let (path, parts) = if whole.exists() || !folder.join("vocab.json").exists() {
-        let parts = format::parse(&text_of(&whole)?);
-        (whole, parts)
-    } else {
-        let path = folder.join("vocab.json");
-        let merges = text_of(&folder.join("merges.txt"))?;
-        let added = folder.join("added_tokens.json");
-        let added = added.exists().then(|| text_of(&added)).transpose()?;
-        let parts = two_files(&text_of(&path)?, &merges, added.as_deref());
-        (path, parts)
-    };
-    let tokenizer = parts.and_then(|parts| BpeTokenizer::new(&path, parts, model));
-    tokenizer.map_err(|problem| {
-        let remedy = format!(
-            "give the tokenizer that model `{}` was trained with: byte-level BPE, as GPT-2 and \
-             GPT-NeoX have",
-            model.model
-        );
-        Error::new(Kind::Corpus, path.display(), problem, remedy)
-    })
+    TokenizerFiles::read(folder)?.tokenizer(model)
 }
 
-fn text_of(path: &Path) -> Result<String> {
-    InputFile::open(Kind::Corpus, path)?.text(MAX_FILE)
+/// The files of a tokenizer, each read once, so that their digest is of the text that a
+/// tokenizer is made of.
+pub struct TokenizerFiles {
+    /// The file that errors name.
+    path: PathBuf,
+    content: Content,
+    digest: String,
+}
+
+/// Texts of the files of a tokenizer.
+enum Content {
+    /// `tokenizer.json`.
+    Whole(String),
+    /// The older files.
+    Parts { vocabulary: String, merges: String, added: Option<String> },
+}
+
+impl TokenizerFiles {
+    /// Returns whether a folder has a tokenizer.
+    pub fn are_in(folder: &Path) -> bool {
+        ["tokenizer.json", "vocab.json"].iter().any(|name| folder.join(name).exists())
+    }
+
+    /// Reads `tokenizer.json` or, in a folder without it, `vocab.json`, `merges.txt` and
+    /// `added_tokens.json` if that is there.
+    ///
+    /// # Errors
+    /// Returns an error naming the file that is missing, is not a regular file, or is not text.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let read =
+            |name: &str| InputFile::open(Kind::Corpus, &folder.join(name))?.digested_text(MAX_FILE);
+        let whole = folder.join("tokenizer.json");
+        let path = folder.join("vocab.json");
+        if whole.exists() || !path.exists() {
+            let (text, digest) = read("tokenizer.json")?;
+            return Ok(Self { path: whole, content: Content::Whole(text), digest });
+        }
+        let (vocabulary, vocabulary_digest) = read("vocab.json")?;
+        let (merges, merges_digest) = read("merges.txt")?;
+        let added = folder.join("added_tokens.json").exists();
+        let added = added.then(|| read("added_tokens.json")).transpose()?;
+        let (added, added_digest) = added.unzip();
+        let digests = vocabulary_digest + &merges_digest + &added_digest.unwrap_or_default();
+        let content = Content::Parts { vocabulary, merges, added };
+        Ok(Self { path, content, digest: digest(digests.as_bytes()) })
+    }
+
+    /// Returns the SHA-256 of the file or, of several files, of their digests.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Makes the tokenizer and checks that it is the model's.
+    ///
+    /// # Errors
+    /// Returns an error naming the file and the member if a file is malformed, holds anything
+    /// but byte-level BPE, or if its ids are not the model's.
+    pub fn tokenizer(self, model: TokenizerFor) -> Result<BpeTokenizer> {
+        let parts = match &self.content {
+            Content::Whole(text) => format::parse(text),
+            Content::Parts { vocabulary, merges, added } => {
+                two_files(vocabulary, merges, added.as_deref())
+            }
+        };
+        let tokenizer = parts.and_then(|parts| BpeTokenizer::new(&self.path, parts, model));
+        tokenizer.map_err(|problem| {
+            let remedy = format!(
+                "give the tokenizer that model `{}` was trained with: byte-level BPE, as GPT-2 and \
+                 GPT-NeoX have",
+                model.model
+            );
+            Error::new(Kind::Corpus, self.path.display(), problem, remedy)
+        })
+    }
 }
 
 /// Byte-level BPE of the files that GPT-2 was published with.

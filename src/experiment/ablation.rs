@@ -19,6 +19,7 @@ use crate::record::{Tables, TextTable};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
 use crate::run::Session;
+use crate::table::fixed_cell;
 
 /// Neurons that are taken out together.
 struct Set {
@@ -159,7 +160,7 @@ fn figures(found: &[(&Set, Interval, Interval)], controls: usize) -> Figures {
     for (set, loss, kl) in found {
         let mut row = vec![set.name.clone(), set.neurons.len().to_string()];
         let values = [loss.mean, loss.low, loss.high, kl.mean, kl.low, kl.high];
-        row.extend(values.map(|v| format!("{v:.6}")));
+        row.extend(values.map(|v| fixed_cell(v, 6)));
         table.rows.push(row);
         figures.lines.push(format!(
             "  {:<22} {:>4} neurons  {:+.4} ({:+.4} to {:+.4})  KL {:.4}",

@@ -18,7 +18,7 @@ use crate::roles::heads::Head;
 use crate::run::Session;
 use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
-use crate::table::NeuronId;
+use crate::table::{NeuronId, fixed_cell};
 
 /// A neuron and a head of a later layer.
 #[derive(Clone)]
@@ -367,10 +367,10 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
             p.neuron.to_string(),
             p.heuristic
         ));
-        let numbers = [p.heuristic, attention, norm].map(|v| format!("{v:.6}"));
+        let numbers = [p.heuristic, attention, norm].map(|v| fixed_cell(v, 6));
         let mut row = vec![p.neuron.to_string(), head];
         row.extend(numbers);
-        row.extend([0, 1].into_iter().flat_map(|q| p.relation(q)).map(|v| format!("{v:.6}")));
+        row.extend([0, 1].into_iter().flat_map(|q| p.relation(q)).map(|v| fixed_cell(v, 6)));
         row.push(p.tokens.to_string());
         table.rows.push(row);
     }
@@ -380,7 +380,7 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
             let [first, others] = seat.norms.map(|[sum, n]| sum / n);
             let numbers = [first, others, seat.ratio(), seat.attention()];
             let name = std::iter::once(format!("L{layer}.H{head}"));
-            name.chain(numbers.map(|v| format!("{v:.6}"))).collect()
+            name.chain(numbers.map(|v| fixed_cell(v, 6))).collect()
         })
     });
     let header = ["head", "norm_first", "norm_others", "ratio", "bos_attention"];

@@ -15,7 +15,7 @@ use crate::findings::Figures;
 use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
-use crate::table::Column;
+use crate::table::{Column, fixed_cell};
 
 /// Thresholds of the table: 0.05, 0.10 … 0.95.
 const THRESHOLDS: std::ops::Range<u32> = 1..20;
@@ -89,7 +89,7 @@ fn run(spec: &ConvergenceSettings, session: &mut Session) -> Result<Figures> {
             let percent = 100.0 * universal as f64 / excess.len() as f64;
             let numbers = [used.to_string(), format!("{threshold:.2}"), universal.to_string()];
             table.rows.push(
-                numbers.into_iter().chain([format!("{percent:.4}"), near.to_string()]).collect(),
+                numbers.into_iter().chain([fixed_cell(percent, 4), near.to_string()]).collect(),
             );
         }
         let share = share(&excess, plan.spec.correlation.threshold);
@@ -122,7 +122,7 @@ fn resample(
     if shares.is_empty() {
         return Ok(());
     }
-    let row = |(i, share): (usize, &f64)| vec![(i + 1).to_string(), format!("{share:.4}")];
+    let row = |(i, share): (usize, &f64)| vec![(i + 1).to_string(), fixed_cell(*share, 4)];
     figures.add_table("resamples", &["resample", "percent"], shares.iter().enumerate().map(row));
     shares.sort_by(f64::total_cmp);
     let at = |part: f64| shares[((shares.len() - 1) as f64 * part).round() as usize];

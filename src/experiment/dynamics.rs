@@ -15,7 +15,7 @@ use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec, finding};
 use crate::stats::percentile::mean;
-use crate::table::NeuronId;
+use crate::table::{NeuronId, fixed_cell};
 
 /// `kind: dynamics`: the study at several steps of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -71,6 +71,10 @@ impl Experiment for Dynamics {
                 "list steps in the order of training",
             ),
         }
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        settings.steps.iter().try_for_each(|step| at(plan, step).map(drop))
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
@@ -135,7 +139,7 @@ fn figures(plan: &Plan, steps: &[Step], sets: &[Vec<bool>]) -> Figures {
     let mut table = TextTable::with_header(header);
     for (i, (step, set)) in steps.iter().zip(sets).enumerate() {
         let before = i.checked_sub(1).map(|before| &sets[before]);
-        let shown = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.6}"));
+        let shown = |value: Option<f64>| value.map_or(String::new(), |v| fixed_cell(v, 6));
         let kept = before.map(|before| persistence(before, set));
         figures.lines.push(format!(
             "  step {:>8}  {:.2} % universal, {} % of those before",
@@ -149,7 +153,7 @@ fn figures(plan: &Plan, steps: &[Step], sets: &[Vec<bool>]) -> Figures {
             let of = |f: fn(&[bool], &[bool]) -> f64| {
                 shown(before.map(|before| f(&before[neurons.clone()], &set[neurons.clone()])))
             };
-            let percent = format!("{:.4}", share(set, layer..layer + 1));
+            let percent = fixed_cell(share(set, layer..layer + 1), 4);
             let counts = [step.step.to_string(), layer.to_string(), count.to_string(), percent];
             table.rows.push(counts.into_iter().chain([of(persistence), of(jaccard)]).collect());
         }

@@ -21,7 +21,7 @@ use crate::roles::predictions::Predictions;
 use crate::run::Session;
 use crate::stats::percentile::{mean, ranks};
 use crate::stats::weights::{WeightStatistics, output_cosine, weight_statistics};
-use crate::table::NeuronId;
+use crate::table::{NeuronId, fixed_cell};
 
 /// Layers, from the last, in which neurons are looked for.
 const LAYERS: usize = 2;
@@ -200,9 +200,9 @@ fn figures(fixed: &[Fixed], values: &[f32], positions: f64, pairs: &[(NeuronId, 
         f.sums.iter().zip(values).map(move |(sums, value)| {
             let mut row =
                 vec![f.id.layer.to_string(), f.id.neuron.to_string(), f.control.to_string()];
-            row.extend([f.norm_rank, f.variance_rank].map(|v| format!("{v:.2}")));
+            row.extend([f.norm_rank, f.variance_rank].map(|v| fixed_cell(v, 2)));
             row.push(value.to_string());
-            row.extend(sums.map(|s| format!("{:.6}", s / positions)));
+            row.extend(sums.map(|s| fixed_cell(s / positions, 6)));
             row
         })
     });

@@ -12,12 +12,13 @@ use crate::findings::Figures;
 use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
+use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec, Tokenisation, finding};
 use crate::stats::percentile::{mean, median};
 use crate::stats::weights::nearest_neighbours;
-use crate::table::NeuronId;
+use crate::table::{NeuronId, fixed_cell};
 
 /// The experiment.
 pub struct Families;
@@ -61,6 +62,11 @@ impl Experiment for Families {
 
     fn keeps_texts(settings: &Self::Settings) -> bool {
         settings.syntax.is_some()
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        Syntax::of_spec(settings, plan)?;
+        check(&settings.path, plan)
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
@@ -214,7 +220,7 @@ impl Found<'_> {
 
     fn table(&self, universal: &[bool], near: &[crate::stats::weights::Neighbour]) -> TextTable {
         let d_mlp = self.layout.d_mlp;
-        let number = |v: f64| format!("{v:.6}");
+        let number = |v: f64| fixed_cell(v, 6);
         let row = |i: usize| {
             let id = NeuronId::of(i, d_mlp);
             let mut row =

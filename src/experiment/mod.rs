@@ -89,6 +89,15 @@ pub trait Experiment {
         false
     }
 
+    /// Reads the files that the settings name, as `validate` does to find mistakes in them
+    /// without a run.
+    ///
+    /// # Errors
+    /// Returns an error if such a file is missing or malformed, or does not fit the plan.
+    fn check_files(_settings: &Self::Settings, _plan: &Plan) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs the experiment.
     ///
     /// # Errors
@@ -113,6 +122,8 @@ pub struct RegisteredKind {
     pub example: &'static str,
     /// Its evidence about the bundled models.
     pub desk: Desk,
+    /// Reads the files that the settings name.
+    pub check_files: fn(&Plan) -> Result<()>,
     /// Runs the experiment.
     pub run: fn(&mut Session) -> Result<Figures>,
     /// Draws the figures of a finished run.
@@ -154,6 +165,7 @@ const fn registered<E: Experiment>() -> RegisteredKind {
         figures: E::FIGURES,
         example: E::EXAMPLE,
         desk: E::DESK,
+        check_files: |plan| E::check_files(&plan.spec.settings()?, plan),
         run: |session| E::run(&session.plan.spec.settings()?, session),
         charts: E::charts,
     }
@@ -181,6 +193,14 @@ pub fn load_spec(path: &Path) -> Result<Loaded> {
 /// Returns the JSON Schema of experiment files.
 pub fn schema() -> serde_json::Value {
     crate::spec::schema::schema(&rules())
+}
+
+/// Reads the files that the settings of a plan's kind name, to find mistakes in them.
+///
+/// # Errors
+/// Returns an error if such a file is missing or malformed, or does not fit the plan.
+pub fn check_files(plan: &Plan) -> Result<()> {
+    kind(&plan.spec.kind).map_or(Ok(()), |kind| (kind.check_files)(plan))
 }
 
 /// Runs an experiment of a kind that reports figures. Which neurons are universal is taken

@@ -22,7 +22,7 @@ use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::BaselineKind;
 use crate::stats::percentile::mean;
-use crate::table::NeuronId;
+use crate::table::{NeuronId, fixed_cell};
 
 /// `kind: perturbed`: one model's activations disturbed, in place of other models
 /// (the replication note's experiment).
@@ -108,7 +108,7 @@ fn run(spec: &PerturbedSettings, session: &mut Session) -> Result<Figures> {
     ));
     let row = |(i, m): (usize, &Option<f64>)| {
         let id = NeuronId::of(i, layout.d_mlp);
-        let shown = m.map_or(String::new(), |m| format!("{m:.6}"));
+        let shown = m.map_or(String::new(), |m| fixed_cell(m, 6));
         vec![id.layer.to_string(), id.neuron.to_string(), shown]
     };
     let header = ["layer", "neuron", "mean_best_match"];

@@ -15,7 +15,7 @@ use crate::run::Session;
 use crate::stats::WeightStatistics;
 use crate::stats::percentile::{mean, ranks_within};
 use crate::stats::weights::{vocabulary_effects, weight_statistics};
-use crate::table::NeuronId;
+use crate::table::{NeuronId, fixed_cell};
 
 /// Tokens shown of a neuron's set.
 const SHOWN: usize = 5;
@@ -223,14 +223,14 @@ fn figures(
     let row = |n: &Neuron| {
         let shown: Vec<String> =
             n.tokens.iter().take(SHOWN).map(|&t| format!("{:?}", vocabulary[t])).collect();
-        let mean = |i: usize| format!("{:.6}", n.seen[i][0] / n.seen[i][1]);
+        let mean = |i: usize| fixed_cell(n.seen[i][0] / n.seen[i][1], 6);
         vec![
             n.id.layer.to_string(),
             n.id.neuron.to_string(),
             universal[n.index].to_string(),
             n.role.name().into(),
-            format!("{:.4}", n.kurtosis),
-            format!("{:.6}", n.variance),
+            fixed_cell(n.kurtosis, 4),
+            fixed_cell(n.variance, 6),
             shown.join(" "),
             mean(1),
             mean(0),

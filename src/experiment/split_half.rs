@@ -14,7 +14,7 @@ use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::Section;
 use crate::stats::percentile::{mean, ranks};
-use crate::table::{Column, NeuronId};
+use crate::table::{Column, NeuronId, fixed_cell};
 
 /// The experiment.
 pub struct SplitHalf;
@@ -73,7 +73,7 @@ fn run(session: &mut Session) -> Result<Figures> {
         let id = NeuronId::of(i, layout.d_mlp);
         let mut row = vec![id.layer.to_string(), id.neuron.to_string()];
         for c in [Column::ExcessCorr, Column::MeanCorr] {
-            row.extend([0, 1].map(|half| format!("{:.6}", column(half, c)[i])));
+            row.extend([0, 1].map(|half| fixed_cell(column(half, c)[i], 6)));
         }
         row
     };

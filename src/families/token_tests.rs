@@ -7,7 +7,10 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 
+/// Maximum length of a file of tests, in bytes.
+const MAX_FILE: u64 = 16 << 20;
 /// Maximum number of tests in a file.
 const MOST: usize = 100_000;
 
@@ -61,8 +64,7 @@ pub fn read_token_tests(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenT
         let remedy = "see the head of experiments/families/token-tests.yaml";
         Error::new(Kind::Spec, path.display(), problem, remedy)
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io(Kind::Spec, path, "read the token tests", &e))?;
+    let text = InputFile::open(Kind::Spec, path)?.text(MAX_FILE)?;
     let file: TestFile = serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let mut tests: BTreeMap<String, TokenTest> = BTreeMap::new();
     for entry in &file.tests {

@@ -21,10 +21,14 @@ use crate::correlation::{
     CHUNK, ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, TOKENS_AT_ONCE,
 };
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};
 use crate::model::{Config, Site, Transformer};
 use crate::spec::{Baseline, Precision};
+
+/// Maximum length of a file of floors, in bytes.
+const MAX_FLOORS: u64 = 1 << 20;
 
 /// One measured rate.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -178,8 +182,7 @@ fn activations(model: &Transformer, i: u32) -> Activations {
 ///
 /// Returns an error if the file cannot be read or is malformed.
 pub fn read_floors(path: &Path) -> Result<Floors> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io(Kind::Spec, path, "read the floors", &e))?;
+    let text = InputFile::open(Kind::Spec, path)?.text(MAX_FLOORS)?;
     serde_yaml::from_str(&text).map_err(|e| {
         Error::new(Kind::Spec, path.display(), e, "write `kernel: { what: fraction }`")
     })

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
+use crate::input::InputFile;
 use crate::store::damaged;
+
+/// Maximum length of a table that is read, in bytes.
+const MAX_TABLE: u64 = 1 << 30;
 
 /// A table whose cells are text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +38,9 @@ impl TextTable {
     /// # Errors
     /// Returns an error if the file is missing or is not CSV with rows of one length.
     pub fn read(path: &Path) -> Result<Self> {
+        let file = InputFile::open(Kind::Evidence, path)?.text(MAX_TABLE)?;
         let read = || -> csv::Result<Self> {
-            let mut reader = csv::Reader::from_path(path)?;
+            let mut reader = csv::Reader::from_reader(file.as_bytes());
             let header = reader.headers()?.iter().map(String::from).collect();
             let record = |r: csv::Result<csv::StringRecord>| {
                 Ok(r?.iter().map(String::from).collect::<Vec<_>>())

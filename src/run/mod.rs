@@ -210,7 +210,7 @@ fn stopped(checkpoints: Option<&mut Checkpoints>, sums: &mut dyn State, batches:
 
 fn lost() -> Error {
     let problem = "interrupted before the end; no results were written";
-    let remedy = "start it again; with --checkpoint, an interrupted run can go on";
+    let remedy = "run the command again; a run that `run --checkpoint` began can go on";
     Error::new(Kind::Interrupted, "the run", problem, remedy)
 }
 

@@ -4,19 +4,15 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
+use crate::input::InputFile;
 
 /// Returns the SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read.
+/// Returns an error if the file cannot be read, or is not a regular file.
 pub fn digest_file(kind: Kind, path: &Path) -> Result<String> {
-    let digest = || {
-        let mut hasher = Sha256::new();
-        std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
-        Ok(hex(&hasher.finalize()))
-    };
-    digest().map_err(|e: std::io::Error| Error::io(kind, path, "read the file", &e))
+    InputFile::open_unchecked(kind, path)?.digest()
 }
 
 /// Returns the SHA-256 of bytes, in hexadecimal.

@@ -14,7 +14,7 @@ pub const MARK: &str = "provenance.json";
 
 /// Longest [`MARK`] that is read, in bytes.
 const MAX_MARK: u64 = 64 << 20;
-const MOVE_AWAY: &str = "choose another folder with --out, or move this one away";
+const MOVE_AWAY: &str = "choose another folder for the results, or move this one away";
 
 /// Files of a run, by their path in its folder, each with its SHA-256.
 pub(super) type Files = BTreeMap<String, String>;
