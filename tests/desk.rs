@@ -15,7 +15,7 @@ use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::report::files;
 use universal_neurons::run::{Control, run};
-use universal_neurons::spec::{BaselineKind, Spec};
+use universal_neurons::spec::{Baseline, BaselineKind, Spec};
 use universal_neurons::stats::percentile::ranks_within;
 use universal_neurons::store::RunDirectory;
 use universal_neurons::table::Column;
@@ -145,7 +145,8 @@ fn thread_count_and_batch_size_change_no_bit() {
 
 #[test]
 fn every_baseline_kind_runs_and_lies_below_the_match() {
-    for kind in [BaselineKind::Permutation, BaselineKind::Gaussian] {
+    use BaselineKind::{FastRotation, Gaussian, Orthogonal, Permutation};
+    for kind in [Permutation, Gaussian, Orthogonal, FastRotation] {
         let plan = plan(|spec| {
             spec.corpus.limit = Some(15);
             spec.models.family.truncate(2);
@@ -157,6 +158,38 @@ fn every_baseline_kind_runs_and_lies_below_the_match() {
         let (corr, chance) = (mean(Column::MeanCorr), mean(Column::MeanBaseline));
         assert!(0.0 < chance && chance < corr, "{kind:?}: {chance} is not below {corr}");
     }
+}
+
+/// Returns the mean chance level of every neuron over 8 draws, and of all neurons together.
+fn chance(kind: BaselineKind, seed: u64) -> (Vec<f64>, f64) {
+    let plan = plan(|spec| {
+        spec.corpus.limit = Some(15);
+        spec.models.family.truncate(2);
+        spec.correlation.baseline = Baseline { kind, draws: 8, seed };
+    });
+    let table = findings(&plan).table;
+    let chance = table.column(Column::MeanBaseline).to_vec();
+    let mean = chance.iter().sum::<f64>() / chance.len() as f64;
+    (chance, mean)
+}
+
+/// On the bundled models, the fast rotation differs from the paper's baseline by no more than two
+/// sets of draws of the paper's baseline differ from each other.
+#[test]
+fn the_fast_rotation_is_the_same_baseline_on_the_bundled_models() {
+    let rms = |a: &[f64], b: &[f64]| {
+        (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64).sqrt()
+    };
+    let (paper, paper_mean) = chance(BaselineKind::Rotation, 1);
+    let (again, again_mean) = chance(BaselineKind::Rotation, 2);
+    let (fast, fast_mean) = chance(BaselineKind::FastRotation, 3);
+    let (own, other) = (rms(&paper, &again), rms(&paper, &fast));
+    let means = format!("means: rotation {paper_mean}, again {again_mean}, fast {fast_mean}");
+    println!("{means}; per neuron: {own} between rotations, {other} to the fast one");
+    // Both are the spread of 3,072 neurons, known to within a few percent.
+    assert!(other < 1.1 * own, "{other} is more than {own}; {means}");
+    // Three times the difference that the draws alone make, which is about 0.0004.
+    assert!((fast_mean - paper_mean).abs() < 0.0012, "{means}");
 }
 
 /// Percentile of a neuron of the default run in its layer.

@@ -9,7 +9,7 @@ use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::hostbench::{self, HostBench, StudyTime};
 use universal_neurons::output::{show, tell};
 use universal_neurons::progress::Progress;
-use universal_neurons::spec::Precision;
+use universal_neurons::spec::{BaselineKind, Precision};
 use universal_neurons::{hub, model};
 
 use super::stop_on_interrupt;
@@ -27,8 +27,10 @@ pub fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> 
     }
     show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() })?;
     if study {
-        for precision in [Precision::F32, Precision::Bf16] {
-            let time = StudyTime::measure(precision);
+        let baselines = [BaselineKind::Rotation, BaselineKind::FastRotation];
+        let all = baselines.map(|b| [(Precision::F32, b), (Precision::Bf16, b)]);
+        for (precision, baseline) in all.into_iter().flatten() {
+            let time = StudyTime::measure(precision, baseline);
             show(&if json {
                 format!("{:#}\n", serde_json::json!(time))
             } else {

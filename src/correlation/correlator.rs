@@ -3,7 +3,7 @@
 use super::compare::{MakeRotatedLayer, Watch};
 use super::pair::PairResult;
 use super::plan::{ComparisonPlan, Keep};
-use super::rotation::{RotatedLayer, random_rotation, rotation_stream};
+use super::rotation::{RotatedLayer, Rotation, rotation_stream};
 use super::source::{AccumulatedSums, ResidentActivations, SumSource};
 use super::sums::{CrossSums, GramSums, ModelSums, NeuronSums};
 use super::surrogate::{SurrogateId, SurrogateSums};
@@ -231,7 +231,7 @@ impl Direction<'_> {
         let y = self.side(self.y);
         let chance = |layer: usize, gram: &[f64]| {
             let one = |draw| {
-                random_rotation(kind, rotation_stream(seed, draw, self.y, layer), y.layout.d_mlp)
+                Rotation::draw(kind, rotation_stream(seed, draw, self.y, layer), y.layout.d_mlp)
             };
             RotatedLayer::new(self.plan.product(), y, layer, gram, (0..draws).map(one))
         };

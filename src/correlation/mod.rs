@@ -9,6 +9,7 @@ mod candidates;
 mod compare;
 mod correlator;
 pub mod excess;
+mod fast_rotation;
 mod on_device;
 pub mod oracle;
 mod pair;

@@ -5,7 +5,7 @@
 use super::compare::Watch;
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
-use super::rotation::{RotatedLayer, random_rotation, rotation_stream};
+use super::rotation::{RotatedLayer, Rotation, random_rotation, rotation_stream};
 use super::sums::{Layout, ModelSums, NeuronSums};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
@@ -255,13 +255,15 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
         let own = self.own[y].layer(layout.neurons(layer), &relative);
         let baseline = &self.plan.baseline;
         let one = |draw| {
-            random_rotation(baseline.kind, rotation_stream(baseline.seed, draw, y, layer), d)
+            let stream = rotation_stream(baseline.seed, draw, y, layer);
+            Rotation::Dense(random_rotation(baseline.kind, stream, d))
         };
         let side = ModelSums { layout: Layout { n_layers: 1, ..layout }, sums: &own };
         let rotations = (0..baseline.draws).map(one);
         let chance = RotatedLayer::new(self.plan.product(), side, 0, &gram, rotations);
         let spread = (self.own[y].n as f64).sqrt();
-        let upload = |(r, inverse): (&[f32], &[f64])| -> Result<DeviceRotation<D>> {
+        let upload = |(r, inverse): (&Rotation, &[f64])| -> Result<DeviceRotation<D>> {
+            let Rotation::Dense(r) = r else { unreachable!("drawn above") };
             let inverse: Vec<f32> = inverse.iter().map(|v| (v * spread) as f32).collect();
             Ok(DeviceRotation {
                 rotation: HalfMatrix::of(device, (d, d), self.form, |row, col| {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::CHUNK;
+use super::fast_rotation::FastRotation;
 use super::sums::Layout;
 use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::Product;
@@ -67,7 +68,11 @@ impl ComparisonPlan {
 
     /// Returns whether the baseline is a rotation, which is computed from sums and needs no tokens.
     pub fn uses_rotation(&self) -> bool {
-        matches!(self.baseline.kind, BaselineKind::Rotation | BaselineKind::Orthogonal)
+        use BaselineKind::{FastRotation, Gaussian, Orthogonal, Permutation, Rotation};
+        match self.baseline.kind {
+            Rotation | Orthogonal | FastRotation => true,
+            Permutation | Gaussian => false,
+        }
     }
 
     pub(super) fn product(&self) -> Product {
@@ -101,7 +106,15 @@ impl ComparisonPlan {
             Keep::Tokens => self.directed_pairs().map(|(_, y)| gram(y)).sum(),
             Keep::Sums { .. } => self.partner_models().into_iter().map(gram).sum(),
         };
-        let rotation = |(x, y): (usize, usize)| 2.0 * n(y) * d(y) * (n(x) + d(y));
+        // Every row of covariances is multiplied by the rotation: those with the neurons of x, and
+        // those of the layer itself (twice, from both sides, if the rotation is fast).
+        let rotation = |(x, y): (usize, usize)| match self.baseline.kind {
+            BaselineKind::FastRotation => {
+                let layers = n(y) / d(y);
+                layers * FastRotation::operations(d(y) as usize) * (n(x) + 2.0 * d(y))
+            }
+            _ => 2.0 * n(y) * d(y) * (n(x) + d(y)),
+        };
         (tokens * (cross + grams), draws * self.directed_pairs().map(rotation).sum::<f64>())
     }
 
@@ -162,7 +175,11 @@ impl ComparisonPlan {
     /// Returns the bytes needed to compare two layers, beside what is kept.
     pub fn comparison_bytes(&self) -> usize {
         let d = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
+        let rotations = match self.baseline.kind {
+            BaselineKind::FastRotation => 0,
+            _ => 4 * self.baseline.draws,
+        };
         // Sums in f64; scaled, rotated and packed values; Gram sums in both; rotations.
-        d * d * (8 + 4 * 4 + 12 + 4 * self.baseline.draws)
+        d * d * (8 + 4 * 4 + 12 + rotations)
     }
 }

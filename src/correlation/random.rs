@@ -17,6 +17,8 @@ pub enum Purpose {
     Gaussian = 2,
     /// Noise and directions of the experiments other than the main comparison.
     Noise = 3,
+    /// Signs and orders of fast rotations.
+    FastRotation = 4,
 }
 
 /// The address of one stream of random numbers.

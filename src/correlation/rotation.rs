@@ -7,15 +7,37 @@
 
 use rayon::prelude::*;
 
+use super::fast_rotation::FastRotation;
 use super::random::{Purpose, RandomStream};
 use super::sums::ModelSums;
 use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::MatrixView;
 use crate::spec::BaselineKind;
 
+/// A random matrix `[d, d]` with rows of unit norm.
+pub enum Rotation {
+    /// Its entries.
+    Dense(Vec<f32>),
+    /// The transforms that it is a product of.
+    Fast(FastRotation),
+}
+
+impl Rotation {
+    /// Draws a rotation of the kind that the baseline asks for.
+    pub fn draw(kind: BaselineKind, stream: RandomStream, d: usize) -> Self {
+        match kind {
+            BaselineKind::FastRotation => Self::Fast(FastRotation::new(stream, d)),
+            _ => Self::Dense(random_rotation(kind, stream, d)),
+        }
+    }
+}
+
 /// Returns a random matrix `[d, d]` with rows of unit norm: Gaussian rows divided by their norms
 /// (the paper's baseline), or orthonormal rows.
 pub fn random_rotation(kind: BaselineKind, stream: RandomStream, d: usize) -> Vec<f32> {
+    if kind == BaselineKind::FastRotation {
+        return FastRotation::new(stream, d).dense();
+    }
     let mut r = vec![0.0_f32; d * d];
     stream.normals(&mut r);
     match kind {
@@ -72,7 +94,7 @@ pub struct RotatedLayer {
 }
 
 struct Draw {
-    rotation: Vec<f32>,
+    rotation: Rotation,
     /// `1 / spread((RV)_j)`; NaN if the rotated neuron never varies.
     inverse: Vec<f64>,
 }
@@ -86,7 +108,7 @@ impl RotatedLayer {
         y: ModelSums,
         layer: usize,
         gram: &[f64],
-        rotations: impl Iterator<Item = Vec<f32>>,
+        rotations: impl Iterator<Item = Rotation>,
     ) -> Self {
         let neurons = y.layout.neurons(layer);
         let alive: Vec<bool> =
@@ -98,15 +120,21 @@ impl RotatedLayer {
             if alive[j] && alive[k] { cov as f32 } else { 0.0 }
         };
         let gram: Vec<f32> = (0..d * d).into_par_iter().map(|e| centred(e / d, e % d)).collect();
-        let draw =
-            |rotation: Vec<f32>| Draw { inverse: inverse_spreads(&rotation, &gram), rotation };
+        let inverse = |square: f64| if square > 0.0 { 1.0 / square.sqrt() } else { f64::NAN };
+        let draw = |rotation: Rotation| {
+            let squares = match &rotation {
+                Rotation::Dense(r) => squares(r, &gram),
+                Rotation::Fast(fast) => fast.squares(&gram),
+            };
+            Draw { inverse: squares.into_iter().map(inverse).collect(), rotation }
+        };
         let draws = rotations.map(draw).collect();
         Self { product, d, draws }
     }
 
     /// Returns, for each draw, the rotation and `1 / spread` of each rotated neuron.
-    pub fn draws(&self) -> impl Iterator<Item = (&[f32], &[f64])> {
-        self.draws.iter().map(|draw| (draw.rotation.as_slice(), draw.inverse.as_slice()))
+    pub fn draws(&self) -> impl Iterator<Item = (&Rotation, &[f64])> {
+        self.draws.iter().map(|draw| (&draw.rotation, draw.inverse.as_slice()))
     }
 
     /// Raises the best chance correlation of some reference neurons to the best correlation with
@@ -121,7 +149,13 @@ impl RotatedLayer {
         let rows = scaled.len() / self.d;
         let d = self.d;
         for (draw, best) in self.draws.iter().zip(best) {
-            let r = MatrixView::new(&draw.rotation, d, d);
+            let r = match &draw.rotation {
+                Rotation::Dense(r) => MatrixView::new(r, d, d),
+                Rotation::Fast(fast) => {
+                    fast.raise(scaled, &draw.inverse, best);
+                    continue;
+                }
+            };
             self.product.write(MatrixView::new(scaled, rows, d), r.t(), rotated);
             best.par_iter_mut().zip(rotated.par_chunks_exact(d)).for_each(|(best, row)| {
                 let rho = row.iter().zip(&draw.inverse).map(|(c, s)| f64::from(*c) * s);
@@ -132,16 +166,15 @@ impl RotatedLayer {
     }
 }
 
-/// Returns `1 / √(R_jᵀ C R_j)` for every row of R; NaN if the rotated neuron never varies.
-fn inverse_spreads(r: &[f32], gram: &[f32]) -> Vec<f64> {
+/// Returns `R_jᵀ C R_j` for every row of R.
+fn squares(r: &[f32], gram: &[f32]) -> Vec<f64> {
     let d = gram.len().isqrt();
     let mut product = vec![0.0; d * d];
     matmul_all_cores(MatrixView::new(r, d, d), MatrixView::new(gram, d, d), &mut product);
     let square = |(p, r): (&[f32], &[f32])| -> f64 {
         p.iter().zip(r).map(|(&p, &r)| f64::from(p) * f64::from(r)).sum()
     };
-    let squares = product.chunks_exact(d).zip(r.chunks_exact(d)).map(square);
-    squares.map(|s| if s > 0.0 { 1.0 / s.sqrt() } else { f64::NAN }).collect()
+    product.chunks_exact(d).zip(r.chunks_exact(d)).map(square).collect()
 }
 
 #[cfg(test)]

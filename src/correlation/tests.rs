@@ -100,7 +100,7 @@ fn rhos(pair: &PairResult) -> Vec<f64> {
 fn best_matches_and_rotation_baseline_match_the_definition() {
     let tokens = 2 * CHUNK + 300;
     let (x, y) = (activations(X, tokens, 1), activations(Y, tokens, 2));
-    for kind in [BaselineKind::Rotation, BaselineKind::Orthogonal] {
+    for kind in [BaselineKind::Rotation, BaselineKind::Orthogonal, BaselineKind::FastRotation] {
         let (pair, _) = correlate(&x, &y, kind);
         let (x, y) = (all_series(&x, X), all_series(&y, Y));
         assert_close(&rhos(&pair), &best_by_definition(&x, &y));

@@ -25,7 +25,7 @@ use crate::input::InputFile;
 use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};
 use crate::model::{Config, Site, Transformer};
-use crate::spec::{Baseline, Precision};
+use crate::spec::{Baseline, BaselineKind, Precision};
 
 /// Maximum length of a file of floors, in bytes.
 const MAX_FLOORS: u64 = 1 << 20;
@@ -114,11 +114,13 @@ impl HostBench {
 
 /// Seconds of a realistic comparison: five GPT-2s of four layers as wide as GPT-2 small's (12,288
 /// neurons each) with random weights, 4,096 tokens, one reference model, four partner models, and
-/// one draw of the rotation baseline.
+/// one draw of a rotation baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StudyTime {
     /// Precision of the products.
     pub precision: Precision,
+    /// The baseline.
+    pub baseline: BaselineKind,
     /// Forward passes of all models.
     pub forward_s: f64,
     /// Four pairs of models and their baselines.
@@ -127,14 +129,14 @@ pub struct StudyTime {
 
 impl StudyTime {
     /// Runs the comparison once.
-    pub fn measure(precision: Precision) -> Self {
+    pub fn measure(precision: Precision, baseline: BaselineKind) -> Self {
         let model = random_gpt2(4, CONTEXT);
         let layout = Layout { n_layers: 4, d_mlp: NEURONS };
         let plan = ComparisonPlan {
             models: vec![layout; 5],
             activations: vec![model.config.activation.function(); 5],
             references: vec![0],
-            baseline: Baseline { draws: 1, ..Baseline::default() },
+            baseline: Baseline { kind: baseline, draws: 1, ..Baseline::default() },
             precision,
             top: 1,
         };
@@ -148,16 +150,16 @@ impl StudyTime {
         correlator.absorb(&mut tokens);
         let ended = correlator.end_pass(&|| Ok(()));
         assert_eq!(ended, Ok(false), "tokens are compared in one pass");
-        Self { precision, forward_s, compare_s: begun.elapsed().as_secs_f64() }
+        Self { precision, baseline, forward_s, compare_s: begun.elapsed().as_secs_f64() }
     }
 }
 
 impl fmt::Display for StudyTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { precision, forward_s, compare_s } = self;
+        let Self { precision, baseline, forward_s, compare_s } = self;
         writeln!(
             f,
-            "  study of five models of 12,288 neurons, 4,096 tokens, {precision:?}: \
+            "  study of five models of 12,288 neurons, 4,096 tokens, {precision:?}, {baseline:?}: \
              {forward_s:.1} s forward, {compare_s:.1} s comparing"
         )
     }

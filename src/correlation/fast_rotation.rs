@@ -1,0 +1,235 @@
+//! A random orthogonal matrix that is applied in `d log d` operations instead of `d²`.
+//!
+//! One round multiplies every component by a random sign and applies a Hadamard transform, which
+//! mixes all components. Four rounds give a matrix whose chance levels are distributed like those
+//! of a uniformly distributed orthogonal matrix; two are too few where one neuron has nearly all
+//! the variance (`tests.rs` has the comparison, `benches/results/` the record).
+//!
+//! A Hadamard transform needs a power of two. For any other width, a round first puts the
+//! components in random order, transforms the first `p` of them, where `p` is the largest power
+//! of two below `d`, and then the last `p`, so that every component is mixed.
+
+use rayon::prelude::*;
+
+use super::random::{Purpose, RandomStream};
+use crate::backend::wide::widened;
+
+/// Number of rows transformed together, one in each lane of a register.
+const LANES: usize = 16;
+const ROUNDS: usize = 4;
+
+/// One component of `LANES` rows.
+type Lanes = [f32; LANES];
+
+/// A random orthogonal matrix `[d, d]` as a product of signs, permutations and Hadamard
+/// transforms.
+pub struct FastRotation {
+    d: usize,
+    rounds: Vec<Round>,
+}
+
+/// A Hadamard transform of the first components, and one of the last components if they differ.
+struct Round {
+    /// Order of the components; empty if they stay where they are.
+    order: Vec<usize>,
+    /// Signs divided by √p, for each transform.
+    signs: Vec<Vec<f32>>,
+}
+
+impl FastRotation {
+    /// Draws a matrix of `d` rows from a stream of random numbers.
+    pub fn new(stream: RandomStream, d: usize) -> Self {
+        let stream = RandomStream { purpose: Purpose::FastRotation, ..stream };
+        Self { d, rounds: (0..ROUNDS).map(|round| Round::new(stream, round, d)).collect() }
+    }
+
+    /// Returns the floating-point operations that transform one row.
+    pub fn operations(d: usize) -> f64 {
+        let (p, transforms) = shape(d);
+        (ROUNDS * transforms * p * (1 + p.ilog2() as usize)) as f64
+    }
+
+    /// Multiplies rows, `[n, d]`, by the matrix: row `s` becomes `R s`. Passes blocks of up to
+    /// `LANES` rows to `see`, component by component.
+    fn transform(&self, block: &mut Block, rows: &[f32]) {
+        block.load(rows, self.d);
+        self.apply(block);
+    }
+
+    fn apply(&self, block: &mut Block) {
+        let (p, _) = shape(self.d);
+        for round in &self.rounds {
+            block.reorder(&round.order);
+            for (signs, first) in round.signs.iter().zip([0, self.d - p]) {
+                hadamard(&mut block.values[first..first + p], signs);
+            }
+        }
+    }
+
+    /// Returns the matrix itself, `[d, d]`.
+    pub fn dense(&self) -> Vec<f32> {
+        let d = self.d;
+        let mut all = vec![0.0; d * d];
+        let mut block = Block::new(d);
+        for first in (0..d).step_by(LANES) {
+            let lanes = LANES.min(d - first);
+            block.values.fill([0.0; LANES]);
+            (0..lanes).for_each(|lane| block.values[first + lane][lane] = 1.0);
+            self.apply(&mut block);
+            for (row, values) in block.values.iter().enumerate() {
+                all[row * d + first..][..lanes].copy_from_slice(&values[..lanes]);
+            }
+        }
+        all
+    }
+
+    /// Returns `R_jᵀ C R_j` for every row j of the matrix; `c` is symmetric, `[d, d]`.
+    pub fn squares(&self, c: &[f32]) -> Vec<f64> {
+        let d = self.d;
+        // The blocks hold R C by columns: component j of block b is `(R C)[j, LANES b + lane]`.
+        let blocks: Vec<Block> = c
+            .par_chunks(LANES * d)
+            .map(|rows| {
+                let mut block = Block::new(d);
+                self.transform(&mut block, rows);
+                block
+            })
+            .collect();
+        let diagonal = |first: usize| {
+            let mut block = Block::new(d);
+            for k in 0..d {
+                let column = &blocks[k / LANES].values;
+                for lane in 0..LANES.min(d - first) {
+                    block.values[k][lane] = column[first + lane][k % LANES];
+                }
+            }
+            self.apply(&mut block);
+            let at = |lane: usize| f64::from(block.values[first + lane][lane]);
+            (0..LANES.min(d - first)).map(at).collect::<Vec<f64>>()
+        };
+        let firsts: Vec<usize> = (0..d).step_by(LANES).collect();
+        firsts.into_par_iter().flat_map_iter(diagonal).collect()
+    }
+
+    /// Raises each of `best` to the largest `(R s)_j inverse_j` of its row s of `rows`, `[n, d]`.
+    pub fn raise(&self, rows: &[f32], inverse: &[f64], best: &mut [f64]) {
+        let blocks = best.par_chunks_mut(LANES).zip(rows.par_chunks(LANES * self.d));
+        blocks.for_each_init(
+            || Block::new(self.d),
+            |block, (best, rows)| {
+                self.transform(block, rows);
+                let mut largest = [f64::NEG_INFINITY; LANES];
+                largest[..best.len()].copy_from_slice(best);
+                raise_to_largest(&mut largest, &block.values, inverse);
+                best.copy_from_slice(&largest[..best.len()]);
+            },
+        );
+    }
+}
+
+/// Returns the length of the Hadamard transforms, and their number in each round.
+fn shape(d: usize) -> (usize, usize) {
+    let p = 1 << d.ilog2();
+    (p, if p == d { 1 } else { 2 })
+}
+
+impl Round {
+    fn new(stream: RandomStream, round: usize, d: usize) -> Self {
+        let (p, transforms) = shape(d);
+        // The upper bits of the id tell the parts of the matrix apart.
+        let part = |part: usize| {
+            let part = (round * 3 + part) as u64;
+            RandomStream { id: stream.id ^ part << 56, ..stream }
+        };
+        let signs = |transform: usize| {
+            let mut signs = vec![0.0; p];
+            part(1 + transform).normals(&mut signs);
+            let scale = (p as f32).sqrt().recip();
+            signs.iter_mut().for_each(|sign| *sign = scale.copysign(*sign));
+            signs
+        };
+        let order = if transforms == 1 { Vec::new() } else { part(0).permutation(d) };
+        Self { order, signs: (0..transforms).map(signs).collect() }
+    }
+}
+
+/// Up to `LANES` rows, component by component.
+struct Block {
+    values: Vec<Lanes>,
+    spare: Vec<Lanes>,
+}
+
+impl Block {
+    fn new(d: usize) -> Self {
+        Self { values: vec![[0.0; LANES]; d], spare: vec![[0.0; LANES]; d] }
+    }
+
+    /// Takes rows `[n, d]`, at most `LANES` of them; the other lanes are 0.
+    fn load(&mut self, rows: &[f32], d: usize) {
+        if rows.len() < LANES * d {
+            self.values.fill([0.0; LANES]);
+        }
+        for (lane, row) in rows.chunks_exact(d).enumerate() {
+            self.values.iter_mut().zip(row).for_each(|(values, v)| values[lane] = *v);
+        }
+    }
+
+    /// Puts the component `order[i]` in place `i`.
+    fn reorder(&mut self, order: &[usize]) {
+        if !order.is_empty() {
+            self.spare.iter_mut().zip(order).for_each(|(to, from)| *to = self.values[*from]);
+            std::mem::swap(&mut self.values, &mut self.spare);
+        }
+    }
+}
+
+widened! {
+    /// Multiplies the components by `signs` and applies the Hadamard transform, in place. The
+    /// number of components is a power of two.
+    fn hadamard(values: &mut [Lanes], signs: &[f32]) {
+        for (values, sign) in values.iter_mut().zip(signs) {
+            values.iter_mut().for_each(|v| *v *= sign);
+        }
+        let n = values.len();
+        let mut half = 1;
+        // Two levels at once, so that values are read and written half as often.
+        while half * 4 <= n {
+            for block in values.chunks_exact_mut(4 * half) {
+                let (front, back) = block.split_at_mut(2 * half);
+                let (a, b) = front.split_at_mut(half);
+                let (c, d) = back.split_at_mut(half);
+                for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+                    for lane in 0..LANES {
+                        let (ab, a_b) = (a[lane] + b[lane], a[lane] - b[lane]);
+                        let (cd, c_d) = (c[lane] + d[lane], c[lane] - d[lane]);
+                        (a[lane], b[lane]) = (ab + cd, a_b + c_d);
+                        (c[lane], d[lane]) = (ab - cd, a_b - c_d);
+                    }
+                }
+            }
+            half *= 4;
+        }
+        if half * 2 <= n {
+            let (front, back) = values.split_at_mut(half);
+            for (a, b) in front.iter_mut().zip(back) {
+                for lane in 0..LANES {
+                    (a[lane], b[lane]) = (a[lane] + b[lane], a[lane] - b[lane]);
+                }
+            }
+        }
+    }
+}
+
+widened! {
+    fn raise_to_largest(largest: &mut [f64; LANES], values: &[Lanes], inverse: &[f64]) {
+        for (values, inverse) in values.iter().zip(inverse) {
+            for lane in 0..LANES {
+                // `max` returns the other operand if one is NaN.
+                largest[lane] = largest[lane].max(f64::from(values[lane]) * inverse);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
