@@ -57,7 +57,7 @@ pub struct Checkpoints {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Head {
+struct CheckpointHeader {
     program: String,
     /// Digest of all that the sums depend on.
     identity: String,
@@ -108,7 +108,7 @@ impl Checkpoints {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&mut self, state: &mut dyn State, batches: usize) -> Result<()> {
-        let head = Head { part: self.share, ..self.head(batches) };
+        let head = CheckpointHeader { part: self.share, ..self.head(batches) };
         write_whole(&self.path, |out| write_parts(out, &head, state))?;
         self.last = Instant::now();
         Ok(())
@@ -120,7 +120,7 @@ impl Checkpoints {
     /// If the share cannot be written.
     pub fn write_share(&self, state: &mut dyn State) -> Result<PathBuf> {
         let path = self.share_path();
-        let head = Head { share: self.share, ..self.head(0) };
+        let head = CheckpointHeader { share: self.share, ..self.head(0) };
         write_whole(&path, |out| write_parts(out, &head, state))?;
         self.remove();
         Ok(path)
@@ -130,9 +130,15 @@ impl Checkpoints {
         self.path.with_extension("")
     }
 
-    fn head(&self, batches: usize) -> Head {
+    fn head(&self, batches: usize) -> CheckpointHeader {
         let program = env!("CARGO_PKG_VERSION").into();
-        Head { program, identity: self.identity.clone(), batches, share: None, part: None }
+        CheckpointHeader {
+            program,
+            identity: self.identity.clone(),
+            batches,
+            share: None,
+            part: None,
+        }
     }
 
     /// Refuses to write over what is there already: the checkpoint of an earlier run, or a
@@ -255,7 +261,7 @@ impl Shares {
 /// A file of sums, its head read.
 struct SumsFile {
     path: PathBuf,
-    head: Head,
+    head: CheckpointHeader,
     file: Hashed<BufReader<File>>,
 }
 
@@ -384,7 +390,11 @@ impl<S: Read> Hashed<S> {
     }
 }
 
-fn write_parts(out: &mut dyn Write, head: &Head, state: &mut dyn State) -> std::io::Result<()> {
+fn write_parts(
+    out: &mut dyn Write,
+    head: &CheckpointHeader,
+    state: &mut dyn State,
+) -> std::io::Result<()> {
     let mut out = Hashed::new(out);
     out.put(serde_json::to_string(head)?.as_bytes())?;
     out.put(b"\n")?;
@@ -401,7 +411,7 @@ fn write_parts(out: &mut dyn Write, head: &Head, state: &mut dyn State) -> std::
     out.stream.write_all(&out.digest.finalize())
 }
 
-fn read_head(file: &mut Hashed<impl Read>) -> std::io::Result<Head> {
+fn read_head(file: &mut Hashed<impl Read>) -> std::io::Result<CheckpointHeader> {
     let mut line = Vec::new();
     loop {
         let [byte] = file.take()?;

@@ -105,7 +105,7 @@ pub enum Command {
     Fetch {
         /// What to fetch.
         #[command(subcommand)]
-        what: Fetch,
+        what: FetchTarget,
     },
     /// Measure how close the products and the forward pass come to what this machine can do.
     BenchHost {
@@ -159,7 +159,7 @@ pub enum Command {
 
 /// What can be fetched.
 #[derive(Debug, Subcommand)]
-pub enum Fetch {
+pub enum FetchTarget {
     /// The authors' tables of neurons, at the pinned commit, checked byte for byte.
     ///
     /// An interrupted fetch goes on where it stopped. Proxies are taken from

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use universal_neurons::cli::{Cli, Command, Fetch};
+use universal_neurons::cli::{Cli, Command, FetchTarget};
 use universal_neurons::error::Result;
 use universal_neurons::experiment::schema;
 use universal_neurons::output::{tell, unwritten};
@@ -66,10 +66,10 @@ fn dispatch(command: Command) -> Result<u8> {
         }
         Command::Report { run, with, out } => commands::make_report(&run, &with, out).map(|()| 0),
         Command::Compare { first, second, json } => commands::compare(&first, &second, json),
-        Command::Fetch { what: Fetch::Tables { to, base } } => {
+        Command::Fetch { what: FetchTarget::Tables { to, base } } => {
             commands::fetch(&to, base).map(|()| 0)
         }
-        Command::Fetch { what: Fetch::Model { name, revision, to } } => {
+        Command::Fetch { what: FetchTarget::Model { name, revision, to } } => {
             commands::fetch_model(&name, revision.as_deref(), to).map(|()| 0)
         }
         Command::Convert { from, to } => commands::convert(&from, &to).map(|()| 0),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::kernel::CpuKernel;
 use crate::corpus::cache::{Cache, Read};
-use crate::corpus::documents::{self, Count};
+use crate::corpus::documents::{self, DocumentCount};
 use crate::corpus::tokenizer::{BpeTokenizer, END_OF_TEXT, TokenizerFiles, TokenizerFor};
 use crate::corpus::{Sample, Tokens, tokens};
 use crate::correlation::{ComparisonPlan, Keep, Layout, TOKENS_AT_ONCE};
@@ -37,7 +37,7 @@ pub struct Plan {
     /// The samples used; their texts where syntax labels are asked for alone.
     pub samples: Vec<Sample>,
     /// How many documents were read, and skipped.
-    pub documents: Count,
+    pub documents: DocumentCount,
     /// Their tokens.
     pub tokens: Tokens,
     /// What the run keeps of them.

@@ -10,13 +10,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use universal_neurons::claims::evidence::{DATA, DeskRun, desk_specs};
+use universal_neurons::claims::sources::{DATA, DeskRun, desk_specs};
 use universal_neurons::claims::{
     Claim, Entry, Evidence, Evidences, Judgement, Ledger, Tier, registry,
 };
 use universal_neurons::compare::{Tolerance, largest_difference};
 use universal_neurons::error::{Kind, Result};
-use universal_neurons::findings::{FigureFile, Figures};
+use universal_neurons::findings::Figures;
+use universal_neurons::record::FigureFile;
 use universal_neurons::report::ledger::markdown;
 use universal_neurons::store::digest_file;
 
@@ -92,8 +93,7 @@ fn unexpected(entry: &Entry) -> Failed {
 /// about it. `UPDATE_FIGURES=1` records them.
 fn figures_are_recorded(evidences: &Evidences) -> std::result::Result<(), Failed> {
     let found = evidences.find(Tier::Desk, "desk-a").map_err(|e| e.to_string())??;
-    let figures =
-        FigureFile::of("desk-a", &Figures { named: found.figures.clone(), ..Figures::default() });
+    let figures = Figures { named: found.figures.clone(), ..Figures::default() }.file("desk-a");
     let path = Path::new(ROOT).join("expected/desk-figures.json");
     if std::env::var_os("UPDATE_FIGURES").is_some() {
         let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;

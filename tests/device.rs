@@ -154,7 +154,7 @@ fn a_device_agrees_with_the_cpu() {
     assert_eq!(summary.shares, want.reference.summary.shares);
     for (got, want) in got.reference.partners.iter().zip(&want.reference.partners) {
         assert_eq!(got.top.iter().map(Vec::len).min(), Some(3));
-        let best = |p: &universal_neurons::findings::Partner| -> Vec<_> {
+        let best = |p: &universal_neurons::record::PartnerCorrelations| -> Vec<_> {
             p.top.iter().map(|top| top[0].0).collect()
         };
         assert_eq!(best(got), best(want), "the same best partners");

@@ -8,8 +8,8 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::{self, DynamicsSettings, Replacement, STUDY, Step, load_spec};
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
+use universal_neurons::record::RunFolder;
 use universal_neurons::report::files;
-use universal_neurons::report::folder::Folder;
 use universal_neurons::run::{Control, run};
 use universal_neurons::spec::Spec;
 use universal_neurons::store::RunDirectory;
@@ -34,9 +34,10 @@ fn assert_drawn(plan: &Plan, found: &Figures) {
     let root = TempDir::new().unwrap();
     let directory = RunDirectory::begin(&root.path().join("run")).unwrap();
     let folder = files::write_figures(plan, found, None, directory);
-    let folder =
-        folder.and_then(|written| Folder::read(&written.folder)).unwrap_or_else(|e| panic!("{e}"));
-    let drawn = folder.charts().unwrap_or_else(|e| panic!("{e}"));
+    let folder = folder
+        .and_then(|written| RunFolder::read(&written.folder))
+        .unwrap_or_else(|e| panic!("{e}"));
+    let drawn = universal_neurons::report::charts(&folder).unwrap_or_else(|e| panic!("{e}"));
     assert!(!drawn.is_empty(), "{:?} has no figure", plan.spec.kind);
     for chart in drawn {
         assert!(chart.svg.starts_with("<svg") && !chart.data.rows.is_empty(), "{}", chart.name);

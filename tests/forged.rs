@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use universal_neurons::claims::registry;
 use universal_neurons::error::Result;
+use universal_neurons::record::{RunFolder, RunResults};
 use universal_neurons::report::comparison::compare;
-use universal_neurons::report::folder::{Folder, Found};
 use universal_neurons::report::{card, page};
 
 use crate::support::{Bench, run, stderr};
@@ -23,11 +23,11 @@ fn extremes() -> [Value; 8] {
 /// Makes all that is made of a run's folder; the first error, if there is one.
 fn shown(folder: &Path) -> Option<String> {
     let read = || -> Result<()> {
-        let run = Folder::read(folder)?;
-        run.charts()?;
+        let run = RunFolder::read(folder)?;
+        universal_neurons::report::charts(&run)?;
         page::report(&run, &[], &registry()?)?;
         compare(folder, folder, &registry()?)?;
-        if let Found::Study(study) = &run.found {
+        if let RunResults::Study(study) = &run.results {
             let cards = study.cards.iter().flat_map(|file| &file.cards);
             cards.for_each(|it| drop(card::text(study, 0, it)));
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use universal_neurons::compare::Tolerance;
-use universal_neurons::report::folder::Study;
+use universal_neurons::record::StudyRecord;
 use universal_neurons::table::Column;
 
 use crate::support::{assert_close, path, run, stderr};
@@ -51,7 +51,7 @@ fn assert_ran(output: &Output) {
 }
 
 fn assert_same_table(root: &Path, one: &str, other: &str) {
-    let [one, other] = [one, other].map(|name| Study::read(&root.join(name)).expect("a run"));
+    let [one, other] = [one, other].map(|name| StudyRecord::read(&root.join(name)).expect("a run"));
     for &column in Column::ALL {
         let want = other.column(column);
         let tolerance = Tolerance { absolute: 1e-6, relative: 1e-6 };

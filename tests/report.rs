@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use universal_neurons::cards::CardFile;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::model::{HookPoint, Site, Transformer};
 use universal_neurons::plan::Plan;
-use universal_neurons::report::folder::{Folder, Found};
+use universal_neurons::record::CardFile;
+use universal_neurons::record::{RunFolder, RunResults};
 use universal_neurons::report::page;
 use universal_neurons::store::read_json;
 
@@ -27,8 +27,8 @@ fn stdout(output: &std::process::Output) -> String {
 
 #[test]
 fn every_figure_is_drawn_and_its_data_lie_beside_it() {
-    let folder = Folder::read(desk::folder()).unwrap_or_else(|e| panic!("{e}"));
-    let drawn = folder.charts().unwrap_or_else(|e| panic!("{e}"));
+    let folder = RunFolder::read(desk::folder()).unwrap_or_else(|e| panic!("{e}"));
+    let drawn = universal_neurons::report::charts(&folder).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(drawn.len(), 9);
     let page = read(&desk::folder().join("report.html"));
     for chart in drawn {
@@ -104,7 +104,7 @@ fn experiments_of_other_kinds_come_onto_the_page() {
     assert!(done.status.success(), "{}", stderr(&done));
     // The same neuron is explained by the same question, whoever asks.
     let cards: CardFile = read_json(&desk::folder().join("cards.json")).expect("cards");
-    let Found::Other(found) = Folder::read(&families).expect("a run").found else {
+    let RunResults::Figures(found) = RunFolder::read(&families).expect("a run").results else {
         panic!("no experiment of another kind")
     };
     let table = &found.tables["families"];
@@ -148,7 +148,7 @@ fn text_from_outside_stays_text() {
     };
     edit("provenance.json", &|v| v["spec"]["question"] = hostile.into());
     edit("cards.json", &|v| v["cards"][0]["promoted"][0][0] = hostile.into());
-    let folder = Folder::read(root.path()).expect("a run");
+    let folder = RunFolder::read(root.path()).expect("a run");
     let page = page::report(&folder, &[], &[]).expect("a page").html;
     assert!(
         page.contains("onerror") && !page.contains("<img"),

@@ -5,16 +5,14 @@ mod reading;
 
 use std::sync::atomic::AtomicBool;
 
-use serde::{Deserialize, Serialize};
-
 pub use reading::{activations, check, read};
 
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::findings::Findings;
-use crate::nullable::or_nan;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::record::{Card, CardFile, Explanation, Histogram};
 use crate::table::Column;
 
 /// Neurons of each layer that are looked at closely, universal or not.
@@ -52,98 +50,10 @@ pub fn of(
     read(plan, &choose(excess, threshold, layout, plan.spec.cards.neurons), progress, stop)
 }
 
-/// Version of `cards.json`.
-pub const SCHEMA: u32 = 1;
-
-/// `cards.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CardFile {
-    /// Version.
-    pub schema: u32,
-    /// Positions that were read for the cards.
-    pub tokens: usize,
-    /// The cards, in the order of neurons.
-    pub cards: Vec<Card>,
-}
-
-/// What is known of one neuron beside its row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Card {
-    /// The neuron, as in `L0.N12`.
-    pub neuron: String,
-    /// Tokens whose logit it raises most: text and cos(W_U, w_out).
-    #[serde(deserialize_with = "or_nan")]
-    pub promoted: Vec<(String, f64)>,
-    /// Tokens whose logit it lowers most.
-    #[serde(deserialize_with = "or_nan")]
-    pub suppressed: Vec<(String, f64)>,
-    /// Questions about tokens that take away most of its variance, best first; none
-    /// where the spec names no tests.
-    pub explanations: Vec<Explanation>,
-    /// How its pre-activations are spread.
-    pub histogram: Histogram,
-    /// Where it is most active, at most one place of each row, largest first.
-    pub contexts: Vec<Context>,
-}
-
-/// An answer to the question when a neuron is active.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The question, as its test is called.
-    pub test: String,
-    /// Family of the test.
-    pub family: String,
-    /// Share of the variance that it takes away (paper eq. 4).
-    #[serde(deserialize_with = "or_nan")]
-    pub reduction: f64,
-    /// Mean post-activation where the answer is yes, minus mean where it is no.
-    #[serde(deserialize_with = "or_nan")]
-    pub difference: f64,
-    /// Tokens for which it is yes.
-    #[serde(deserialize_with = "or_nan")]
-    pub support: f64,
-}
-
-/// Counts of pre-activations in bins of equal width, split by the best explanation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Histogram {
-    /// Lower edge of the first bin.
-    #[serde(deserialize_with = "or_nan")]
-    pub from: f64,
-    /// Width of a bin.
-    #[serde(deserialize_with = "or_nan")]
-    pub width: f64,
-    /// Tokens for which the best explanation says yes; all zero where there is none.
-    pub yes: Vec<u32>,
-    /// The others.
-    pub no: Vec<u32>,
-}
-
-/// A place where a neuron is active.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Context {
-    /// Sample that the text comes from.
-    pub sample: String,
-    /// Its label.
-    pub domain: String,
-    /// The tokens around the place.
-    pub tokens: Vec<String>,
-    /// Post-activation at each of them; null where it takes no part in statistics.
-    pub values: Vec<Option<f64>>,
-    /// Which of them is the place.
-    pub at: usize,
-}
-
 /// Share of the variance from which a neuron counts as explained in words.
 const EXPLAINED: f64 = 0.2;
 /// Tokens named in a sentence.
 const NAMED: usize = 5;
-
-impl Default for CardFile {
-    fn default() -> Self {
-        Self { schema: SCHEMA, tokens: 0, cards: Vec::new() }
-    }
-}
 
 impl Card {
     /// What the neuron does, in three sentences.

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{Card, CardFile, Context, Explanation, Histogram, SCHEMA};
 use crate::error::{Error, Kind, Result};
 use crate::families::{
     FamilySettings, FamilySums, GroupedTests, TestSuite, TokenGrouping, TokenGroups,
@@ -16,6 +15,7 @@ use crate::model::weights::Weights;
 use crate::model::{Config, Site, Transformer};
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::record::{CARDS_SCHEMA, Card, CardFile, Context, Explanation, Histogram};
 use crate::stats::weights::vocabulary_effects;
 use crate::table::NeuronId;
 
@@ -61,7 +61,7 @@ pub fn read(
         }
     };
     let cards = chosen.iter().zip(explained).enumerate().map(card).collect();
-    Ok(CardFile { schema: SCHEMA, tokens: seen.places.len(), cards })
+    Ok(CardFile { schema: CARDS_SCHEMA, tokens: seen.places.len(), cards })
 }
 
 /// Checks the tests that a plan names, so that a mistake in them costs no run.

@@ -2,37 +2,10 @@
 
 use serde::Deserialize;
 
-use super::judge::list;
 use super::measure::Measure;
+use super::tier::Tier;
+use super::values::list;
 use crate::error::{Error, Kind, Result};
-
-/// Where evidence comes from. Tiers are never mixed in one judgement.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tier {
-    /// The five small models that the project ships.
-    Desk,
-    /// The authors' tables of universal neurons.
-    Published,
-    /// The authors' tables of all neurons.
-    Population,
-    /// A run of this program on the original models.
-    Weights,
-}
-
-impl Tier {
-    /// The name used in files and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Desk => "desk",
-            Self::Published => "published",
-            Self::Population => "population",
-            Self::Weights => "weights",
-        }
-    }
-}
 
 /// One figure or statement of a source.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,7 +35,7 @@ impl Claim {
     /// The same as numbers.
     pub fn published_figures(&self) -> Option<&[f64]> {
         let own = self.judged.iter().filter(|j| j.tier != Tier::Desk);
-        own.filter_map(|j| j.equals.as_ref()).map(Figures::list).next()
+        own.filter_map(|j| j.equals.as_ref()).map(ExpectedValues::list).next()
     }
 }
 
@@ -75,7 +48,7 @@ pub struct Judgement {
     /// About which models, in the order that the measure expects.
     pub models: Vec<String>,
     /// The figure, or several, within `within`.
-    pub equals: Option<Figures>,
+    pub equals: Option<ExpectedValues>,
     /// The largest absolute difference from `equals`.
     pub within: Option<f64>,
     /// Lowest and highest value allowed.
@@ -98,14 +71,14 @@ pub struct Judgement {
 /// One figure or a list of them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub enum Figures {
+pub enum ExpectedValues {
     /// One.
     One(f64),
     /// Several, compared one by one.
     Many(Vec<f64>),
 }
 
-impl Figures {
+impl ExpectedValues {
     /// As a list.
     pub fn list(&self) -> &[f64] {
         match self {
@@ -127,7 +100,7 @@ pub enum Trend {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ClaimsFile {
     source: String,
     claims: Vec<Claim>,
 }
@@ -162,7 +135,7 @@ pub fn parse(path: &str, text: &str) -> Result<Vec<Claim>> {
         return Err(at_file("has Windows line endings, expected line feeds alone".into()));
     }
     let document = serde_yaml::Deserializer::from_str(text);
-    let File { source, mut claims } =
+    let ClaimsFile { source, mut claims } =
         serde_path_to_error::deserialize(document).map_err(|e| at_file(e.to_string()))?;
     for (i, claim) in claims.iter().enumerate() {
         if let Some(problem) = problem_with(claim, &claims[..i]) {

@@ -1,23 +1,13 @@
-//! What claims are judged on: tables of neurons, found by tier and model.
+//! Evidence that claims are judged on.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
 
-use serde::Deserialize;
-
-use super::claim::{Claim, Tier};
-use super::sheet::Sheet;
 use crate::correlation::Layout;
-use crate::error::{Error, Kind, Result};
-use crate::experiment::{self, Desk, KINDS, RegisteredKind};
-use crate::findings::{FigureFile, Figures, Findings, Named, Summary};
-use crate::hub::{RemoteFile, manifest};
-use crate::store::{damaged, read_json};
+use crate::error::Result;
+use crate::experiment::KINDS;
+use crate::findings::{Figures, Findings};
+use crate::record::{FigureFile, NamedFigures, Sheet, StudyRecord, Summary, neurons};
 use crate::table::{Column, NeuronId, Table};
-
-/// The environment variable that names the folder with the authors' files.
-pub const DATA: &str = "UNIVERSAL_NEURONS_DATA";
 
 /// Evidence of one tier about one model.
 #[derive(Debug, Clone)]
@@ -37,29 +27,15 @@ pub struct Evidence {
     /// The table of neurons of small kurtosis, where there is one.
     pub subgaussian: Option<Sheet>,
     /// Figures of other experiments with the model.
-    pub figures: Named,
-}
-
-/// Returns the kinds of experiment whose figures some claim is about at the desk tier, with
-/// their specs for the bundled models.
-pub fn desk_specs(claims: &[Claim]) -> Vec<(&'static str, &'static str)> {
-    let asked = |name: &str| {
-        let about = |claim: &&Claim| claim.measure.experiment.as_deref() == Some(name);
-        claims.iter().filter(about).any(|claim| claim.judged.iter().any(|j| j.tier == Tier::Desk))
-    };
-    let spec = |kind: &RegisteredKind| match kind.desk {
-        Desk::Spec(spec) if asked(kind.rules.name) => Some((kind.rules.name, spec)),
-        _ => None,
-    };
-    KINDS.iter().filter_map(spec).collect()
+    pub figures: NamedFigures,
 }
 
 impl Evidence {
-    fn new(shape: Layout, table: Table, whole: bool) -> Self {
+    pub(super) fn new(shape: Layout, table: Table, whole: bool) -> Self {
         let complete = |row: usize| Column::ALL.iter().all(|c| table.column(*c)[row].is_finite());
         let rows = (0..table.ids.len()).filter(|&row| !complete(row));
         let incomplete = rows.map(|row| table.ids[row]).collect();
-        let (depth, older, subgaussian, figures) = (None, None, None, Named::new());
+        let (depth, older, subgaussian, figures) = (None, None, None, NamedFigures::new());
         Self { shape, table, whole, incomplete, depth, older, subgaussian, figures }
     }
 
@@ -76,323 +52,30 @@ impl Evidence {
         self
     }
 
-    /// Evidence of a run's folder, and of runs of other experiments in folders beside
-    /// its tables that are called like them.
+    /// Returns the evidence of a study that was read from `folder`, with the figures of the
+    /// experiments in the folders below it that are named after their kinds.
     ///
     /// # Errors
-    /// If its tables are damaged.
+    /// Returns an error if a file of figures is damaged.
+    pub fn of_study(folder: &Path, study: &StudyRecord) -> Result<Self> {
+        Self::of_table(folder, study.layout, study.table.clone(), &study.summary)
+    }
+
+    /// Returns the evidence of the run in `folder`, as [`Self::of_study`] does. Only `neurons.csv`
+    /// and `summary.json` must exist.
+    ///
+    /// # Errors
+    /// Returns an error if a file is damaged.
     pub fn of_run(folder: &Path, shape: Layout) -> Result<Self> {
-        let file = folder.join("neurons.csv");
-        let table = Sheet::read(&file, &published_columns(), shape)?.into_table();
-        if !table.is_whole(shape.n_layers, shape.d_mlp) {
-            let problem = format!(
-                "does not have the neurons of {} layers of {} in their order",
-                shape.n_layers, shape.d_mlp
-            );
-            return Err(damaged(&file, problem));
-        }
-        let summary: Summary = read_json(&folder.join("summary.json"))?;
-        let mut figures = Named::new();
+        Self::of_table(folder, shape, neurons::read(folder, shape)?, &Summary::read(folder)?)
+    }
+
+    fn of_table(folder: &Path, shape: Layout, table: Table, summary: &Summary) -> Result<Self> {
+        let mut figures = NamedFigures::new();
         for kind in KINDS {
-            figures.extend(read_figures(&folder.join(kind.rules.name).join("figures.json"))?);
+            figures.extend(FigureFile::read_figures(&folder.join(kind.rules.name))?);
         }
-        let depth = Some(summary.depth);
+        let depth = Some(summary.depth.clone());
         Ok(Self { depth, figures, ..Self::new(shape, table, true) })
     }
-}
-
-/// Figures of an experiment's folder; none where there is no such folder.
-fn read_figures(path: &Path) -> Result<Named> {
-    if !path.exists() {
-        return Ok(Named::new());
-    }
-    let file: FigureFile = read_json(path)?;
-    Ok(file.figures)
-}
-
-/// Header of the universal tables and of `neurons.csv`.
-fn published_columns() -> Vec<&'static str> {
-    let numeric = Column::ALL.iter().map(|c| c.name());
-    ["layer", "neuron"].into_iter().chain(numeric).collect()
-}
-
-/// Header of the population tables: the same without `excess_corr`.
-fn population_columns() -> Vec<&'static str> {
-    published_columns().into_iter().filter(|c| *c != Column::ExcessCorr.name()).collect()
-}
-
-/// Header of the older table of small a.
-const OLDER: [&str; 21] = [
-    "layer",
-    "neuron",
-    "max_corr",
-    "min_corr",
-    "max_baseline",
-    "min_baseline",
-    "excess_corr",
-    "input_weight_norm",
-    "input_bias",
-    "output_weight_norm",
-    "in_out_sim",
-    "weight_norm_penalty",
-    "mean",
-    "var",
-    "skew",
-    "kurt",
-    "vocab_mean",
-    "vocab_var",
-    "vocab_skew",
-    "vocab_kurt",
-    "sparsity",
-];
-
-/// The model that the desk claims are about.
-const DESK: &str = "desk-a";
-
-/// Neurons with missing values that are named; the others are counted.
-const NAMED: usize = 20;
-
-/// Runs the experiment on the bundled models.
-pub type DeskRun = Box<dyn Fn(Layout) -> Result<Evidence> + Send + Sync>;
-
-/// Evidence, or why there is none.
-pub type Found = Result<Arc<Evidence>, String>;
-
-/// Finds evidence and keeps what it has found.
-pub struct Evidences {
-    data: Option<PathBuf>,
-    desk: Option<DeskRun>,
-    shapes: HashMap<String, Layout>,
-    /// Tables whose digests are known, by their upstream paths.
-    published: Vec<RemoteFile>,
-    found: Mutex<HashMap<(Tier, String), Found>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModelEntry {
-    name: String,
-    n_layers: usize,
-    d_mlp: usize,
-}
-
-impl Evidences {
-    /// Evidence from a folder of the authors' files and from a run of the desk
-    /// models, each of which may be missing.
-    ///
-    /// # Errors
-    /// If the folder does not exist.
-    pub fn new(data: Option<PathBuf>, desk: Option<DeskRun>) -> Result<Self> {
-        if let Some(folder) = data.as_ref().filter(|folder| !folder.is_dir()) {
-            let problem = format!("is not a folder; {DATA} names it");
-            let remedy = "name the folder with the authors' tables, or unset the variable";
-            return Err(Error::new(Kind::Evidence, folder.display(), problem, remedy));
-        }
-        let entries: Vec<ModelEntry> =
-            serde_yaml::from_str(include_str!("../../expected/models.yaml"))
-                .map_err(|e| Error::new(Kind::Evidence, "expected/models.yaml", e, "correct it"))?;
-        let shape = |e: ModelEntry| (e.name, Layout { n_layers: e.n_layers, d_mlp: e.d_mlp });
-        let shapes = entries.into_iter().map(shape).collect();
-        let published = manifest()?.files;
-        Ok(Self { data, desk, shapes, published, found: Mutex::default() })
-    }
-
-    /// Replaces the list of tables whose digests are known, for tables of another origin than
-    /// the authors' repository.
-    #[must_use]
-    pub fn with_published(self, published: Vec<RemoteFile>) -> Self {
-        Self { published, ..self }
-    }
-
-    /// Evidence of a run alone, and its tier: of the original models where claims know
-    /// the reference by name, else of the bundled ones if it has their shape. None where
-    /// claims are about neither.
-    ///
-    /// # Errors
-    /// If the list of models is malformed.
-    pub fn of_run(run: Evidence, reference: &str) -> Result<Option<(Self, Tier)>> {
-        let known = Self::new(None, None)?;
-        let (tier, model) = match known.shape(reference) {
-            Some(_) => (Tier::Weights, reference),
-            None => (Tier::Desk, DESK),
-        };
-        if known.shape(model) != Some(run.shape) {
-            return Ok(None);
-        }
-        let found = HashMap::from([((tier, model.to_owned()), Ok(Arc::new(run)))]);
-        Ok(Some((Self { found: Mutex::new(found), ..known }, tier)))
-    }
-
-    /// Layout of a model that claims may be about.
-    pub fn shape(&self, model: &str) -> Option<Layout> {
-        self.shapes.get(model).copied()
-    }
-
-    /// Why there is no evidence, of an experiment if one is named, found without reading
-    /// any; None if there is some.
-    pub fn missing(&self, tier: Tier, model: &str, experiment: Option<&str>) -> Option<String> {
-        let place = self.place(tier, model);
-        let here = match tier {
-            Tier::Desk => self.desk.is_some(),
-            _ => place.is_some(),
-        } || self.is_known(tier, model);
-        let desk = experiment.and_then(experiment::kind).map(|kind| kind.desk);
-        if let (Tier::Desk, Some(Desk::Nothing(why))) = (tier, desk) {
-            return Some(format!("no run of the `{}` experiment: {why}", experiment?));
-        }
-        if here {
-            // The bundled models' experiments are run when they are asked for.
-            let folder = place.filter(|_| tier == Tier::Weights)?.join(experiment?);
-            let problem =
-                format!("no run of the `{}` experiment at {}", experiment?, folder.display());
-            return (!folder.exists()).then_some(problem);
-        }
-        Some(match (tier, &self.data) {
-            (Tier::Desk, _) => "the bundled models are not here: run this in a checkout".into(),
-            (Tier::Weights, _) => {
-                format!("no run of the original model: put its folder at ${DATA}/runs/{model}")
-            }
-            (_, None) => format!(
-                "the authors' tables are not here: `universal-neurons fetch tables`, then set {DATA}"
-            ),
-            (_, Some(_)) => format!("no {} table of {model} in ${DATA}", tier.name()),
-        })
-    }
-
-    /// Whether evidence was found already.
-    fn is_known(&self, tier: Tier, model: &str) -> bool {
-        let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        found.contains_key(&(tier, model.to_owned()))
-    }
-
-    /// The evidence of a tier about a model, or why there is none.
-    ///
-    /// # Errors
-    /// If there is evidence, but damaged.
-    pub fn find(&self, tier: Tier, model: &str) -> Result<Found> {
-        // Held while evidence is made, so that it is made once.
-        let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = (tier, model.to_string());
-        if let Some(known) = found.get(&key) {
-            return Ok(known.clone());
-        }
-        let made = self.make(tier, model)?.map(Arc::new);
-        found.insert(key, made.clone());
-        Ok(made)
-    }
-
-    /// What is missing in the evidence found so far: neurons, counted and named.
-    pub fn incomplete(&self) -> Vec<String> {
-        let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let line = |((tier, model), found): (&(Tier, String), &Found)| {
-            let missing = &found.as_ref().ok()?.incomplete;
-            let names: Vec<String> = missing.iter().take(NAMED).map(NeuronId::to_string).collect();
-            let more = if missing.len() > NAMED { " …" } else { "" };
-            let (n, names) = (missing.len(), names.join(" "));
-            let neurons = if n == 1 { "neuron" } else { "neurons" };
-            let line = format!(
-                "{} {model}: {n} {neurons} with missing values: {names}{more}",
-                tier.name()
-            );
-            (n > 0).then_some(line)
-        };
-        let mut lines: Vec<String> = found.iter().filter_map(line).collect();
-        lines.sort();
-        lines
-    }
-
-    fn make(&self, tier: Tier, model: &str) -> Result<Result<Evidence, String>> {
-        let Some(shape) = self.shape(model) else {
-            return Ok(Err(format!("expected/models.yaml does not know {model}")));
-        };
-        if let Some(reason) = self.missing(tier, model, None) {
-            return Ok(Err(reason));
-        }
-        let place = self.place(tier, model).unwrap_or_default();
-        let read = |columns: &[&str], whole| {
-            let upstream = upstream_path(tier, model, "universal");
-            let table = self.read_table(&place, &upstream, columns, shape)?.into_table();
-            Ok(Evidence::new(shape, table, whole))
-        };
-        Ok(Ok(match tier {
-            Tier::Desk => match &self.desk {
-                Some(run) => run(shape)?,
-                None => return Ok(Err("the bundled models are not here".into())),
-            },
-            Tier::Weights => Evidence::of_run(&place, shape)?,
-            Tier::Population => read(&population_columns(), true)?,
-            Tier::Published => Evidence {
-                older: self.side_table(model, "high_excess_correlation", &OLDER, shape)?,
-                subgaussian: self.side_table(
-                    model,
-                    "sub_gaussian_activation_kurtosis",
-                    &population_columns(),
-                    shape,
-                )?,
-                ..read(&published_columns(), false)?
-            },
-        }))
-    }
-
-    fn side_table(
-        &self,
-        model: &str,
-        name: &str,
-        columns: &[&str],
-        shape: Layout,
-    ) -> Result<Option<Sheet>> {
-        let path = self.existing(&table_paths(model, name));
-        let upstream = upstream_path(Tier::Published, model, name);
-        path.map(|path| self.read_table(&path, &upstream, columns, shape)).transpose()
-    }
-
-    /// Reads a table, which must be the published one if its digest is known.
-    fn read_table(
-        &self,
-        path: &Path,
-        upstream: &str,
-        columns: &[&str],
-        shape: Layout,
-    ) -> Result<Sheet> {
-        match self.published.iter().find(|file| file.path == upstream) {
-            Some(published) => Sheet::read_published(path, published, columns, shape),
-            None => Sheet::read(path, columns, shape),
-        }
-    }
-
-    /// The file or folder that holds the evidence, if it exists.
-    fn place(&self, tier: Tier, model: &str) -> Option<PathBuf> {
-        self.existing(&match tier {
-            Tier::Desk => return None,
-            Tier::Published => table_paths(model, "universal"),
-            Tier::Population => vec![
-                format!("{model}.neuron_dfs.csv"),
-                upstream_path(tier, model, ""),
-                format!("neuron_dfs/{model}.csv"),
-            ],
-            Tier::Weights => vec![format!("runs/{model}")],
-        })
-    }
-
-    fn existing(&self, candidates: &[String]) -> Option<PathBuf> {
-        let data = self.data.as_ref()?;
-        candidates.iter().map(|name| data.join(name)).find(|path| path.exists())
-    }
-}
-
-/// Path of a table in the authors' repository.
-fn upstream_path(tier: Tier, model: &str, table: &str) -> String {
-    match tier {
-        Tier::Population => format!("dataframes/neuron_dfs/{model}.csv"),
-        _ => format!("dataframes/interpretable_neurons/{model}/{table}.csv"),
-    }
-}
-
-/// A table of interpretable neurons: flat, or under its upstream path.
-fn table_paths(model: &str, table: &str) -> Vec<String> {
-    vec![
-        format!("{model}.{table}.csv"),
-        upstream_path(Tier::Published, model, table),
-        format!("interpretable_neurons/{model}/{table}.csv"),
-    ]
 }

@@ -1,14 +1,13 @@
 //! Whether values are what a claim says. Closed on NaN: what is not a number
 //! never holds.
 
-use std::fmt::Write;
-
 use super::claim::{Judgement, Trend};
+use super::values::{list, short};
 use crate::compare::{Tolerance, largest_difference};
 
 /// What comparing found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct Assessment {
     /// Whether the comparison holds.
     pub holds: bool,
     /// Share of the tolerance used, where there is one.
@@ -16,8 +15,8 @@ pub struct Outcome {
 }
 
 /// Compares values with what a judgement expects.
-pub fn judge(judgement: &Judgement, values: &[f64]) -> Outcome {
-    let plain = |holds| Outcome { holds, tolerance_used: None };
+pub fn judge(judgement: &Judgement, values: &[f64]) -> Assessment {
+    let plain = |holds| Assessment { holds, tolerance_used: None };
     if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
         return plain(false);
     }
@@ -37,12 +36,12 @@ pub fn judge(judgement: &Judgement, values: &[f64]) -> Outcome {
     plain(judgement.trend.is_some_and(|trend| follows(trend, values)))
 }
 
-fn equals(figures: &[f64], within: f64, values: &[f64]) -> Outcome {
+fn equals(figures: &[f64], within: f64, values: &[f64]) -> Assessment {
     if figures.len() != values.len() {
-        return Outcome { holds: false, tolerance_used: None };
+        return Assessment { holds: false, tolerance_used: None };
     }
     let worst = largest_difference(values, figures, Tolerance::absolute(within));
-    Outcome { holds: worst.is_some_and(|d| d.within()), tolerance_used: worst.map(|d| d.share) }
+    Assessment { holds: worst.is_some_and(|d| d.within()), tolerance_used: worst.map(|d| d.share) }
 }
 
 fn follows(trend: Trend, values: &[f64]) -> bool {
@@ -69,25 +68,6 @@ pub fn expectation(judgement: &Judgement) -> String {
         Some(Trend::Rising) => "rising".into(),
         _ => "falling".into(),
     }
-}
-
-/// Values with four digits after the point at most, as a list where there are several.
-pub fn list(values: &[f64]) -> String {
-    let mut text = String::new();
-    for (i, value) in values.iter().enumerate() {
-        let separator = if i == 0 { "" } else { " " };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{separator}{}", short(*value));
-    }
-    text
-}
-
-fn short(value: f64) -> String {
-    if value != 0.0 && value.abs() < 1e-3 {
-        return format!("{value:.1e}");
-    }
-    let text = format!("{value:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 #[cfg(test)]
@@ -131,6 +111,6 @@ mod tests {
     #[test]
     fn the_share_of_the_tolerance_is_told() {
         let outcome = judge(&judgement("equals: 2, within: 0.5"), &[1.75]);
-        assert_eq!(outcome, Outcome { holds: true, tolerance_used: Some(0.5) });
+        assert_eq!(outcome, Assessment { holds: true, tolerance_used: Some(0.5) });
     }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::claim::{Claim, Judgement, Tier};
-use super::evidence::{Evidence, Evidences};
-use super::judge::{expectation, judge, list};
+use super::claim::{Claim, Judgement};
+use super::evidence::Evidence;
+use super::judge::{expectation, judge};
+use super::sources::Evidences;
+use super::tier::Tier;
+use super::values::list;
 use crate::error::Result;
 
 /// What became of a claim on one kind of evidence.

@@ -1,16 +1,33 @@
-//! Claims of papers as data, judged against evidence.
+//! The claims of the papers as data, judged on evidence.
 //!
-//! [`claim`] is what the files in `expected/claims/` say; [`evidence`] is what
-//! can judge them; [`measure`] takes a number from evidence; [`judge`] compares;
-//! [`ledger`] is the result, ready to be shown.
+//! Each file uses only files above it:
+//!
+//! | file | content |
+//! |---|---|
+//! | [`tier`] | the kinds of evidence |
+//! | [`values`] | values as text |
+//! | [`measure`] | what a claim measures |
+//! | [`claim`] | claims, read from `expected/claims/` |
+//! | `published` | reads the authors' tables |
+//! | [`evidence`] | evidence about one model |
+//! | [`sources`] | finds evidence |
+//! | `measurement` | takes measures from evidence |
+//! | [`judge`] | compares measured with expected values |
+//! | [`ledger`] | claims with their verdicts |
 
 pub mod claim;
 pub mod evidence;
 pub mod judge;
 pub mod ledger;
 pub mod measure;
-pub mod sheet;
+mod measurement;
+mod published;
+pub mod sources;
+pub mod tier;
+pub mod values;
 
-pub use claim::{Claim, Judgement, Tier, registry};
-pub use evidence::{Evidence, Evidences};
+pub use claim::{Claim, Judgement, registry};
+pub use evidence::Evidence;
 pub use ledger::{Entry, Ledger};
+pub use sources::Evidences;
+pub use tier::Tier;

@@ -2,23 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use universal_neurons::cards::{self, Card};
+use universal_neurons::cards;
 use universal_neurons::claims::registry;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::load_spec;
 use universal_neurons::output::show;
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
+use universal_neurons::record::{Card, RunFolder, StudyRecord};
 use universal_neurons::report;
 use universal_neurons::report::files::PAGE;
-use universal_neurons::report::folder::{Folder, Study};
 use universal_neurons::store::{folder_of, replace_in_run, write_whole};
 use universal_neurons::table::NeuronId;
 
 use super::{CLAIM_FAILS, show_json, stop_on_interrupt};
 
 pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
-    let study = Study::read(run)?;
+    let study = StudyRecord::read(run)?;
     let row = study.row(neuron).ok_or_else(|| report::card::missing(study.layout, neuron))?;
     let card = match study.card(neuron) {
         Some(card) => card.clone(),
@@ -58,8 +58,8 @@ pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> 
 
 /// Makes the report of a run again, with the experiments of other kinds that are named.
 pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
-    let folder = Folder::read(run)?;
-    let with = with.iter().map(|path| Folder::read(path)).collect::<Result<Vec<_>>>()?;
+    let folder = RunFolder::read(run)?;
+    let with = with.iter().map(|path| RunFolder::read(path)).collect::<Result<Vec<_>>>()?;
     let report = report::page::report(&folder, &with, &registry()?)?;
     let page = run.join(PAGE);
     let out = out.unwrap_or_else(|| page.clone());

@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use universal_neurons::cards::CardFile;
 use universal_neurons::checkpoint::Checkpoints;
-use universal_neurons::claims::Evidence;
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
 use universal_neurons::experiment::{self, STUDY, load_spec};
-use universal_neurons::findings::{FigureFile, Outcome, Universal};
+use universal_neurons::findings::{Outcome, Universal};
 use universal_neurons::output::{kept_in, show};
 use universal_neurons::plan::Plan;
+use universal_neurons::record::{CardFile, neurons};
 use universal_neurons::run::{Control, Shard};
 use universal_neurons::store::{RunDirectory, WrittenRun, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
@@ -70,11 +69,11 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
     }
     run::refuse_device(control, "this kind of experiment")?;
     let universal = |folder: &PathBuf| {
-        let evidence = Evidence::of_run(folder, plan.reference().layout())?;
-        Ok(Universal::above(&evidence.table, plan.spec.correlation.threshold))
+        let table = neurons::read(folder, plan.reference().layout())?;
+        Ok(Universal::above(&table, plan.spec.correlation.threshold))
     };
     let universal = options.universal.as_ref().map(universal).transpose()?;
-    let digest = |folder: &PathBuf| digest_file(Kind::Evidence, &folder.join("neurons.csv"));
+    let digest = |folder: &PathBuf| digest_file(Kind::Evidence, &folder.join(neurons::FILE));
     let digest = options.universal.as_ref().map(digest).transpose()?;
     let directory = RunDirectory::begin(out)?;
     let figures = experiment::run(plan, universal, control)?;
@@ -82,7 +81,7 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
         report::files::write_figures(plan, &figures, digest.clone(), directory)
     })?;
     let shown = if options.json {
-        show_json(&FigureFile::of(&plan.spec.name, &figures))
+        show_json(&figures.file(&plan.spec.name))
     } else {
         show(&report::terminal::figures(&plan.spec, &figures)).and_then(|()| show_folder(&folder))
     };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use universal_neurons::claims::evidence::DATA;
+use universal_neurons::claims::sources::DATA;
 use universal_neurons::cli::Cli;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::hostbench::{self, HostBench, StudyTime};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use universal_neurons::claims::evidence::{DATA, DeskRun, desk_specs};
+use universal_neurons::claims::sources::{DATA, DeskRun, desk_specs};
 use universal_neurons::claims::{Evidence, Evidences, Ledger, Tier, registry};
 use universal_neurons::cli::{DEFAULT_SPEC, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
@@ -13,7 +13,7 @@ use universal_neurons::findings::Universal;
 use universal_neurons::output::show;
 use universal_neurons::plan::Plan;
 use universal_neurons::printable;
-use universal_neurons::report::folder::Study;
+use universal_neurons::record::StudyRecord;
 use universal_neurons::run::Control;
 use universal_neurons::store::write_whole;
 use universal_neurons::{report, run};
@@ -47,8 +47,9 @@ pub fn verify(options: &VerifyOptions) -> Result<u8> {
 }
 
 fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
-    let study = Study::read(folder)?;
-    let found = Evidences::of_run(study.evidence, &study.summary.reference)?;
+    let study = StudyRecord::read(folder)?;
+    let evidence = Evidence::of_study(folder, &study)?;
+    let found = Evidences::of_run(evidence, &study.summary.reference)?;
     let (evidences, tier) = found.ok_or_else(|| {
         let problem = "no claim is about models of this shape";
         let remedy = "call the reference like a model of expected/models.yaml, if it is one";

@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::documents::{Count, Sample};
+use super::documents::{DocumentCount, Sample};
 use super::tokenizer::BpeTokenizer;
 use super::tokens::Row;
 use crate::error::{Error, Kind, Result};
@@ -37,15 +37,15 @@ pub struct Read {
     /// Its samples, without their texts.
     pub samples: Vec<Sample>,
     /// How many documents there were.
-    pub count: Count,
+    pub count: DocumentCount,
     /// Its rows.
     pub rows: Vec<Row>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct CacheDetails {
     samples: Vec<(String, String)>,
-    count: Count,
+    count: DocumentCount,
 }
 
 /// A place for the tokens of one text, cut in one way.
@@ -119,7 +119,7 @@ fn serialised(read: &Read) -> std::result::Result<Vec<u8>, safetensors::SafeTens
     let samples = read.rows.iter().flat_map(|r| (r.sample as u32).to_le_bytes());
     let samples: Vec<u8> = samples.collect();
     let named = read.samples.iter().map(|s| (s.id.clone(), s.domain.clone()));
-    let told = Told { samples: named.collect(), count: read.count };
+    let told = CacheDetails { samples: named.collect(), count: read.count };
     // Everything in it can be written as JSON.
     let told = serde_json::to_vec(&told).unwrap_or_default();
     let view = |dtype, size, bytes| TensorView::new(dtype, vec![<[u8]>::len(bytes) / size], bytes);
@@ -146,7 +146,7 @@ fn parse(bytes: &[u8], d_vocab: usize, context: usize) -> Option<Read> {
     let of = |name: &str, dtype| file.tensor(name).ok().filter(|t| t.dtype() == dtype);
     let (ids, ends) = (of("ids", Dtype::U32)?, of("ends", Dtype::U64)?);
     let (samples, told) = (of("samples", Dtype::U32)?, of("told", Dtype::U8)?);
-    let told: Told = serde_json::from_slice(told.data()).ok()?;
+    let told: CacheDetails = serde_json::from_slice(told.data()).ok()?;
     let word = |b: &[u8; 4]| u32::from_le_bytes(*b);
     let ids: Vec<u32> = ids.data().as_chunks().0.iter().map(word).collect();
     let ends = ends.data().as_chunks().0.iter().map(|b| u64::from_le_bytes(*b) as usize);
@@ -179,7 +179,7 @@ mod tests {
             |i: usize| Sample { id: format!("s{i}"), domain: "d".into(), text: String::new() };
         Read {
             samples: (0..lengths.len()).map(sample).collect(),
-            count: Count { documents: lengths.len(), empty: 1 },
+            count: DocumentCount { documents: lengths.len(), empty: 1 },
             rows: lengths.iter().enumerate().map(row).collect(),
         }
     }

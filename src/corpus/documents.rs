@@ -32,7 +32,7 @@ pub struct Sample {
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, Deserialize)]
-pub struct Count {
+pub struct DocumentCount {
     /// Documents with text.
     pub documents: usize,
     /// Documents without any, which were skipped.
@@ -53,7 +53,7 @@ pub struct Count {
 /// Returns an error naming file and place if the file is of another kind, is damaged or ends
 /// too early; if a document is too long or malformed, lacks its id or label, or repeats an id;
 /// if there is no document at all; and the errors of `visit`.
-pub fn read(corpus: &Corpus, visit: &mut dyn FnMut(Sample) -> Result<()>) -> Result<Count> {
+pub fn read(corpus: &Corpus, visit: &mut dyn FnMut(Sample) -> Result<()>) -> Result<DocumentCount> {
     let mut input = InputFile::open(Kind::Corpus, &corpus.path)?;
     read_input(&mut input, corpus, visit)
 }
@@ -66,21 +66,21 @@ pub fn read_input(
     input: &mut InputFile,
     corpus: &Corpus,
     visit: &mut dyn FnMut(Sample) -> Result<()>,
-) -> Result<Count> {
+) -> Result<DocumentCount> {
     let allowed = (corpus.max_unpacked() as u64).max(input.len().saturating_mul(EXPANSION));
     let mut documents = Documents {
         corpus,
         wanted: Wanted::new(corpus.fields.as_ref()),
         visit,
         ids: HashMap::new(),
-        count: Count::default(),
+        count: DocumentCount::default(),
         held: 0,
         allowed,
     };
     documents.read(input)?;
     input.unchanged()?;
     match documents.count {
-        Count { documents: 0, empty } => Err(documents.none(empty)),
+        DocumentCount { documents: 0, empty } => Err(documents.none(empty)),
         count => Ok(count),
     }
 }
@@ -92,7 +92,7 @@ pub(super) struct Documents<'a> {
     visit: &'a mut dyn FnMut(Sample) -> Result<()>,
     /// Where each id was used.
     ids: HashMap<String, usize>,
-    count: Count,
+    count: DocumentCount,
     /// Bytes of the documents so far, and how many there may be.
     held: u64,
     allowed: u64,

@@ -75,7 +75,7 @@ impl<'a> Wanted<'a> {
         let mut found = [None, None, None];
         let mut json = serde_json::Deserializer::from_str(line);
         let (names, paths) = (self.paths, self.paths);
-        Level { names, paths, closed: self.closed, top: true, found: &mut found }
+        ObjectLevel { names, paths, closed: self.closed, top: true, found: &mut found }
             .deserialize(&mut json)?;
         json.end()?;
         Ok(found)
@@ -93,7 +93,7 @@ fn plain(error: &serde_json::Error) -> String {
 }
 
 /// One object on the way to the fields.
-struct Level<'a, 'f> {
+struct ObjectLevel<'a, 'f> {
     /// The whole paths, for messages.
     names: [Option<&'a str>; 3],
     /// What is left of each path here.
@@ -103,7 +103,7 @@ struct Level<'a, 'f> {
     found: &'f mut FieldValues,
 }
 
-impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ObjectLevel<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -111,7 +111,7 @@ impl<'de> DeserializeSeed<'de> for Level<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Level<'_, '_> {
+impl<'de> Visitor<'de> for ObjectLevel<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,14 +122,14 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
         let mut entered = [false; 3];
         while let Some(key) = map.next_key_seed(Key { paths: self.paths, closed: self.closed })? {
             match key {
-                Step::Elsewhere => {
+                KeyAction::Elsewhere => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                Step::Unknown(name) => {
+                KeyAction::Unknown(name) => {
                     let expected = "expected `id`, `domain` and `text`";
                     return Err(A::Error::custom(format!("unknown field `{name}`, {expected}")));
                 }
-                Step::Here(here) => {
+                KeyAction::Here(here) => {
                     let name = name_of(&self.names, here);
                     if (0..3).any(|i| here[i] && (self.found[i].is_some() || entered[i])) {
                         return Err(repeated(name));
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
                         self.found[i] = Some(value.clone());
                     }
                 }
-                Step::Inwards(inwards) => {
+                KeyAction::Inwards(inwards) => {
                     if (0..3).any(|i| inwards[i] && (self.found[i].is_some() || entered[i])) {
                         return Err(repeated(name_of(&self.names, inwards)));
                     }
@@ -151,7 +151,13 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
                     let paths = [rest(0), rest(1), rest(2)];
                     (0..3).for_each(|i| entered[i] |= inwards[i]);
                     let (names, found) = (self.names, &mut *self.found);
-                    map.next_value_seed(Level { names, paths, closed: false, top: false, found })?;
+                    map.next_value_seed(ObjectLevel {
+                        names,
+                        paths,
+                        closed: false,
+                        top: false,
+                        found,
+                    })?;
                 }
             }
         }
@@ -192,7 +198,7 @@ fn repeated<E: serde::de::Error>(name: &str) -> E {
 }
 
 /// Where a key leads.
-enum Step {
+enum KeyAction {
     /// To none of the fields.
     Elsewhere,
     /// To none of the fields, where others are refused.
@@ -209,41 +215,41 @@ struct Key<'a> {
 }
 
 impl Key<'_> {
-    fn step(&self, key: &[u8]) -> Step {
+    fn step(&self, key: &[u8]) -> KeyAction {
         let which = |leads: &dyn Fn(&str) -> bool| self.paths.map(|path| path.is_some_and(leads));
         let here = which(&|path| path.as_bytes() == key);
         if here.contains(&true) {
-            return Step::Here(here);
+            return KeyAction::Here(here);
         }
         let inwards =
             which(&|path| path.split_once('.').is_some_and(|(first, _)| first.as_bytes() == key));
         match inwards.contains(&true) {
-            true => Step::Inwards(inwards),
-            false if self.closed => Step::Unknown(String::from_utf8_lossy(key).into_owned()),
-            false => Step::Elsewhere,
+            true => KeyAction::Inwards(inwards),
+            false if self.closed => KeyAction::Unknown(String::from_utf8_lossy(key).into_owned()),
+            false => KeyAction::Elsewhere,
         }
     }
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Step;
+    type Value = KeyAction;
 
     // As bytes, which may hold lone surrogates.
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Step, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<KeyAction, D::Error> {
         json.deserialize_bytes(self)
     }
 }
 
 impl Visitor<'_> for Key<'_> {
-    type Value = Step;
+    type Value = KeyAction;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
-    fn visit_str<E>(self, key: &str) -> Result<Step, E> {
+    fn visit_str<E>(self, key: &str) -> Result<KeyAction, E> {
         Ok(self.step(key.as_bytes()))
     }
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<Step, E> {
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<KeyAction, E> {
         Ok(self.step(key))
     }
 }
@@ -301,7 +307,7 @@ impl<'de> Visitor<'de> for Leaf {
         while let Some(key) =
             map.next_key_seed(Key { paths: [Some(NOT_FINITE), None, None], closed: false })?
         {
-            if matches!(key, Step::Here(_)) {
+            if matches!(key, KeyAction::Here(_)) {
                 found = FieldValue::Other("NaN or an infinity");
             }
             map.next_value::<IgnoredAny>()?;

@@ -22,7 +22,7 @@ use crate::run::Session;
 use crate::table::fixed_cell;
 
 /// Neurons that are taken out together.
-struct Set {
+struct AblatedSet {
     name: String,
     neurons: Vec<usize>,
     interventions: Vec<Intervention>,
@@ -111,14 +111,14 @@ fn run(spec: &AblationSettings, session: &mut Session) -> Result<Figures> {
         of_layer.retain(|&i| layout.layer(i) == layer);
         sets.push((format!("universal of layer {layer}"), of_layer));
     }
-    let set = |(name, neurons): (String, Vec<usize>)| Set {
+    let set = |(name, neurons): (String, Vec<usize>)| AblatedSet {
         interventions: interventions(&neurons, layout, &means),
         name,
         neurons,
         loss: Vec::new(),
         kl: Vec::new(),
     };
-    let mut sets: Vec<Set> = sets.into_iter().map(set).collect();
+    let mut sets: Vec<AblatedSet> = sets.into_iter().map(set).collect();
     let mut positions = Vec::new();
     session.read("ablating neurons", |model, batch| {
         let rows = batch.ids();
@@ -127,12 +127,12 @@ fn run(spec: &AblationSettings, session: &mut Session) -> Result<Figures> {
         sets.iter_mut().for_each(|set| set.read(model, &rows, &clean));
     })?;
     let of = |values: &[f64]| bootstrap(values, &positions, spec.resamples, spec.seed);
-    let found: Vec<(&Set, Interval, Interval)> =
+    let found: Vec<(&AblatedSet, Interval, Interval)> =
         sets.iter().map(|set| (set, of(&set.loss), of(&set.kl))).collect();
     Ok(figures(&found, spec.controls))
 }
 
-impl Set {
+impl AblatedSet {
     fn read(&mut self, model: &Transformer, rows: &[&[u32]], clean: &Predictions) {
         let mut hooks =
             Interventions { interventions: &self.interventions, tokens: None, then: () };
@@ -144,7 +144,7 @@ impl Set {
     }
 }
 
-fn figures(found: &[(&Set, Interval, Interval)], controls: usize) -> Figures {
+fn figures(found: &[(&AblatedSet, Interval, Interval)], controls: usize) -> Figures {
     let mut figures = Figures::default();
     let loss = |i: usize| found[i].1.mean;
     let random = (1..=controls).map(loss).sum::<f64>() / controls as f64;

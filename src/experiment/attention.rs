@@ -14,7 +14,7 @@ use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
 use crate::model::{Config, HookPoint, Site, Transformer};
 use crate::record::{Tables, TextTable};
-use crate::roles::heads::Head;
+use crate::roles::heads::AttentionHead;
 use crate::run::Session;
 use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
@@ -109,7 +109,7 @@ fn run(spec: &AttentionSettings, session: &mut Session) -> Result<Figures> {
     let mut heads = Heads::new(&session.model.config);
     session.read("looking at heads", |model, batch| {
         let rows = batch.ids();
-        heads.absorb(model, &rows, &Seen::of(model, &rows, &[]));
+        heads.absorb(model, &rows, &BatchReadings::of(model, &rows, &[]));
     })?;
     let mut pairs = all.clone();
     pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= spec.attends);
@@ -117,7 +117,7 @@ fn run(spec: &AttentionSettings, session: &mut Session) -> Result<Figures> {
     pairs.truncate(spec.pairs);
     session.read("taking neurons out of queries", |model, batch| {
         let rows = batch.ids();
-        let seen = Seen::of(model, &rows, &pairs);
+        let seen = BatchReadings::of(model, &rows, &pairs);
         pairs.par_iter_mut().enumerate().for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
     })?;
     let random = directions(&drawn, spec.directions, spec.seed);
@@ -131,7 +131,7 @@ fn drawn_to_first(model: &Transformer, bos: u32) -> Vec<Vec<Vec<f64>>> {
     let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
         if point.site == Site::ResidPre {
             let first: Vec<f64> = values[..d].iter().map(|&v| v.into()).collect();
-            let of = |head| Head { model, layer: point.layer, head }.drawn_by(&first);
+            let of = |head| AttentionHead { model, layer: point.layer, head }.drawn_by(&first);
             drawn[point.layer] = (0..model.config.n_heads).map(of).collect();
         }
     };
@@ -181,14 +181,14 @@ fn directions(drawn: &[Vec<Vec<f64>>], count: usize, seed: u64) -> Vec<f64> {
 }
 
 /// What the forward pass showed of a batch.
-struct Seen {
+struct BatchReadings {
     /// The residual stream that enters each layer, `[tokens, d_model]`.
     resid: Vec<Vec<f32>>,
     /// Activations of each pair's neuron.
     activations: Vec<Vec<f32>>,
 }
 
-impl Seen {
+impl BatchReadings {
     fn of(model: &Transformer, rows: &[&[u32]], pairs: &[Pair]) -> Self {
         let mut seen = Self {
             resid: vec![Vec::new(); model.config.n_layers],
@@ -228,9 +228,9 @@ fn places(rows: &[&[u32]]) -> Vec<(usize, usize)> {
 }
 
 impl Pair {
-    fn ablate(&mut self, model: &Transformer, rows: &[&[u32]], seen: &Seen, index: usize) {
+    fn ablate(&mut self, model: &Transformer, rows: &[&[u32]], seen: &BatchReadings, index: usize) {
         let d = model.config.d_model;
-        let head = Head { model, layer: self.layer, head: self.head };
+        let head = AttentionHead { model, layer: self.layer, head: self.head };
         let w_out = &model.weights.blocks[self.neuron.layer].mlp_out.weight;
         let w_out = &w_out[self.neuron.neuron * d..][..d];
         for (start, len) in places(rows) {
@@ -297,7 +297,7 @@ impl Seat {
         self.attention[0] / self.attention[1]
     }
 
-    fn absorb(&mut self, head: Head, resid: &[Vec<f64>]) {
+    fn absorb(&mut self, head: AttentionHead, resid: &[Vec<f64>]) {
         for (t, row) in resid.iter().enumerate() {
             let norms = &mut self.norms[usize::from(t > 0)];
             norms[0] += head.value_norm(row);
@@ -316,13 +316,13 @@ impl Heads {
         Self { of: vec![vec![Seat::default(); config.n_heads]; config.n_layers] }
     }
 
-    fn absorb(&mut self, model: &Transformer, rows: &[&[u32]], seen: &Seen) {
+    fn absorb(&mut self, model: &Transformer, rows: &[&[u32]], seen: &BatchReadings) {
         let d = model.config.d_model;
         self.of.par_iter_mut().enumerate().for_each(|(layer, heads)| {
             for (start, len) in places(rows) {
                 let resid = seen.row(layer, start, len, d);
                 heads.par_iter_mut().enumerate().for_each(|(head, seat)| {
-                    seat.absorb(Head { model, layer, head }, &resid);
+                    seat.absorb(AttentionHead { model, layer, head }, &resid);
                 });
             }
         });

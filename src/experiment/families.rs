@@ -100,7 +100,7 @@ fn run(spec: &FamilySettings, session: &mut Session) -> Result<Figures> {
     };
     let best = best_explanations(&grouped, layout.n_neurons(), spec.support, see);
     let bits = readings.position_bits();
-    let found = Found { layout, spec, grouped: &grouped, best: &best, bits: &bits };
+    let found = ExplainedNeurons { layout, spec, grouped: &grouped, best: &best, bits: &bits };
     let mut figures = found.figures(&universal);
     figures.add("alphabet-letters", vec![letters.len() as f64]);
     let folded = preprocess(&session.model.weights, &session.model.config, &plan.spec.weights);
@@ -132,7 +132,7 @@ fn read_all(
 }
 
 /// What was found of every neuron.
-struct Found<'a> {
+struct ExplainedNeurons<'a> {
     layout: Layout,
     spec: &'a FamilySettings,
     grouped: &'a [GroupedTests<'a>],
@@ -141,7 +141,7 @@ struct Found<'a> {
     bits: &'a [f64],
 }
 
-impl Found<'_> {
+impl ExplainedNeurons<'_> {
     fn test(&self, explained: &TestExplanation) -> &TokenTest {
         &self.grouped[explained.grouped].tests[explained.test]
     }

@@ -1,27 +1,16 @@
-//! What an experiment that is no universality study says: figures that claims are about,
-//! and tables.
+//! The result of an experiment other than a universality study: figures that claims are about, and
+//! tables.
 
-use std::collections::BTreeMap;
+use crate::record::{FIGURES_SCHEMA, FigureFile, NamedFigures, Tables, TextTable};
 
-use serde::{Deserialize, Serialize};
-
-use crate::nullable::or_nan;
-use crate::record::{Tables, TextTable};
-
-/// Version of `figures.json`.
-pub const SCHEMA: u32 = 2;
-
-/// Figures by name; each is a list of numbers.
-pub type Named = BTreeMap<String, Vec<f64>>;
-
-/// What an experiment found.
+/// The result of an experiment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
-    /// Figures by the name of the measure that claims use.
-    pub named: Named,
-    /// Tables by the name of their file, without `.csv`.
+    /// Figures, by the name that claims use.
+    pub named: NamedFigures,
+    /// Tables, by the name of their file without `.csv`.
     pub tables: Tables,
-    /// What a person reads on the terminal, line by line.
+    /// The lines that are shown on the terminal.
     pub lines: Vec<String>,
 }
 
@@ -42,33 +31,16 @@ impl Figures {
         let table = TextTable { rows: rows.into_iter().collect(), ..empty };
         self.tables.insert(name.to_owned(), table);
     }
-}
 
-/// `figures.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FigureFile {
-    /// Version.
-    pub schema: u32,
-    /// Name of the experiment.
-    pub experiment: String,
-    /// What a person reads, line by line; none in files of version 1.
-    #[serde(default)]
-    pub lines: Vec<String>,
-    /// Its figures; null in the file where a number does not exist.
-    #[serde(deserialize_with = "or_nan")]
-    pub figures: Named,
-}
-
-impl FigureFile {
-    /// The file of an experiment, with NaN for each figure that is not finite.
-    pub fn of(experiment: &str, figures: &Figures) -> Self {
+    /// Returns `figures.json` of the experiment `name`, with NaN for each figure that is not finite.
+    pub fn file(&self, name: &str) -> FigureFile {
         let known = |v: &f64| if v.is_finite() { *v } else { f64::NAN };
-        let named = figures.named.iter();
+        let named = self.named.iter();
         let named = named.map(|(name, values)| (name.clone(), values.iter().map(known).collect()));
-        Self {
-            schema: SCHEMA,
-            experiment: experiment.to_owned(),
-            lines: figures.lines.clone(),
+        FigureFile {
+            schema: FIGURES_SCHEMA,
+            experiment: name.to_owned(),
+            lines: self.lines.clone(),
             figures: named.collect(),
         }
     }

@@ -5,63 +5,29 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
-
 use crate::correlation::excess::{Agreement, agreements};
 use crate::correlation::{NeuronMatch, NeuronSums, PairResult, ScreeningCounts};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlannedModel};
+use crate::record::{BestMatch, ExtraRow, PartnerCorrelations, Summary, Timing, Uncorrelated};
 use crate::spec::SparsityKind;
-use crate::stats::{ActivationSums, Moments, WeightStatistics};
+use crate::stats::{ActivationSums, WeightStatistics};
 use crate::table::{NeuronId, Table, published_row};
 
-pub use figures::{FigureFile, Figures, Named, SCHEMA};
-use summary::Flag;
-pub use summary::{
-    Published, SUMMARY_SCHEMA, Share, Signature, Summary, Timing, Top, Uncorrelated,
-};
+pub use figures::Figures;
+use summary::{Flag, draw_summary};
 
 /// Everything a universality run found.
 #[derive(Debug, Clone)]
 pub struct Findings {
     /// The neuron table of the reference.
     pub table: Table,
-    /// What the published columns have no room for, row by row.
-    pub extra: Vec<Extra>,
+    /// The rows of `neurons-extra.csv`.
+    pub extra: Vec<ExtraRow>,
     /// The headline.
     pub summary: Summary,
-    /// How correlations with each partner are spread, in the order of the family.
-    pub partners: Vec<Partner>,
-}
-
-/// The correlations of all neurons with all neurons of one partner.
-#[derive(Debug, Clone, Serialize)]
-pub struct Partner {
-    /// The partner.
-    pub partner: String,
-    /// Pairs of neurons that have a correlation.
-    pub pairs: f64,
-    /// Moments of ρ over these pairs.
-    pub rho: Moments,
-    /// Counts of ρ in bins of equal width from −1 to 1.
-    pub histogram: Vec<f64>,
-    /// Best partner neurons of each neuron, best first.
-    #[serde(skip)]
-    pub top: Vec<Vec<(NeuronId, f64)>>,
-}
-
-impl Partner {
-    fn draw(model: &PlannedModel, pair: &PairResult, most: usize) -> Self {
-        let d_mlp = model.layout().d_mlp;
-        let named = |best: NeuronMatch| (NeuronId::of(best.neuron, d_mlp), best.rho);
-        Self {
-            partner: model.name.clone(),
-            pairs: pair.histogram.iter().sum(),
-            rho: pair.moments.moments(),
-            histogram: pair.histogram.clone(),
-            top: (0..pair.neurons()).map(|i| pair.top(i).take(most).map(named).collect()).collect(),
-        }
-    }
+    /// The correlations with each partner model, in the order of the family.
+    pub partners: Vec<PartnerCorrelations>,
 }
 
 /// Which neurons are universal, counted over all layers.
@@ -124,34 +90,6 @@ pub struct Sources<'a> {
     pub screening: Option<ScreeningCounts>,
 }
 
-/// One row of `neurons-extra.csv`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Extra {
-    /// Best partner per model, in the order of [`Summary::partners`].
-    pub matches: Vec<Option<Match>>,
-    /// Standard deviation of the mean baseline over draws.
-    pub baseline_sd: f64,
-    /// Share of tokens with post-activation below 0.01.
-    pub note_sparsity: f64,
-    /// Share of tokens with pre-activation in or above the published bin below zero.
-    pub published_sparsity: f64,
-    /// The activation never varies, so there is no correlation.
-    pub dead: bool,
-    /// Some activation was NaN or infinite, so there is no correlation.
-    pub non_finite: bool,
-}
-
-/// A best match in one partner.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Match {
-    /// The partner's neuron.
-    pub id: NeuronId,
-    /// ρ with it.
-    pub rho: f64,
-    /// ρ of the best chance neuron, mean over draws.
-    pub baseline: f64,
-}
-
 impl Findings {
     /// Draws the findings about one of the models judged, given by its place in
     /// the family.
@@ -161,12 +99,12 @@ impl Findings {
         let extra = (0..agreements.len())
             .map(|i| draw_extra(plan, judged, sources, agreements[i].as_ref(), i))
             .collect::<Vec<_>>();
-        let mut summary = Summary::draw(plan, judged, &table, &extra, sources);
+        let mut summary = draw_summary(plan, judged, &table, &extra, sources);
         summary.screening = sources.screening;
         let partners = plan.partners(judged).zip(sources.pairs);
         let most = plan.spec.correlation.top_partners;
         let partners =
-            partners.map(|(i, pair)| Partner::draw(&plan.models[i], pair, most)).collect();
+            partners.map(|(i, pair)| draw_partner(&plan.models[i], pair, most)).collect();
         Self { table, extra, summary, partners }
     }
 
@@ -215,23 +153,37 @@ fn draw_extra(
     sources: &Sources,
     agreement: Option<&Agreement>,
     i: usize,
-) -> Extra {
+) -> ExtraRow {
     let Sources { pairs, family, activations, .. } = *sources;
     let one = |(partner, pair): (usize, &PairResult)| {
         let best = pair.best(i)?;
         let id = NeuronId::of(best.neuron, plan.models[partner].layout().d_mlp);
         let draws = pair.baseline.len() as f64;
         let baseline = pair.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws;
-        Some(Match { id, rho: best.rho, baseline })
+        Some(BestMatch { id, rho: best.rho, baseline })
     };
     let flag = Flag::of(family[judged], i);
     let published = activations.statistics(i, SparsityKind::PublishedBin);
-    Extra {
+    ExtraRow {
         matches: plan.partners(judged).zip(pairs).map(one).collect(),
         baseline_sd: agreement.map_or(f64::NAN, |a| a.baseline_sd),
         note_sparsity: published.note_sparsity,
         published_sparsity: published.sparsity,
         dead: flag == Some(Flag::Dead),
         non_finite: flag == Some(Flag::NonFinite),
+    }
+}
+
+/// Draws the correlations with a partner model, with at most `most` partner neurons for each
+/// neuron.
+fn draw_partner(model: &PlannedModel, pair: &PairResult, most: usize) -> PartnerCorrelations {
+    let d_mlp = model.layout().d_mlp;
+    let named = |best: NeuronMatch| (NeuronId::of(best.neuron, d_mlp), best.rho);
+    PartnerCorrelations {
+        partner: model.name.clone(),
+        pairs: pair.histogram.iter().sum(),
+        rho: pair.moments.moments(),
+        histogram: pair.histogram.clone(),
+        top: (0..pair.neurons()).map(|i| pair.top(i).take(most).map(named).collect()).collect(),
     }
 }

@@ -6,10 +6,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::cards::{Card, CardFile, Context, Explanation, Histogram};
-use crate::corpus::documents::Count;
+use crate::corpus::documents::DocumentCount;
 use crate::corpus::tokens::TokenCount;
-use crate::report::folder::Spread;
+use crate::record::{
+    Card, CardFile, Context, Explanation, FigureFile, Histogram, PartnerCorrelations, Published,
+    SUMMARY_SCHEMA, Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
+};
+use crate::stats::Moments;
 
 /// Any value that a computation may give.
 fn number() -> impl Strategy<Value = f64> {
@@ -87,7 +90,7 @@ fn summary(v: &[f64], list: &[String], rows: &[Vec<f64>], share: Option<f64>) ->
         experiment: text.clone(),
         reference: text.clone(),
         partners: list.to_vec(),
-        documents: Count::default(),
+        documents: DocumentCount::default(),
         tokens: TokenCount { used: 1, rows: 1, bos: 0, newline: 0, padding: 0 },
         neurons: list.len(),
         dead: list.to_vec(),
@@ -95,7 +98,7 @@ fn summary(v: &[f64], list: &[String], rows: &[Vec<f64>], share: Option<f64>) ->
         models: list.iter().map(|_| model.clone()).collect(),
         shares: list.iter().map(|_| one).collect(),
         by_layer: vec![one],
-        top: vec![Top { neuron: text, excess_corr: at(4), partners: list.to_vec() }],
+        top: vec![TopNeuron { neuron: text, excess_corr: at(4), partners: list.to_vec() }],
         signatures: list.iter().map(|_| signature.clone()).collect(),
         depth: rows.to_vec(),
         mean_excess_by_layer: v.to_vec(),
@@ -121,7 +124,7 @@ proptest! {
         lines in words(),
     ) {
         let figures = Figures { named, lines, ..Figures::default() };
-        survives::<_, FigureFile>(&FigureFile::of("x", &figures));
+        survives::<_, FigureFile>(&figures.file("x"));
     }
 
     #[test]
@@ -131,9 +134,9 @@ proptest! {
         partner in any::<String>(),
     ) {
         let rho = Moments { mean: v[0], var: v[1], skew: v[2], kurt: v[3] };
-        let one = Partner { partner, pairs: v[4], rho, histogram, top: Vec::new() };
-        survives::<_, Vec<Spread>>(&[one]);
-        survives::<_, Vec<Spread>>(&[0_u8; 0]);
+        let one = PartnerCorrelations { partner, pairs: v[4], rho, histogram, top: Vec::new() };
+        survives::<_, Vec<PartnerCorrelations>>(&[one]);
+        survives::<_, Vec<PartnerCorrelations>>(&[0_u8; 0]);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 
 use std::fmt::Write;
 
-use super::folder::Study;
-use crate::cards::{Card, Context, shown};
+use crate::cards::shown;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind};
+use crate::record::{Card, Context, StudyRecord};
 use crate::stats::percentile::ranks_within;
 use crate::table::{Column, NeuronId};
 
 /// The card of a neuron in a row of a study, as text.
-pub fn text(study: &Study, row: usize, card: &Card) -> String {
-    let id = study.evidence.table.ids[row];
+pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
+    let id = study.table.ids[row];
     let mut text = format!("{id} of model {}\n{}\n", study.summary.reference, card.sentence());
     write_row(&mut text, study, row);
     write_partners(&mut text, study, row);
@@ -35,8 +35,8 @@ pub fn text(study: &Study, row: usize, card: &Card) -> String {
     text
 }
 
-fn write_row(out: &mut String, study: &Study, row: usize) {
-    let layers = study.evidence.table.layers();
+fn write_row(out: &mut String, study: &StudyRecord, row: usize) {
+    let layers = study.table.layers();
     out.push_str("\n                       value  percentile in its layer\n");
     for &column in Column::ALL {
         let values = study.column(column);
@@ -45,14 +45,10 @@ fn write_row(out: &mut String, study: &Study, row: usize) {
     }
 }
 
-fn write_partners(out: &mut String, study: &Study, row: usize) {
+fn write_partners(out: &mut String, study: &StudyRecord, row: usize) {
     out.push_str("\nbest partner of each model\n");
-    for best in study.best_partners(row) {
-        let _ = writeln!(
-            out,
-            "  {:<8} {:<10} ρ {:.3}  chance {:.3}",
-            best.model, best.neuron, best.rho, best.baseline
-        );
+    for (model, neuron, rho, chance) in study.best_matches(row) {
+        let _ = writeln!(out, "  {model:<8} {neuron:<10} ρ {rho:.3}  chance {chance:.3}");
     }
 }
 

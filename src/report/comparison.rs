@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::folder::Study;
-use crate::claims::{Claim, Evidences, Ledger};
+use crate::claims::{Claim, Evidence, Evidences, Ledger};
 use crate::error::{Error, Kind, Result};
+use crate::record::StudyRecord;
 use crate::table::{Column, NeuronId};
 
 /// Neurons that are named; the others are counted.
@@ -31,20 +31,28 @@ pub struct Comparison {
     pub judged: usize,
 }
 
-/// A run, as it is compared.
-struct Side(Study);
+/// One of the two runs.
+struct ComparedRun {
+    study: StudyRecord,
+    evidence: Evidence,
+}
 
-impl Side {
+impl ComparedRun {
+    fn read(path: &Path) -> Result<Self> {
+        let study = StudyRecord::read(path)?;
+        let evidence = Evidence::of_study(path, &study)?;
+        Ok(Self { study, evidence })
+    }
+
     fn universal(&self, threshold: f64) -> BTreeSet<(usize, usize)> {
-        let excess = self.0.evidence.table.column(Column::ExcessCorr).iter();
-        let above = self.0.evidence.table.ids.iter().zip(excess).filter(|(_, e)| **e > threshold);
+        let excess = self.study.table.column(Column::ExcessCorr).iter();
+        let above = self.study.table.ids.iter().zip(excess).filter(|(_, e)| **e > threshold);
         above.map(|(id, _)| (id.layer, id.neuron)).collect()
     }
 
     /// Verdicts of the claims that the run is evidence for.
     fn ledger(&self, claims: &[Claim]) -> Result<Option<Ledger>> {
-        let Study { evidence, summary, .. } = &self.0;
-        let found = Evidences::of_run(evidence.clone(), &summary.reference)?;
+        let found = Evidences::of_run(self.evidence.clone(), &self.study.summary.reference)?;
         found.map(|(evidences, tier)| Ledger::judge(claims, Some(tier), &evidences)).transpose()
     }
 }
@@ -54,18 +62,20 @@ impl Side {
 /// # Errors
 /// If one is no folder of a run, or they are of models of different shapes.
 pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparison> {
-    let (a, b) = (Side(Study::read(first)?), Side(Study::read(second)?));
-    if a.0.layout != b.0.layout {
-        let problem =
-            format!("{} neurons, the other run has {}", b.0.summary.neurons, a.0.summary.neurons);
+    let (a, b) = (ComparedRun::read(first)?, ComparedRun::read(second)?);
+    if a.study.layout != b.study.layout {
+        let problem = format!(
+            "{} neurons, the other run has {}",
+            b.study.summary.neurons, a.study.summary.neurons
+        );
         let remedy = "compare runs with the same reference model";
         return Err(Error::new(Kind::Evidence, second.display(), problem, remedy));
     }
-    let threshold = a.0.summary.shares[0].threshold;
+    let threshold = a.study.summary.shares[0].threshold;
     let (was, is) = (a.universal(threshold), b.universal(threshold));
     let name = |&(layer, neuron): &(usize, usize)| NeuronId { layer, neuron }.to_string();
-    let shares = a.0.summary.shares.iter().filter_map(|s| {
-        let other = b.0.summary.shares.iter().find(|o| o.threshold == s.threshold)?;
+    let shares = a.study.summary.shares.iter().filter_map(|s| {
+        let other = b.study.summary.shares.iter().find(|o| o.threshold == s.threshold)?;
         Some((s.threshold, s.percent, other.percent))
     });
     let ledgers = a.ledger(claims)?.zip(b.ledger(claims)?);
@@ -90,9 +100,13 @@ fn changed(a: &Ledger, b: &Ledger) -> (Vec<(String, String, String)>, usize) {
 }
 
 /// Where a column moved most, if it moved.
-fn largest(column: Column, a: &Side, b: &Side) -> Option<(&'static str, String, f64, f64)> {
-    let values = a.0.evidence.table.column(column).iter().zip(b.0.evidence.table.column(column));
-    let moved = values.zip(&a.0.evidence.table.ids).map(|((a, b), id)| (*a, *b, id));
+fn largest(
+    column: Column,
+    a: &ComparedRun,
+    b: &ComparedRun,
+) -> Option<(&'static str, String, f64, f64)> {
+    let values = a.study.table.column(column).iter().zip(b.study.table.column(column));
+    let moved = values.zip(&a.study.table.ids).map(|((a, b), id)| (*a, *b, id));
     let (a, b, id) = moved
         .filter(|(a, b, _)| a != b && !(a.is_nan() && b.is_nan()))
         .max_by(|x, y| (x.0 - x.1).abs().total_cmp(&(y.0 - y.1).abs()))?;

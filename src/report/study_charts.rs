@@ -5,13 +5,12 @@ use crate::charts::canvas::{
 };
 use crate::charts::{Chart, ONE_PANEL, binned, range_of, with_margin};
 use crate::error::Result;
-use crate::record::TextTable;
-use crate::report::folder::Study;
+use crate::record::{StudyRecord, TextTable};
 use crate::stats::percentile::median;
 use crate::table::Column;
 
 /// All figures of a study.
-pub fn charts(study: &Study) -> Result<Vec<Chart>> {
+pub fn charts(study: &StudyRecord) -> Result<Vec<Chart>> {
     [
         correlations(study),
         agreement(study),
@@ -38,7 +37,7 @@ fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
 }
 
 /// Fig. 2a.
-fn correlations(study: &Study) -> Result<Chart> {
+fn correlations(study: &StudyRecord) -> Result<Chart> {
     const BINS: usize = 60;
     let all = [
         ("best match", Column::MeanCorr, OTHERS),
@@ -142,7 +141,7 @@ impl Squares {
 }
 
 /// Paper §4.1.
-fn agreement(study: &Study) -> Result<Chart> {
+fn agreement(study: &StudyRecord) -> Result<Chart> {
     let pairs = study.column(Column::MaxCorr).iter().zip(study.column(Column::MinCorr));
     let points: Vec<(f64, f64)> = pairs.map(|(max, min)| (*max, *min)).collect();
     let range = with_margin(&range_of(points.iter().flat_map(|(x, y)| [*x, *y])));
@@ -172,7 +171,7 @@ fn agreement(study: &Study) -> Result<Chart> {
 }
 
 /// Fig. 2c.
-fn depth(study: &Study) -> Result<Chart> {
+fn depth(study: &StudyRecord) -> Result<Chart> {
     let matrix = &study.summary.depth;
     let columns = matrix.first().map_or(0, Vec::len);
     let most = matrix.iter().flatten().fold(1e-9_f64, |most, v| most.max(*v));
@@ -217,7 +216,7 @@ fn depth(study: &Study) -> Result<Chart> {
 }
 
 /// Fig. 3.
-fn signatures(study: &Study) -> Result<Chart> {
+fn signatures(study: &StudyRecord) -> Result<Chart> {
     let all = &study.summary.signatures;
     let at = |i: usize, up: f64| (all.len() - 1 - i) as f64 + up;
     let mut here = Vec::new();
@@ -242,7 +241,7 @@ fn signatures(study: &Study) -> Result<Chart> {
             Series::new("universal, paper", PAPER, Mark::Points(paper)),
         ],
     };
-    let row = |s: &crate::findings::Signature| {
+    let row = |s: &crate::record::Signature| {
         let values = [s.universal, s.others, Some(s.published.universal), Some(s.published.others)];
         let cells = values.map(|v| v.map_or(String::new(), |v| v.to_string()));
         std::iter::once(s.property.clone()).chain(cells).collect()
@@ -265,7 +264,7 @@ fn signatures(study: &Study) -> Result<Chart> {
     })
 }
 
-fn by_layer(study: &Study) -> Result<Chart> {
+fn by_layer(study: &StudyRecord) -> Result<Chart> {
     let shares: Vec<f64> = study.summary.by_layer.iter().map(|s| s.percent).collect();
     let excess = &study.summary.mean_excess_by_layer;
     let bars = |values: &[f64]| {
@@ -313,7 +312,7 @@ fn by_layer(study: &Study) -> Result<Chart> {
 }
 
 /// Median of a column over universal or other neurons, layer by layer.
-fn medians(study: &Study, column: Column, wanted: bool) -> Vec<f64> {
+fn medians(study: &StudyRecord, column: Column, wanted: bool) -> Vec<f64> {
     let universal = study.universal();
     let values = study.column(column);
     let of_layer = |l: usize| {
@@ -324,7 +323,7 @@ fn medians(study: &Study, column: Column, wanted: bool) -> Vec<f64> {
 }
 
 /// Medians over universal and other neurons by layer, a panel for each column.
-fn median_panels(study: &Study, columns: &[(Column, &str)]) -> (Vec<Panel>, TextTable) {
+fn median_panels(study: &StudyRecord, columns: &[(Column, &str)]) -> (Vec<Panel>, TextTable) {
     let mut rows = Vec::new();
     let panel = |(i, &(column, title)): (usize, &(Column, &str))| {
         let all = [true, false].map(|wanted| medians(study, column, wanted));
@@ -362,7 +361,7 @@ fn median_panels(study: &Study, columns: &[(Column, &str)]) -> (Vec<Panel>, Text
     (panels, TextTable { header, rows })
 }
 
-fn metrics(study: &Study) -> Result<Chart> {
+fn metrics(study: &StudyRecord) -> Result<Chart> {
     let (panels, data) = median_panels(
         study,
         &[
@@ -387,7 +386,7 @@ fn metrics(study: &Study) -> Result<Chart> {
 }
 
 /// Paper §5.1.
-fn vocabulary(study: &Study) -> Result<Chart> {
+fn vocabulary(study: &StudyRecord) -> Result<Chart> {
     let (panels, data) = median_panels(
         study,
         &[
@@ -409,7 +408,7 @@ fn vocabulary(study: &Study) -> Result<Chart> {
 }
 
 /// Paper §6.2.
-fn frequency(study: &Study) -> Result<Chart> {
+fn frequency(study: &StudyRecord) -> Result<Chart> {
     let pairs = study.column(Column::Sparsity).iter().zip(study.column(Column::InOutSim));
     let points: Vec<(f64, f64)> = pairs.map(|(x, y)| (*x, *y)).collect();
     let y = with_margin(&range_of(points.iter().map(|(_, y)| *y)));
@@ -436,7 +435,7 @@ fn frequency(study: &Study) -> Result<Chart> {
     })
 }
 
-fn all_pairs(study: &Study) -> Result<Chart> {
+fn all_pairs(study: &StudyRecord) -> Result<Chart> {
     let log = |n: &f64| if *n > 0.0 { n.log10() } else { 0.0 };
     let bins = study.partners.first().map_or(0, |p| p.histogram.len());
     let series = study.partners.iter().zip(SERIES.iter().cycle()).map(|(p, color)| {

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use crate::correlation::ScreeningCounts;
-use crate::findings::{Figures, Findings, Outcome, Share, Signature, Summary};
+use crate::findings::{Figures, Findings, Outcome};
+use crate::record::{Share, Signature, Summary};
 use crate::spec::Spec;
 
 /// The summary as text.

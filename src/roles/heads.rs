@@ -7,7 +7,7 @@ use crate::model::weights::Norm;
 
 /// A head of a model.
 #[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
+pub struct AttentionHead<'a> {
     /// The model.
     pub model: &'a Transformer,
     /// Its layer.
@@ -18,7 +18,7 @@ pub struct Head<'a> {
 
 /// What a head reads of a token.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum HeadPart {
     Query,
     Key,
     Value,
@@ -33,7 +33,7 @@ pub struct Attends {
     pub norm: f64,
 }
 
-impl Head<'_> {
+impl AttentionHead<'_> {
     fn d_head(&self) -> usize {
         self.model.config.d_head()
     }
@@ -54,7 +54,7 @@ impl Head<'_> {
         resid.iter().zip(gain).zip(bias).map(of).collect()
     }
 
-    fn read(&self, part: Part, normed: &[f64]) -> Vec<f64> {
+    fn read(&self, part: HeadPart, normed: &[f64]) -> Vec<f64> {
         let d = self.model.config.d_model;
         let first = part as usize * d + self.head * self.d_head();
         let qkv = &self.model.weights.blocks[self.layer].qkv;
@@ -80,7 +80,7 @@ impl Head<'_> {
 
     /// ‖W_O v‖ of the value that a token of this residual stream offers.
     pub fn value_norm(&self, resid: &[f64]) -> f64 {
-        self.written(&self.read(Part::Value, &self.normed(resid)))
+        self.written(&self.read(HeadPart::Value, &self.normed(resid)))
     }
 
     /// `γ ⊙ W_Q k` for the key of a token: what a direction of the residual stream is
@@ -88,7 +88,7 @@ impl Head<'_> {
     /// as LayerNorm would remove that of the direction.
     pub fn drawn_by(&self, key_resid: &[f64]) -> Vec<f64> {
         let d = self.model.config.d_model;
-        let key = self.read(Part::Key, &self.normed(key_resid));
+        let key = self.read(HeadPart::Key, &self.normed(key_resid));
         let qkv = &self.model.weights.blocks[self.layer].qkv.weight;
         let first = self.head * self.d_head();
         let of = |i: usize| {
@@ -110,12 +110,13 @@ impl Head<'_> {
         removed: impl Fn(usize) -> Vec<f64>,
     ) -> Vec<[Attends; 2]> {
         let normed: Vec<Vec<f64>> = resid.iter().map(|row| self.normed(row)).collect();
-        let keys: Vec<Vec<f64>> = normed.iter().map(|row| self.read(Part::Key, row)).collect();
-        let values: Vec<Vec<f64>> = normed.iter().map(|row| self.read(Part::Value, row)).collect();
+        let keys: Vec<Vec<f64>> = normed.iter().map(|row| self.read(HeadPart::Key, row)).collect();
+        let values: Vec<Vec<f64>> =
+            normed.iter().map(|row| self.read(HeadPart::Value, row)).collect();
         let one = |t: usize| {
             let without: Vec<f64> = resid[t].iter().zip(removed(t)).map(|(x, r)| x - r).collect();
             [&normed[t], &self.normed(&without)].map(|normed| {
-                let query = self.read(Part::Query, normed);
+                let query = self.read(HeadPart::Query, normed);
                 self.attend(&query, &keys[..=t], &values[..=t])
             })
         };

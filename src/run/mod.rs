@@ -14,11 +14,12 @@ use crate::checkpoint::{Checkpoints, State};
 use crate::corpus::Batch;
 use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts};
 use crate::error::{Error, Kind, Result};
-use crate::findings::{Outcome, Timing};
+use crate::findings::Outcome;
 use crate::model::Transformer;
 use crate::output::tell;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::record::Timing;
 use crate::spec::DeviceChoice;
 
 pub use device::{refuse as refuse_device, run as run_on_device};

@@ -6,9 +6,10 @@ use crate::correlation::{
     ComparisonPlan, Correlator, Keep, Margin, NeuronComparison, ScreenedCorrelator,
 };
 use crate::error::Result;
-use crate::findings::{Outcome, Timing};
+use crate::findings::Outcome;
 use crate::model::Transformer;
 use crate::plan::Plan;
+use crate::record::Timing;
 use crate::spec::Screen;
 
 /// Runs a plan that asks for screening; `load_s` is what loading the models took.

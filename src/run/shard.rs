@@ -11,8 +11,9 @@ use super::{Control, end, load_models, match_neurons, read_all, refuse_screened,
 use crate::checkpoint::Shares;
 use crate::correlation::{CHUNK, Correlator, Keep};
 use crate::error::{Error, Kind, Result};
-use crate::findings::{Outcome, Timing};
+use crate::findings::Outcome;
 use crate::plan::Plan;
+use crate::record::Timing;
 
 /// Share `i` of `n` of the tokens, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

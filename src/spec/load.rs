@@ -38,9 +38,9 @@ impl Spec {
     /// unknown one, lacks one, or holds a value of the wrong type or out of
     /// range. Errors name file, line, column and key path.
     pub fn load(path: &Path, kinds: &[KindRules]) -> Result<Loaded> {
-        let mut sources = vec![Source::read(path)?];
+        let mut sources = vec![SpecSource::read(path)?];
         if let Some(base) = sources[0].take_include()? {
-            let mut base = Source::read(&path.with_file_name(base))?;
+            let mut base = SpecSource::read(&path.with_file_name(base))?;
             if base.take_include()?.is_some() {
                 let remedy = "include the innermost base directly";
                 return Err(base.error(
@@ -66,14 +66,14 @@ impl Spec {
 }
 
 /// One YAML file.
-struct Source {
+struct SpecSource {
     path: PathBuf,
     text: String,
     positions: Positions,
     content: Mapping,
 }
 
-impl Source {
+impl SpecSource {
     fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let positions = Positions::of(&text).map_err(|fault| fault.in_file(path))?;
@@ -165,7 +165,7 @@ fn merge(base: &mut Mapping, over: Mapping) {
 }
 
 /// The file that wrote a key, or the first if none did.
-fn owner<'a>(sources: &'a [Source], key: &str) -> &'a Source {
+fn owner<'a>(sources: &'a [SpecSource], key: &str) -> &'a SpecSource {
     sources.iter().find(|s| s.positions.contains(key)).unwrap_or(&sources[0])
 }
 
@@ -190,7 +190,7 @@ fn resolve(section: &mut Value, keys: &[&str], folder: &Path) {
 /// Makes a spec of the merged files, with the rules of its kind.
 fn deserialize<'k>(
     mut merged: Mapping,
-    sources: &[Source],
+    sources: &[SpecSource],
     kinds: &'k [KindRules],
 ) -> Result<(Spec, &'k KindRules)> {
     let error = |(key, problem, remedy): (String, String, String)| {

@@ -13,6 +13,7 @@ pub mod schema;
 mod suggest;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -64,7 +65,7 @@ pub struct Spec {
     pub device: DeviceChoice,
     /// How the work is cut. Changes speed and memory, and numbers only within rounding.
     #[serde(default)]
-    pub batch: Batch,
+    pub batch: BatchOptions,
     /// The settings of the experiment's kind, under its name, with all defaults filled in;
     /// empty for a kind without settings.
     #[serde(flatten, skip_deserializing)]
@@ -322,6 +323,13 @@ pub enum BaselineKind {
     Gaussian,
 }
 
+impl fmt::Display for BaselineKind {
+    /// Writes the name that specs use.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// How a neuron's own statistics are taken (`mean`, `var`, `skew`, `kurt`, `sparsity`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -402,7 +410,7 @@ impl Default for Cards {
 /// How the work is cut.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Batch {
+pub struct BatchOptions {
     /// Most tokens that go through a model together; a batch holds whole rows, at least one.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub tokens: usize,
@@ -413,7 +421,7 @@ pub struct Batch {
     pub memory_gib: Option<f64>,
 }
 
-impl Default for Batch {
+impl Default for BatchOptions {
     fn default() -> Self {
         Self { tokens: 2048, memory_gib: None }
     }

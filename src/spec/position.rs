@@ -41,7 +41,7 @@ impl Positions {
     /// If the text is not YAML, holds more than one document, an anchor, alias
     /// or merge key, repeats a key, or nests too deeply.
     pub fn of(text: &str) -> Result<Self, Fault> {
-        let mut walk = Walk::default();
+        let mut walk = PositionWalk::default();
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|e| {
                 let marker = e.marker();
@@ -76,21 +76,21 @@ fn start(span: &Span) -> Position {
 }
 
 #[derive(Default)]
-struct Walk {
+struct PositionWalk {
     found: HashMap<String, Position>,
-    open: Vec<Level>,
+    open: Vec<NestingLevel>,
     documents: usize,
 }
 
 /// An open mapping or sequence.
-enum Level {
+enum NestingLevel {
     /// Its path; the key whose value comes next, if any.
     Mapping(String, Option<String>),
     /// Its path; the index of the next item.
     Sequence(String, usize),
 }
 
-impl Walk {
+impl PositionWalk {
     fn visit(&mut self, event: &Event, at: Position) -> Result<(), Fault> {
         let fault =
             |problem: &str, remedy| Err(Fault { position: at, problem: problem.into(), remedy });
@@ -120,11 +120,11 @@ impl Walk {
             Event::Scalar(text, ..) => self.scalar(text, at)?,
             Event::MappingStart(..) => {
                 let path = self.value(at);
-                self.open.push(Level::Mapping(path, None));
+                self.open.push(NestingLevel::Mapping(path, None));
             }
             Event::SequenceStart(..) => {
                 let path = self.value(at);
-                self.open.push(Level::Sequence(path, 0));
+                self.open.push(NestingLevel::Sequence(path, 0));
             }
             Event::MappingEnd | Event::SequenceEnd => {
                 self.open.pop();
@@ -139,7 +139,7 @@ impl Walk {
 
     /// A scalar is a key where a mapping waits for one, a value elsewhere.
     fn scalar(&mut self, text: &str, at: Position) -> Result<(), Fault> {
-        let Some(Level::Mapping(path, key @ None)) = self.open.last_mut() else {
+        let Some(NestingLevel::Mapping(path, key @ None)) = self.open.last_mut() else {
             self.value(at);
             return Ok(());
         };
@@ -170,8 +170,8 @@ impl Walk {
     fn value(&mut self, at: Position) -> String {
         match self.open.last_mut() {
             None => String::new(),
-            Some(Level::Mapping(path, key)) => key.take().unwrap_or_else(|| path.clone()),
-            Some(Level::Sequence(path, next)) => {
+            Some(NestingLevel::Mapping(path, key)) => key.take().unwrap_or_else(|| path.clone()),
+            Some(NestingLevel::Sequence(path, next)) => {
                 let item = format!("{path}[{next}]");
                 *next += 1;
                 self.found.insert(item.clone(), at);

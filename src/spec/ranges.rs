@@ -13,16 +13,16 @@ use super::rules::{Finding, finding};
 /// Returns the key path of the first number outside its range, the problem and the remedy.
 pub fn check(schema: &Schema, value: &Value) -> Result<(), Finding> {
     let root = schema.as_value();
-    Walk { root }.visit(root, value, "")
+    RangeWalk { root }.visit(root, value, "")
 }
 
 /// A walk through a value, its schema beside it.
-struct Walk<'a> {
+struct RangeWalk<'a> {
     /// The whole schema, which references start at.
     root: &'a Json,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> RangeWalk<'a> {
     fn visit(&self, schema: &'a Json, value: &Value, path: &str) -> Result<(), Finding> {
         let schema = self.resolved(schema);
         match value {

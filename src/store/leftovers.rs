@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 16;
 
 /// What is recorded of a run whose files are whole before it is put in its place.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct FinishedRecord {
     /// Name of its folder.
     pub target: PathBuf,
     /// Digest of its [`MARK`].
@@ -34,7 +34,7 @@ pub(super) struct Record {
     pub replaces: Option<String>,
 }
 
-impl Record {
+impl FinishedRecord {
     /// The record of the run whose files are in `new`, and which is to be at `target`.
     pub(super) fn of(new: &Path, target: &Path) -> Result<Self> {
         Ok(Self {
@@ -53,7 +53,7 @@ impl Record {
 /// Keeps the folder of a run that could not be put in its place; returns where its files are.
 pub(super) fn keep_results(staging: StagingFolder) -> PathBuf {
     let staging = staging.keep();
-    if Record::read(&staging).is_none() {
+    if FinishedRecord::read(&staging).is_none() {
         // Nothing says that the files are whole, so that the next start would remove them if
         // it knew the folder by its lock.
         let _ = std::fs::remove_file(staging.join(LOCK));
@@ -102,7 +102,7 @@ fn named(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 
 /// Deals with a folder whose lock this process holds.
 fn recover(staging: &Path) {
-    let Some(record) = Record::read(staging) else {
+    let Some(record) = FinishedRecord::read(staging) else {
         // The run was not finished; there are only files that its process wrote.
         remove(staging);
         return;
@@ -117,7 +117,7 @@ fn recover(staging: &Path) {
 }
 
 /// Puts a whole run that was never put in its place there, unless another run is there now.
-fn put_in_place(staging: &Path, new: &Path, target: &Path, record: &Record) {
+fn put_in_place(staging: &Path, new: &Path, target: &Path, record: &FinishedRecord) {
     let there = mark_of(target);
     let placed = if target.exists() && there != record.replaces {
         Err("another run has taken its place".to_string())

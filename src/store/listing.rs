@@ -19,19 +19,19 @@ const MOVE_AWAY: &str = "choose another folder for the results, or move this one
 /// Files of a run, by their path in its folder, each with its SHA-256.
 pub(super) type Files = BTreeMap<String, String>;
 
-/// A provenance with the list of files, which is its last member.
-#[derive(Serialize)]
-pub(super) struct Listed<'a, T> {
+/// The content of [`MARK`]: a provenance, and the list of the run's files, which comes last.
+/// Runs of earlier versions have no list.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Listed<T> {
     #[serde(flatten)]
-    pub provenance: &'a T,
-    pub files: &'a Files,
+    pub provenance: T,
+    pub files: Option<Files>,
 }
 
-/// The part of [`MARK`] that says whose folder it is in.
+/// The part of a provenance that says which program wrote it.
 #[derive(Deserialize)]
-struct Mark {
+struct Author {
     program: Option<String>,
-    files: Option<Files>,
 }
 
 /// Refuses a folder that holds anything but the unchanged files of an earlier run.
@@ -74,9 +74,9 @@ pub(super) fn refuse_foreign(target: &Path) -> Result<()> {
 fn files_of(run: &Path) -> Result<Files> {
     let refused = |problem: &str| Error::new(Kind::Store, run.display(), problem, MOVE_AWAY);
     let text = InputFile::open_unchecked(Kind::Store, &run.join(MARK))?.text(MAX_MARK)?;
-    let mark: Mark = serde_json::from_str(&text)
+    let mark: Listed<Author> = serde_json::from_str(&text)
         .map_err(|e| refused(&format!("exists, and its {MARK} is not that of a run: {e}")))?;
-    if mark.program.as_deref() != Some(env!("CARGO_PKG_NAME")) {
+    if mark.provenance.program.as_deref() != Some(env!("CARGO_PKG_NAME")) {
         let problem = format!("exists, and its {MARK} is not that of a run of this program");
         return Err(refused(&problem));
     }
@@ -156,7 +156,7 @@ pub fn replace_in_run(run: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let mark = run.join(MARK);
     let text = InputFile::open_unchecked(Kind::Store, &mark)?.text(MAX_MARK)?;
     let damaged = |e: &dyn std::fmt::Display| super::damaged(&mark, e);
-    let read: Mark = serde_json::from_str(&text).map_err(|e| damaged(&e))?;
+    let read: Listed<Author> = serde_json::from_str(&text).map_err(|e| damaged(&e))?;
     // Runs of earlier versions have no list.
     let Some(mut files) = read.files else { return Ok(()) };
     files.insert(name.to_owned(), digest(bytes));
@@ -164,7 +164,7 @@ pub fn replace_in_run(run: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let at = text.rfind("\"files\":").ok_or_else(|| damaged(&"has no list of files"))?;
     let list = serde_json::to_string_pretty(&files).map_err(|e| damaged(&e))?;
     let text = format!("{}\"files\": {}\n}}\n", &text[..at], list.replace('\n', "\n  "));
-    let again: Mark = serde_json::from_str(&text).map_err(|e| damaged(&e))?;
+    let again: Listed<Author> = serde_json::from_str(&text).map_err(|e| damaged(&e))?;
     if again.files.as_ref() != Some(&files) {
         return Err(damaged(&"its list of files is not its last member"));
     }

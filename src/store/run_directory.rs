@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::leftovers::{self, NEW, OLD, RECORD, Record, StagingFolder};
+use super::leftovers::{self, FinishedRecord, NEW, OLD, RECORD, StagingFolder};
 use super::listing::{Files, Listed, refuse_foreign};
 use super::{MARK, folder_of, follow_links, hex, place, sync_folder};
 use crate::error::{Error, Kind, Result};
@@ -113,8 +113,8 @@ impl RunDirectory {
     /// the results stay where they are, which [`WrittenRun`] says.
     pub fn commit(self, provenance: &impl Serialize) -> Result<WrittenRun> {
         self.files.borrow_mut().remove(MARK);
-        let files = self.files.take();
-        self.write_json(MARK, &Listed { provenance, files: &files })?;
+        let files = Some(self.files.take());
+        self.write_json(MARK, &Listed { provenance, files })?;
         if let Err(error) = self.put_in_place() {
             let folder = leftovers::keep_results(self.staging);
             return Ok(WrittenRun { folder, failed: Some(error) });
@@ -134,7 +134,7 @@ impl RunDirectory {
         let new = self.path();
         let io = |e: std::io::Error| Error::io(Kind::Store, target, "put the run in its place", &e);
         // Once it is recorded that the files are whole, nothing removes them.
-        let record = serde_json::to_vec(&Record::of(&new, target)?);
+        let record = serde_json::to_vec(&FinishedRecord::of(&new, target)?);
         let keep = || {
             sync_folders(&new)?;
             let mut file = File::create(self.staging.path().join(RECORD))?;
@@ -217,12 +217,12 @@ mod tests {
     use crate::store::replace_in_run;
 
     #[derive(Serialize)]
-    struct Provenance {
+    struct SmallProvenance {
         program: &'static str,
         value: f64,
     }
 
-    const OURS: Provenance = Provenance { program: env!("CARGO_PKG_NAME"), value: 0.1 };
+    const OURS: SmallProvenance = SmallProvenance { program: env!("CARGO_PKG_NAME"), value: 0.1 };
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).expect("folder");
@@ -366,8 +366,8 @@ mod tests {
         let run = RunDirectory::begin(target).unwrap_or_else(|e| panic!("{e}"));
         run.write("figures/b.svg", |out| out.write_all(content.as_bytes())).expect("write");
         let files = run.files.take();
-        run.write_json(MARK, &Listed { provenance: &OURS, files: &files }).expect("write");
-        let record = Record::of(&run.path(), target).expect("record");
+        run.write_json(MARK, &Listed { provenance: &OURS, files: Some(files) }).expect("write");
+        let record = FinishedRecord::of(&run.path(), target).expect("record");
         let record = serde_json::to_vec(&record).expect("JSON");
         std::fs::write(run.staging.path().join(RECORD), record).expect("write");
         then(&run);

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::Problem;
 
 /// The fields of a JSON object, none of them twice.
-pub struct Fields(pub Map<String, Value>);
+pub struct ConfigFields(pub Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for ConfigFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Once)
     }
@@ -21,13 +21,13 @@ impl<'de> Deserialize<'de> for Fields {
 struct Once;
 
 impl<'de> Visitor<'de> for Once {
-    type Value = Fields;
+    type Value = ConfigFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of fields")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Fields, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<ConfigFields, A::Error> {
         let mut fields = Map::new();
         while let Some((name, value)) = entries.next_entry::<String, Value>()? {
             if fields.contains_key(&name) {
@@ -35,7 +35,7 @@ impl<'de> Visitor<'de> for Once {
             }
             fields.insert(name, value);
         }
-        Ok(Fields(fields))
+        Ok(ConfigFields(fields))
     }
 }
 

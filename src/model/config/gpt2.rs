@@ -34,7 +34,7 @@ const SYNONYMS: &[(&str, &str)] = &[
 const END_OF_TEXT: u32 = 50_256;
 
 #[derive(Deserialize)]
-struct File {
+struct Gpt2ConfigFile {
     n_layer: usize,
     n_head: usize,
     n_embd: usize,
@@ -86,7 +86,7 @@ pub fn is_likely(fields: &Map<String, Value>) -> bool {
 /// Reads the fields of a GPT-2.
 pub fn read(mut fields: Map<String, Value>) -> Result<Config, Problem> {
     SYNONYMS.iter().try_for_each(|(name, synonym)| unify(&mut fields, name, synonym))?;
-    let file: File = super::fields(fields)?;
+    let file: Gpt2ConfigFile = super::fields(fields)?;
     super::refuse_unknown(&file.other, NEUTRAL)?;
     super::require(&[
         ("scale_attn_weights", file.scale_attn_weights, "true"),

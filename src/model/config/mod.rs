@@ -162,7 +162,7 @@ impl Config {
     /// Returns what is wrong, and what to do about it, in the cases of [`Self::load`].
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let read = serde_json::from_str(text);
-        let fields::Fields(mut all) = read.map_err(|e| (e.to_string(), NOT_A_CONFIG))?;
+        let fields::ConfigFields(mut all) = read.map_err(|e| (e.to_string(), NOT_A_CONFIG))?;
         let config = match all.remove("model_type") {
             Some(Value::String(kind)) if kind == "gpt2" => gpt2::read(all),
             Some(Value::String(kind)) if kind == "gpt_neox" => neox::read(all),

@@ -15,7 +15,7 @@ const BASE: (&str, &str) = ("rotary_emb_base", "rope_theta");
 const SHARE: (&str, &str) = ("rotary_pct", "partial_rotary_factor");
 
 #[derive(Deserialize)]
-struct File {
+struct NeoxConfigFile {
     num_hidden_layers: usize,
     num_attention_heads: usize,
     hidden_size: usize,
@@ -82,7 +82,7 @@ fn gather_rotary(fields: &mut Map<String, Value>) -> Result<(), Problem> {
 /// Reads the fields of a GPT-NeoX.
 pub fn read(mut fields: Map<String, Value>) -> Result<Config, Problem> {
     gather_rotary(&mut fields)?;
-    let file: File = super::fields(fields)?;
+    let file: NeoxConfigFile = super::fields(fields)?;
     super::refuse_unknown(&file.other, NEUTRAL)?;
     super::require(&[
         ("attention_bias", file.attention_bias, "true"),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Outcome, Pickled, pickled};
+use super::pickle::{PickleResult, Pickled, pickled};
 use super::source::Tensor;
 
 /// Longest pickle that is read: names and shapes of tensors take far less.
@@ -19,7 +19,7 @@ const MAX_PICKLE: u64 = 64 << 20;
 /// # Errors
 /// What is wrong: no archive, compressed or cut-short entries, an object that is none of
 /// the few known ones, a tensor that does not lie in its storage or is not row-major.
-pub fn tensors(file: impl Read + Seek, length: u64) -> Outcome<BTreeMap<String, Tensor>> {
+pub fn tensors(file: impl Read + Seek, length: u64) -> PickleResult<BTreeMap<String, Tensor>> {
     let archive = Archive::open(file, length)?;
     let place = |(name, tensor): (String, Rc<Pickled>)| {
         let placed = archive.place(&tensor).map_err(|e| format!("tensor `{name}` {e}"))?;
@@ -35,7 +35,7 @@ struct Archive {
 }
 
 impl Archive {
-    fn open(file: impl Read + Seek, length: u64) -> Outcome<Self> {
+    fn open(file: impl Read + Seek, length: u64) -> PickleResult<Self> {
         let mut zip = ZipArchive::new(file).map_err(|e| {
             format!("is no zip archive as `torch.save` of PyTorch 1.6 or newer writes it ({e})")
         })?;
@@ -70,7 +70,7 @@ impl Archive {
     }
 
     /// Where a tensor lies in the file.
-    fn place(&self, tensor: &Pickled) -> Outcome<Tensor> {
+    fn place(&self, tensor: &Pickled) -> PickleResult<Tensor> {
         let Pickled { dtype, key, offset, shape, strides } = tensor;
         let storage = self.storages.get(&**key).ok_or("has no bytes in the archive")?;
         if !row_major(shape, strides) {
@@ -89,7 +89,7 @@ impl Archive {
     }
 }
 
-fn read_whole(entry: &mut impl Read) -> Outcome<Vec<u8>> {
+fn read_whole(entry: &mut impl Read) -> PickleResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = entry.take(MAX_PICKLE + 1).read_to_end(&mut bytes);
     match read {

@@ -13,13 +13,13 @@ const MAX_DEPTH: usize = 16;
 const MAX_CONTAINERS: usize = 10_000;
 
 /// Something, or what is wrong.
-pub(super) type Outcome<T> = Result<T, String>;
+pub(super) type PickleResult<T> = Result<T, String>;
 
 /// How many tensors a pickle names.
 ///
 /// # Errors
 /// As reading the archive.
-pub fn tensors_of_pickle(bytes: &[u8]) -> Outcome<usize> {
+pub fn tensors_of_pickle(bytes: &[u8]) -> PickleResult<usize> {
     pickled(bytes).map(|tensors| tensors.len())
 }
 
@@ -27,7 +27,7 @@ pub fn tensors_of_pickle(bytes: &[u8]) -> Outcome<usize> {
 ///
 /// # Errors
 /// What is wrong: an object that is none of the few known ones, or a damaged pickle.
-pub(super) fn pickled(bytes: &[u8]) -> Outcome<Vec<(String, Rc<Pickled>)>> {
+pub(super) fn pickled(bytes: &[u8]) -> PickleResult<Vec<(String, Rc<Pickled>)>> {
     let Value::Dict(items) = Machine::new(bytes).run()? else {
         return Err("holds something else than tensors by name".into());
     };
@@ -62,7 +62,7 @@ enum Global {
 }
 
 impl Global {
-    fn named(module: &str, name: &str) -> Outcome<Self> {
+    fn named(module: &str, name: &str) -> PickleResult<Self> {
         let storage = |name: &str| {
             Some(match name {
                 "FloatStorage" => Dtype::F32,
@@ -122,7 +122,7 @@ impl<'a> Machine<'a> {
         Self { code, at: 0, stack, marks, memo, containers: 0 }
     }
 
-    fn run(mut self) -> Outcome<Value> {
+    fn run(mut self) -> PickleResult<Value> {
         loop {
             let op = self.bytes(1)?[0];
             if op == b'.' {
@@ -132,7 +132,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn step(&mut self, op: u8) -> Outcome<()> {
+    fn step(&mut self, op: u8) -> PickleResult<()> {
         match op {
             0x80 => self.bytes(1).map(|_| ()),
             b'c' => {
@@ -215,24 +215,24 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn bytes(&mut self, n: usize) -> Outcome<&'a [u8]> {
+    fn bytes(&mut self, n: usize) -> PickleResult<&'a [u8]> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.code.len());
         let bytes = &self.code[self.at..end.ok_or("its pickle is cut short")?];
         self.at += n;
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Outcome<[u8; N]> {
+    fn array<const N: usize>(&mut self) -> PickleResult<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.bytes(N)?);
         Ok(array)
     }
 
-    fn u32(&mut self) -> Outcome<u32> {
+    fn u32(&mut self) -> PickleResult<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn line(&mut self) -> Outcome<String> {
+    fn line(&mut self) -> PickleResult<String> {
         let rest = &self.code[self.at..];
         let end = rest.iter().position(|b| *b == b'\n').ok_or("its pickle is cut short")?;
         let line = String::from_utf8_lossy(self.bytes(end)?).into_owned();
@@ -241,7 +241,7 @@ impl<'a> Machine<'a> {
     }
 
     /// An integer of up to eight bytes.
-    fn long(&mut self) -> Outcome<()> {
+    fn long(&mut self) -> PickleResult<()> {
         let length = usize::from(self.bytes(1)?[0]);
         let digits = self.bytes(length)?;
         let negative = digits.last().is_some_and(|b| b & 0x80 != 0);
@@ -253,16 +253,16 @@ impl<'a> Machine<'a> {
         self.push(Value::Int(i64::from_le_bytes(whole)))
     }
 
-    fn push(&mut self, value: Value) -> Outcome<()> {
+    fn push(&mut self, value: Value) -> PickleResult<()> {
         self.stack.push(value);
         Ok(())
     }
 
-    fn pop(&mut self) -> Outcome<Value> {
+    fn pop(&mut self) -> PickleResult<Value> {
         self.stack.pop().ok_or_else(|| "its pickle is cut short".into())
     }
 
-    fn container(&mut self, value: Value) -> Outcome<()> {
+    fn container(&mut self, value: Value) -> PickleResult<()> {
         self.containers += 1;
         if self.containers > MAX_CONTAINERS {
             return Err(format!("its pickle holds over {MAX_CONTAINERS} dictionaries and lists"));
@@ -270,12 +270,12 @@ impl<'a> Machine<'a> {
         self.push(value)
     }
 
-    fn since_mark(&mut self) -> Outcome<Vec<Value>> {
+    fn since_mark(&mut self) -> PickleResult<Vec<Value>> {
         let mark = self.marks.pop().filter(|mark| *mark <= self.stack.len());
         Ok(self.stack.split_off(mark.ok_or("its pickle is cut short")?))
     }
 
-    fn tuple(&mut self, values: Vec<Value>) -> Outcome<()> {
+    fn tuple(&mut self, values: Vec<Value>) -> PickleResult<()> {
         let depth = |value: &Value| if let Value::Tuple(_, depth) = value { *depth } else { 0 };
         let depth = 1 + values.iter().map(depth).max().unwrap_or(0);
         if depth > MAX_DEPTH {
@@ -284,18 +284,18 @@ impl<'a> Machine<'a> {
         self.push(Value::Tuple(values.into(), depth))
     }
 
-    fn remember(&mut self, key: u32) -> Outcome<()> {
+    fn remember(&mut self, key: u32) -> PickleResult<()> {
         let value = self.stack.last().ok_or("its pickle is cut short")?.clone();
         self.memo.insert(key, value);
         Ok(())
     }
 
-    fn recall(&mut self, key: u32) -> Outcome<()> {
+    fn recall(&mut self, key: u32) -> PickleResult<()> {
         let value = self.memo.get(&key).ok_or("its pickle asks for what it has not made")?;
         self.push(value.clone())
     }
 
-    fn set_items(&mut self, values: Vec<Value>) -> Outcome<()> {
+    fn set_items(&mut self, values: Vec<Value>) -> PickleResult<()> {
         let Some(Value::Dict(items)) = self.stack.last() else {
             return Err("its pickle puts items into what is no dictionary".into());
         };
@@ -307,7 +307,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `('storage', class, key, device, size)`.
-    fn storage(&mut self) -> Outcome<()> {
+    fn storage(&mut self) -> PickleResult<()> {
         let wrong = || "its pickle names bytes in an unknown way".to_owned();
         let Value::Tuple(parts, _) = self.pop()? else { return Err(wrong()) };
         let [Value::Text(kind), Value::Global(Global::Storage(dtype)), Value::Text(key), ..] =
@@ -321,7 +321,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Storage(*dtype, key.clone()))
     }
 
-    fn call(&mut self) -> Outcome<()> {
+    fn call(&mut self) -> PickleResult<()> {
         let wrong = || "its pickle makes an object in an unknown way".to_owned();
         let Value::Tuple(arguments, _) = self.pop()? else { return Err(wrong()) };
         match (self.pop()?, &arguments[..]) {
@@ -339,7 +339,8 @@ impl<'a> Machine<'a> {
                     ..,
                 ],
             ) => {
-                let sizes = |values: &[Value]| values.iter().map(size).collect::<Outcome<Vec<_>>>();
+                let sizes =
+                    |values: &[Value]| values.iter().map(size).collect::<PickleResult<Vec<_>>>();
                 let tensor = Pickled {
                     dtype: *dtype,
                     key: key.clone(),
@@ -354,7 +355,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn size(value: &Value) -> Outcome<usize> {
+fn size(value: &Value) -> PickleResult<usize> {
     match value {
         Value::Int(n) => usize::try_from(*n).map_err(|_| "its pickle has a negative size".into()),
         _ => Err("its pickle has a size that is no number".into()),
@@ -366,7 +367,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run(code: &[u8]) -> Outcome<Value> {
+    fn run(code: &[u8]) -> PickleResult<Value> {
         Machine::new(code).run()
     }
 

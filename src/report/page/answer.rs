@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::claims::{Claim, Tier};
-use crate::report::folder::{Folder, Found, Study};
+use crate::record::{Card, RunFolder, RunResults, StudyRecord};
 use crate::stats::percentile::median;
 use crate::table::{Column, NeuronId};
 
@@ -16,9 +16,9 @@ fn published_share(claims: &[Claim]) -> Option<String> {
     Some(format!("{:.2} %", share.first()?))
 }
 
-pub fn answer(folder: &Folder, claims: &[Claim]) -> String {
+pub fn answer(folder: &RunFolder, claims: &[Claim]) -> String {
     let asked = &folder.provenance.spec;
-    let Found::Study(study) = &folder.found else {
+    let RunResults::Study(study) = &folder.results else {
         return format!("Of model {}. Method: {}.", asked.models.reference, asked.source);
     };
     let s = &study.summary;
@@ -44,7 +44,7 @@ pub struct Headline {
     paper: String,
 }
 
-pub fn headline(study: &Study, claims: &[Claim]) -> Vec<Headline> {
+pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
     let s = &study.summary;
     let share = Headline {
         what: format!("neurons with excess above {}", s.shares[0].threshold),
@@ -73,26 +73,30 @@ pub struct Best {
     sentence: String,
 }
 
-pub fn best_of_layers(study: &Study) -> Vec<Best> {
+pub fn best_of_layers(study: &StudyRecord) -> Vec<Best> {
     let excess = study.column(Column::ExcessCorr);
     let of_layer = |layer: usize| {
         let known = study.layout.neurons(layer).filter(|&i| excess[i].is_finite());
         let best = known.max_by(|&a, &b| excess[a].total_cmp(&excess[b]))?;
         let id = NeuronId::of(best, study.layout.d_mlp);
-        let sentence = study.card(id).map_or_else(
-            || "It was not looked at closely in this run.".into(),
-            crate::cards::Card::sentence,
-        );
+        let sentence = study
+            .card(id)
+            .map_or_else(|| "It was not looked at closely in this run.".into(), Card::sentence);
         Some(Best { id: id.to_string(), excess: format!("{:.3}", excess[best]), sentence })
     };
     (0..study.layout.n_layers).filter_map(of_layer).collect()
 }
 
-pub fn sure(folder: &Folder, study: &Study, with: &[Folder], tier: Option<Tier>) -> Vec<String> {
+pub fn sure(
+    folder: &RunFolder,
+    study: &StudyRecord,
+    with: &[RunFolder],
+    tier: Option<Tier>,
+) -> Vec<String> {
     let s = &study.summary;
     let excess = study.column(Column::ExcessCorr);
     let near = excess.iter().filter(|e| (**e - study.threshold()).abs() <= NEAR).count();
-    let spread = median(study.extra.numbers("baseline_sd").into_iter()).unwrap_or(f64::NAN);
+    let spread = median(study.extra.iter().map(|row| row.baseline_sd)).unwrap_or(f64::NAN);
     let baseline = &folder.provenance.spec.correlation.baseline;
     let shares = s.shares[1..].iter().map(|x| format!("{:.2} % above {}", x.percent, x.threshold));
     let mut lines = vec![
@@ -114,7 +118,7 @@ pub fn sure(folder: &Folder, study: &Study, with: &[Folder], tier: Option<Tier>)
         )
     }));
     for other in with {
-        if let Found::Other(other) = &other.found {
+        if let RunResults::Figures(other) = &other.results {
             let interval = other.figures.figures.get("resampled-share");
             if let Some([low, middle, high]) = interval.map(Vec::as_slice)
                 && (low + middle + high).is_finite()

@@ -2,9 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::cards::Card;
 use crate::printable;
-use crate::report::folder::Study;
+use crate::record::{Card, StudyRecord};
 use crate::table::Column;
 
 #[derive(Serialize)]
@@ -45,8 +44,8 @@ impl Serialize for Short {
 }
 
 /// The data of a study, safe to stand in a page.
-pub fn json(study: &Study) -> String {
-    let table = &study.evidence.table;
+pub fn json(study: &StudyRecord) -> String {
+    let table = &study.table;
     let row = |i: usize| {
         let id = table.ids[i];
         let ids = [id.layer as f64, id.neuron as f64];
@@ -54,8 +53,8 @@ pub fn json(study: &Study) -> String {
         ids.into_iter().chain(values).map(Short).collect()
     };
     let best = |i: usize| {
-        let all = study.best_partners(i).into_iter();
-        all.map(|p| (p.neuron, Short(p.rho), Short(p.baseline))).collect()
+        let all = study.best_matches(i);
+        all.map(|(_, neuron, rho, chance)| (neuron, Short(rho), Short(chance))).collect()
     };
     let cards = study.cards.iter().flat_map(|file| &file.cards);
     let data = Data {

@@ -9,14 +9,13 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
 
-use super::folder::{Folder, Found};
 use crate::charts::Chart;
 use crate::claims::Claim;
 use crate::error::{Error, Kind, Result};
-use crate::record::TextTable;
+use crate::record::{RunFolder, RunResults, TextTable};
 
 use answer::{Best, Headline};
-use verdicts::{Count, Judged, Line};
+use verdicts::{Line, RunVerdicts, VerdictCount};
 
 /// A report: the page, and the figures on it.
 #[derive(Debug, Clone)]
@@ -63,14 +62,14 @@ const TERMS: [(&str, &str); 9] = [
 ///
 /// # Errors
 /// If a figure cannot be drawn, or one of the other runs is a study or of another model.
-pub fn report(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Report> {
+pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Result<Report> {
     with.iter().try_for_each(|other| fits(folder, other))?;
-    let charts = folder.charts()?;
-    let sections = with.iter().map(Section::of).collect::<Result<Vec<_>>>()?;
-    let judged = Judged::of(folder, with, claims)?;
-    let study = match &folder.found {
-        Found::Study(study) => Some(study.as_ref()),
-        Found::Other(_) => None,
+    let charts = super::charts(folder)?;
+    let sections = with.iter().map(ExperimentSection::of).collect::<Result<Vec<_>>>()?;
+    let judged = RunVerdicts::of(folder, with, claims)?;
+    let study = match &folder.results {
+        RunResults::Study(study) => Some(study.as_ref()),
+        RunResults::Figures(_) => None,
     };
     let asked = &folder.provenance.spec;
     let page = Page {
@@ -80,12 +79,12 @@ pub fn report(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Repo
         style: include_str!("page.css"),
         script: include_str!("page.js"),
         answer: answer::answer(folder, claims),
-        counts: judged.as_ref().map(Judged::counts),
-        judged: study.map(|_| judged.as_ref().map_or(NOT_JUDGED.into(), Judged::about)),
+        counts: judged.as_ref().map(RunVerdicts::counts),
+        judged: study.map(|_| judged.as_ref().map_or(NOT_JUDGED.into(), RunVerdicts::about)),
         headline: study.map(|s| answer::headline(s, claims)),
-        lines: match &folder.found {
-            Found::Other(other) => &other.figures.lines,
-            Found::Study(_) => &[],
+        lines: match &folder.results {
+            RunResults::Figures(other) => &other.figures.lines,
+            RunResults::Study(_) => &[],
         },
         best: study.map(answer::best_of_layers),
         sure: study.map(|s| answer::sure(folder, s, with, judged.as_ref().map(|j| j.tier))),
@@ -95,7 +94,7 @@ pub fn report(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Repo
         ledger: judged.as_ref().map(|j| j.lines(claims)),
         terms: TERMS,
         commit: folder.provenance.commit.as_deref(),
-        command: format!("cargo run --release -- run {}", folder.provenance.spec_path),
+        command: format!("cargo run --release -- run {}", folder.provenance.spec_path.display()),
         provenance: provenance(folder),
     };
     let html = page.render()?;
@@ -111,7 +110,7 @@ struct Page<'a> {
     style: &'static str,
     script: &'static str,
     answer: String,
-    counts: Option<Vec<Count>>,
+    counts: Option<Vec<VerdictCount>>,
     judged: Option<String>,
     headline: Option<Vec<Headline>>,
     lines: &'a [String],
@@ -119,7 +118,7 @@ struct Page<'a> {
     sure: Option<Vec<String>>,
     charts: Vec<Drawn<'a>>,
     data: Option<String>,
-    sections: Vec<Section>,
+    sections: Vec<ExperimentSection>,
     ledger: Option<Vec<Line<'a>>>,
     terms: [(&'static str, &'static str); 9],
     commit: Option<&'a str>,
@@ -142,17 +141,17 @@ impl Page<'_> {
 }
 
 /// Whether a run of another kind is about the same model.
-fn fits(folder: &Folder, other: &Folder) -> Result<()> {
+fn fits(folder: &RunFolder, other: &RunFolder) -> Result<()> {
     let refuse = |problem: &str, remedy: &str| {
         Err(Error::new(Kind::Evidence, other.path.display(), problem, remedy))
     };
-    if matches!(other.found, Found::Study(_)) {
+    if matches!(other.results, RunResults::Study(_)) {
         return refuse(
             "is a universality study",
             "give it a report of its own, or `compare` the two",
         );
     }
-    if folder.reference_weights() != other.reference_weights() {
+    if folder.provenance.reference_weights() != other.provenance.reference_weights() {
         return refuse("is a run of another model", "give runs with the same reference model");
     }
     Ok(())
@@ -198,17 +197,17 @@ fn inline(table: &TextTable) -> String {
 
 /// An experiment of another kind.
 #[derive(Serialize)]
-struct Section {
+struct ExperimentSection {
     name: String,
     question: String,
     lines: Vec<String>,
     charts: Vec<serde_json::Value>,
 }
 
-impl Section {
-    fn of(folder: &Folder) -> Result<Self> {
-        let charts = folder.charts()?;
-        let Found::Other(other) = &folder.found else { unreachable!("checked before") };
+impl ExperimentSection {
+    fn of(folder: &RunFolder) -> Result<Self> {
+        let charts = super::charts(folder)?;
+        let RunResults::Figures(other) = &folder.results else { unreachable!("checked before") };
         Ok(Self {
             name: folder.provenance.spec.name.clone(),
             question: folder.provenance.spec.question.clone(),
@@ -218,13 +217,13 @@ impl Section {
     }
 }
 
-fn provenance(folder: &Folder) -> Vec<(String, String)> {
+fn provenance(folder: &RunFolder) -> Vec<(String, String)> {
     let p = &folder.provenance;
     let mut rows = vec![
         ("program".to_owned(), format!("universal-neurons {}", p.version)),
         ("commit".to_owned(), p.commit.clone().unwrap_or_else(|| "not in a repository".into())),
         ("method".to_owned(), p.spec.source.clone()),
-        ("spec".to_owned(), p.spec_path.clone()),
+        ("spec".to_owned(), p.spec_path.display().to_string()),
         ("spec, SHA-256".to_owned(), p.spec_sha256.clone()),
     ];
     let models = p.models.iter();

@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::claims::ledger::Verdict;
 use crate::claims::{Claim, Entry, Evidence, Evidences, Ledger, Tier};
 use crate::error::Result;
-use crate::report::folder::{Folder, Found};
+use crate::record::{RunFolder, RunResults};
 
 /// Claims judged on a run.
-pub struct Judged {
+pub struct RunVerdicts {
     ledger: Ledger,
     /// Which kind of evidence it is.
     pub tier: Tier,
@@ -16,7 +16,7 @@ pub struct Judged {
 
 /// How many claims have a verdict.
 #[derive(Serialize)]
-pub struct Count {
+pub struct VerdictCount {
     class: &'static str,
     word: &'static str,
     n: usize,
@@ -36,13 +36,13 @@ pub struct Line<'a> {
     paper: String,
 }
 
-impl Judged {
+impl RunVerdicts {
     /// Judges the claims that the runs are evidence for.
-    pub fn of(folder: &Folder, with: &[Folder], claims: &[Claim]) -> Result<Option<Self>> {
-        let Found::Study(study) = &folder.found else { return Ok(None) };
-        let mut evidence: Evidence = study.evidence.clone();
+    pub fn of(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Result<Option<Self>> {
+        let RunResults::Study(study) = &folder.results else { return Ok(None) };
+        let mut evidence = Evidence::of_study(&folder.path, study)?;
         for other in with {
-            if let Found::Other(other) = &other.found {
+            if let RunResults::Figures(other) = &other.results {
                 evidence.figures.extend(other.figures.figures.clone());
             }
         }
@@ -55,7 +55,7 @@ impl Judged {
     }
 
     /// How many claims have each verdict.
-    pub fn counts(&self) -> Vec<Count> {
+    pub fn counts(&self) -> Vec<VerdictCount> {
         let names = [
             ("holds", "hold"),
             ("contradicted", "contradicted"),
@@ -63,7 +63,9 @@ impl Judged {
             ("not-run", "not run"),
         ];
         let all = names.into_iter().zip(self.ledger.counts());
-        all.filter(|(_, n)| *n > 0).map(|((class, word), n)| Count { class, word, n }).collect()
+        all.filter(|(_, n)| *n > 0)
+            .map(|((class, word), n)| VerdictCount { class, word, n })
+            .collect()
     }
 
     /// What the claims were judged on, in a sentence.

@@ -1,14 +1,11 @@
-//! Checks that the files of a run's folder fit each other. Reports index one file by another,
+//! Checks that the files of a run folder fit each other. Reports index one file by another,
 //! so a folder that was edited or cut must be refused before anything is drawn.
 
 use std::path::Path;
 
-use super::folder::Spread;
-use crate::cards::{Card, CardFile};
+use super::{Card, CardFile, Context, PartnerCorrelations, Summary};
 use crate::correlation::Layout;
 use crate::error::Result;
-use crate::findings::Summary;
-use crate::record::TextTable;
 use crate::store::damaged;
 use crate::table::NeuronId;
 
@@ -39,34 +36,16 @@ pub fn layout(file: &Path, summary: &Summary) -> Result<Layout> {
     Ok(Layout { n_layers, d_mlp: summary.neurons / n_layers })
 }
 
-/// Checks that the extra table has a row for each neuron and the columns of each partner.
-///
-/// # Errors
-/// Returns an error naming the missing column or the number of rows.
-pub fn extra(file: &Path, table: &TextTable, summary: &Summary) -> Result<()> {
-    if table.rows.len() != summary.neurons {
-        let problem = format!("has {} rows, expected {}", table.rows.len(), summary.neurons);
-        return Err(damaged(file, problem));
-    }
-    let columns = summary.partners.iter();
-    let mut columns =
-        columns.flat_map(|p| ["best", "corr", "baseline"].map(|c| format!("{c}_{p}")));
-    match columns.find(|column| !table.header.contains(column)) {
-        Some(column) => Err(damaged(file, format!("has no column `{column}`"))),
-        None => Ok(()),
-    }
-}
-
-/// Checks that the distributions of ρ are those of the partners, in bins of one number.
+/// Checks that there is one distribution of ρ for each partner, all with the same number of bins.
 ///
 /// # Errors
 /// Returns an error naming what does not fit.
-pub fn spreads(file: &Path, spreads: &[Spread], summary: &Summary) -> Result<()> {
-    if !spreads.iter().map(|s| &s.partner).eq(&summary.partners) {
+pub fn correlations(file: &Path, of: &[PartnerCorrelations], summary: &Summary) -> Result<()> {
+    if !of.iter().map(|s| &s.partner).eq(&summary.partners) {
         return Err(damaged(file, "is not about the partners of summary.json"));
     }
-    let bins = spreads.first().map_or(0, |s| s.histogram.len());
-    if bins == 0 || spreads.iter().any(|s| s.histogram.len() != bins) {
+    let bins = of.first().map_or(0, |s| s.histogram.len());
+    if bins == 0 || of.iter().any(|s| s.histogram.len() != bins) {
         return Err(damaged(file, "`histogram` is empty or of another length for some partner"));
     }
     Ok(())
@@ -84,6 +63,7 @@ pub fn cards(file: &Path, cards: &CardFile, layout: Layout) -> Result<()> {
     }
 }
 
+/// Returns what is wrong with a card, if anything is.
 fn flaw(card: &Card, layout: Layout) -> Option<&'static str> {
     let id: Option<NeuronId> = card.neuron.parse().ok();
     if id.is_none_or(|id| id.layer >= layout.n_layers || id.neuron >= layout.d_mlp) {
@@ -92,7 +72,6 @@ fn flaw(card: &Card, layout: Layout) -> Option<&'static str> {
     if card.histogram.yes.len() != card.histogram.no.len() {
         return Some("`histogram` has lists of different lengths");
     }
-    let fits =
-        |c: &crate::cards::Context| c.at < c.tokens.len() && c.values.len() == c.tokens.len();
+    let fits = |c: &Context| c.at < c.tokens.len() && c.values.len() == c.tokens.len();
     (!card.contexts.iter().all(fits)).then_some("`contexts` has lists that do not fit `at`")
 }

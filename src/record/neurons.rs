@@ -1,6 +1,7 @@
-//! A study's numbers in the formats that data frames and array programs read.
+//! The neuron table of a run: `neurons.csv` and `neurons.parquet`.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Repetition, Type as Physical};
@@ -9,17 +10,45 @@ use parquet::errors::Result as ParquetResult;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
-use safetensors::tensor::{Dtype, TensorView};
 
+use super::Sheet;
 use crate::correlation::Layout;
-use crate::findings::{Findings, Match};
+use crate::error::Result;
+use crate::store::damaged;
 use crate::table::{Column, Table};
 
-/// Writes the neuron table as Parquet: the columns of the CSV file, `layer` and `neuron`
-/// as INT64, the others as DOUBLE, null where a value does not exist.
+/// Name of the file that [`read`] reads.
+pub const FILE: &str = "neurons.csv";
+
+/// Returns the header of `neurons.csv`, which is that of the authors' tables of universal neurons.
+pub fn columns() -> Vec<&'static str> {
+    let numeric = Column::ALL.iter().map(|c| c.name());
+    ["layer", "neuron"].into_iter().chain(numeric).collect()
+}
+
+/// Reads `neurons.csv` of a run folder. [`Table::write_csv`] writes the file.
 ///
 /// # Errors
-/// Those of the writer.
+/// Returns an error if the file is missing or damaged, or its rows are not the neurons of a model
+/// of this layout in their order.
+pub fn read(folder: &Path, layout: Layout) -> Result<Table> {
+    let file = folder.join(FILE);
+    let table = Sheet::read(&file, &columns(), layout)?.into_table();
+    if table.is_whole(layout.n_layers, layout.d_mlp) {
+        return Ok(table);
+    }
+    let problem = format!(
+        "does not have the neurons of {} layers of {} in their order",
+        layout.n_layers, layout.d_mlp
+    );
+    Err(damaged(&file, problem))
+}
+
+/// Writes `neurons.parquet`: the columns of `neurons.csv`, `layer` and `neuron` as INT64, the
+/// others as DOUBLE, with null for a value that does not exist.
+///
+/// # Errors
+/// Returns an error if writing to `out` fails.
 pub fn write_parquet(table: &Table, out: &mut dyn Write) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     parquet_bytes(table, &mut bytes).map_err(std::io::Error::other)?;
@@ -56,56 +85,6 @@ fn parquet_bytes(table: &Table, out: &mut Vec<u8>) -> ParquetResult<()> {
     }
     group.close()?;
     file.close().map(|_| ())
-}
-
-/// Writes what is known of the correlations as safetensors, rows in the order of the
-/// partners:
-///
-/// - `best` i64 `[partners, n_neurons]`: best match, counted over the partner's layers;
-///   −1 where there is none
-/// - `corr`, `baseline` f64 `[partners, n_neurons]`: ρ with it, and of the best chance
-///   neuron; NaN where there is none
-/// - `histogram` f64 `[partners, 100]`: counts of ρ over all pairs, from −1 to 1
-///
-/// `layouts` are those of the partners; their names are in the metadata.
-///
-/// # Errors
-/// Those of the writer.
-pub fn write_correlations(
-    findings: &Findings,
-    layouts: &[Layout],
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
-    let matches = |partner: usize| findings.extra.iter().map(move |e| e.matches[partner]);
-    let each = || layouts.iter().enumerate();
-    let index = |layout: &Layout, m: Option<Match>| {
-        m.map_or(-1, |m| (m.id.layer * layout.d_mlp + m.id.neuron) as i64)
-    };
-    let best = each().flat_map(|(p, layout)| matches(p).map(move |m| index(layout, m)));
-    let best: Vec<u8> = best.flat_map(i64::to_le_bytes).collect();
-    let bytes = |of: fn(Match) -> f64| -> Vec<u8> {
-        let values = each().flat_map(|(p, _)| matches(p).map(move |m| m.map_or(f64::NAN, of)));
-        values.flat_map(f64::to_le_bytes).collect()
-    };
-    let (corr, baseline) = (bytes(|m| m.rho), bytes(|m| m.baseline));
-    let histogram = findings.partners.iter().flat_map(|p| p.histogram.iter().copied());
-    let histogram: Vec<u8> = histogram.flat_map(f64::to_le_bytes).collect();
-    let rows = layouts.len();
-    let shape = vec![rows, findings.extra.len()];
-    let bins = vec![rows, histogram.len() / 8 / rows.max(1)];
-    let view = |dtype, shape: &Vec<usize>, bytes| {
-        TensorView::new(dtype, shape.clone(), bytes).map_err(std::io::Error::other)
-    };
-    let tensors = [
-        ("baseline", view(Dtype::F64, &shape, &baseline)?),
-        ("best", view(Dtype::I64, &shape, &best)?),
-        ("corr", view(Dtype::F64, &shape, &corr)?),
-        ("histogram", view(Dtype::F64, &bins, &histogram)?),
-    ];
-    let partners = findings.summary.partners.join(",");
-    let metadata = [("partners".to_owned(), partners)].into_iter().collect();
-    let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(std::io::Error::other)?;
-    out.write_all(&bytes)
 }
 
 #[cfg(test)]

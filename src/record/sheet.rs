@@ -1,16 +1,16 @@
-//! The authors' tables, read strictly: nothing is judged on half-read evidence.
+//! A strict reader of neuron tables: a table that is damaged anywhere is refused, so that no claim
+//! is judged on half of it.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::hub::{RemoteFile, blob_id};
 use crate::input::InputFile;
 use crate::table::{Column, NeuronId, Table};
 
-/// Bytes of the largest table that is read: ten times the largest that was published.
-const LARGEST: u64 = 256 << 20;
+/// Maximum size of a table, in bytes: ten times that of the largest published table.
+pub const MAX_TABLE_BYTES: u64 = 256 << 20;
 
 /// Numeric columns of neurons, under the names of a file's header.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,30 +37,18 @@ impl Sheet {
     /// a number, a row is cut short, a neuron is not in the model or comes twice, lines end as
     /// on Windows, or there is no row.
     pub fn read(path: &Path, expected: &[&str], shape: Layout) -> Result<Self> {
-        let bytes = InputFile::open(Kind::Evidence, path)?.read(LARGEST)?;
+        let bytes = InputFile::open(Kind::Evidence, path)?.read(MAX_TABLE_BYTES)?;
         Self::of_bytes(path, &bytes, expected, shape)
     }
 
-    /// Reads a published table as [`Self::read`] does, if its bytes are those that were
-    /// published.
+    /// Reads a table as [`Self::read`] does, from the bytes of the file at `path`.
     ///
     /// # Errors
-    /// Returns an error as [`Self::read`] does, or naming both ids if the git blob id of the
-    /// file is not the published one.
-    pub fn read_published(
-        path: &Path,
-        published: &RemoteFile,
-        expected: &[&str],
-        shape: Layout,
-    ) -> Result<Self> {
-        let bytes = InputFile::open(Kind::Evidence, path)?.read(LARGEST)?;
-        refuse_another(path, &bytes, published)?;
-        Self::of_bytes(path, &bytes, expected, shape)
-    }
-
-    fn of_bytes(path: &Path, bytes: &[u8], expected: &[&str], shape: Layout) -> Result<Self> {
+    /// Returns an error as [`Self::read`] does.
+    pub fn of_bytes(path: &Path, bytes: &[u8], expected: &[&str], shape: Layout) -> Result<Self> {
         Self::parse(bytes, expected, shape).map_err(|(at, problem)| {
-            let remedy = "fetch the authors' table again, or check that it is this model's";
+            let remedy =
+                "fetch the table or run the experiment again; check that it is this model's";
             Error::new(Kind::Evidence, format_args!("{}{at}", path.display()), problem, remedy)
         })
     }
@@ -147,27 +135,6 @@ impl Sheet {
         }
         table
     }
-}
-
-/// Refuses a file that is not byte for byte the published table: a claim judged on a damaged
-/// table would seem to fail.
-fn refuse_another(path: &Path, bytes: &[u8], published: &RemoteFile) -> Result<()> {
-    let found = blob_id(bytes);
-    if found == published.blob {
-        return Ok(());
-    }
-    let size = bytes.len() as u64;
-    let hint = match published.size {
-        _ if bytes.contains(&b'\r') => "; it has Windows line endings".to_owned(),
-        Some(whole) if size != whole => format!("; it has {size} bytes, expected {whole}"),
-        _ => String::new(),
-    };
-    let problem = format!(
-        "is not the table as published: git blob id {found}, expected {}{hint}",
-        published.blob
-    );
-    let remedy = "remove it and run `universal-neurons fetch tables`, which gets the published one";
-    Err(Error::new(Kind::Evidence, path.display(), problem, remedy))
 }
 
 fn check_names(names: &[String], expected: &[&str]) -> Result<(), String> {

@@ -1,0 +1,316 @@
+//! Where evidence is found: the authors' tables, runs of this program, and the bundled models.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::Deserialize;
+
+use super::claim::Claim;
+use super::evidence::Evidence;
+use super::published::read_published;
+use super::tier::Tier;
+use crate::correlation::Layout;
+use crate::error::{Error, Kind, Result};
+use crate::experiment::{self, Desk, KINDS, RegisteredKind};
+use crate::hub::{RemoteFile, manifest};
+use crate::record::{Sheet, neurons};
+use crate::table::{Column, NeuronId};
+
+/// The environment variable that names the folder with the authors' files.
+pub const DATA: &str = "UNIVERSAL_NEURONS_DATA";
+
+/// Returns the kinds of experiment whose figures some claim is about at the desk tier, with
+/// their specs for the bundled models.
+pub fn desk_specs(claims: &[Claim]) -> Vec<(&'static str, &'static str)> {
+    let asked = |name: &str| {
+        let about = |claim: &&Claim| claim.measure.experiment.as_deref() == Some(name);
+        claims.iter().filter(about).any(|claim| claim.judged.iter().any(|j| j.tier == Tier::Desk))
+    };
+    let spec = |kind: &RegisteredKind| match kind.desk {
+        Desk::Spec(spec) if asked(kind.rules.name) => Some((kind.rules.name, spec)),
+        _ => None,
+    };
+    KINDS.iter().filter_map(spec).collect()
+}
+
+/// Header of the population tables: the same without `excess_corr`.
+fn population_columns() -> Vec<&'static str> {
+    neurons::columns().into_iter().filter(|c| *c != Column::ExcessCorr.name()).collect()
+}
+
+/// Header of the older table of small a.
+const OLDER: [&str; 21] = [
+    "layer",
+    "neuron",
+    "max_corr",
+    "min_corr",
+    "max_baseline",
+    "min_baseline",
+    "excess_corr",
+    "input_weight_norm",
+    "input_bias",
+    "output_weight_norm",
+    "in_out_sim",
+    "weight_norm_penalty",
+    "mean",
+    "var",
+    "skew",
+    "kurt",
+    "vocab_mean",
+    "vocab_var",
+    "vocab_skew",
+    "vocab_kurt",
+    "sparsity",
+];
+
+/// The model that the desk claims are about.
+const DESK: &str = "desk-a";
+
+/// Neurons with missing values that are named; the others are counted.
+const NAMED: usize = 20;
+
+/// Runs the experiment on the bundled models.
+pub type DeskRun = Box<dyn Fn(Layout) -> Result<Evidence> + Send + Sync>;
+
+/// Evidence, or why there is none.
+pub type FoundEvidence = Result<Arc<Evidence>, String>;
+
+/// Finds evidence and keeps what it has found.
+pub struct Evidences {
+    data: Option<PathBuf>,
+    desk: Option<DeskRun>,
+    shapes: HashMap<String, Layout>,
+    /// Tables whose digests are known, by their upstream paths.
+    published: Vec<RemoteFile>,
+    found: Mutex<HashMap<(Tier, String), FoundEvidence>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelEntry {
+    name: String,
+    n_layers: usize,
+    d_mlp: usize,
+}
+
+impl Evidences {
+    /// Evidence from a folder of the authors' files and from a run of the desk
+    /// models, each of which may be missing.
+    ///
+    /// # Errors
+    /// If the folder does not exist.
+    pub fn new(data: Option<PathBuf>, desk: Option<DeskRun>) -> Result<Self> {
+        if let Some(folder) = data.as_ref().filter(|folder| !folder.is_dir()) {
+            let problem = format!("is not a folder; {DATA} names it");
+            let remedy = "name the folder with the authors' tables, or unset the variable";
+            return Err(Error::new(Kind::Evidence, folder.display(), problem, remedy));
+        }
+        let entries: Vec<ModelEntry> =
+            serde_yaml::from_str(include_str!("../../expected/models.yaml"))
+                .map_err(|e| Error::new(Kind::Evidence, "expected/models.yaml", e, "correct it"))?;
+        let shape = |e: ModelEntry| (e.name, Layout { n_layers: e.n_layers, d_mlp: e.d_mlp });
+        let shapes = entries.into_iter().map(shape).collect();
+        let published = manifest()?.files;
+        Ok(Self { data, desk, shapes, published, found: Mutex::default() })
+    }
+
+    /// Replaces the list of tables whose digests are known, for tables of another origin than
+    /// the authors' repository.
+    #[must_use]
+    pub fn with_published(self, published: Vec<RemoteFile>) -> Self {
+        Self { published, ..self }
+    }
+
+    /// Evidence of a run alone, and its tier: of the original models where claims know
+    /// the reference by name, else of the bundled ones if it has their shape. None where
+    /// claims are about neither.
+    ///
+    /// # Errors
+    /// If the list of models is malformed.
+    pub fn of_run(run: Evidence, reference: &str) -> Result<Option<(Self, Tier)>> {
+        let known = Self::new(None, None)?;
+        let (tier, model) = match known.shape(reference) {
+            Some(_) => (Tier::Weights, reference),
+            None => (Tier::Desk, DESK),
+        };
+        if known.shape(model) != Some(run.shape) {
+            return Ok(None);
+        }
+        let found = HashMap::from([((tier, model.to_owned()), Ok(Arc::new(run)))]);
+        Ok(Some((Self { found: Mutex::new(found), ..known }, tier)))
+    }
+
+    /// Layout of a model that claims may be about.
+    pub fn shape(&self, model: &str) -> Option<Layout> {
+        self.shapes.get(model).copied()
+    }
+
+    /// Why there is no evidence, of an experiment if one is named, found without reading
+    /// any; None if there is some.
+    pub fn missing(&self, tier: Tier, model: &str, experiment: Option<&str>) -> Option<String> {
+        let place = self.place(tier, model);
+        let here = match tier {
+            Tier::Desk => self.desk.is_some(),
+            _ => place.is_some(),
+        } || self.is_known(tier, model);
+        let desk = experiment.and_then(experiment::kind).map(|kind| kind.desk);
+        if let (Tier::Desk, Some(Desk::Nothing(why))) = (tier, desk) {
+            return Some(format!("no run of the `{}` experiment: {why}", experiment?));
+        }
+        if here {
+            // The bundled models' experiments are run when they are asked for.
+            let folder = place.filter(|_| tier == Tier::Weights)?.join(experiment?);
+            let problem =
+                format!("no run of the `{}` experiment at {}", experiment?, folder.display());
+            return (!folder.exists()).then_some(problem);
+        }
+        Some(match (tier, &self.data) {
+            (Tier::Desk, _) => "the bundled models are not here: run this in a checkout".into(),
+            (Tier::Weights, _) => {
+                format!("no run of the original model: put its folder at ${DATA}/runs/{model}")
+            }
+            (_, None) => format!(
+                "the authors' tables are not here: `universal-neurons fetch tables`, then set {DATA}"
+            ),
+            (_, Some(_)) => format!("no {} table of {model} in ${DATA}", tier.name()),
+        })
+    }
+
+    /// Whether evidence was found already.
+    fn is_known(&self, tier: Tier, model: &str) -> bool {
+        let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        found.contains_key(&(tier, model.to_owned()))
+    }
+
+    /// The evidence of a tier about a model, or why there is none.
+    ///
+    /// # Errors
+    /// If there is evidence, but damaged.
+    pub fn find(&self, tier: Tier, model: &str) -> Result<FoundEvidence> {
+        // Held while evidence is made, so that it is made once.
+        let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (tier, model.to_string());
+        if let Some(known) = found.get(&key) {
+            return Ok(known.clone());
+        }
+        let made = self.make(tier, model)?.map(Arc::new);
+        found.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// What is missing in the evidence found so far: neurons, counted and named.
+    pub fn incomplete(&self) -> Vec<String> {
+        let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let line = |((tier, model), found): (&(Tier, String), &FoundEvidence)| {
+            let missing = &found.as_ref().ok()?.incomplete;
+            let names: Vec<String> = missing.iter().take(NAMED).map(NeuronId::to_string).collect();
+            let more = if missing.len() > NAMED { " …" } else { "" };
+            let (n, names) = (missing.len(), names.join(" "));
+            let neurons = if n == 1 { "neuron" } else { "neurons" };
+            let line = format!(
+                "{} {model}: {n} {neurons} with missing values: {names}{more}",
+                tier.name()
+            );
+            (n > 0).then_some(line)
+        };
+        let mut lines: Vec<String> = found.iter().filter_map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    fn make(&self, tier: Tier, model: &str) -> Result<Result<Evidence, String>> {
+        let Some(shape) = self.shape(model) else {
+            return Ok(Err(format!("expected/models.yaml does not know {model}")));
+        };
+        if let Some(reason) = self.missing(tier, model, None) {
+            return Ok(Err(reason));
+        }
+        let place = self.place(tier, model).unwrap_or_default();
+        let read = |columns: &[&str], whole| {
+            let upstream = upstream_path(tier, model, "universal");
+            let table = self.read_table(&place, &upstream, columns, shape)?.into_table();
+            Ok(Evidence::new(shape, table, whole))
+        };
+        Ok(Ok(match tier {
+            Tier::Desk => match &self.desk {
+                Some(run) => run(shape)?,
+                None => return Ok(Err("the bundled models are not here".into())),
+            },
+            Tier::Weights => Evidence::of_run(&place, shape)?,
+            Tier::Population => read(&population_columns(), true)?,
+            Tier::Published => Evidence {
+                older: self.side_table(model, "high_excess_correlation", &OLDER, shape)?,
+                subgaussian: self.side_table(
+                    model,
+                    "sub_gaussian_activation_kurtosis",
+                    &population_columns(),
+                    shape,
+                )?,
+                ..read(&neurons::columns(), false)?
+            },
+        }))
+    }
+
+    fn side_table(
+        &self,
+        model: &str,
+        name: &str,
+        columns: &[&str],
+        shape: Layout,
+    ) -> Result<Option<Sheet>> {
+        let path = self.existing(&table_paths(model, name));
+        let upstream = upstream_path(Tier::Published, model, name);
+        path.map(|path| self.read_table(&path, &upstream, columns, shape)).transpose()
+    }
+
+    /// Reads a table, which must be the published one if its digest is known.
+    fn read_table(
+        &self,
+        path: &Path,
+        upstream: &str,
+        columns: &[&str],
+        shape: Layout,
+    ) -> Result<Sheet> {
+        match self.published.iter().find(|file| file.path == upstream) {
+            Some(published) => read_published(path, published, columns, shape),
+            None => Sheet::read(path, columns, shape),
+        }
+    }
+
+    /// The file or folder that holds the evidence, if it exists.
+    fn place(&self, tier: Tier, model: &str) -> Option<PathBuf> {
+        self.existing(&match tier {
+            Tier::Desk => return None,
+            Tier::Published => table_paths(model, "universal"),
+            Tier::Population => vec![
+                format!("{model}.neuron_dfs.csv"),
+                upstream_path(tier, model, ""),
+                format!("neuron_dfs/{model}.csv"),
+            ],
+            Tier::Weights => vec![format!("runs/{model}")],
+        })
+    }
+
+    fn existing(&self, candidates: &[String]) -> Option<PathBuf> {
+        let data = self.data.as_ref()?;
+        candidates.iter().map(|name| data.join(name)).find(|path| path.exists())
+    }
+}
+
+/// Path of a table in the authors' repository.
+fn upstream_path(tier: Tier, model: &str, table: &str) -> String {
+    match tier {
+        Tier::Population => format!("dataframes/neuron_dfs/{model}.csv"),
+        _ => format!("dataframes/interpretable_neurons/{model}/{table}.csv"),
+    }
+}
+
+/// A table of interpretable neurons: flat, or under its upstream path.
+fn table_paths(model: &str, table: &str) -> Vec<String> {
+    vec![
+        format!("{model}.{table}.csv"),
+        upstream_path(Tier::Published, model, table),
+        format!("interpretable_neurons/{model}/{table}.csv"),
+    ]
+}

@@ -1,0 +1,31 @@
+//! The kinds of evidence.
+
+use serde::Deserialize;
+
+/// A kind of evidence. One judgement never mixes two kinds.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// The five small models that the project ships.
+    Desk,
+    /// The authors' tables of universal neurons.
+    Published,
+    /// The authors' tables of all neurons.
+    Population,
+    /// A run of this program on the original models.
+    Weights,
+}
+
+impl Tier {
+    /// Returns the name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Desk => "desk",
+            Self::Published => "published",
+            Self::Population => "population",
+            Self::Weights => "weights",
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `provenance.json`: everything that the numbers of a run depend on.
+
+use std::path::PathBuf;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_yaml::{Mapping, Value};
+
+use crate::spec::Spec;
+
+/// `provenance.json`. When a run is complete, the file also lists all files of the run, which
+/// [`crate::store`] adds and checks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Name of the program.
+    pub program: String,
+    /// Version of the program.
+    pub version: String,
+    /// Commit of the repository that contains the spec, if there is one.
+    pub commit: Option<String>,
+    /// The spec, with all defaults filled in.
+    #[serde(deserialize_with = "recorded_spec")]
+    pub spec: Spec,
+    /// Path of the spec file.
+    pub spec_path: PathBuf,
+    /// Digest of the spec file.
+    pub spec_sha256: String,
+    /// The models, in the order of the spec.
+    pub models: Vec<ModelDigests>,
+    /// Digest of the text.
+    pub corpus_sha256: String,
+    /// Digest of the tokens.
+    pub tokens_sha256: String,
+    /// Digest of the neuron table that universal neurons were taken from (`--universal`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub universal_sha256: Option<String>,
+    /// Number of tokens whose products are summed in f32 before they are added in f64.
+    pub tokens_per_chunk: usize,
+    /// The device and kernel that computed the matrix products.
+    pub device: String,
+    /// Number of threads.
+    pub threads: usize,
+}
+
+/// A model and the digests of its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelDigests {
+    /// Name of the model in the spec.
+    pub name: String,
+    /// Folder of the model.
+    pub folder: PathBuf,
+    /// Digest of the weights.
+    pub weights_sha256: String,
+    /// Digest of `config.json`.
+    pub config_sha256: String,
+    /// Digest of the tokenizer, if the folder has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_sha256: Option<String>,
+}
+
+impl Provenance {
+    /// Returns the digest of the reference model's weights.
+    pub fn reference_weights(&self) -> Option<&str> {
+        let reference = &self.spec.models.reference;
+        let model = self.models.iter().find(|m| m.name == *reference)?;
+        Some(&model.weights_sha256)
+    }
+}
+
+/// Reads a spec as a run recorded it: complete, with the settings of its kind under the kind's name.
+fn recorded_spec<'de, D: Deserializer<'de>>(from: D) -> Result<Spec, D::Error> {
+    let mut fields = Mapping::deserialize(from)?;
+    let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let settings = fields.remove(&*kind);
+    let mut spec: Spec =
+        serde_yaml::from_value(Value::Mapping(fields)).map_err(D::Error::custom)?;
+    spec.settings.extend(settings.map(|settings| (kind, settings)));
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_bundled_spec_is_read_back_as_it_was_written() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+        let files = std::fs::read_dir(folder).expect("specs").map(|e| e.expect("entry").path());
+        let mut specs = 0;
+        for file in files.filter(|file| file.extension().is_some_and(|e| e == "yaml")) {
+            let spec = crate::experiment::load_spec(&file).unwrap_or_else(|e| panic!("{e}")).spec;
+            let written = Provenance {
+                program: "p".into(),
+                version: "v".into(),
+                commit: None,
+                spec,
+                spec_path: file,
+                spec_sha256: "s".into(),
+                models: Vec::new(),
+                corpus_sha256: "c".into(),
+                tokens_sha256: "t".into(),
+                universal_sha256: None,
+                tokens_per_chunk: 1,
+                device: "d".into(),
+                threads: 1,
+            };
+            let text = serde_json::to_string_pretty(&written).expect("JSON");
+            let read: Provenance = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(read, written);
+            assert_eq!(serde_json::to_string_pretty(&read).expect("JSON"), text);
+            specs += 1;
+        }
+        assert!(specs >= 8, "{specs} specs");
+    }
+}
