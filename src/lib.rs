@@ -1,51 +1,106 @@
-//! Universal neurons: are the same neurons found again in a model trained from
-//! another seed?
+//! Finds universal neurons: neurons of a language model that respond to the same tokens as neurons
+//! of models which were trained from other random seeds.
 //!
-//! Data runs one way, and each module is one room that knows only the rooms
-//! before it:
+//! Most users need only the command line, which the [guide] describes. The library has five types
+//! to start from, each with an example:
 //!
-//! [`spec`] says what an experiment is, [`plan`] makes it real, [`corpus`] gives
-//! tokens, [`model`] activations, [`correlation`] and [`stats`] sums over them,
-//! [`table`] and [`findings`] what follows, [`cards`] look closely, [`claims`] judges, and [`report`]
-//! shows it. [`run`] is the pipeline, [`experiment`] holds the kinds of experiment, [`record`] what a
-//! run's folder holds, [`charts`] draws; [`estimate`] and [`hostbench`] tell what it costs on
-//! this machine; [`backend`] holds the arithmetic and all
-//! `unsafe`; [`input`] opens files that a user gives; [`printable`] shows text from them;
-//! [`nullable`] reads numbers that may not exist; [`store`] and [`checkpoint`] write files that are whole or not there;
-//! [`hub`] alone opens a socket.
+//! - [`Spec`] is an experiment, as a file describes it.
+//! - [`Session`] runs an experiment.
+//! - [`Transformer`] is a model that computes activations.
+//! - [`Correlator`] compares the neurons of models by their activations.
+//! - [`Claims`] are the claims of the papers, which are judged on a neuron table.
+//!
+//! # Modules
+//!
+//! A module uses only modules listed above it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `printable` | shows text of files safely |
+//! | `nullable` | numbers that may not exist |
+//! | [`error`] | subject, problem, remedy |
+//! | `output` | writes to the terminal |
+//! | `compare` | compares within tolerances |
+//! | `progress` | tells how far a run is |
+//! | `store` | writes whole files |
+//! | `checkpoint` | keeps sums of a run |
+//! | `backend` | products, cards, unsafe |
+//! | `input` | opens files that users give |
+//! | [`spec`] | reads experiment files |
+//! | [`corpus`] | reads and tokenises text |
+//! | [`model`] | runs the forward pass |
+//! | `hub` | downloads |
+//! | `roles` | heads and predictions |
+//! | `stats` | statistics of a neuron |
+//! | [`correlation`] | sums, baselines, matches |
+//! | [`table`] | columns of a neuron |
+//! | [`plan`] | resolves a spec |
+//! | [`record`] | files of a run folder |
+//! | `families` | token tests |
+//! | [`findings`] | draws conclusions |
+//! | `cards` | looks at single neurons |
+//! | `charts` | draws figures |
+//! | [`run`] | the pipeline of a study |
+//! | [`experiment`] | one file per kind |
+//! | [`claims`] | judges claims |
+//! | `estimate` | predicts cost |
+//! | `hostbench` | measures this machine |
+//! | [`report`] | page, files, terminal |
+//! | `cli` | the command line |
+//! | `commands` | what each command does |
 #![warn(missing_docs)]
 
+// A module with `doc(hidden)` is public only for the program and for the project's own tests and
+// benches.
+#[doc(hidden)]
 pub mod backend;
+#[doc(hidden)]
 pub mod cards;
-pub mod charts;
+pub(crate) mod charts;
+#[doc(hidden)]
 pub mod checkpoint;
 pub mod claims;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod compare;
 pub mod corpus;
 pub mod correlation;
 pub mod error;
+#[doc(hidden)]
 pub mod estimate;
 pub mod experiment;
-pub mod families;
+pub(crate) mod families;
 pub mod findings;
 pub mod guide;
+#[doc(hidden)]
 pub mod hostbench;
+#[doc(hidden)]
 pub mod hub;
-pub mod input;
+pub(crate) mod input;
 pub mod model;
-pub mod nullable;
+pub(crate) mod nullable;
+#[doc(hidden)]
 pub mod output;
 pub mod plan;
+#[doc(hidden)]
 pub mod printable;
+#[doc(hidden)]
 pub mod progress;
 pub mod record;
 pub mod report;
-pub mod roles;
+pub(crate) mod roles;
 pub mod run;
 pub mod spec;
+#[doc(hidden)]
 pub mod stats;
+#[doc(hidden)]
 pub mod store;
 pub mod table;
 
+pub use claims::Claims;
+pub use correlation::Correlator;
 pub use error::{Error, Result};
+pub use model::Transformer;
+pub use run::Session;
+pub use spec::Spec;

@@ -184,6 +184,20 @@ fn rooms_use_only_rooms_below_them() {
 }
 
 #[test]
+fn the_front_page_lists_the_rooms_in_their_order() {
+    let text = std::fs::read_to_string(path("src/lib.rs")).expect("the library's root");
+    let listed = text.lines().filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
+    let listed: Vec<(String, String)> = listed
+        .filter_map(|row| row.split_once(" | "))
+        .map(|(name, does)| (name.replace(['[', ']', '`'], ""), does.to_owned()))
+        .skip(1)
+        .collect();
+    let rooms: Vec<(String, String)> =
+        rooms().rooms.into_iter().map(|room| (room.name, room.does)).collect();
+    assert_eq!(listed, rooms, "the modules that src/lib.rs lists");
+}
+
+#[test]
 fn uses_are_found_in_every_form() {
     let code = "use crate::a::B;\nuse crate::{c::{d, e}, f, Error};\nlet x = crate::g::h();";
     let found: Vec<String> = uses(code).into_iter().collect();

@@ -1,4 +1,4 @@
-//! What a claim is, and the claims that the project knows.
+//! A claim, and the claims of `expected/claims/`.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::tier::Tier;
 use super::values::list;
 use crate::error::{Error, Kind, Result};
 
-/// One figure or statement of a source.
+/// One figure or statement of a source, such as the paper.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
@@ -17,69 +17,70 @@ pub struct Claim {
     pub statement: String,
     /// Section, figure or table of the source.
     pub at: String,
-    /// What is measured.
+    /// The measure that the claim is about.
     pub measure: Measure,
-    /// How it is judged, on which evidence.
+    /// How the claim is judged, once for each kind of evidence and set of models.
     pub judged: Vec<Judgement>,
-    /// Name of the source; filled in from the file's head.
+    /// Name of the source, from the head of the claims file.
     #[serde(skip)]
     pub source: String,
 }
 
 impl Claim {
-    /// What the source says of its own models, in a few words, where that is a figure.
+    /// Returns the source's figure for its own models as text, if the claim has one.
     pub fn published(&self) -> Option<String> {
         self.published_figures().map(list)
     }
 
-    /// The same as numbers.
+    /// Returns the source's figure for its own models, if the claim has one.
     pub fn published_figures(&self) -> Option<&[f64]> {
         let own = self.judged.iter().filter(|j| j.tier != Tier::Desk);
         own.filter_map(|j| j.equals.as_ref()).map(ExpectedValues::list).next()
     }
 }
 
-/// How a claim is judged on one kind of evidence. Exactly one comparison is given.
+/// How a claim is judged on one kind of evidence. Exactly one of `equals`, `between`, `above`,
+/// `below` and `trend` is given.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Judgement {
-    /// On which kind of evidence.
+    /// The kind of evidence.
     pub tier: Tier,
-    /// About which models, in the order that the measure expects.
+    /// Names of the models, in the order that the measure expects.
     pub models: Vec<String>,
-    /// The figure, or several, within `within`.
+    /// The expected value or values.
     pub equals: Option<ExpectedValues>,
-    /// The largest absolute difference from `equals`.
+    /// The largest accepted absolute difference from `equals`.
     pub within: Option<f64>,
-    /// Lowest and highest value allowed.
+    /// The lowest and highest accepted value.
     pub between: Option<[f64; 2]>,
-    /// The value is above this, strictly.
+    /// The bound that the value must exceed.
     pub above: Option<f64>,
-    /// The value is below this, strictly.
+    /// The bound that the value must be less than.
     pub below: Option<f64>,
-    /// How the values go on from each to the next.
+    /// The direction in which a list of values must go.
     pub trend: Option<Trend>,
-    /// Why this comparison, and why this tolerance.
+    /// The reason for this comparison and tolerance.
     pub because: String,
-    /// The source contradicts itself here: the figure is expected to be missed.
+    /// Whether the source contradicts itself, so that the comparison is expected not to hold.
     #[serde(default)]
     pub contradicted: bool,
-    /// The claim fails on this evidence, as a finding; says what was found.
+    /// What was found instead, if the claim is known to fail on this evidence.
     pub finding: Option<String>,
 }
 
-/// One figure or a list of them.
+/// One expected value, or a list of values.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum ExpectedValues {
-    /// One.
+    /// One value.
     One(f64),
-    /// Several, compared one by one.
+    /// Several values, compared one by one.
     Many(Vec<f64>),
 }
 
 impl ExpectedValues {
-    /// As a list.
+    /// Returns the values as a list.
     pub fn list(&self) -> &[f64] {
         match self {
             Self::One(figure) => std::slice::from_ref(figure),
@@ -88,13 +89,13 @@ impl ExpectedValues {
     }
 }
 
-/// How a list of values goes.
+/// The direction of a list of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trend {
-    /// None is below the one before, and the last is above the first.
+    /// No value is less than the one before, and the last is greater than the first.
     Rising,
-    /// None is above the one before, and the last is below the first.
+    /// No value is greater than the one before, and the last is less than the first.
     Falling,
 }
 
@@ -105,17 +106,17 @@ struct ClaimsFile {
     claims: Vec<Claim>,
 }
 
-/// The claims files, one per source, embedded so that the program carries them.
+/// The claims files, one for each source. The program contains them.
 const FILES: [(&str, &str); 3] = [
     ("expected/claims/paper.yaml", include_str!("../../expected/claims/paper.yaml")),
     ("expected/claims/note.yaml", include_str!("../../expected/claims/note.yaml")),
     ("expected/claims/paper-2.yaml", include_str!("../../expected/claims/paper-2.yaml")),
 ];
 
-/// All claims, source by source.
+/// Returns all claims, source by source.
 ///
 /// # Errors
-/// If a claims file is malformed.
+/// Returns an error if a claims file is malformed.
 pub fn registry() -> Result<Vec<Claim>> {
     let claims = FILES.iter().map(|(path, text)| parse(path, text)).collect::<Result<Vec<_>>>()?;
     Ok(claims.concat())
@@ -124,15 +125,15 @@ pub fn registry() -> Result<Vec<Claim>> {
 /// Reads a claims file.
 ///
 /// # Errors
-/// If it is malformed: an unknown or missing key, a value of the wrong type, an
-/// id used twice, a judgement with no or several comparisons.
+/// Returns an error if the file is malformed: a key is unknown or missing, a value has the wrong
+/// type, an id is used twice, or a judgement has no or several comparisons.
 pub fn parse(path: &str, text: &str) -> Result<Vec<Claim>> {
     let error = |subject: String, problem: String| {
         Error::new(Kind::Evidence, subject, problem, "correct the claims file")
     };
     let at_file = |problem: String| error(path.to_string(), problem);
     if text.contains('\r') {
-        return Err(at_file("has Windows line endings, expected line feeds alone".into()));
+        return Err(at_file("has Windows line endings, expected line feeds only".into()));
     }
     let document = serde_yaml::Deserializer::from_str(text);
     let ClaimsFile { source, mut claims } =
@@ -146,6 +147,7 @@ pub fn parse(path: &str, text: &str) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
+/// Returns what is wrong with a claim, if anything is; `before` are the claims before it.
 fn problem_with(claim: &Claim, before: &[Claim]) -> Option<String> {
     if before.iter().any(|other| other.id == claim.id) {
         return Some("the id is used twice".into());
@@ -154,7 +156,7 @@ fn problem_with(claim: &Claim, before: &[Claim]) -> Option<String> {
         return Some("id, statement and `at` must not be empty".into());
     }
     if claim.judged.is_empty() {
-        return Some("is judged on no evidence".into());
+        return Some("is not judged on any evidence".into());
     }
     if let Some(problem) = claim.measure.problem() {
         return Some(problem);
@@ -162,6 +164,7 @@ fn problem_with(claim: &Claim, before: &[Claim]) -> Option<String> {
     claim.judged.iter().find_map(problem_with_judgement)
 }
 
+/// Returns what is wrong with a judgement, if anything is.
 fn problem_with_judgement(j: &Judgement) -> Option<String> {
     let given = [
         j.equals.is_some(),

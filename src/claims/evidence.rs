@@ -12,21 +12,21 @@ use crate::table::{Column, NeuronId, Table};
 /// Evidence of one tier about one model.
 #[derive(Debug, Clone)]
 pub struct Evidence {
-    /// How many neurons the model has.
+    /// The layout of the model.
     pub shape: Layout,
-    /// Rows of neurons.
+    /// The neuron table.
     pub table: Table,
-    /// Whether the table holds all neurons, or the universal ones alone.
+    /// Whether the table contains all neurons, rather than only the universal ones.
     pub whole: bool,
-    /// Neurons of which some value is missing.
+    /// The neurons with a missing value.
     pub incomplete: Vec<NeuronId>,
-    /// `[layer][partner layer]` of best matches, where known.
+    /// `[layer][partner layer]`: share of the best matches in each layer of the partner, if known.
     pub depth: Option<Vec<Vec<f64>>>,
-    /// The older table of the authors, where there is one.
+    /// The authors' older table, if there is one.
     pub older: Option<Sheet>,
-    /// The table of neurons of small kurtosis, where there is one.
+    /// The authors' table of neurons with low kurtosis, if there is one.
     pub subgaussian: Option<Sheet>,
-    /// Figures of other experiments with the model.
+    /// The figures of other experiments on the model.
     pub figures: NamedFigures,
 }
 
@@ -39,7 +39,7 @@ impl Evidence {
         Self { shape, table, whole, incomplete, depth, older, subgaussian, figures }
     }
 
-    /// Evidence of a run that has just ended.
+    /// Returns the evidence of a run that has just ended.
     pub fn of_findings(findings: &Findings, shape: Layout) -> Self {
         let depth = Some(findings.summary.depth.clone());
         Self { depth, ..Self::new(shape, findings.table.clone(), true) }
@@ -50,6 +50,11 @@ impl Evidence {
     pub fn with(mut self, figures: &Figures) -> Self {
         self.figures.extend(figures.named.clone());
         self
+    }
+
+    /// Returns the evidence of a table of all neurons of a model.
+    pub fn of_neurons(shape: Layout, table: Table) -> Self {
+        Self::new(shape, table, true)
     }
 
     /// Returns the evidence of a study that was read from `folder`, with the figures of the

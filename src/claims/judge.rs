@@ -1,16 +1,16 @@
-//! Whether values are what a claim says. Closed on NaN: what is not a number
-//! never holds.
+//! Compares measured values with what a claim expects. No comparison holds for a value that is NaN or
+//! infinite.
 
 use super::claim::{Judgement, Trend};
 use super::values::{list, short};
 use crate::compare::{Tolerance, largest_difference};
 
-/// What comparing found.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assessment {
     /// Whether the comparison holds.
     pub holds: bool,
-    /// Share of the tolerance used, where there is one.
+    /// Largest difference as a share of the tolerance, if there is a tolerance.
     pub tolerance_used: Option<f64>,
 }
 
@@ -52,7 +52,7 @@ fn follows(trend: Trend, values: &[f64]) -> bool {
     }
 }
 
-/// What a judgement expects, in a few words.
+/// Returns what a judgement expects, as text.
 pub fn expectation(judgement: &Judgement) -> String {
     if let (Some(figures), Some(within)) = (&judgement.equals, judgement.within) {
         return format!("{} ± {}", list(figures.list()), short(within));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_holds_of_what_is_no_number() {
+    fn no_comparison_holds_for_nan_or_infinity() {
         for comparison in
             ["equals: 1, within: 9", "between: [-9, 9]", "above: -9", "below: 9", "trend: rising"]
         {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_the_tolerance_is_told() {
+    fn the_share_of_the_tolerance_is_returned() {
         let outcome = judge(&judgement("equals: 2, within: 0.5"), &[1.75]);
         assert_eq!(outcome, Assessment { holds: true, tolerance_used: Some(0.5) });
     }

@@ -1,4 +1,4 @@
-//! The ledger: every claim with its verdict, or the reason why it has none.
+//! The ledger: every claim with its verdict, or the reason why it was not run.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use super::tier::Tier;
 use super::values::list;
 use crate::error::Result;
 
-/// What became of a claim on one kind of evidence.
+/// The verdict on a claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "reason")]
 pub enum Verdict {
-    /// The evidence is what the claim says.
+    /// The measured values are what the claim expects.
     Holds,
     /// The source contradicts itself, and the evidence confirms that it does.
     Contradicted,
-    /// The evidence is not what the claim says.
+    /// The measured values are not what the claim expects.
     Fails,
-    /// There is nothing to judge it on, for this reason.
+    /// The claim was not judged, for this reason.
     NotRun(String),
 }
 
@@ -49,18 +49,18 @@ pub struct Entry {
     pub source: String,
     /// Name of the tier.
     pub tier: &'static str,
-    /// Models that the evidence is about.
+    /// Names of the models.
     pub models: Vec<String>,
-    /// What the claim expects.
+    /// What the claim expects, as text.
     pub expected: String,
-    /// What was measured; empty where nothing was.
+    /// The measured values; empty if the claim was not run.
     pub measured: Vec<f64>,
-    /// Share of the tolerance used, where there is one.
+    /// Largest difference as a share of the tolerance, if there is a tolerance.
     pub tolerance_used: Option<f64>,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// What was found, where failing is a finding that was recorded.
+    /// What was found instead, if the claim is known to fail.
     pub finding: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl Entry {
     /// Judges a claim.
     ///
     /// # Errors
-    /// If its evidence is damaged.
+    /// Returns an error if evidence is damaged.
     pub fn judge(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Result<Self> {
         let found = gather(judgement, claim.measure.experiment.as_deref(), evidences)?;
         let taken = found.and_then(|found| claim.measure.take(&found));
@@ -99,8 +99,8 @@ impl Entry {
         })
     }
 
-    /// Whether the verdict is the one recorded: a failure exactly where failing
-    /// is a recorded finding. None where the claim was not run.
+    /// Returns whether the verdict is the recorded one: a failure if and only if the claim is known
+    /// to fail. Returns `None` if the claim was not run.
     pub fn as_recorded(&self) -> Option<bool> {
         match self.verdict {
             Verdict::NotRun(_) => None,
@@ -109,12 +109,13 @@ impl Entry {
         }
     }
 
-    /// Measured values in a few words.
+    /// Returns the measured values as text.
     pub fn measured_text(&self) -> String {
         list(&self.measured)
     }
 }
 
+/// Returns the evidence about each model of a judgement, or the reason why some is missing.
 fn gather(
     judgement: &Judgement,
     experiment: Option<&str>,
@@ -133,20 +134,20 @@ fn gather(
     Ok(Ok(all))
 }
 
-/// All entries, in the order of the claims.
+/// The verdicts on all claims, in the order of the claims.
 #[derive(Debug, Clone, Serialize)]
 pub struct Ledger {
     /// The entries.
     pub entries: Vec<Entry>,
-    /// Evidence with neurons of which a value is missing, one line each.
+    /// One line for each table of evidence that has neurons with missing values.
     pub incomplete: Vec<String>,
 }
 
 impl Ledger {
-    /// Judges claims on all evidence, or on one tier.
+    /// Judges claims on all evidence, or on the evidence of one kind.
     ///
     /// # Errors
-    /// If some evidence is damaged.
+    /// Returns an error if evidence is damaged.
     pub fn judge(claims: &[Claim], tier: Option<Tier>, evidences: &Evidences) -> Result<Self> {
         let pairs = claims.iter().flat_map(|c| c.judged.iter().map(move |j| (c, j)));
         let wanted = pairs.filter(|(_, j)| tier.is_none_or(|t| t == j.tier));
@@ -154,12 +155,12 @@ impl Ledger {
         Ok(Self { entries, incomplete: evidences.incomplete() })
     }
 
-    /// Whether a claim that ran fails.
+    /// Returns whether any claim fails.
     pub fn fails(&self) -> bool {
         self.entries.iter().any(|e| e.verdict == Verdict::Fails)
     }
 
-    /// How many entries have each verdict: holds, contradicted, fails, not run.
+    /// Returns the number of entries with each verdict: holds, contradicted, fails, not run.
     pub fn counts(&self) -> [usize; 4] {
         let mut counts = [0; 4];
         for entry in &self.entries {

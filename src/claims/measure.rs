@@ -1,28 +1,28 @@
-//! What claims are about: numbers taken from evidence.
+//! The measures that claims are about.
 
 use serde::Deserialize;
 
 use crate::experiment;
 use crate::table::{Column, NeuronId};
 
-/// What a claim is about: a quantity of the neuron tables, a figure of an experiment, or
-/// something that the project does not measure yet. Exactly one of the three is given.
+/// What a claim measures: a quantity of the neuron tables, a figure of an experiment, or something
+/// that the project does not measure yet. Exactly one of `name`, `figure` and `awaits` is given.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Measure {
-    /// The quantity of the neuron tables.
+    /// The quantity of the neuron table.
     pub name: Option<Quantity>,
-    /// The column that the quantity is taken from.
+    /// The column that the quantity is computed from.
     pub column: Option<Column>,
-    /// The neurons that the quantity is taken over.
+    /// The neurons that the quantity is computed over.
     pub of: Option<NeuronSet>,
-    /// Neurons of `of` to leave out, where a source computed its figure without them.
+    /// Neurons of `of` to exclude, because the source computed its figure without them.
     pub without: Vec<NeuronId>,
     /// The kind of experiment that reports the figure.
     pub experiment: Option<String>,
     /// The name of the figure, as the kind declares it.
     pub figure: Option<String>,
-    /// What the claim waits for.
+    /// What the project lacks to measure the claim.
     pub awaits: Option<String>,
 }
 
@@ -30,15 +30,15 @@ pub struct Measure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NeuronSet {
-    /// Those above the threshold.
+    /// Neurons whose excess correlation is above the threshold.
     Universal,
-    /// Those not above it.
+    /// Neurons whose excess correlation is not above the threshold.
     Others,
-    /// All of them.
+    /// All neurons.
     All,
 }
 
-/// Quantities that claims are about. Shares are in percent.
+/// A quantity of the neuron table. Shares are in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
@@ -48,39 +48,40 @@ pub enum Quantity {
     UniversalCount,
     /// Number of universal neurons in each layer.
     UniversalByLayer,
-    /// How many of the two layers with most universal neurons are the first two.
+    /// Number of layers among the first two that belong to the two layers with most universal
+    /// neurons.
     EarlyAmongLargest,
-    /// Universal share of the first model over the largest of the others.
+    /// Universal share of the first model, divided by the largest share of the others.
     ShareRatio,
     /// Largest difference of universal share between models, in percentage points.
     ShareDifference,
     /// Mean over `of` of the largest minus the smallest best match over partners.
     Spread,
-    /// The same over universal neurons minus over all.
+    /// [`Self::Spread`] over universal neurons, minus that over all neurons.
     SpreadGap,
-    /// Layer, neuron and excess of the neuron of largest excess.
+    /// Layer, index and excess correlation of the neuron with the largest excess correlation.
     TopNeuron,
     /// Mean share of best matches in the same layer minus mean share in each other layer.
     DepthDiagonal,
-    /// Smallest mean excess of a layer.
+    /// Smallest of the layers' mean excess correlations.
     LeastLayerExcess,
-    /// Smallest excess of a universal neuron.
+    /// Smallest excess correlation of a universal neuron.
     LeastUniversalExcess,
     /// Largest error of excess_corr = mean_corr − mean_baseline and of l2_penalty = w_in_norm² + w_out_norm².
     IdentityError,
-    /// Rows of the older table.
+    /// Number of rows of the authors' older table.
     OlderRows,
-    /// Those of them in the universal table.
+    /// Number of rows of the older table whose neuron is in the universal table.
     OlderInUniversal,
     /// Largest error of excess_corr = min_corr − max_baseline in the older table.
     OlderIdentityError,
-    /// Rows of the table of neurons of small kurtosis.
+    /// Number of rows of the authors' table of neurons with low kurtosis.
     SubgaussianRows,
-    /// Largest kurtosis in it.
+    /// Largest kurtosis in the table of neurons with low kurtosis.
     SubgaussianLargestKurt,
     /// Median over `of` of the within-layer percentile of `column`.
     PercentileMedian,
-    /// The same over universal neurons minus over the others.
+    /// [`Self::PercentileMedian`] over universal neurons, minus that over the others.
     PercentileGap,
     /// Median over `of` of `column`.
     Median,
@@ -88,23 +89,25 @@ pub enum Quantity {
     PositiveShare,
     /// Smallest and largest value of `column` over `of`.
     Range,
-    /// Universal neurons of large vocabulary kurtosis in each layer.
+    /// Number of universal neurons with high vocabulary kurtosis in each layer.
     PredictionByLayer,
-    /// Their number.
+    /// Number of universal neurons with high vocabulary kurtosis.
     PredictionCount,
-    /// Share of them with negative vocabulary skew.
+    /// Share of universal neurons with high vocabulary kurtosis whose vocabulary skew is negative.
     SuppressionShare,
-    /// The first layer with one, as a share of depth from 0 to 1.
+    /// The first layer that has universal neurons with high vocabulary kurtosis, as a share of the
+    /// depth from 0 to 1.
     PredictionOnset,
-    /// Share of neurons of large vocabulary kurtosis with negative skew: last layer minus the layers before.
+    /// Share of neurons with high vocabulary kurtosis whose vocabulary skew is negative: in the last
+    /// layer, minus that in the layers before.
     SuppressionLateGap,
     /// Median cos(w_in, w_out) of very active neurons.
     ActiveCosine,
 }
 
 impl Measure {
-    /// Returns what is wrong with the measure: none or several of its three forms, an
-    /// experiment of an unknown kind, or a figure that the kind does not report.
+    /// Returns what is wrong with the measure, if anything is: it has none or several of its three
+    /// forms, the kind of experiment is unknown, or the kind does not report the figure.
     pub fn problem(&self) -> Option<String> {
         let figure = self.experiment.is_some() || self.figure.is_some();
         let forms = [self.name.is_some(), figure, self.awaits.is_some()];
@@ -114,7 +117,7 @@ impl Measure {
             );
         }
         if !self.without.is_empty() && self.of.is_none() {
-            return Some("`without` leaves neurons out of a set, and `of` names none".into());
+            return Some("`without` excludes neurons from a set, and `of` names none".into());
         }
         let (experiment, name) = match (&self.experiment, &self.figure) {
             (None, None) => return None,

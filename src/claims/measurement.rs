@@ -7,18 +7,18 @@ use super::measure::{Measure, NeuronSet, Quantity};
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
-/// A neuron is universal where its excess correlation is above this (paper §4.1).
+/// The excess correlation above which a neuron is universal (paper §4.1).
 const UNIVERSAL: f64 = 0.5;
-/// A neuron predicts or suppresses where its vocabulary kurtosis is above this (§5.1).
+/// The vocabulary kurtosis above which a neuron is a prediction or suppression neuron (paper §5.1).
 const PREDICTION_KURTOSIS: f64 = 10.0;
-/// A neuron is very active above this share of tokens (§6.2).
+/// The share of active tokens above which a neuron is very active (paper §6.2).
 const VERY_ACTIVE: f64 = 0.5;
 
-/// Values of a measure, or why it was not taken.
+/// The values of a measure, or the reason why it was not taken.
 pub type Taken = Result<Vec<f64>, String>;
 
 impl Measure {
-    /// Takes the figure of an experiment.
+    /// Returns the figure of an experiment.
     fn figure(&self, evidence: &Evidence) -> Taken {
         let (experiment, name) =
             self.experiment.as_ref().zip(self.figure.as_ref()).ok_or("names no figure")?;
@@ -26,7 +26,7 @@ impl Measure {
         found.ok_or_else(|| format!("no run of the `{experiment}` experiment is here"))
     }
 
-    /// Takes the measure from the evidence about one model or several.
+    /// Takes the measure from the evidence about one or several models.
     pub fn take(&self, evidence: &[Arc<Evidence>]) -> Taken {
         if let Some(awaited) = &self.awaits {
             return Err(format!("awaits {awaited}"));
@@ -59,7 +59,7 @@ fn count(values: &[f64], test: impl Fn(f64) -> bool) -> f64 {
     values.iter().filter(|&&v| test(v)).count() as f64
 }
 
-/// NaN if any value is, so that nothing is judged on missing values.
+/// Returns the largest value, or NaN if a value is NaN, so that no claim is judged on missing values.
 fn largest(values: &[f64]) -> f64 {
     if values.iter().any(|v| v.is_nan()) {
         return f64::NAN;
@@ -67,12 +67,12 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// As [`largest`].
+/// Returns the smallest value, or NaN if a value is NaN.
 fn smallest(values: &[f64]) -> f64 {
     -largest(&values.iter().map(|v| -v).collect::<Vec<_>>())
 }
 
-/// A quantity, and the evidence about one model that it is taken from.
+/// A quantity and the evidence about one model, from which it is taken.
 struct Measurement<'a> {
     measure: &'a Measure,
     quantity: Quantity,
@@ -132,7 +132,7 @@ impl Measurement<'_> {
         self.measure.column.ok_or_else(|| "the claim names no column".into())
     }
 
-    /// Rows of the set that the claim names, less the neurons that it leaves out.
+    /// Returns the rows of the set that the claim names, without the neurons that it excludes.
     fn set(&self) -> Result<Vec<usize>, String> {
         let mut rows = match self.measure.of.ok_or("the claim names no set of neurons")? {
             NeuronSet::Universal => self.universal(),
@@ -142,7 +142,7 @@ impl Measurement<'_> {
         let ids = &self.e.table.ids;
         for id in &self.measure.without {
             let place = rows.iter().position(|&row| ids[row] == *id);
-            let missing = || format!("{id}, which the claim leaves out, is not in the table");
+            let missing = || format!("{id}, which the claim excludes, is not in the table");
             rows.remove(place.ok_or_else(missing)?);
         }
         Ok(rows)
@@ -166,7 +166,7 @@ impl Measurement<'_> {
         self.rows(|row| excess[row] <= UNIVERSAL)
     }
 
-    /// Universal neurons of large vocabulary kurtosis.
+    /// Returns the universal neurons with high vocabulary kurtosis.
     fn prediction(&self) -> Vec<usize> {
         let kurt = self.e.table.column(Column::VocabKurt);
         let mut rows = self.universal();
@@ -200,7 +200,7 @@ impl Measurement<'_> {
         let excess = self.e.table.column(Column::ExcessCorr);
         let live = self.rows(|row| !excess[row].is_nan());
         let top = live.into_iter().max_by(|&a, &b| excess[a].total_cmp(&excess[b]));
-        let row = top.ok_or("no neuron has an excess")?;
+        let row = top.ok_or("no neuron has an excess correlation")?;
         let id = self.e.table.ids[row];
         Ok(vec![id.layer as f64, id.neuron as f64, excess[row]])
     }
@@ -269,7 +269,7 @@ impl Measurement<'_> {
     fn prediction_onset(&self) -> Taken {
         let counts = self.by_layer(&self.prediction());
         let first = counts.iter().position(|&c| c > 0.0);
-        // Without any there is no onset, and nothing holds of NaN.
+        // Without such a neuron the value is NaN, for which no comparison holds.
         Ok(vec![first.map_or(f64::NAN, |layer| layer as f64 / counts.len() as f64)])
     }
 
@@ -294,7 +294,7 @@ impl Measurement<'_> {
     }
 }
 
-/// Mean of the diagonal minus mean of the rest, of a matrix of shares.
+/// Returns the mean of the diagonal of a matrix minus the mean of the other entries.
 fn diagonal(matrix: &[Vec<f64>]) -> f64 {
     let cells = || {
         matrix

@@ -14,8 +14,10 @@
 //! | `measurement` | takes measures from evidence |
 //! | [`judge`] | compares measured with expected values |
 //! | [`ledger`] | claims with their verdicts |
+//! | `collection` | [`Claims`], which judges all claims |
 
 pub mod claim;
+mod collection;
 pub mod evidence;
 pub mod judge;
 pub mod ledger;
@@ -27,6 +29,7 @@ pub mod tier;
 pub mod values;
 
 pub use claim::{Claim, Judgement, registry};
+pub use collection::Claims;
 pub use evidence::Evidence;
 pub use ledger::{Entry, Ledger};
 pub use sources::Evidences;

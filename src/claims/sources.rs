@@ -17,11 +17,11 @@ use crate::hub::{RemoteFile, manifest};
 use crate::record::{Sheet, neurons};
 use crate::table::{Column, NeuronId};
 
-/// The environment variable that names the folder with the authors' files.
+/// The environment variable with the path of the folder that contains the authors' tables.
 pub const DATA: &str = "UNIVERSAL_NEURONS_DATA";
 
-/// Returns the kinds of experiment whose figures some claim is about at the desk tier, with
-/// their specs for the bundled models.
+/// Returns the kinds of experiment whose figures are needed to judge claims on the bundled models,
+/// each with its spec for these models.
 pub fn desk_specs(claims: &[Claim]) -> Vec<(&'static str, &'static str)> {
     let asked = |name: &str| {
         let about = |claim: &&Claim| claim.measure.experiment.as_deref() == Some(name);
@@ -34,12 +34,12 @@ pub fn desk_specs(claims: &[Claim]) -> Vec<(&'static str, &'static str)> {
     KINDS.iter().filter_map(spec).collect()
 }
 
-/// Header of the population tables: the same without `excess_corr`.
+/// Returns the header of the tables of all neurons, which have no `excess_corr`.
 fn population_columns() -> Vec<&'static str> {
     neurons::columns().into_iter().filter(|c| *c != Column::ExcessCorr.name()).collect()
 }
 
-/// Header of the older table of small a.
+/// Header of the authors' older table, of GPT-2 small a.
 const OLDER: [&str; 21] = [
     "layer",
     "neuron",
@@ -64,24 +64,25 @@ const OLDER: [&str; 21] = [
     "sparsity",
 ];
 
-/// The model that the desk claims are about.
+/// Name in `expected/models.yaml` of the bundled reference model.
 const DESK: &str = "desk-a";
 
-/// Neurons with missing values that are named; the others are counted.
+/// Maximum number of neurons with missing values that are named in a line.
 const NAMED: usize = 20;
 
-/// Runs the experiment on the bundled models.
+/// Runs the study and the other experiments on the bundled models, whose reference model has the
+/// given layout.
 pub type DeskRun = Box<dyn Fn(Layout) -> Result<Evidence> + Send + Sync>;
 
-/// Evidence, or why there is none.
+/// Evidence, or the reason why there is none.
 pub type FoundEvidence = Result<Arc<Evidence>, String>;
 
-/// Finds evidence and keeps what it has found.
+/// Finds evidence, and keeps the evidence that it has found.
 pub struct Evidences {
     data: Option<PathBuf>,
     desk: Option<DeskRun>,
     shapes: HashMap<String, Layout>,
-    /// Tables whose digests are known, by their upstream paths.
+    /// Tables whose digests are known, by their paths in the authors' repository.
     published: Vec<RemoteFile>,
     found: Mutex<HashMap<(Tier, String), FoundEvidence>>,
 }
@@ -95,11 +96,11 @@ struct ModelEntry {
 }
 
 impl Evidences {
-    /// Evidence from a folder of the authors' files and from a run of the desk
-    /// models, each of which may be missing.
+    /// Creates a finder of evidence in `data`, a folder with the authors' tables, and from `desk`, a
+    /// run of the bundled models. Either may be missing.
     ///
     /// # Errors
-    /// If the folder does not exist.
+    /// Returns an error if the folder does not exist.
     pub fn new(data: Option<PathBuf>, desk: Option<DeskRun>) -> Result<Self> {
         if let Some(folder) = data.as_ref().filter(|folder| !folder.is_dir()) {
             let problem = format!("is not a folder; {DATA} names it");
@@ -115,19 +116,19 @@ impl Evidences {
         Ok(Self { data, desk, shapes, published, found: Mutex::default() })
     }
 
-    /// Replaces the list of tables whose digests are known, for tables of another origin than
-    /// the authors' repository.
+    /// Replaces the list of tables whose digests are known, for tables that are not from the
+    /// authors' repository.
     #[must_use]
     pub fn with_published(self, published: Vec<RemoteFile>) -> Self {
         Self { published, ..self }
     }
 
-    /// Evidence of a run alone, and its tier: of the original models where claims know
-    /// the reference by name, else of the bundled ones if it has their shape. None where
-    /// claims are about neither.
+    /// Returns a finder that only knows the evidence of one run, with the kind of this evidence:
+    /// [`Tier::Weights`] if claims are about a model with the name of the reference model, otherwise
+    /// [`Tier::Desk`]. Returns `None` if the model does not have the layout that claims expect.
     ///
     /// # Errors
-    /// If the list of models is malformed.
+    /// Returns an error if the list of models is malformed.
     pub fn of_run(run: Evidence, reference: &str) -> Result<Option<(Self, Tier)>> {
         let known = Self::new(None, None)?;
         let (tier, model) = match known.shape(reference) {
@@ -141,13 +142,13 @@ impl Evidences {
         Ok(Some((Self { found: Mutex::new(found), ..known }, tier)))
     }
 
-    /// Layout of a model that claims may be about.
+    /// Returns the layout of a model of `expected/models.yaml`.
     pub fn shape(&self, model: &str) -> Option<Layout> {
         self.shapes.get(model).copied()
     }
 
-    /// Why there is no evidence, of an experiment if one is named, found without reading
-    /// any; None if there is some.
+    /// Returns the reason why there is no evidence, or no run of `experiment` if it is given.
+    /// Returns `None` if there is evidence. Reads no evidence.
     pub fn missing(&self, tier: Tier, model: &str, experiment: Option<&str>) -> Option<String> {
         let place = self.place(tier, model);
         let here = match tier {
@@ -159,14 +160,17 @@ impl Evidences {
             return Some(format!("no run of the `{}` experiment: {why}", experiment?));
         }
         if here {
-            // The bundled models' experiments are run when they are asked for.
+            // The experiments of the bundled models are run when they are needed.
             let folder = place.filter(|_| tier == Tier::Weights)?.join(experiment?);
             let problem =
                 format!("no run of the `{}` experiment at {}", experiment?, folder.display());
             return (!folder.exists()).then_some(problem);
         }
         Some(match (tier, &self.data) {
-            (Tier::Desk, _) => "the bundled models are not here: run this in a checkout".into(),
+            (Tier::Desk, _) => {
+                "the bundled models are not here: run this command in a checkout of the repository"
+                    .into()
+            }
             (Tier::Weights, _) => {
                 format!("no run of the original model: put its folder at ${DATA}/runs/{model}")
             }
@@ -177,18 +181,18 @@ impl Evidences {
         })
     }
 
-    /// Whether evidence was found already.
+    /// Returns whether evidence was found before.
     fn is_known(&self, tier: Tier, model: &str) -> bool {
         let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         found.contains_key(&(tier, model.to_owned()))
     }
 
-    /// The evidence of a tier about a model, or why there is none.
+    /// Returns the evidence of a kind about a model, or the reason why there is none.
     ///
     /// # Errors
-    /// If there is evidence, but damaged.
+    /// Returns an error if the evidence is damaged.
     pub fn find(&self, tier: Tier, model: &str) -> Result<FoundEvidence> {
-        // Held while evidence is made, so that it is made once.
+        // The lock is held while evidence is made, so that it is made only once.
         let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = (tier, model.to_string());
         if let Some(known) = found.get(&key) {
@@ -199,7 +203,7 @@ impl Evidences {
         Ok(made)
     }
 
-    /// What is missing in the evidence found so far: neurons, counted and named.
+    /// Returns one line for each table found so far that has neurons with missing values.
     pub fn incomplete(&self) -> Vec<String> {
         let found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let line = |((tier, model), found): (&(Tier, String), &FoundEvidence)| {
@@ -264,7 +268,7 @@ impl Evidences {
         path.map(|path| self.read_table(&path, &upstream, columns, shape)).transpose()
     }
 
-    /// Reads a table, which must be the published one if its digest is known.
+    /// Reads a table. If its digest is known, the file must have this digest.
     fn read_table(
         &self,
         path: &Path,
@@ -278,7 +282,7 @@ impl Evidences {
         }
     }
 
-    /// The file or folder that holds the evidence, if it exists.
+    /// Returns the file or folder of the evidence, if it exists.
     fn place(&self, tier: Tier, model: &str) -> Option<PathBuf> {
         self.existing(&match tier {
             Tier::Desk => return None,
@@ -298,7 +302,7 @@ impl Evidences {
     }
 }
 
-/// Path of a table in the authors' repository.
+/// Returns the path of a table in the authors' repository.
 fn upstream_path(tier: Tier, model: &str, table: &str) -> String {
     match tier {
         Tier::Population => format!("dataframes/neuron_dfs/{model}.csv"),
@@ -306,7 +310,8 @@ fn upstream_path(tier: Tier, model: &str, table: &str) -> String {
     }
 }
 
-/// A table of interpretable neurons: flat, or under its upstream path.
+/// Returns the paths where a table of interpretable neurons may lie: flat, or as in the authors'
+/// repository.
 fn table_paths(model: &str, table: &str) -> Vec<String> {
     vec![
         format!("{model}.{table}.csv"),

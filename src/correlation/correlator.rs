@@ -13,6 +13,27 @@ use crate::error::Result;
 use crate::spec::Baseline;
 
 /// Accumulates the tokens of a family and compares the models at the end of each pass.
+///
+/// # Examples
+///
+/// Finds the best match of each of two neurons, from the activations on four tokens.
+///
+/// ```
+/// use universal_neurons::Correlator;
+/// use universal_neurons::correlation::{ComparisonPlan, Keep, Layout, NeuronComparison};
+///
+/// let layout = Layout { n_layers: 1, d_mlp: 2 };
+/// let mut correlator = Correlator::new(ComparisonPlan::new(vec![layout; 2]), Keep::Tokens);
+/// let mut reference = [1.0, 0.0, 2.0, 1.0, 3.0, 1.0, 4.0, 0.0]; // [tokens, neurons]
+/// let mut partner = [5.0, 2.0, 6.0, 4.0, 6.0, 6.0, 5.0, 8.0];
+/// correlator.absorb(&mut [&mut reference, &mut partner]);
+/// correlator.end_pass(&|| Ok(()))?;
+/// let pairs = correlator.finish();
+/// let best = [0, 1].map(|i| pairs[0][0].best(i).unwrap());
+/// assert_eq!(best.map(|b| b.neuron), [1, 0]);
+/// assert!(best.iter().all(|b| b.rho > 0.999));
+/// # Ok::<(), universal_neurons::Error>(())
+/// ```
 pub struct Correlator {
     plan: ComparisonPlan,
     own: Vec<NeuronSums>,

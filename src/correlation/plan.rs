@@ -40,6 +40,19 @@ pub enum Keep {
 }
 
 impl ComparisonPlan {
+    /// Plans to compare the first of some models with the others: with the paper's baseline, in
+    /// the default precision, keeping one best match for each neuron.
+    pub fn new(models: Vec<Layout>) -> Self {
+        Self {
+            activations: vec![std::convert::identity; models.len()],
+            models,
+            references: vec![0],
+            baseline: Baseline::default(),
+            precision: Precision::default(),
+            top: 1,
+        }
+    }
+
     /// Returns the partners of a reference model, in the order of the family.
     pub fn partners(&self, reference: usize) -> impl Iterator<Item = usize> + Clone {
         (0..self.models.len()).filter(move |&i| i != reference)

@@ -21,6 +21,24 @@ const VALUES_PER_TASK: usize = 1 << 15;
 const QUERIES: usize = 96;
 
 /// A model with its weights, ready to run.
+///
+/// # Examples
+///
+/// Takes the post-activations of all MLP neurons of a bundled model on three tokens.
+///
+/// ```
+/// use universal_neurons::Transformer;
+/// use universal_neurons::model::Site;
+/// use universal_neurons::model::capture::{Activations, Capture};
+///
+/// let model = Transformer::load("experiments/desk/a".as_ref())?;
+/// let mut post = Activations::new(model.config.n_layers * model.config.d_mlp);
+/// let mut hooks = Capture::new(&[true; 3], vec![(Site::MlpPost, &mut post)]);
+/// model.forward(&[&[15, 7, 300]], &mut hooks);
+/// assert_eq!(post.tokens(), 3);
+/// assert!(post.values.iter().all(|v| *v > -0.2), "GELU is never far below zero");
+/// # Ok::<(), universal_neurons::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Transformer {
     /// Shape and options of the model.

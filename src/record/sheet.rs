@@ -12,17 +12,17 @@ use crate::table::{Column, NeuronId, Table};
 /// Maximum size of a table, in bytes: ten times that of the largest published table.
 pub const MAX_TABLE_BYTES: u64 = 256 << 20;
 
-/// Numeric columns of neurons, under the names of a file's header.
+/// A table of numeric columns, with one row for each neuron.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sheet {
-    /// Which neuron each row describes.
+    /// The neuron of each row.
     pub ids: Vec<NeuronId>,
     names: Vec<String>,
     columns: Vec<Vec<f64>>,
 }
 
 impl Sheet {
-    /// A column by name; None if the file has none of that name.
+    /// Returns the column of this name, if the file has one.
     pub fn column(&self, name: &str) -> Option<&[f64]> {
         let index = self.names.iter().position(|n| n == name)?;
         Some(&self.columns[index])
@@ -56,7 +56,7 @@ impl Sheet {
     fn parse(bytes: &[u8], expected: &[&str], shape: Layout) -> Result<Self, (String, String)> {
         let at_file = |problem: String| (String::new(), problem);
         if bytes.contains(&b'\r') {
-            return Err(at_file("has Windows line endings, expected line feeds alone".into()));
+            return Err(at_file("has Windows line endings, expected line feeds only".into()));
         }
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
         let header = reader.headers().map_err(|e| at_file(e.to_string()))?.clone();
@@ -85,6 +85,7 @@ impl Sheet {
         Ok(sheet)
     }
 
+    /// Adds the cells of a row.
     fn push<'a>(
         &mut self,
         cells: impl Iterator<Item = &'a str>,
@@ -100,7 +101,7 @@ impl Sheet {
         Ok(())
     }
 
-    /// Reads the neuron of the last row.
+    /// Adds the neuron of the last row to `ids` and returns it.
     fn take_id(&mut self, shape: Layout) -> Result<NeuronId, String> {
         let last =
             |name: &str| self.column(name).and_then(|c| c.last().copied()).unwrap_or(f64::NAN);
@@ -117,7 +118,8 @@ impl Sheet {
         Ok(id)
     }
 
-    /// As a neuron table; `excess_corr` is computed where the file has none.
+    /// Converts the sheet into a neuron table. Computes `excess_corr` if the file has no such
+    /// column.
     pub fn into_table(self) -> Table {
         let column = |c: Column| self.column(c.name());
         let missing = vec![f64::NAN; self.ids.len()];
@@ -137,6 +139,7 @@ impl Sheet {
     }
 }
 
+/// Checks that the columns are exactly the expected ones.
 fn check_names(names: &[String], expected: &[&str]) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|n| !expected.contains(&n.as_str())) {
         return Err(format!("unknown column `{unknown}`"));

@@ -31,6 +31,20 @@ pub use rules::{Finding, KindRules, Section, finding};
 pub const VERSION: u32 = 1;
 
 /// One experiment.
+///
+/// # Examples
+///
+/// Loads an experiment file, with the defaults of all settings that it leaves out.
+///
+/// ```
+/// use universal_neurons::Spec;
+/// use universal_neurons::experiment::load_spec;
+///
+/// let spec: Spec = load_spec("experiments/desk-universality.yaml".as_ref())?.spec;
+/// assert_eq!((spec.kind.as_str(), spec.models.reference.as_str()), ("universality", "a"));
+/// assert_eq!(spec.correlation.threshold, 0.5);
+/// # Ok::<(), universal_neurons::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
