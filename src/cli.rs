@@ -179,8 +179,9 @@ pub enum FetchTarget {
     Model {
         /// A model of the papers, as stanford-gpt2-small-a, or owner/repository.
         name: String,
-        /// Its commit, 40 hexadecimal digits; needed where none is pinned.
-        #[arg(long, value_name = "COMMIT")]
+        /// A commit, branch or tag; the commit that it is at is recorded [default: the pinned
+        /// commit, or else that of `main`].
+        #[arg(long, value_name = "REVISION")]
         revision: Option<String>,
         /// Folder to put it into [default: models/NAME].
         #[arg(long, value_name = "FOLDER")]

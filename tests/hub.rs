@@ -18,6 +18,8 @@ use crate::support::{assert_options_exist, interrupt, path, program, stderr};
 
 /// The commit that all repositories are at.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Branches and tags, as addresses have them.
+const REFERENCES: [&str; 3] = ["main", "step143000", "refs%2Fpr%2F1"];
 /// Files of this size and more lie elsewhere, as on the hub.
 const LARGE: usize = 4096;
 
@@ -45,7 +47,8 @@ impl Stored {
     }
 }
 
-/// A hub: files by `/owner/repository/resolve/COMMIT/file`.
+/// A hub: files by `/owner/repository/resolve/REVISION/file`, where a revision is [`COMMIT`] or
+/// one of [`REFERENCES`].
 struct Server {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -98,8 +101,11 @@ impl Server {
             for entry in std::fs::read_dir(folder).expect("folder") {
                 let path = entry.expect("entry").path();
                 let name = path.file_name().expect("name").to_string_lossy().into_owned();
-                let address = format!("/{repository}/resolve/{COMMIT}/{name}");
-                files.insert(address, Stored::new(std::fs::read(&path).expect("read")));
+                let stored = Stored::new(std::fs::read(&path).expect("read"));
+                for revision in [&[COMMIT], &REFERENCES[..]].concat() {
+                    let address = format!("/{repository}/resolve/{revision}/{name}");
+                    files.insert(address, stored.clone());
+                }
             }
         }
         Self::start(files, fault)
@@ -315,16 +321,15 @@ fn an_interrupt_does_not_wait_for_a_silent_hub() {
 }
 
 #[test]
-fn a_commit_is_asked_for_where_none_is_pinned() {
+fn names_and_revisions_that_cannot_be_meant_are_refused() {
     let root = TempDir::new().expect("folder");
     let nowhere = [("HF_ENDPOINT", "http://127.0.0.1:9")];
     for (arguments, why) in [
-        (&["stanford-gpt2-small-d"][..], "begins with 70736a8"),
-        (&["stanford-gpt2-small-d", "--revision", COMMIT], "begins with 70736a8, not as"),
-        (&["stanford-gpt2-medium-d"], "not known whole"),
-        (&["lab/x", "--revision", "main"], "no commit id"),
+        (&["stanford-gpt2-small-d", "--revision", COMMIT][..], "begins with 70736a8, not as"),
+        (&["lab/x", "--revision", "../x"], "is not a branch, a tag or a commit id"),
+        (&["lab/x", "--revision", ""], "is not a branch, a tag or a commit id"),
         (&["llama"], "name one of stanford-gpt2-small-a"),
-        (&["../x", "--revision", COMMIT], "is no model"),
+        (&["../x", "--revision", COMMIT], "is not a known model"),
     ] {
         let (code, error) = fetch(root.path(), &nowhere, arguments);
         assert!(code == Some(2) && error.contains(why), "{error}");
@@ -335,6 +340,40 @@ fn a_commit_is_asked_for_where_none_is_pinned() {
         "{error}"
     );
     assert!(!root.path().join("models").exists(), "nothing is left of what never came");
+}
+
+#[test]
+fn a_branch_or_tag_is_resolved_to_its_commit_once() {
+    let known = "stanford-crfm/darkmatter-gpt2-small-x343";
+    let served = [("lab/whole", golden("neox")), (known, golden("gpt2-bin"))];
+    let server = Server::of_models(&served, Fault::None);
+    let hub = [("HF_ENDPOINT", server.address.as_str())];
+    for (revision, asked) in [
+        (&[][..], "main"),
+        (&["--revision", "step143000"], "step143000"),
+        (&["--revision", "refs/pr/1"], "refs%2Fpr%2F1"),
+    ] {
+        let root = TempDir::new().expect("folder");
+        let before = server.asked().len();
+        let (code, error) = fetch(root.path(), &hub, &[&["lab/whole"], revision].concat());
+        assert_eq!(code, Some(0), "{error}");
+        let record = std::fs::read_to_string(root.path().join("models/whole/source.json"));
+        assert!(record.expect("a record").contains(COMMIT));
+        let requests = server.asked()[before..].to_vec();
+        assert!(requests[0].contains(&format!("/resolve/{asked}/")), "{requests:?}");
+        let at_commit = |r: &String| r.contains(COMMIT) || r.contains("/cdn/");
+        assert!(requests[1..].iter().all(at_commit), "{requests:?}");
+    }
+    let root = TempDir::new().expect("folder");
+    for (arguments, why) in [
+        // `main` is at another commit than the one whose first digits are known.
+        (&["stanford-gpt2-small-d"][..], "begins with 70736a8, not as 0123456789"),
+        (&["lab/whole", "--revision", "step1"], "404"),
+    ] {
+        let (code, error) = fetch(root.path(), &hub, arguments);
+        assert!(code == Some(2) && error.contains(why), "{error}");
+    }
+    assert!(!root.path().join("models").exists(), "a folder is left of a refused model");
 }
 
 #[test]
@@ -358,12 +397,18 @@ fn the_hubs_own_cache_is_read_and_offline_is_honoured() {
     assert_eq!(code, Some(0), "{error}");
     let all = ["config.json", "tokenizer.json", "model.safetensors"];
     same_files(&root.path().join("here"), &golden("neox"), &all);
+    let (code, error) = fetch(root.path(), &offline, &["lab/whole", "--to", "branch"]);
+    assert!(code == Some(2) && error.contains("which commit `main` is at"), "{error}");
+    std::fs::create_dir_all(repository.join("refs")).expect("folder");
+    std::fs::write(repository.join("refs/main"), COMMIT).expect("write");
+    let (code, error) = fetch(root.path(), &offline, &["lab/whole", "--to", "branch"]);
+    assert_eq!(code, Some(0), "{error}");
     let (code, error) = fetch(root.path(), &offline, &["lab/other", "--revision", COMMIT]);
     assert!(code == Some(2) && error.contains("HF_HUB_OFFLINE"), "{error}");
     let damaged = snapshot.join("model.safetensors").canonicalize().expect("blob");
     std::fs::write(&damaged, "damaged").expect("write");
     let (code, error) = fetch(root.path(), &offline, &["lab/whole", "--revision", COMMIT]);
-    assert!(code == Some(2) && error.contains("not what its name says"), "{error}");
+    assert!(code == Some(2) && error.contains("not have the digest that its name says"), "{error}");
 }
 
 #[test]

@@ -60,8 +60,15 @@ pub fn fetch_model(name: &str, revision: Option<&str>, to: Option<PathBuf>) -> R
     let to = to.unwrap_or_else(|| Path::new("models").join(short));
     let (hub, patience) = (hub::Hub::of_environment(), hub::Patience::default());
     let progress = Progress::on_stderr();
-    let files = hub::fetch_model(&hub, name, revision, &to, patience, &progress, &stop)?;
-    show(&format!("{} in {}\n", files.join(", "), to.display()))
+    let fetched = hub::fetch_model(&hub, (name, revision), &to, patience, &progress, &stop)?;
+    let files: Vec<&str> = fetched.files.keys().map(String::as_str).collect();
+    show(&format!(
+        "{} of {} at {} in {}\n",
+        files.join(", "),
+        fetched.repo,
+        fetched.revision,
+        to.display()
+    ))
 }
 
 pub fn convert(from: &Path, to: &Path) -> Result<()> {

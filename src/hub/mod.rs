@@ -1,12 +1,14 @@
-//! Fetching from public homes: pinned, checked, resumable. Nothing else in this program
-//! opens a socket.
+//! Downloads of models and tables: each at one commit, checked by digest, and resumed after an
+//! interruption. Nothing else in this program opens a socket.
 
 mod client;
 mod download;
 mod model;
+mod revision;
 mod tables;
 
 pub use client::Patience;
 pub use download::{Digest, blob_id};
-pub use model::{Hub, Known, fetch_model, known_models};
+pub use model::{Hub, ModelOrigin, fetch_model};
+pub use revision::{KnownModel, known_models};
 pub use tables::{Manifest, RemoteFile, fetch, manifest};

@@ -1,4 +1,4 @@
-//! Models from the Hugging Face hub, at one commit each.
+//! Models from the Hugging Face hub, each at one commit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,58 +9,34 @@ use ureq::http::StatusCode;
 
 use super::client::{Client, Miss, Patience};
 use super::download::{Digest, Download};
+use super::revision::{ModelAtCommit, resolve};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use crate::store::{digest_file, read_json, write_whole};
 
 /// The public hub.
 const PUBLIC: &str = "https://huggingface.co";
-/// What tells where the files of a folder came from.
-const RECORD: &str = "source.json";
-/// What to do if a file cannot be had.
+/// Name of the file that records where the files of a folder came from.
+const ORIGIN: &str = "source.json";
+/// The remedy if a file cannot be fetched.
 const REMEDY: &str = "check the connection and any proxy (HTTPS_PROXY), or set HF_ENDPOINT";
-
-/// A model that claims are about.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Known {
-    /// Its name in claims.
-    pub name: String,
-    /// Its repository.
-    pub repo: String,
-    /// The commit, where it is known whole.
-    pub revision: Option<String>,
-    /// What the commit begins with, where no more is known.
-    pub begins: Option<String>,
-    /// SHA-256 of its weights, where known.
-    pub weights: Option<String>,
-}
-
-/// The models that can be asked for by name.
-///
-/// # Errors
-/// If the embedded list is malformed.
-pub fn known_models() -> Result<Vec<Known>> {
-    serde_yaml::from_str(include_str!("../../expected/hub.yaml"))
-        .map_err(|e| Error::new(Kind::Model, "expected/hub.yaml", e, "correct it"))
-}
 
 /// Where models are looked for.
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
-    /// Address of the hub; the public one where none is given.
+    /// Address of the hub; the public one if it is absent.
     pub base: Option<String>,
     /// A cache of the hub's own tools, which is read and never written.
     pub cache: Option<PathBuf>,
-    /// Open no socket.
+    /// Whether no socket may be opened.
     pub offline: bool,
-    /// What is said to be let in.
+    /// The access token.
     pub token: Option<String>,
 }
 
 impl Hub {
-    /// As the hub's own tools find it: HF_ENDPOINT, HF_HUB_CACHE or HF_HOME, HF_HUB_OFFLINE
-    /// and HF_TOKEN.
+    /// Takes the settings from the variables of the hub's own tools: HF_ENDPOINT, HF_HUB_CACHE or
+    /// HF_HOME, HF_HUB_OFFLINE and HF_TOKEN.
     pub fn of_environment() -> Self {
         let text = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let home = text("HF_HOME")
@@ -75,201 +51,147 @@ impl Hub {
             token: text("HF_TOKEN"),
         }
     }
+
+    /// Returns the address of a file of a repository.
+    pub(super) fn url(&self, repo: &str, revision: &str, file: &str) -> String {
+        let base = self.base.as_deref().unwrap_or(PUBLIC).trim_end_matches('/');
+        format!("{base}/{repo}/resolve/{revision}/{file}")
+    }
+
+    /// Returns the folder of a repository in the cache.
+    pub(super) fn cached(&self, repo: &str) -> Option<PathBuf> {
+        Some(self.cache.as_ref()?.join(format!("models--{}", repo.replace('/', "--"))))
+    }
 }
 
-/// What is fetched, and where to.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
-struct Record {
-    repo: String,
-    revision: String,
+/// Where the files of a folder came from.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ModelOrigin {
+    /// `owner/repository`.
+    pub repo: String,
+    /// The commit id.
+    pub revision: String,
     /// Digest of each file.
-    files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, String>,
 }
 
-/// Fetches a model, a name of [`known_models`] or `owner/repository`, into a folder in
-/// Hugging Face form: config, weights in the first format that the repository has, and
-/// tokenizer. What is there and whole is kept. Returns the names of its files.
+/// Fetches a model, a name of [`known_models`](super::known_models) or `owner/repository`, into a
+/// folder in Hugging Face form: the config, the weights in the first format that the repository
+/// has, and the tokenizer. Complete files that are already there are kept. `revision` is a commit
+/// id, a branch or a tag; if it is absent, the known commit is taken, or else that of `main`.
+/// Returns the commit and the files, which `source.json` in the folder records.
 ///
 /// # Errors
-/// If no commit is known or given, a file cannot be had or is not the one expected, or the
-/// folder holds another model.
+/// Returns an error if the commit is not known, a file cannot be fetched or is not the one
+/// expected, or the folder holds another model.
 pub fn fetch_model(
     hub: &Hub,
-    name: &str,
-    revision: Option<&str>,
+    (name, revision): (&str, Option<&str>),
     to: &Path,
     patience: Patience,
     progress: &Progress,
     stop: &AtomicBool,
-) -> Result<Vec<String>> {
-    let known = resolve(name, revision)?;
-    let revision = known.revision.clone().unwrap_or_default();
-    refuse_another(to, &known.repo, &revision)?;
+) -> Result<ModelOrigin> {
     let mut client = Client::new(Kind::Model, REMEDY, patience, stop);
     client.token = hub.token.as_deref();
-    let mut fetch = Fetch {
-        hub,
-        known: &known,
-        revision: &revision,
-        to,
-        client,
-        progress,
-        files: BTreeMap::new(),
-    };
+    let model = resolve((hub, &client), name, revision)?;
+    refuse_another(to, &model)?;
+    let mut fetch = ModelFetch { hub, model: &model, to, client, progress, files: BTreeMap::new() };
     fetch.all()?;
     progress.finish();
-    let names = fetch.files.keys().cloned().collect();
-    let record =
-        Record { repo: known.repo.clone(), revision: revision.clone(), files: fetch.files };
-    write_whole(&to.join(RECORD), |out| {
-        serde_json::to_writer_pretty(&mut *out, &record)?;
+    let files = fetch.files;
+    let origin = ModelOrigin { repo: model.repo, revision: model.commit, files };
+    write_whole(&to.join(ORIGIN), |out| {
+        serde_json::to_writer_pretty(&mut *out, &origin)?;
         writeln!(out)
     })?;
-    Ok(names)
+    Ok(origin)
 }
 
-/// The repository and commit that are meant.
-fn resolve(name: &str, revision: Option<&str>) -> Result<Known> {
-    let refuse =
-        |problem: String, remedy: String| Err(Error::new(Kind::Model, name, problem, remedy));
-    let known = known_models()?.into_iter().find(|known| known.name == name);
-    let mut known = match known {
-        Some(known) => known,
-        None if is_repository(name) => {
-            let repo = name.to_owned();
-            Known { name: repo.clone(), repo, revision: None, begins: None, weights: None }
-        }
-        None => {
-            let names: Vec<String> = known_models()?.into_iter().map(|k| k.name).collect();
-            let remedy = format!("name one of {}, or owner/repository", names.join(", "));
-            return refuse("is no model that is known".into(), remedy);
-        }
-    };
-    if let Some(revision) = revision {
-        if known.begins.as_ref().is_some_and(|begins| !revision.starts_with(begins.as_str())) {
-            let begins = known.begins.unwrap_or_default();
-            let remedy = "give that commit; the branch has held other steps of training".into();
-            return refuse(format!("its commit begins with {begins}, not as {revision}"), remedy);
-        }
-        if known.revision.as_ref().is_some_and(|other| other != revision) {
-            // Another commit than the pinned one has other weights.
-            known.weights = None;
-        }
-        known.revision = Some(revision.to_owned());
-    }
-    match &known.revision {
-        Some(revision)
-            if revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit()) =>
-        {
-            Ok(known)
-        }
-        Some(revision) => refuse(
-            format!("revision `{revision}` is no commit id, which has 40 hexadecimal digits"),
-            "give a commit: branches and tags move".into(),
-        ),
-        None => {
-            let begins = known.begins.map_or(String::new(), |b| format!("; it begins with {b}"));
-            refuse(
-                format!("its commit is not known whole{begins}"),
-                "look it up among the commits of the repository, and give it with --revision"
-                    .into(),
-            )
-        }
-    }
-}
-
-fn is_repository(name: &str) -> bool {
-    let plain = |part: &str| {
-        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !part.is_empty() && part.chars().all(good) && !part.starts_with('.')
-    };
-    name.split_once('/').is_some_and(|(owner, repo)| plain(owner) && plain(repo))
-}
-
-/// A folder keeps to one commit of one repository.
-fn refuse_another(to: &Path, repo: &str, revision: &str) -> Result<()> {
-    let path = to.join(RECORD);
+/// Refuses a folder that holds another repository or commit.
+fn refuse_another(to: &Path, model: &ModelAtCommit) -> Result<()> {
+    let path = to.join(ORIGIN);
     if !path.exists() {
         return Ok(());
     }
-    let record: Record = read_json(&path)?;
-    if record.repo == repo && record.revision == revision {
+    let origin: ModelOrigin = read_json(&path)?;
+    if origin.repo == model.repo && origin.revision == model.commit {
         return Ok(());
     }
-    let problem = format!("holds {} at {}", record.repo, record.revision);
+    let problem = format!("holds {} at {}", origin.repo, origin.revision);
     Err(Error::new(Kind::Model, to.display(), problem, "name another folder with --to"))
 }
 
-/// A model on its way.
-struct Fetch<'a> {
+/// A model that is being fetched.
+struct ModelFetch<'a> {
     hub: &'a Hub,
-    known: &'a Known,
-    revision: &'a str,
+    model: &'a ModelAtCommit,
     to: &'a Path,
     client: Client<'a>,
     progress: &'a Progress,
-    /// Digests of what is there.
+    /// Digests of the files that are in the folder.
     files: BTreeMap<String, String>,
 }
 
-/// What a server says of a file.
-struct Told {
+/// What the hub says about a file.
+struct FileHeaders {
     digest: Digest,
     size: Option<u64>,
 }
 
-impl Fetch<'_> {
+impl ModelFetch<'_> {
     fn all(&mut self) -> Result<()> {
-        self.need("config.json")?;
-        if !self.want("model.safetensors")? {
-            if self.want("model.safetensors.index.json")? {
+        self.require("config.json")?;
+        if !self.fetch_if_there("model.safetensors")? {
+            if self.fetch_if_there("model.safetensors.index.json")? {
                 let shards = crate::model::weights::Source::files(self.to)?;
                 for shard in &shards[1..] {
                     let name = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    self.need(&name)?;
+                    self.require(&name)?;
                 }
             } else {
-                self.need("pytorch_model.bin")?;
+                self.require("pytorch_model.bin")?;
             }
         }
-        if !self.want("tokenizer.json")? {
-            self.need("vocab.json")?;
-            self.need("merges.txt")?;
+        if !self.fetch_if_there("tokenizer.json")? {
+            self.require("vocab.json")?;
+            self.require("merges.txt")?;
         }
         Ok(())
     }
 
-    fn need(&mut self, file: &str) -> Result<()> {
-        if self.want(file)? {
+    fn require(&mut self, file: &str) -> Result<()> {
+        if self.fetch_if_there(file)? {
             return Ok(());
         }
+        let commit = &self.model.commit;
         let (problem, remedy) = if self.hub.offline {
-            let problem = format!("`{file}` at {} is not in the cache", self.revision);
+            let problem = format!("`{file}` at {commit} is not in the cache");
             (problem, "unset HF_HUB_OFFLINE, or fill the cache where there is a network")
         } else {
-            let problem = format!("has no `{file}` at {}", self.revision);
+            let problem = format!("has no `{file}` at {commit}");
             (problem, "check the repository and the commit")
         };
-        Err(Error::new(Kind::Model, &self.known.repo, problem, remedy))
+        Err(Error::new(Kind::Model, &self.model.repo, problem, remedy))
     }
 
-    /// Puts a file in its place if the repository has it.
-    fn want(&mut self, file: &str) -> Result<bool> {
-        if self.take_from_cache(file)? {
+    /// Fetches a file if the repository has it. Returns whether it has.
+    fn fetch_if_there(&mut self, file: &str) -> Result<bool> {
+        if self.copy_from_cache(file)? {
             return Ok(true);
         }
         if self.hub.offline {
-            // What the cache lacks may be a file that the repository does not have.
+            // A file that the cache lacks may be one that the repository does not have.
             return Ok(false);
         }
-        let url = self.url(file);
-        let told = self.client.persist(&url, || 0, || self.ask(&url))?;
-        let Some(mut told) = told else { return Ok(false) };
-        if let Some(weights) = self.known.weights.as_ref().filter(|_| is_weights(file)) {
-            told.digest = Digest::Sha256(weights.clone());
+        let url = self.hub.url(&self.model.repo, &self.model.commit, file);
+        let headers = self.client.persist(&url, || 0, || self.headers(&url))?;
+        let Some(mut headers) = headers else { return Ok(false) };
+        if let Some(weights) = self.model.weights.as_ref().filter(|_| is_weights(file)) {
+            headers.digest = Digest::Sha256(weights.clone());
         }
-        self.progress.stage(&format!("fetching {file}"), told.size.unwrap_or(0));
-        let Told { digest, size } = told;
+        self.progress.stage(&format!("fetching {file}"), headers.size.unwrap_or(0));
+        let FileHeaders { digest, size } = headers;
         let download = Download {
             client: &self.client,
             url,
@@ -283,17 +205,11 @@ impl Fetch<'_> {
         Ok(true)
     }
 
-    fn url(&self, file: &str) -> String {
-        let base = self.hub.base.as_deref().unwrap_or(PUBLIC).trim_end_matches('/');
-        format!("{base}/{}/resolve/{}/{file}", self.known.repo, self.revision)
-    }
-
-    /// Copies a file from the cache of the hub's tools, where a link is called as the
-    /// digest of what it leads to.
-    fn take_from_cache(&mut self, file: &str) -> Result<bool> {
-        let Some(cache) = &self.hub.cache else { return Ok(false) };
-        let folder = format!("models--{}", self.known.repo.replace('/', "--"));
-        let link = cache.join(folder).join("snapshots").join(self.revision).join(file);
+    /// Copies a file from the cache of the hub's own tools, where each snapshot holds links to
+    /// files named by their digests. Returns whether the cache has it.
+    fn copy_from_cache(&mut self, file: &str) -> Result<bool> {
+        let Some(folder) = self.hub.cached(&self.model.repo) else { return Ok(false) };
+        let link = folder.join("snapshots").join(&self.model.commit).join(file);
         let Ok(blob) = link.canonicalize() else { return Ok(false) };
         let name = blob.file_name().unwrap_or_default().to_string_lossy();
         let io =
@@ -302,7 +218,7 @@ impl Fetch<'_> {
         if let Some(digest) = &digest
             && !digest.is_of(&blob).map_err(io)?
         {
-            let problem = "is not what its name says";
+            let problem = "does not have the digest that its name says";
             let remedy = "remove it from the cache, which is damaged";
             return Err(Error::new(Kind::Model, blob.display(), problem, remedy));
         }
@@ -318,8 +234,9 @@ impl Fetch<'_> {
         Ok(true)
     }
 
-    /// What the hub says of a file, without following where it leads; None if it has none.
-    fn ask(&self, url: &str) -> Result<Option<Told>, Miss> {
+    /// Returns what the hub says about a file, without following a redirection; `None` if the
+    /// repository does not have the file.
+    fn headers(&self, url: &str) -> Result<Option<FileHeaders>, Miss> {
         let response = self.client.head(url)?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
@@ -329,8 +246,8 @@ impl Fetch<'_> {
             return Err(Miss::of_answer(&response));
         }
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
-        if let Some(commit) = header("x-repo-commit").filter(|commit| *commit != self.revision) {
-            let problem = format!("is of commit {commit}, expected {}", self.revision);
+        if let Some(commit) = header("x-repo-commit").filter(|c| *c != self.model.commit) {
+            let problem = format!("is of commit {commit}, expected {}", self.model.commit);
             return Err(Miss::Final(problem));
         }
         let etag = header("x-linked-etag").or_else(|| header("etag")).unwrap_or_default();
@@ -341,7 +258,7 @@ impl Fetch<'_> {
             // A redirection has a length of its own.
             header("content-length").filter(|_| status.is_success())
         });
-        Ok(Some(Told { digest, size: length.and_then(|l| l.parse().ok()) }))
+        Ok(Some(FileHeaders { digest, size: length.and_then(|l| l.parse().ok()) }))
     }
 }
 
