@@ -1,5 +1,6 @@
 //! All integration tests in one binary, since linking is the slow part.
 
+mod advice;
 mod architectures;
 mod browser;
 mod cli;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::advice::unknown_options;
 use clap::CommandFactory;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -217,6 +218,8 @@ impl Bench {
         for part in parts.iter().chain(&["error: ", "\n  help: "]) {
             assert!(error.contains(part), "no `{part}` in: {error}");
         }
+        let unknown = unknown_options(&["run"], &error).join(" ");
+        assert_eq!(unknown, "", "advises options that `run` lacks: {error}");
         self.assert_nothing_written();
     }
 

@@ -13,6 +13,7 @@ use universal_neurons::cli::Cli;
 use universal_neurons::printable::is_unsafe;
 use universal_neurons::report::ledger::{junit, markdown};
 
+use crate::advice::unknown_options;
 use crate::support::{Bench, path, program};
 
 /// Escape, bell, a right-to-left override and an isolate.
@@ -121,6 +122,8 @@ fn checked(bench: &Bench, arguments: &[&str]) -> Output {
         .output()
         .expect("the program starts");
     let what = format!("{arguments:?}");
+    let unknown = unknown_options(arguments, &lossy(&output.stderr)).join(" ");
+    assert_eq!(unknown, "", "{what} advises options that it lacks: {}", lossy(&output.stderr));
     let code = output.status.code();
     assert!(matches!(code, Some(0..=2)), "{what}: {code:?}: {}", lossy(&output.stderr));
     assert_safe(&lossy(&output.stdout), &format!("standard output of {what}"));

@@ -391,5 +391,4 @@ pub(super) fn bytes_of(name: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[path = "tokenizer/tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Card, CardFile, Context, PartnerCorrelations, Summary};
+use super::{Card, CardFile, Context, PartnerCorrelations, Share, Summary};
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::store::damaged;
@@ -12,8 +12,8 @@ use crate::table::NeuronId;
 /// Returns the layout of the reference that a summary describes.
 ///
 /// # Errors
-/// Returns an error naming the field if the number of neurons, the layers and the matrix of
-/// layers do not fit each other, or there is no share.
+/// Returns an error naming the field if the number of neurons, the layers, the shares and the
+/// matrix of layers do not fit each other, or there is no share.
 pub fn layout(file: &Path, summary: &Summary) -> Result<Layout> {
     let n_layers = summary.by_layer.len();
     if n_layers == 0 || summary.shares.is_empty() {
@@ -21,6 +21,12 @@ pub fn layout(file: &Path, summary: &Summary) -> Result<Layout> {
     }
     if let Some(share) = summary.shares.iter().find(|s| !(-1.0..=1.0).contains(&s.threshold)) {
         let problem = format!("`threshold` is {}, expected -1 to 1", share.threshold);
+        return Err(damaged(file, problem));
+    }
+    let fits = |s: &Share| s.universal <= s.of && s.of <= summary.neurons;
+    if let Some(s) = summary.shares.iter().chain(&summary.by_layer).find(|s| !fits(s)) {
+        let (some, of, all) = (s.universal, s.of, summary.neurons);
+        let problem = format!("a share counts {some} neurons of {of}; the model has {all}");
         return Err(damaged(file, problem));
     }
     if summary.neurons == 0 || !summary.neurons.is_multiple_of(n_layers) {

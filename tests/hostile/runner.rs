@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::case::Case;
+use crate::advice::unknown_options;
 use crate::support::{Bench, path};
 
 /// Variables that change what the program does, unset unless a case sets them.
@@ -85,6 +86,8 @@ fn check(case: &Case) -> Option<String> {
     case.change_files(bench.path());
     let answer = answer(case, bench.path(), &case.run);
     let mut problems = problems_of_answer(case, &answer);
+    let unknown = unknown_options(&case.run, &answer.stderr);
+    problems.extend(unknown.iter().map(|option| format!("advises --{option}, which it lacks")));
     problems.extend(problems_on_disk(case, bench.path()));
     if case.exit == 2 && entries(&bench.path().join("runs")) != runs {
         problems.push("something was written to runs/".into());
