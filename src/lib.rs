@@ -23,9 +23,9 @@
 //! | `compare` | compares within tolerances |
 //! | `progress` | tells how far a run is |
 //! | `store` | writes whole files |
+//! | `input` | opens files that users give |
 //! | `checkpoint` | keeps sums of a run |
 //! | `backend` | products, cards, unsafe |
-//! | `input` | opens files that users give |
 //! | [`spec`] | reads experiment files |
 //! | [`corpus`] | reads and tokenises text |
 //! | [`model`] | runs the forward pass |
@@ -70,7 +70,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod estimate;
 pub mod experiment;
-pub(crate) mod families;
+#[doc(hidden)]
+pub mod families;
 pub mod findings;
 pub mod guide;
 #[doc(hidden)]

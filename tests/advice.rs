@@ -12,7 +12,7 @@ pub fn unknown_options<'a>(arguments: &[impl AsRef<str>], message: &'a str) -> V
     let outside = message.split('`').step_by(2);
     let words =
         outside.flat_map(|text| text.split(|c: char| c.is_whitespace() || "(,;:.)".contains(c)));
-    let named = words.filter_map(|word| Some(word.strip_prefix("--")?.split('=').next()?));
+    let named = words.filter_map(|word| word.strip_prefix("--")?.split('=').next());
     let is_name = |name: &&str| name.starts_with(|c: char| c.is_ascii_lowercase());
     named.filter(is_name).filter(|name| !known.contains(*name)).collect()
 }
