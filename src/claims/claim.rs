@@ -62,6 +62,8 @@ pub struct Judgement {
     pub trend: Option<Trend>,
     /// The reason for this comparison and tolerance.
     pub because: String,
+    /// What was measured on this evidence, if it is not what the claim's statement says.
+    pub statement: Option<String>,
     /// Whether the source contradicts itself, so that the comparison is expected not to hold.
     #[serde(default)]
     pub contradicted: bool,
@@ -107,8 +109,9 @@ struct ClaimsFile {
 }
 
 /// The claims files, one for each source. The program contains them.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("expected/claims/paper.yaml", include_str!("../../expected/claims/paper.yaml")),
+    ("expected/claims/tables.yaml", include_str!("../../expected/claims/tables.yaml")),
     ("expected/claims/note.yaml", include_str!("../../expected/claims/note.yaml")),
     ("expected/claims/paper-2.yaml", include_str!("../../expected/claims/paper-2.yaml")),
 ];
@@ -180,8 +183,9 @@ fn problem_with_judgement(j: &Judgement) -> Option<String> {
     {
         return Some("`equals` needs a positive `within`, and nothing else has one".into());
     }
-    if j.because.trim().is_empty() || j.models.is_empty() {
-        return Some("`because` and `models` must not be empty".into());
+    let empty = |text: &String| text.trim().is_empty();
+    if empty(&j.because) || j.models.is_empty() || j.statement.as_ref().is_some_and(empty) {
+        return Some("`because`, `models` and `statement` must not be empty".into());
     }
     None
 }
@@ -217,6 +221,20 @@ mod tests {
         let missing: Vec<_> = REQUIRED.split_whitespace().filter(|id| !ids.contains(id)).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(claims.iter().all(|c| !c.source.is_empty()));
+    }
+
+    /// A statement that names another model, its neurons or its figures is not one about the
+    /// bundled models.
+    #[test]
+    fn judgements_on_the_bundled_models_say_what_is_measured_on_them() {
+        let foreign = ["GPT-2", "Pythia", "%", ".N", ".H", " of 2", "times", "0.8"];
+        for claim in registry().expect("well formed") {
+            for judgement in claim.judged.iter().filter(|j| j.tier == Tier::Desk) {
+                let statement = judgement.statement.as_ref().unwrap_or(&claim.statement);
+                let found = foreign.iter().find(|word| statement.contains(**word));
+                assert_eq!(found, None, "{}: {statement}", claim.id);
+            }
+        }
     }
 
     #[test]
@@ -264,6 +282,10 @@ mod tests {
             (claim("{ tier: desk, models: [m], equals: 1, within: .nan, because: d }"), "positive"),
             (claim("{ tier: desk, models: [m], above: 1, because: \" \" }"), "must not be empty"),
             (claim("{ tier: desk, models: [], above: 1, because: d }"), "must not be empty"),
+            (
+                claim("{ tier: desk, models: [m], above: 1, because: d, statement: '' }"),
+                "must not be empty",
+            ),
         ] {
             let error = parse("f", &text).expect_err(problem);
             assert!(error.problem.contains(problem), "{error}");

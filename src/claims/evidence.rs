@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::prediction_table::PredictionLabel;
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::experiment::KINDS;
@@ -26,6 +27,8 @@ pub struct Evidence {
     pub older: Option<Sheet>,
     /// The authors' table of neurons with low kurtosis, if there is one.
     pub subgaussian: Option<Sheet>,
+    /// The authors' table of prediction neurons, if there is one.
+    pub labels: Option<Vec<PredictionLabel>>,
     /// The figures of other experiments on the model.
     pub figures: NamedFigures,
 }
@@ -35,8 +38,9 @@ impl Evidence {
         let complete = |row: usize| Column::ALL.iter().all(|c| table.column(*c)[row].is_finite());
         let rows = (0..table.ids.len()).filter(|&row| !complete(row));
         let incomplete = rows.map(|row| table.ids[row]).collect();
-        let (depth, older, subgaussian, figures) = (None, None, None, NamedFigures::new());
-        Self { shape, table, whole, incomplete, depth, older, subgaussian, figures }
+        let (depth, older, subgaussian, labels) = (None, None, None, None);
+        let figures = NamedFigures::new();
+        Self { shape, table, whole, incomplete, depth, older, subgaussian, labels, figures }
     }
 
     /// Returns the evidence of a run that has just ended.

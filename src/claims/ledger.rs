@@ -43,7 +43,7 @@ impl fmt::Display for Verdict {
 pub struct Entry {
     /// Id of the claim.
     pub id: String,
-    /// The claim in one sentence.
+    /// The claim in one sentence, as it is judged on this evidence.
     pub claim: String,
     /// Source and place in it.
     pub source: String,
@@ -87,7 +87,7 @@ impl Entry {
         };
         Ok(Self {
             id: claim.id.clone(),
-            claim: claim.statement.clone(),
+            claim: judgement.statement.as_ref().unwrap_or(&claim.statement).clone(),
             source: format!("{}, {}", claim.source, claim.at),
             tier: judgement.tier.name(),
             models: judgement.models.clone(),

@@ -89,6 +89,8 @@ pub enum Quantity {
     PositiveShare,
     /// Smallest and largest value of `column` over `of`.
     Range,
+    /// Number of universal neurons with kurtosis below 2.
+    SubgaussianCount,
     /// Number of universal neurons with high vocabulary kurtosis in each layer.
     PredictionByLayer,
     /// Number of universal neurons with high vocabulary kurtosis.
@@ -98,9 +100,30 @@ pub enum Quantity {
     /// The first layer that has universal neurons with high vocabulary kurtosis, as a share of the
     /// depth from 0 to 1.
     PredictionOnset,
-    /// Share of neurons with high vocabulary kurtosis whose vocabulary skew is negative: in the last
-    /// layer, minus that in the layers before.
+    /// Share of universal neurons with high vocabulary kurtosis that lie in the later half of the
+    /// layers.
+    PredictionLateShare,
+    /// Share of the last layer's universal neurons that have high vocabulary kurtosis.
+    PredictionLastLayerShare,
+    /// Share of the neurons of `of` with high vocabulary kurtosis whose vocabulary skew is negative:
+    /// in the last layer, and in the layers before.
+    SuppressionLateShares,
+    /// The first value of [`Self::SuppressionLateShares`] minus the second.
     SuppressionLateGap,
+    /// Number of rows, neurons, token classes and suppressing rows in the authors' table of
+    /// prediction neurons.
+    PredictionTableCounts,
+    /// Number of rows of that table in the earlier half of the layers.
+    PredictionTableEarly,
+    /// Number of suppressing rows and of all rows of that table: in the last layer, and in the
+    /// layers before.
+    PredictionTableSuppression,
+    /// Number of rows of that table with a universal neuron, and of these neurons.
+    PredictionTableUniversal,
+    /// Smallest vocabulary kurtosis of these neurons.
+    PredictionTableKurt,
+    /// Number of these rows whose neuron has negative vocabulary skew if and only if it suppresses.
+    PredictionTableAgreement,
     /// Median cos(w_in, w_out) of very active neurons.
     ActiveCosine,
 }

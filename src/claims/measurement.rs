@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::evidence::Evidence;
 use super::measure::{Measure, NeuronSet, Quantity};
+use super::prediction_labels;
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
@@ -11,6 +12,8 @@ use crate::table::Column;
 const UNIVERSAL: f64 = 0.5;
 /// The vocabulary kurtosis above which a neuron is a prediction or suppression neuron (paper §5.1).
 const PREDICTION_KURTOSIS: f64 = 10.0;
+/// The kurtosis below which the authors call the activations of a neuron sub-Gaussian.
+const SUBGAUSSIAN_KURTOSIS: f64 = 2.0;
 /// The share of active tokens above which a neuron is very active (paper §6.2).
 const VERY_ACTIVE: f64 = 0.5;
 
@@ -118,7 +121,23 @@ impl Measurement<'_> {
             Q::PredictionCount => one(self.prediction().len() as f64),
             Q::SuppressionShare => one(self.suppression_share(&self.prediction())),
             Q::PredictionOnset => self.prediction_onset(),
-            Q::SuppressionLateGap => self.suppression_late_gap(),
+            Q::SubgaussianCount => {
+                let kurt = self.values(Column::Kurt, &self.universal());
+                one(count(&kurt, |v| v < SUBGAUSSIAN_KURTOSIS))
+            }
+            Q::PredictionLateShare => one(self.prediction_late_share()),
+            Q::PredictionLastLayerShare => one(self.prediction_last_layer_share()),
+            Q::SuppressionLateShares => self.suppression_late_shares(),
+            Q::SuppressionLateGap => {
+                let shares = self.suppression_late_shares()?;
+                one(shares[0] - shares[1])
+            }
+            Q::PredictionTableCounts
+            | Q::PredictionTableEarly
+            | Q::PredictionTableSuppression
+            | Q::PredictionTableUniversal
+            | Q::PredictionTableKurt
+            | Q::PredictionTableAgreement => prediction_labels::take(self.quantity, self.e),
             Q::ActiveCosine => self.active_cosine(),
             Q::ShareRatio | Q::ShareDifference => Err("is about several models".into()),
         }
@@ -273,17 +292,27 @@ impl Measurement<'_> {
         Ok(vec![first.map_or(f64::NAN, |layer| layer as f64 / counts.len() as f64)])
     }
 
-    fn suppression_late_gap(&self) -> Taken {
-        self.whole()?;
-        let kurt = self.e.table.column(Column::VocabKurt);
+    fn prediction_late_share(&self) -> f64 {
+        let (rows, ids) = (self.prediction(), &self.e.table.ids);
+        let late = rows.iter().filter(|row| 2 * ids[**row].layer >= self.e.shape.n_layers);
+        100.0 * late.count() as f64 / rows.len() as f64
+    }
+
+    fn prediction_last_layer_share(&self) -> f64 {
+        let last = |rows: &[usize]| self.by_layer(rows)[self.e.shape.n_layers - 1];
+        100.0 * last(&self.prediction()) / last(&self.universal())
+    }
+
+    fn suppression_late_shares(&self) -> Taken {
+        let (kurt, ids) = (self.e.table.column(Column::VocabKurt), &self.e.table.ids);
         let last = self.e.shape.n_layers - 1;
-        let ids = &self.e.table.ids;
+        let set = self.set()?;
         let share = |late: bool| {
-            let rows = self
-                .rows(|row| kurt[row] > PREDICTION_KURTOSIS && (ids[row].layer == last) == late);
-            self.suppression_share(&rows)
+            let of_kind =
+                |row: &usize| kurt[*row] > PREDICTION_KURTOSIS && (ids[*row].layer == last) == late;
+            self.suppression_share(&set.iter().copied().filter(of_kind).collect::<Vec<_>>())
         };
-        Ok(vec![share(true) - share(false)])
+        Ok(vec![share(true), share(false)])
     }
 
     fn active_cosine(&self) -> Taken {

@@ -23,6 +23,8 @@ pub mod judge;
 pub mod ledger;
 pub mod measure;
 mod measurement;
+mod prediction_labels;
+pub mod prediction_table;
 mod published;
 pub mod sources;
 pub mod tier;

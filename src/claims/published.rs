@@ -11,17 +11,25 @@ use crate::record::{MAX_TABLE_BYTES, Sheet};
 /// Reads a published table as [`Sheet::read`] does.
 ///
 /// # Errors
-/// Returns an error as [`Sheet::read`] does, or naming both ids if the git blob id of the file is
-/// not the published one.
+/// Returns an error as [`published_bytes`] and [`Sheet::of_bytes`] do.
 pub fn read_published(
     path: &Path,
     published: &RemoteFile,
     expected: &[&str],
     shape: Layout,
 ) -> Result<Sheet> {
+    Sheet::of_bytes(path, &published_bytes(path, published)?, expected, shape)
+}
+
+/// Returns the bytes of a published table.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, or naming both ids if its git blob id is not the
+/// published one.
+pub fn published_bytes(path: &Path, published: &RemoteFile) -> Result<Vec<u8>> {
     let bytes = InputFile::open(Kind::Evidence, path)?.read(MAX_TABLE_BYTES)?;
     refuse_another(path, &bytes, published)?;
-    Sheet::of_bytes(path, &bytes, expected, shape)
+    Ok(bytes)
 }
 
 /// Refuses a file that differs from the published table. A claim that is judged on a damaged table

@@ -8,13 +8,15 @@ use serde::Deserialize;
 
 use super::claim::Claim;
 use super::evidence::Evidence;
-use super::published::read_published;
+use super::prediction_table::{PredictionLabel, read_labels};
+use super::published::{published_bytes, read_published};
 use super::tier::Tier;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::experiment::{self, Desk, KINDS, RegisteredKind};
 use crate::hub::{RemoteFile, manifest};
-use crate::record::{Sheet, neurons};
+use crate::input::InputFile;
+use crate::record::{MAX_TABLE_BYTES, Sheet, neurons};
 use crate::table::{Column, NeuronId};
 
 /// The environment variable with the path of the folder that contains the authors' tables.
@@ -251,6 +253,7 @@ impl Evidences {
                     &population_columns(),
                     shape,
                 )?,
+                labels: self.labels(model, shape)?,
                 ..read(&neurons::columns(), false)?
             },
         }))
@@ -266,6 +269,18 @@ impl Evidences {
         let path = self.existing(&table_paths(model, name));
         let upstream = upstream_path(Tier::Published, model, name);
         path.map(|path| self.read_table(&path, &upstream, columns, shape)).transpose()
+    }
+
+    /// Reads the authors' table of prediction neurons, if it is there.
+    fn labels(&self, model: &str, shape: Layout) -> Result<Option<Vec<PredictionLabel>>> {
+        const NAME: &str = "prediction_neurons";
+        let Some(path) = self.existing(&table_paths(model, NAME)) else { return Ok(None) };
+        let upstream = upstream_path(Tier::Published, model, NAME);
+        let bytes = match self.published.iter().find(|file| file.path == upstream) {
+            Some(published) => published_bytes(&path, published)?,
+            None => InputFile::open(Kind::Evidence, &path)?.read(MAX_TABLE_BYTES)?,
+        };
+        read_labels(&path, &bytes, shape).map(Some)
     }
 
     /// Reads a table. If its digest is known, the file must have this digest.
