@@ -1,4 +1,4 @@
-//! The neuron table: one row per neuron, the published columns in their order.
+//! The neuron table: one row for each neuron, with the published columns in their order.
 
 use std::fmt;
 use std::io::Write;
@@ -8,21 +8,21 @@ use crate::printable::line;
 use crate::stats::WeightStatistics;
 use crate::stats::activation::ActivationStatistics;
 
-/// A neuron of one model, displayed as `L0.N2436`.
+/// The place of a neuron in a model, displayed as `L0.N2436`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NeuronId {
-    /// Layer, from 0.
+    /// Index of the layer, from 0.
     pub layer: usize,
-    /// Neuron within its layer, from 0.
+    /// Index within the layer, from 0.
     pub neuron: usize,
 }
 
 impl std::str::FromStr for NeuronId {
     type Err = String;
 
-    /// `L0.N12`, and as others write it: `L0.12`, `0.12`.
+    /// Parses `L0.N12`, and the forms `L0.12` and `0.12` that other tools write.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{}` is no neuron, expected one like L0.N12", line(text));
+        let wrong = || format!("`{}` is not a neuron, expected one like L0.N12", line(text));
         let (layer, neuron) = text.split_once('.').ok_or_else(wrong)?;
         let number = |part: &str, prefix: char| {
             let digits = part.strip_prefix(prefix).unwrap_or(part);
@@ -41,7 +41,7 @@ impl<'de> serde::Deserialize<'de> for NeuronId {
 }
 
 impl NeuronId {
-    /// The neuron that is number `i` over all layers of `d_mlp`.
+    /// Returns the neuron with index `i` counted over all layers of `d_mlp` neurons.
     pub fn of(i: usize, d_mlp: usize) -> Self {
         Self { layer: i / d_mlp, neuron: i % d_mlp }
     }
@@ -63,7 +63,7 @@ macro_rules! columns {
             /// All columns, in the published order, after `layer` and `neuron`.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The published name.
+            /// Returns the published name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -88,28 +88,28 @@ columns! {
     Skew "skew" "Skewness of the pre-activation.",
     Kurt "kurt" "Kurtosis of the pre-activation, 3 for a Gaussian.",
     VocabMean "vocab_mean" "Mean over the vocabulary of cos(W_U, w_out).",
-    VocabVar "vocab_var" "Variance of the same.",
-    VocabSkew "vocab_skew" "Skewness of the same.",
-    VocabKurt "vocab_kurt" "Kurtosis of the same.",
+    VocabVar "vocab_var" "Variance over the vocabulary of cos(W_U, w_out).",
+    VocabSkew "vocab_skew" "Skewness over the vocabulary of cos(W_U, w_out).",
+    VocabKurt "vocab_kurt" "Kurtosis over the vocabulary of cos(W_U, w_out).",
     Sparsity "sparsity" "Share of tokens on which the neuron is active.",
     ExcessCorr "excess_corr" "mean_corr − mean_baseline.",
 }
 
-/// Neurons and their published columns, column by column.
+/// Neurons and the values of their published columns.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
-    /// Which neuron each row describes.
+    /// The neuron of each row.
     pub ids: Vec<NeuronId>,
     columns: Vec<Vec<f64>>,
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new() -> Self {
         Self { ids: Vec::new(), columns: vec![Vec::new(); Column::ALL.len()] }
     }
 
-    /// Appends a row; values in the order of [`Column::ALL`].
+    /// Appends a row, with the values in the order of [`Column::ALL`].
     pub fn push(&mut self, id: NeuronId, values: [f64; Column::ALL.len()]) {
         self.ids.push(id);
         self.columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
@@ -122,22 +122,22 @@ impl Table {
         expected == Some(self.ids.len()) && self.ids.iter().enumerate().all(placed)
     }
 
-    /// A column, one value per row.
+    /// Returns a column, one value for each row.
     pub fn column(&self, column: Column) -> &[f64] {
         &self.columns[column as usize]
     }
 
-    /// The layer of each row.
+    /// Returns the layer of each row.
     pub fn layers(&self) -> Vec<usize> {
         self.ids.iter().map(|id| id.layer).collect()
     }
 
-    /// Writes the table as CSV, numbers in the shortest form that reads back
-    /// to the same bits. A value that does not exist (the correlation of a
-    /// neuron that never varies, say) is an empty cell.
+    /// Writes the table as CSV. Numbers are written in the shortest form that is read back to the same
+    /// bits. A value that does not exist, such as the correlation of a neuron that never varies, is an
+    /// empty cell.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Returns an error if writing to `out` fails.
     pub fn write_csv(&self, out: impl Write) -> std::io::Result<()> {
         let mut csv = csv::Writer::from_writer(out);
         let names = Column::ALL.iter().map(|c| c.name());
@@ -151,7 +151,7 @@ impl Table {
     }
 }
 
-/// A number in a table; an empty cell where there is none.
+/// Returns a number as a cell of a table, which is empty if the number is not finite.
 pub fn cell(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
@@ -162,8 +162,8 @@ pub fn fixed_cell(value: f64, digits: usize) -> String {
     if value.is_finite() { format!("{value:.digits$}") } else { String::new() }
 }
 
-/// The columns of one neuron, in the order of [`Column::ALL`]; NaN where it has
-/// no correlation, and `neurons-extra.csv` says why.
+/// Returns the columns of one neuron, in the order of [`Column::ALL`]. The correlations of a neuron
+/// without any are NaN; `neurons-extra.csv` says why.
 pub fn published_row(
     agreement: Option<&Agreement>,
     activation: &ActivationStatistics,

@@ -306,7 +306,7 @@ fn a_neuron_is_shown() {
         }
     }
     for (name, why) in
-        [("L9.N3", "the model has"), ("three", "is no neuron"), ("L-1.N3", "is no neuron")]
+        [("L9.N3", "the model has"), ("three", "is not a neuron"), ("L-1.N3", "is not a neuron")]
     {
         let arguments = ["inspect", name, "--run", "out", "--spec", "spec.yaml"];
         let refused = run(bench.path(), &arguments);

@@ -14,7 +14,7 @@ use crate::printable::visible;
 pub const UNIVERSAL: RGBColor = RGBColor(0x1D, 0x6F, 0xB8);
 /// The colour of all other neurons.
 pub const OTHERS: RGBColor = RGBColor(0x8D, 0x99, 0xA6);
-/// The colour of the paper's figures, and of chance.
+/// The colour of the paper's figures and of the chance level.
 pub const PAPER: RGBColor = RGBColor(0xC2, 0x57, 0x0C);
 /// The colours of series, in order.
 pub const SERIES: [RGBColor; 6] = [
@@ -32,7 +32,7 @@ const PAGE: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 /// Height of letters, in pixels.
 const LETTERS: u32 = 14;
 
-/// The shape that the data of a series are drawn as.
+/// The shape of a series.
 #[derive(Debug, Clone)]
 pub enum Mark {
     /// A line through points.
@@ -41,7 +41,7 @@ pub enum Mark {
     Points(Vec<(f64, f64)>),
     /// Rectangles.
     Cells(Vec<Cell>),
-    /// Words, centred on `(x, y)`.
+    /// Texts, each centred on its point.
     Words(Vec<(f64, f64, String)>),
 }
 
@@ -59,11 +59,11 @@ pub struct Cell {
 /// Marks of one colour.
 #[derive(Debug, Clone)]
 pub struct Series {
-    /// Its name in the legend; a series with an empty name is not in the legend.
+    /// Name in the legend. A series with an empty name is not in the legend.
     pub name: String,
-    /// Its colour.
+    /// Colour of the marks.
     pub color: RGBColor,
-    /// Its data.
+    /// The marks.
     pub mark: Mark,
 }
 
@@ -77,22 +77,22 @@ impl Series {
 /// A coordinate system and the series drawn in it.
 #[derive(Debug, Clone)]
 pub struct Panel {
-    /// Its title; empty for none.
+    /// Title; empty if there is none.
     pub title: String,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// What is drawn, first to last.
+    /// The series, in the order in which they are drawn.
     pub series: Vec<Series>,
 }
 
 /// An axis.
 #[derive(Debug, Clone)]
 pub struct Axis {
-    /// What the axis measures.
+    /// Label of the axis.
     pub label: String,
-    /// The values at its ends.
+    /// The values at both ends.
     pub range: Range<f64>,
     /// Names of the values 0, 1, 2 …; an axis without names shows numbers.
     pub names: Vec<String>,
@@ -107,7 +107,7 @@ impl Axis {
         Self { label: label.to_owned(), range, names: Vec::new() }
     }
 
-    /// Creates an axis of named things, each centred on its index.
+    /// Creates an axis of names, each centred on its index.
     pub fn named(label: &str, names: Vec<String>) -> Self {
         let names: Vec<String> = names.iter().map(|name| visible(name).into_owned()).collect();
         Self { label: label.to_owned(), range: -0.5..names.len() as f64 - 0.5, names }
@@ -118,7 +118,7 @@ impl Axis {
         Self::named("layer", (0..n).map(|l| l.to_string()).collect())
     }
 
-    /// What is written at a place of the axis.
+    /// Returns the label of a tick.
     fn tick(&self, value: f64) -> String {
         if self.names.is_empty() {
             return number(value);
@@ -128,14 +128,14 @@ impl Axis {
         name.cloned().unwrap_or_default()
     }
 
-    /// How many places may be written at.
+    /// Returns the maximum number of ticks.
     fn ticks(&self, most: usize) -> usize {
-        // Between two names there may be a place that is left empty.
+        // There may be a tick without a label between two names.
         if self.names.is_empty() { most } else { 2 * self.names.len() + 1 }
     }
 }
 
-/// At most three digits after the point, none that says nothing.
+/// Returns a number with at most three digits after the decimal point, without trailing zeros.
 pub fn number(value: f64) -> String {
     let text = format!("{:.3}", if value.abs() < 1e-9 { 0.0 } else { value });
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -148,7 +148,7 @@ type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<std::io::Error>
 /// text, and each text has an order of letters of its own.
 ///
 /// # Errors
-/// If there is no room for them.
+/// Returns an error if there is no room for the panels.
 pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String> {
     let mut svg = String::new();
     let rows = panels.len().div_ceil(columns);
@@ -167,7 +167,7 @@ pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String
 impl Panel {
     fn draw(&self, area: &Drawing) -> Drawn {
         let letters = ("sans-serif", LETTERS).into_font().color(&INK);
-        // Names stand beside the axis and need the room that they take.
+        // The names beside the axis need room.
         let widest = self.y.names.iter().map(|n| n.chars().count()).max().unwrap_or(4);
         let room = 28 + 7 * widest as u32;
         let mut builder = ChartBuilder::on(area);

@@ -1,4 +1,4 @@
-//! Figures: each is data, what it says in words, and a drawing.
+//! Figures, each with its data, a caption, a text alternative and a drawing.
 
 pub mod canvas;
 
@@ -6,32 +6,33 @@ use crate::error::{Error, Kind, Result};
 use crate::record::TextTable;
 use canvas::{Axis, Mark, Panel, SERIES, Series, draw};
 
-/// Values of this size or more are not drawn; ticks of longer axes cannot be counted.
+/// Values of at least this size are not drawn, because the ticks of a longer axis could not be
+/// counted.
 pub const LARGEST: f64 = 1e9;
-/// Most layers of a figure.
+/// Maximum number of layers in a figure.
 const MAX_LAYERS: f64 = 10_000.0;
 
-/// Width and height in pixels of a figure of one panel.
+/// Width and height of a figure with one panel, in pixels.
 pub const ONE_PANEL: (u32, u32) = (520, 360);
 
 /// A figure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chart {
-    /// Name of its files, without ending.
+    /// Name of the files of the figure, without extension.
     pub name: String,
-    /// What it shows.
+    /// Title.
     pub title: &'static str,
-    /// How to read it, and its counterpart in the paper.
+    /// Caption: how to read the figure, and its counterpart in the paper.
     pub caption: String,
-    /// What one sees, for those who do not.
+    /// Text alternative for readers who do not see the figure.
     pub alt: String,
     /// The drawing.
     pub svg: String,
-    /// What is drawn.
+    /// The data of the figure.
     pub data: TextTable,
 }
 
-/// Counts of values in bins of equal width; those outside are left out.
+/// Counts values in bins of equal width. Values outside are not counted.
 pub fn binned(values: &[f64], from: f64, to: f64, bins: usize) -> Vec<f64> {
     let mut counts = vec![0.0; bins];
     for value in values.iter().filter(|v| **v >= from && **v <= to) {
@@ -41,7 +42,7 @@ pub fn binned(values: &[f64], from: f64, to: f64, bins: usize) -> Vec<f64> {
     counts
 }
 
-/// Smallest and largest of some values, a little apart where they are equal.
+/// Returns the range of some values, which is never empty.
 pub fn range_of(values: impl IntoIterator<Item = f64>) -> std::ops::Range<f64> {
     // Margins and lengths are computed from the ends; larger values would overflow them.
     let finite = values.into_iter().filter(|v| v.abs() < LARGEST);
@@ -54,13 +55,14 @@ pub fn range_of(values: impl IntoIterator<Item = f64>) -> std::ops::Range<f64> {
     }
 }
 
-/// A range and a twentieth more at both ends.
+/// Returns a range that is extended by a twentieth at both ends.
 pub fn with_margin(range: &std::ops::Range<f64>) -> std::ops::Range<f64> {
     let margin = 0.05 * (range.end - range.start);
     range.start - margin..range.end + margin
 }
 
-/// Rows of a table, put together by a column, in the order in which its values first come.
+/// Groups the rows of a table by a column, in the order in which the values of the column first
+/// occur.
 pub fn grouped<'a>(table: &'a TextTable, column: &str) -> Vec<(&'a str, Vec<usize>)> {
     let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
     for (row, value) in table.text(column).into_iter().enumerate() {
@@ -72,7 +74,7 @@ pub fn grouped<'a>(table: &'a TextTable, column: &str) -> Vec<(&'a str, Vec<usiz
     groups
 }
 
-/// A line through two columns for each group of rows.
+/// Returns a line through two columns for each group of rows.
 pub fn lines(table: &TextTable, by: &str, x: &str, y: &str) -> Vec<Series> {
     let (xs, ys) = (table.numbers(x), table.numbers(y));
     let line = |((name, rows), color): ((&str, Vec<usize>), _)| {
@@ -82,7 +84,7 @@ pub fn lines(table: &TextTable, by: &str, x: &str, y: &str) -> Vec<Series> {
     grouped(table, by).into_iter().zip(SERIES.iter().copied().cycle()).map(line).collect()
 }
 
-/// The largest groups, as many as there are colours, by the sum of a column.
+/// Returns the largest groups by the sum of a column, at most one for each colour.
 fn largest_groups(table: &TextTable, by: &str, column: &str) -> TextTable {
     let values = table.numbers(column);
     let mut groups = grouped(table, by);

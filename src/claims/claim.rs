@@ -274,7 +274,7 @@ mod tests {
                 "reports no figure",
             ),
             (good.replace("share }", "share, without: [L0.N1] }"), "`of` names none"),
-            (good.replace("share }", "share, of: all, without: [L0] }"), "is no neuron"),
+            (good.replace("share }", "share, of: all, without: [L0] }"), "is not a neuron"),
             (claim("{ tier: desk, models: [m], because: d }"), "exactly one"),
             (claim("{ tier: desk, models: [m], above: 1, below: 2, because: d }"), "exactly one"),
             (claim("{ tier: desk, models: [m], equals: 1, because: d }"), "positive `within`"),

@@ -4,22 +4,22 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | [`tier`] | the kinds of evidence |
-//! | [`values`] | values as text |
+//! | `tier` | the kinds of evidence |
+//! | `values` | values as text |
 //! | [`measure`] | what a claim measures |
 //! | [`claim`] | claims, read from `expected/claims/` |
 //! | `published` | reads the authors' tables |
-//! | [`evidence`] | evidence about one model |
+//! | `evidence` | evidence about one model |
 //! | [`sources`] | finds evidence |
 //! | `measurement` | takes measures from evidence |
-//! | [`judge`] | compares measured with expected values |
+//! | `judge` | compares measured with expected values |
 //! | [`ledger`] | claims with their verdicts |
 //! | `collection` | [`Claims`], which judges all claims |
 
 pub mod claim;
 mod collection;
-pub mod evidence;
-pub mod judge;
+mod evidence;
+mod judge;
 pub mod ledger;
 pub mod measure;
 mod measurement;
@@ -27,8 +27,8 @@ mod prediction_labels;
 pub mod prediction_table;
 mod published;
 pub mod sources;
-pub mod tier;
-pub mod values;
+mod tier;
+mod values;
 
 pub use claim::{Claim, Judgement, registry};
 pub use collection::Claims;

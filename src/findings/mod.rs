@@ -1,4 +1,4 @@
-//! Findings: what a run says, drawn from its sums and ready to be shown or judged.
+//! Findings: the results of a study, drawn from its sums and ready to be shown or judged.
 
 mod figures;
 mod summary;
@@ -17,49 +17,49 @@ use crate::table::{NeuronId, Table, published_row};
 pub use figures::Figures;
 use summary::{Flag, draw_summary};
 
-/// Everything a universality run found.
+/// The results of a universality study for one reference model.
 #[derive(Debug, Clone)]
 pub struct Findings {
-    /// The neuron table of the reference.
+    /// The neuron table of the reference model.
     pub table: Table,
     /// The rows of `neurons-extra.csv`.
     pub extra: Vec<ExtraRow>,
-    /// The headline.
+    /// The headline figures.
     pub summary: Summary,
     /// The correlations with each partner model, in the order of the family.
     pub partners: Vec<PartnerCorrelations>,
 }
 
-/// Which neurons are universal, counted over all layers.
+/// Whether each neuron is universal, counted over all layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Universal(pub Vec<bool>);
 
 impl Universal {
-    /// Those whose excess lies above a threshold.
+    /// Finds the neurons whose excess correlation lies above a threshold.
     pub fn of(findings: &Findings, threshold: f64) -> Self {
         Self::above(&findings.table, threshold)
     }
 
-    /// The same of a table of all neurons, in the order of neurons.
+    /// Finds the universal neurons in a table of all neurons, in the order of neurons.
     pub fn above(table: &Table, threshold: f64) -> Self {
         let excess = table.column(crate::table::Column::ExcessCorr);
         Self(excess.iter().map(|&e| e > threshold).collect())
     }
 }
 
-/// What a run found: of the reference, and of every model judged beside it.
+/// The results of a study for all its reference models.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Of the reference.
+    /// Results for the reference model.
     pub reference: Findings,
-    /// Of the others, in the order of the spec.
+    /// Results for the models of `also_reference`, in the order of the spec.
     pub also: Vec<Findings>,
-    /// What the products were made by.
+    /// The device and kernel that computed the matrix products.
     pub device: String,
 }
 
 impl Outcome {
-    /// Checks that there is something to judge in every model.
+    /// Checks that every reference model has correlations that can be judged.
     ///
     /// # Errors
     /// Returns an error if no neuron of some model has a correlation with every partner.
@@ -67,7 +67,7 @@ impl Outcome {
         std::iter::once(&self.reference).chain(&self.also).try_for_each(Findings::check_correlated)
     }
 
-    /// Adds how long it took.
+    /// Adds the duration of the run.
     #[must_use]
     pub fn timed(mut self, timing: Timing) -> Self {
         self.reference.summary.timing = Some(timing);
@@ -75,24 +75,23 @@ impl Outcome {
     }
 }
 
-/// What findings are drawn from.
+/// The sums and statistics that findings are drawn from.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
     /// The comparison with each partner, in the order of the family.
     pub pairs: &'a [PairResult],
     /// Sums over the neurons of every model, in the order of the family.
     pub family: &'a [&'a NeuronSums],
-    /// Statistics of their activations.
+    /// Statistics of the reference model's activations.
     pub activations: &'a ActivationSums,
-    /// Statistics of their weights.
+    /// Statistics of the reference model's weights.
     pub weights: &'a [WeightStatistics],
-    /// What screening did, if there was any.
+    /// Numbers of neurons that screening compared exactly, if the run was screened.
     pub screening: Option<ScreeningCounts>,
 }
 
 impl Findings {
-    /// Draws the findings about one of the models judged, given by its place in
-    /// the family.
+    /// Draws the findings about a reference model. `judged` is its place in the family.
     pub fn draw(plan: &Plan, judged: usize, sources: &Sources) -> Self {
         let agreements = agreements(sources.pairs);
         let table = draw_table(plan, judged, &agreements, sources);
@@ -108,8 +107,8 @@ impl Findings {
         Self { table, extra, summary, partners }
     }
 
-    /// Checks that some neuron has a correlation with every partner. Without one there is
-    /// nothing to judge, although the statistics of weights and activations are right.
+    /// Checks that some neuron has a correlation with every partner. Otherwise there is nothing to
+    /// judge, although the statistics of weights and activations are right.
     ///
     /// # Errors
     /// Returns an error that names the models with neurons without a correlation.
@@ -124,7 +123,7 @@ impl Findings {
             format!("; of {neurons} neurons of model {model}, {dead} never vary and {non_finite} are not finite")
         });
         let flagged: String = flagged.collect();
-        let problem = format!("no neuron of it has a correlation with every partner{flagged}");
+        let problem = format!("no neuron has a correlation with every partner{flagged}");
         let remedy = "check the weights of these models, or give more text";
         let subject = format_args!("model {}", self.summary.reference);
         Err(Error::new(Kind::Model, subject, problem, remedy))

@@ -1,5 +1,5 @@
-//! A neuron on the terminal: its row of the table with percentiles, its partners, what it
-//! promotes and suppresses, what explains it, and where it is most active.
+//! A neuron as text: its row of the neuron table with percentiles, its best matches, the tokens that it
+//! promotes and suppresses, its best explanations, and the places where it is most active.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::record::{Card, Context, StudyRecord};
 use crate::stats::percentile::ranks_within;
 use crate::table::{Column, NeuronId};
 
-/// The card of a neuron in a row of a study, as text.
+/// Returns the card of the neuron in a row of a study, as text.
 pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
     let id = study.table.ids[row];
     let mut text = format!("{id} of model {}\n{}\n", study.summary.reference, card.sentence());
@@ -74,7 +74,7 @@ fn write_context(out: &mut String, context: &Context) {
     );
 }
 
-/// What is said of a neuron that a model does not have.
+/// Returns the error for a neuron that a model does not have.
 pub fn missing(layout: Layout, id: NeuronId) -> Error {
     let problem = format!("the model has {} layers of {} neurons", layout.n_layers, layout.d_mlp);
     Error::new(Kind::Spec, id, problem, "name one of them, as in L0.N12")

@@ -1,4 +1,4 @@
-//! Two runs side by side: what moved from one to the other.
+//! Compares two runs: what changed from the first to the second.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -11,23 +11,25 @@ use crate::error::{Error, Kind, Result};
 use crate::record::StudyRecord;
 use crate::table::{Column, NeuronId};
 
-/// Neurons that are named; the others are counted.
+/// Maximum number of neurons that are named.
 const NAMED: usize = 20;
 
-/// What moved.
+/// The differences between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Universal share in percent at each threshold that both report: threshold, first, second.
+    /// Universal share in percent at each threshold that both runs report: threshold, share in the
+    /// first run, share in the second run.
     pub shares: Vec<(f64, f64, f64)>,
-    /// Neurons that are universal in the second run alone, at the first threshold.
+    /// Neurons that are universal only in the second run, at the first threshold.
     pub entered: Vec<String>,
-    /// Those that are so in the first alone.
+    /// Neurons that are universal only in the first run.
     pub left: Vec<String>,
-    /// Largest change of a value of the table: column, neuron, first, second.
+    /// Largest change of each column of the neuron table: column, neuron, value in the first run,
+    /// value in the second run.
     pub largest: Vec<(&'static str, String, f64, f64)>,
-    /// Claims whose verdict changed: id, first, second.
+    /// Claims whose verdict changed: id, verdict in the first run, verdict in the second run.
     pub verdicts: Vec<(String, String, String)>,
-    /// Claims judged on both.
+    /// Number of claims that are judged on both runs.
     pub judged: usize,
 }
 
@@ -50,7 +52,7 @@ impl ComparedRun {
         above.map(|(id, _)| (id.layer, id.neuron)).collect()
     }
 
-    /// Verdicts of the claims that the run is evidence for.
+    /// Returns the verdicts of the claims that can be judged on the run, if there are any.
     fn ledger(&self, claims: &[Claim]) -> Result<Option<Ledger>> {
         let found = Evidences::of_run(self.evidence.clone(), &self.study.summary.reference)?;
         found.map(|(evidences, tier)| Ledger::judge(claims, Some(tier), &evidences)).transpose()
@@ -60,7 +62,8 @@ impl ComparedRun {
 /// Compares two run folders.
 ///
 /// # Errors
-/// If one is no folder of a run, or they are of models of different shapes.
+/// Returns an error if a folder is not that of a study, or the reference models have different
+/// layouts.
 pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparison> {
     let (a, b) = (ComparedRun::read(first)?, ComparedRun::read(second)?);
     if a.study.layout != b.study.layout {
@@ -99,7 +102,7 @@ fn changed(a: &Ledger, b: &Ledger) -> (Vec<(String, String, String)>, usize) {
     (verdicts.collect(), judged.count())
 }
 
-/// Where a column moved most, if it moved.
+/// Returns the largest change of a column, if any value changed.
 fn largest(
     column: Column,
     a: &ComparedRun,
@@ -114,7 +117,7 @@ fn largest(
 }
 
 impl Comparison {
-    /// Whether a claim is judged otherwise.
+    /// Returns whether the verdict of any claim changed.
     pub fn verdict_changed(&self) -> bool {
         !self.verdicts.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The files of a run directory.
+//! Writes the files of a run folder.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,14 +16,14 @@ use crate::record::{
 use crate::report::page::{Report, report};
 use crate::store::{MARK, RunDirectory, WrittenRun, folder_of};
 
-/// The page of a run.
+/// Name of the page of a run.
 pub const PAGE: &str = "report.html";
 
-/// Writes all files of a run to `target`, which appears whole or not at all, but
-/// for its page, which may fail. The files of a model that is judged beside the reference have its name in theirs.
+/// Writes all files of a study. The folder appears complete or not at all, except for the page, which
+/// may fail. The names of the files about a model of `also_reference` end with the model's name.
 ///
 /// # Errors
-/// If the folder cannot be written.
+/// Returns an error if the folder cannot be written.
 pub fn write(
     plan: &Plan,
     outcome: &Outcome,
@@ -41,8 +41,8 @@ pub fn write(
     finish(directory, &provenance(plan, &outcome.device))
 }
 
-/// Makes the page of a run and puts the run in its place. A page that cannot be made costs
-/// no table.
+/// Makes the page of a run and moves the run to its place. The run is kept even if the page cannot be
+/// made.
 fn finish(directory: RunDirectory, provenance: &Provenance) -> Result<WrittenRun> {
     directory.write_json(MARK, provenance)?;
     let page = write_report(&directory);
@@ -50,7 +50,7 @@ fn finish(directory: RunDirectory, provenance: &Provenance) -> Result<WrittenRun
     Ok(WrittenRun { failed: written.failed.or(page.err()), ..written })
 }
 
-/// Writes `report.html` and its figures from the other files, which are all there.
+/// Writes `report.html` and its figures from the other files of the run, which must exist.
 fn write_report(directory: &RunDirectory) -> Result<()> {
     let Report { html, charts } = report(&RunFolder::read(&directory.path())?, &[], &registry()?)?;
     for chart in charts {
@@ -61,11 +61,11 @@ fn write_report(directory: &RunDirectory) -> Result<()> {
     directory.write(PAGE, |out| out.write_all(html.as_bytes()))
 }
 
-/// Writes what an experiment of another kind than universality found. `universal` is
-/// the SHA-256 of the table that universal neurons were taken from.
+/// Writes all files of an experiment other than a universality study. `universal` is the SHA-256 of
+/// the table that universal neurons were taken from.
 ///
 /// # Errors
-/// If the folder cannot be written.
+/// Returns an error if the folder cannot be written.
 pub fn write_figures(
     plan: &Plan,
     figures: &Figures,
@@ -81,6 +81,7 @@ pub fn write_figures(
     finish(directory, &provenance)
 }
 
+/// Writes the files about one reference model.
 fn write_one(
     findings: &Findings,
     partners: &[Layout],
@@ -133,6 +134,7 @@ fn provenance(plan: &Plan, device: &str) -> Provenance {
     }
 }
 
+/// Returns the commit of the repository that contains a file.
 fn commit_of(spec: &Path) -> Option<String> {
     let folder = folder_of(spec);
     let output =

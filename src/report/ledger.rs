@@ -5,7 +5,8 @@ use std::fmt::Write;
 use crate::claims::ledger::{Entry, Ledger, Verdict};
 use crate::printable::line;
 
-/// Plain text: one line per claim and tier, what it measured below it.
+/// Returns the ledger as text: a line for each claim and kind of evidence, followed by what was
+/// measured.
 pub fn text(ledger: &Ledger) -> String {
     let mut out = String::new();
     for e in &ledger.entries {
@@ -30,18 +31,18 @@ pub fn text(ledger: &Ledger) -> String {
     out + &summary(ledger) + "\n"
 }
 
-/// `id [tier model…]`
+/// Returns a name of the form `id [tier model…]`.
 pub fn name(e: &Entry) -> String {
     format!("{} [{} {}]", e.id, e.tier, e.models.join(" "))
 }
 
-/// One line of counts.
+/// Returns the numbers of verdicts, in one line.
 pub fn summary(ledger: &Ledger) -> String {
     let [holds, contradicted, fails, not_run] = ledger.counts();
     format!("{holds} hold, {contradicted} contradicted, {fails} fail, {not_run} not run")
 }
 
-/// A Markdown table of the claims that ran, and a line about the others.
+/// Returns a Markdown table of the claims that were judged, and a line about the others.
 pub fn markdown(ledger: &Ledger) -> String {
     let mut out = String::from(
         "| claim | evidence | expected | measured | verdict |\n|---|---|---|---|---|\n",
@@ -61,13 +62,13 @@ pub fn markdown(ledger: &Ledger) -> String {
     out
 }
 
-/// Text for a cell of a Markdown table, which a bar or a line feed would end, and in which a
-/// tag would be one.
+/// Escapes text for a cell of a Markdown table: a bar or a line feed would end the cell, and a tag
+/// would be interpreted.
 fn markdown_cell(text: &str) -> String {
     line(text).replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// JUnit XML, as CI systems read it.
+/// Returns the ledger as JUnit XML for CI systems.
 pub fn junit(ledger: &Ledger) -> String {
     let [_, _, fails, not_run] = ledger.counts();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -93,7 +94,7 @@ pub fn junit(ledger: &Ledger) -> String {
     out + "</testsuite>\n"
 }
 
-/// Text for XML, which has no way to write a control character.
+/// Escapes text for XML. Removes control characters, which XML cannot represent.
 fn escaped(text: &str) -> String {
     line(text)
         .replace('&', "&amp;")

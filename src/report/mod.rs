@@ -1,4 +1,4 @@
-//! What a run leaves behind: files, and a summary on the terminal.
+//! Reports of a run: its files, its page and the text on the terminal.
 
 pub mod card;
 pub mod comparison;

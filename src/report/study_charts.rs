@@ -9,7 +9,7 @@ use crate::record::{StudyRecord, TextTable};
 use crate::stats::percentile::median;
 use crate::table::Column;
 
-/// All figures of a study.
+/// Draws all figures of a study.
 pub fn charts(study: &StudyRecord) -> Result<Vec<Chart>> {
     [
         correlations(study),
@@ -26,7 +26,7 @@ pub fn charts(study: &StudyRecord) -> Result<Vec<Chart>> {
     .collect()
 }
 
-/// The outline of a histogram.
+/// Returns the outline of a histogram.
 fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
     let width = (to - from) / counts.len() as f64;
     let step = |(i, n): (usize, &f64)| {
@@ -36,7 +36,7 @@ fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
     counts.iter().enumerate().flat_map(step).collect()
 }
 
-/// Fig. 2a.
+/// Distributions of best matches, chance and excess (paper Fig. 2a).
 fn correlations(study: &StudyRecord) -> Result<Chart> {
     const BINS: usize = 60;
     let all = [
@@ -92,7 +92,7 @@ fn middle(values: &[f64]) -> String {
     median(values.iter().copied()).map_or("none".into(), |m| format!("{m:.2}"))
 }
 
-/// Points counted in squares, the fuller the darker.
+/// Counts of points in the squares of a grid.
 struct Squares {
     x: std::ops::Range<f64>,
     y: std::ops::Range<f64>,
@@ -113,7 +113,7 @@ impl Squares {
         Self { x, y, counts }
     }
 
-    /// Edges of each square that is not empty, and its count.
+    /// Returns the edges and the count of each square that is not empty.
     fn filled(&self) -> impl Iterator<Item = (Cell, f64)> + '_ {
         let most = self.counts.iter().fold(1.0_f64, |most, n| most.max(*n));
         let edge = |r: &std::ops::Range<f64>, i: usize| {
@@ -124,7 +124,7 @@ impl Squares {
             let (column, row) = (i % Self::SIDE, i / Self::SIDE);
             let x = edge(&self.x, column)..edge(&self.x, column + 1);
             let y = edge(&self.y, row)..edge(&self.y, row + 1);
-            // One neuron alone must be seen.
+            // A single neuron must be visible.
             let opacity = 0.12 + 0.88 * (n.ln_1p() / most.ln_1p());
             (Cell { x, y, opacity }, n)
         })
@@ -140,7 +140,7 @@ impl Squares {
     }
 }
 
-/// Paper §4.1.
+/// Agreement between partners (paper §4.1).
 fn agreement(study: &StudyRecord) -> Result<Chart> {
     let pairs = study.column(Column::MaxCorr).iter().zip(study.column(Column::MinCorr));
     let points: Vec<(f64, f64)> = pairs.map(|(max, min)| (*max, *min)).collect();
@@ -170,7 +170,7 @@ fn agreement(study: &StudyRecord) -> Result<Chart> {
     })
 }
 
-/// Fig. 2c.
+/// Layers of best matches (paper Fig. 2c).
 fn depth(study: &StudyRecord) -> Result<Chart> {
     let matrix = &study.summary.depth;
     let columns = matrix.first().map_or(0, Vec::len);
@@ -186,7 +186,7 @@ fn depth(study: &StudyRecord) -> Result<Chart> {
         opacity: 0.85 * v / most,
     });
     let mut series = vec![Series::new("", UNIVERSAL, Mark::Cells(cells.collect()))];
-    // Words have room in the squares of small models alone.
+    // Only the squares of small models have room for text.
     if columns <= 8 {
         let words = places
             .clone()
@@ -215,7 +215,7 @@ fn depth(study: &StudyRecord) -> Result<Chart> {
     })
 }
 
-/// Fig. 3.
+/// Percentiles of the properties of universal neurons (paper Fig. 3).
 fn signatures(study: &StudyRecord) -> Result<Chart> {
     let all = &study.summary.signatures;
     let at = |i: usize, up: f64| (all.len() - 1 - i) as f64 + up;
@@ -229,7 +229,7 @@ fn signatures(study: &StudyRecord) -> Result<Chart> {
     }
     let names = all.iter().rev().map(|s| s.property.clone()).collect();
     let mut y = Axis::named("", names);
-    // The legend stands above the first property.
+    // The legend is above the first property.
     y.range.end += 1.8;
     let panel = Panel {
         title: String::new(),
@@ -311,7 +311,7 @@ fn by_layer(study: &StudyRecord) -> Result<Chart> {
     })
 }
 
-/// Median of a column over universal or other neurons, layer by layer.
+/// Returns the median of a column over universal or other neurons, layer by layer.
 fn medians(study: &StudyRecord, column: Column, wanted: bool) -> Vec<f64> {
     let universal = study.universal();
     let values = study.column(column);
@@ -322,7 +322,7 @@ fn medians(study: &StudyRecord, column: Column, wanted: bool) -> Vec<f64> {
     (0..study.layout.n_layers).map(of_layer).collect()
 }
 
-/// Medians over universal and other neurons by layer, a panel for each column.
+/// Draws medians over universal and other neurons by layer, with a panel for each column.
 fn median_panels(study: &StudyRecord, columns: &[(Column, &str)]) -> (Vec<Panel>, TextTable) {
     let mut rows = Vec::new();
     let panel = |(i, &(column, title)): (usize, &(Column, &str))| {
@@ -341,7 +341,7 @@ fn median_panels(study: &StudyRecord, columns: &[(Column, &str)]) -> (Vec<Panel>
         };
         let mut range = with_margin(&range_of(all.iter().flatten().copied()));
         if i == 0 {
-            // Room for the legend, which stands in the first panel alone.
+            // Only the first panel needs room for the legend.
             range.end += 0.5 * (range.end - range.start);
         }
         Panel {
@@ -385,7 +385,7 @@ fn metrics(study: &StudyRecord) -> Result<Chart> {
     })
 }
 
-/// Paper §5.1.
+/// Moments of the effect on the vocabulary by layer (paper §5.1).
 fn vocabulary(study: &StudyRecord) -> Result<Chart> {
     let (panels, data) = median_panels(
         study,
@@ -407,7 +407,7 @@ fn vocabulary(study: &StudyRecord) -> Result<Chart> {
     })
 }
 
-/// Paper §6.2.
+/// Activation frequency and cosine of weights (paper §6.2).
 fn frequency(study: &StudyRecord) -> Result<Chart> {
     let pairs = study.column(Column::Sparsity).iter().zip(study.column(Column::InOutSim));
     let points: Vec<(f64, f64)> = pairs.map(|(x, y)| (*x, *y)).collect();

@@ -1,4 +1,4 @@
-//! The summary of a run, in plain text that fits a screen.
+//! The summary of a run, as text that fits on a screen.
 
 use std::fmt::{self, Write};
 
@@ -7,7 +7,7 @@ use crate::findings::{Figures, Findings, Outcome};
 use crate::record::{Share, Signature, Summary};
 use crate::spec::Spec;
 
-/// The summary as text.
+/// Returns the summary of a study as text.
 pub fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -15,7 +15,7 @@ pub fn summary(outcome: &Outcome) -> String {
     text
 }
 
-/// What an experiment of another kind than universality found, as text.
+/// Returns the result of an experiment other than a universality study as text.
 pub fn figures(spec: &Spec, figures: &Figures) -> String {
     let mut text = format!("{}: {}\n", spec.name, spec.question);
     figures.lines.iter().for_each(|line| {
@@ -35,19 +35,19 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     writeln!(out, "{}: model {} against {}", s.experiment, s.reference, s.partners.join(", "))?;
     writeln!(
         out,
-        "tokens    {} used in {} rows; left out: {} BOS, {} newline, {} padding",
+        "tokens    {} used in {} rows; excluded: {} BOS, {} newline, {} padding",
         t.used, t.rows, t.bos, t.newline, t.padding
     )?;
     if s.documents.empty > 0 {
         let d = &s.documents;
-        writeln!(out, "documents {} read, {} skipped that hold no text", d.documents, d.empty)?;
+        writeln!(out, "documents {} read, {} without text skipped", d.documents, d.empty)?;
     }
     writeln!(out, "neurons   {}", s.neurons)?;
     write_uncorrelated(out, s)?;
     if let Some(ScreeningCounts { exact, screened_again, of }) = s.screening {
         writeln!(
             out,
-            "screened  {} with candidates alone; {exact} exactly, {screened_again} of them in doubt only afterwards",
+            "screened  {} neurons compared only with candidates; {exact} compared exactly, {screened_again} of them after the check of results",
             of - exact
         )?;
     }
@@ -59,7 +59,7 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     if let Some(timing) = &s.timing {
         let all = timing.load_s + timing.tokens_s + timing.finish_s;
         write!(out, "\n{all:.1} s in all")?;
-        // Shares that are merged were read elsewhere.
+        // The tokens of merged shares were read by other runs.
         if timing.tokens_s > 0.0 {
             let rate = t.used as f64 / timing.tokens_s;
             write!(out, "; {rate:.0} tokens/s through all models and sums")?;
@@ -69,7 +69,7 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
     Ok(())
 }
 
-/// A line for every model with neurons that have no correlation.
+/// Writes a line for every model with neurons that have no correlation.
 fn write_uncorrelated(out: &mut String, s: &Summary) -> fmt::Result {
     let flagged: Vec<_> = s.models.iter().filter(|m| !m.is_empty()).collect();
     for m in &flagged {

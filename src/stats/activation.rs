@@ -12,21 +12,21 @@ pub const EDGES: usize = 256;
 const LOWEST: f64 = -10.0;
 const BIN: f64 = 25.0 / 255.0;
 
-/// The published column `sparsity` counts pre-activations above this edge: one
-/// bin below zero, since the edge nearest zero lies at +1.6e-7.
+/// The published column `sparsity` counts pre-activations above this edge, which is one bin below
+/// zero because the edge nearest to zero lies at +1.6e-7.
 pub const PUBLISHED_EDGE: f64 = LOWEST + 101.0 * BIN;
 
-/// The replication note's sparsity counts post-activations below this.
+/// The replication note's sparsity counts post-activations below this value.
 pub const NOTE_THRESHOLD: f32 = 0.01;
 
 /// Sums over tokens for every neuron of one model.
 #[derive(Debug, Clone)]
 pub struct ActivationSums {
     n: u64,
-    /// Whether there is a pilot.
+    /// Whether the pilots have been set.
     started: bool,
     neurons: Vec<NeuronMoments>,
-    /// `[n_neurons][EDGES + 1]` counts, where binned moments are asked for.
+    /// Histogram counts `[n_neurons][EDGES + 1]`, if the spec asks for binned moments.
     histogram: Option<Vec<[u32; EDGES + 1]>>,
 }
 
@@ -38,28 +38,28 @@ struct NeuronMoments {
     below_note_threshold: u64,
 }
 
-/// What is known of one neuron's activation.
+/// Statistics of the activation of one neuron.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ActivationStatistics {
     /// Moments of the pre-activation.
     pub moments: Moments,
-    /// Share of tokens with pre-activation above zero, or the published variant.
+    /// Share of tokens with pre-activation above zero, or above the published edge.
     pub sparsity: f64,
-    /// Share of tokens with post-activation below 0.01: the replication note's sparsity.
+    /// Share of tokens with post-activation below 0.01, the replication note's sparsity.
     pub note_sparsity: f64,
 }
 
 impl ActivationStatistics {
-    /// Statistics that do not exist.
+    /// The statistics of a neuron without any: all NaN.
     const MISSING: Self =
         Self { moments: Moments::MISSING, sparsity: f64::NAN, note_sparsity: f64::NAN };
 }
 
-/// Neurons handled by one task.
+/// Number of neurons handled by one task.
 const NEURONS: usize = 256;
 
 impl ActivationSums {
-    /// No tokens yet.
+    /// Creates sums without tokens.
     pub fn new(n_neurons: usize, moments: MomentKind) -> Self {
         let binned = moments == MomentKind::Binned;
         Self {
@@ -91,13 +91,13 @@ impl ActivationSums {
         }
     }
 
-    /// Whether these are sums over `n` tokens, and have their pilots.
+    /// Returns whether these are sums over `n` tokens and the pilots have been set.
     pub fn is_of(&self, n: u64) -> bool {
         self.n == n && (self.started || n == 0)
     }
 
-    /// Adds sums over so many tokens that were taken elsewhere, around each neuron's
-    /// pilot: `sums[0..4]` of (pre − pilot)^1 to 4, and counts as in
+    /// Adds sums over `n` tokens that a device computed: `sums[0..4]` are the sums of
+    /// (pre − pilot)^1 to (pre − pilot)^4 of each neuron, followed by the counts of
     /// `kernels/activation.cu`.
     pub fn add(&mut self, tokens: u64, pilots: &[f32], powers: [&[f64]; 4], counts: [&[f64]; 3]) {
         self.n += tokens;
@@ -117,8 +117,8 @@ impl ActivationSums {
         }
     }
 
-    /// Shifts each neuron's sums by its mean over the first tokens, so that a
-    /// large mean costs no digits.
+    /// Sets each neuron's pilot to its mean over the first tokens, so that a large mean costs no
+    /// digits.
     pub fn take_pilot(&mut self, pre: &[f32]) {
         let width = self.neurons.len();
         let pre = &pre[..pre.len().min(PILOT_TOKENS * width)];
@@ -130,8 +130,8 @@ impl ActivationSums {
         });
     }
 
-    /// Returns the statistics of a neuron over all tokens added: all NaN where there are none,
-    /// or where a pre-activation was not finite, since no statistic of it means anything.
+    /// Returns the statistics of a neuron over all tokens added. All are NaN if there are no tokens,
+    /// or if a pre-activation was not finite, because no statistic would mean anything.
     pub fn statistics(&self, neuron: usize, sparsity: SparsityKind) -> ActivationStatistics {
         let sums = &self.neurons[neuron];
         if self.n == 0 || !sums.powers.is_finite() {
@@ -182,15 +182,15 @@ impl NeuronMoments {
     }
 }
 
-/// Bin of the published histogram: the number of edges below the value, so bin
-/// i covers (edge i−1, edge i], and bins 0 and 256 are open.
+/// Returns the bin of the published histogram: the number of edges below the value. Bin i covers
+/// (edge i−1, edge i]; bins 0 and 256 are open.
 fn bin(value: f64) -> usize {
     let below = ((value - LOWEST) / BIN).ceil();
     below.clamp(0.0, EDGES as f64) as usize
 }
 
-/// Moments where each bin stands for its centre, the open ones for the centre
-/// of a bin of the same width.
+/// Returns moments in which each bin counts as its centre, and an open bin as the centre of a bin of
+/// the same width.
 fn binned_moments(bins: &[u32; EDGES + 1]) -> Moments {
     let centre = |bin: usize| LOWEST + (bin as f64 - 0.5) * BIN;
     // Around a bin that holds values, so that values in one bin have variance 0.
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// The statistics as a list.
+    /// Returns the statistics as a list.
     fn listed(s: ActivationStatistics) -> [f64; 6] {
         let m = s.moments;
         [m.mean, m.var, m.skew, m.kurt, s.sparsity, s.note_sparsity]

@@ -10,8 +10,7 @@ pub use activation::ActivationSums;
 pub use moments::{Moments, PowerSums};
 pub use weights::WeightStatistics;
 
-/// Number of tokens at the start of the corpus over which each neuron's pilot is taken:
-/// the mean that is subtracted from every activation before sums are taken, so that a
-/// large mean costs no digits. Part of the method: the value depends on neither the batch
-/// size nor the number of threads.
+/// Number of tokens at the start of the corpus over which each neuron's pilot is computed: the mean
+/// that is subtracted from every activation before summing, so that a large mean costs no digits. Part of the
+/// method: the pilot depends on neither the batch size nor the number of threads.
 pub const PILOT_TOKENS: usize = 1024;

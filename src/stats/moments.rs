@@ -3,10 +3,9 @@
 use crate::checkpoint::{Part, State, Visit};
 use crate::nullable::or_nan;
 
-/// The first four moments. `var` divides by n; `kurt` is the plain fourth
-/// standardised moment, 3 for a Gaussian. `skew` and `kurt` are 0 where the
-/// variance is 0. All four are NaN where there are no values, or where one of them is not
-/// finite.
+/// The first four moments. `var` divides by n; `kurt` is the fourth standardised moment, 3 for a
+/// Gaussian. `skew` and `kurt` are 0 if the variance is 0. All four are NaN if there are no values or
+/// a value is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Moments {
     /// Mean.
@@ -23,8 +22,8 @@ pub struct Moments {
     pub kurt: f64,
 }
 
-/// n and Σ(x − shift)^k for k = 1…4. Sums over disjoint values with equal
-/// shifts add.
+/// The number of values and the sums Σ(x − shift)^k for k = 1…4. Sums over disjoint values with equal
+/// shifts can be added.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PowerSums {
     n: f64,
@@ -33,12 +32,12 @@ pub struct PowerSums {
 }
 
 impl PowerSums {
-    /// No values yet; `shift` should lie near their mean.
+    /// Creates sums without values. `shift` should lie near the mean of the values to come.
     pub fn around(shift: f64) -> Self {
         Self { shift, ..Self::default() }
     }
 
-    /// From n and the sums themselves.
+    /// Creates sums from the number of values and the sums.
     pub fn of(shift: f64, n: f64, sums: [f64; 4]) -> Self {
         Self { n, shift, sums }
     }
@@ -49,7 +48,7 @@ impl PowerSums {
         self.add_repeated(value, 1.0);
     }
 
-    /// Adds a value so many times.
+    /// Adds a value with weight `count`.
     #[inline]
     pub fn add_repeated(&mut self, value: f64, times: f64) {
         let d = value - self.shift;
@@ -64,7 +63,7 @@ impl PowerSums {
     /// Adds the sums of other values.
     ///
     /// # Panics
-    /// If the shifts differ.
+    /// Panics if the shifts differ.
     pub fn merge(&mut self, other: &Self) {
         assert_eq!(self.shift, other.shift, "sums around different shifts do not add");
         self.n += other.n;
@@ -108,11 +107,11 @@ impl State for PowerSums {
 }
 
 impl Moments {
-    /// Moments that do not exist.
+    /// The moments of no values: all NaN.
     pub const MISSING: Self =
         Self { mean: f64::NAN, var: f64::NAN, skew: f64::NAN, kurt: f64::NAN };
 
-    /// Moments of values held in memory.
+    /// Returns the moments of values in memory.
     pub fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
         let (n, sum) = values.clone().fold((0.0, 0.0), |(n, sum), v| (n + 1.0, sum + v));
         let mut sums = PowerSums::around(if n > 0.0 { sum / n } else { 0.0 });
@@ -127,7 +126,7 @@ mod tests {
     use approx::assert_relative_eq;
     use proptest::prelude::*;
 
-    /// The definition, in two passes.
+    /// Computes the moments by their definition, in two passes.
     fn twin(x: &[f64]) -> Moments {
         let n = x.len() as f64;
         let mean = x.iter().sum::<f64>() / n;

@@ -1,5 +1,5 @@
-//! Statistics of a neuron's weights and of its direct effect on the vocabulary,
-//! on preprocessed weights (paper A.1).
+//! Statistics of a neuron's weights and of its direct effect on the vocabulary, computed from
+//! preprocessed weights (paper A.1).
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::backend::pack::MatrixView;
 use crate::model::Config;
 use crate::model::weights::{Block, Weights};
 
-/// What is known of one neuron's weights.
+/// Statistics of the weights of one neuron.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WeightStatistics {
     /// ‖w_in‖
@@ -18,26 +18,26 @@ pub struct WeightStatistics {
     pub input_bias: f64,
     /// ‖w_out‖
     pub w_out_norm: f64,
-    /// cos(w_in, w_out); 0 where either is zero.
+    /// cos(w_in, w_out); 0 if either vector is zero.
     pub in_out_sim: f64,
     /// Moments over the vocabulary of cos(W_U\[:, t\], w_out).
     pub vocab: Moments,
 }
 
 impl WeightStatistics {
-    /// ‖w_in‖² + ‖w_out‖²
+    /// Returns ‖w_in‖² + ‖w_out‖².
     pub fn l2_penalty(&self) -> f64 {
         self.w_in_norm.powi(2) + self.w_out_norm.powi(2)
     }
 }
 
-/// Statistics of all neurons, layer by layer.
+/// Returns the statistics of all neurons, layer by layer.
 pub fn weight_statistics(weights: &Weights, config: &Config) -> Vec<WeightStatistics> {
     let unembed = unit_rows(weights.unembedding(), config.d_model);
     weights.blocks.iter().flat_map(|block| layer_statistics(block, config, &unembed)).collect()
 }
 
-/// cos(W_U\[:, t\], w_out) of a neuron, counted over all layers, for every token.
+/// Returns cos(W_U\[:, t\], w_out) for every token t. The neuron is counted over all layers.
 pub fn vocabulary_effects(weights: &Weights, config: &Config, neuron: usize) -> Vec<f64> {
     let d = config.d_model;
     let w_out = output(weights, config, neuron);
@@ -45,7 +45,7 @@ pub fn vocabulary_effects(weights: &Weights, config: &Config, neuron: usize) -> 
     weights.unembedding().par_chunks_exact(d).map(cosine).collect()
 }
 
-/// cos(w_out, w_out) of two neurons, counted over all layers.
+/// Returns the cosine of the output weights of two neurons, counted over all layers.
 pub fn output_cosine(weights: &Weights, config: &Config, a: usize, b: usize) -> f64 {
     let (a, b) = (output(weights, config, a), output(weights, config, b));
     ratio(dot(a, b), (dot(a, a) * dot(b, b)).sqrt())
@@ -56,17 +56,17 @@ fn output<'a>(weights: &'a Weights, config: &Config, neuron: usize) -> &'a [f32]
     &weights.blocks[layer].mlp_out.weight[place * config.d_model..][..config.d_model]
 }
 
-/// The neuron whose weights are nearest.
+/// The neuron whose weights are nearest to those of another neuron.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {
-    /// Which, counted over all layers.
+    /// Index of the nearest neuron, counted over all layers.
     pub neuron: usize,
-    /// One minus the mean of cos of the input and of the output weights: 0 for a
-    /// duplicate, 1 for orthogonal ones.
+    /// One minus the mean of the cosines of the input and of the output weights: 0 for a duplicate,
+    /// 1 for orthogonal weights.
     pub distance: f64,
 }
 
-/// The nearest other neuron of every neuron, over all layers, by directions of input
+/// Returns the nearest other neuron of every neuron, in all layers, by the directions of the input
 /// and output weights.
 pub fn nearest_neighbours(weights: &Weights, config: &Config) -> Vec<Neighbour> {
     let (d, d_mlp) = (config.d_model, config.d_mlp());
@@ -96,7 +96,8 @@ pub fn nearest_neighbours(weights: &Weights, config: &Config) -> Vec<Neighbour> 
     all.par_chunks(NEURONS * width).enumerate().flat_map(of_block).collect()
 }
 
-/// Neurons handled by one task: their products with the vocabulary are held at once.
+/// Number of neurons handled by one task, whose products with the vocabulary are in memory at the
+/// same time.
 const NEURONS: usize = 256;
 
 fn layer_statistics(block: &Block, config: &Config, unembed: &[f32]) -> Vec<WeightStatistics> {
@@ -118,8 +119,8 @@ fn layer_statistics(block: &Block, config: &Config, unembed: &[f32]) -> Vec<Weig
     (0..d_mlp).map(neuron).collect()
 }
 
-/// Moments over the rows of `unembed` of their products with each row of
-/// `w_out`; all rows have unit norm and width d.
+/// Returns, for each row of `w_out`, the moments of its products with all rows of `unembed`. All rows
+/// have unit norm and width d.
 fn vocab_moments(w_out: &[f32], unembed: &[f32], d: usize) -> Vec<Moments> {
     let d_vocab = unembed.len() / d;
     let of_block = |block: &[f32]| {
@@ -133,7 +134,7 @@ fn vocab_moments(w_out: &[f32], unembed: &[f32], d: usize) -> Vec<Moments> {
     w_out.par_chunks(NEURONS * d).flat_map(of_block).collect()
 }
 
-/// Each row of width d divided by its norm; a zero row stays zero.
+/// Divides each row of width d by its norm; a zero row stays zero.
 fn unit_rows(matrix: &[f32], d: usize) -> Vec<f32> {
     let unit = |row: &[f32]| {
         let norm = dot(row, row).sqrt();

@@ -1,4 +1,5 @@
-//! What a person reads first: the answer, the figures beside the paper's, how sure it is.
+//! The first part of the page: the answer, the figures beside those of the paper, and how certain they
+//! are.
 
 use serde::Serialize;
 
@@ -7,10 +8,10 @@ use crate::record::{Card, RunFolder, RunResults, StudyRecord};
 use crate::stats::percentile::median;
 use crate::table::{Column, NeuronId};
 
-/// How near to the threshold an excess must lie to be called so.
+/// Largest distance from the threshold at which an excess correlation counts as near to it.
 const NEAR: f64 = 0.02;
 
-/// The published share of GPT-2 small a, in percent.
+/// Returns the published share of universal neurons of GPT-2 small a, in percent.
 fn published_share(claims: &[Claim]) -> Option<String> {
     let share = claims.iter().find(|c| c.id == "prevalence.small-a")?.published_figures()?;
     Some(format!("{:.2} %", share.first()?))

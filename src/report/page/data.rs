@@ -1,4 +1,4 @@
-//! The neurons of a page, as its script reads them.
+//! The data of a page that its script reads.
 
 use serde::{Serialize, Serializer};
 
@@ -10,15 +10,15 @@ use crate::table::Column;
 struct Data<'a> {
     threshold: f64,
     columns: Vec<&'static str>,
-    /// Layer, neuron, and the columns.
+    /// For each neuron: layer, index, and the values of the columns.
     neurons: Vec<Vec<Short>>,
     partners: &'a [String],
-    /// Per neuron and partner: neuron, ρ, chance.
+    /// For each neuron and partner: best match, ρ, chance level.
     best: Vec<Vec<(String, Short, Short)>>,
     cards: Vec<Shown<'a>>,
 }
 
-/// A card and what it says in a sentence.
+/// A card, and its summary in words.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
@@ -26,7 +26,7 @@ struct Shown<'a> {
     sentence: String,
 }
 
-/// A number in four digits, which is what can be seen; null where there is none.
+/// A number that is written with four significant digits, or as null if it is not finite.
 struct Short(f64);
 
 impl Serialize for Short {
@@ -37,13 +37,13 @@ impl Serialize for Short {
         if self.0 == self.0.trunc() && self.0.abs() < 1e9 {
             return serializer.serialize_i64(self.0 as i64);
         }
-        // Four significant digits, as the nearest number that prints so.
+        // The nearest number that prints with four significant digits.
         let rounded = format!("{:.3e}", self.0).parse().unwrap_or(self.0);
         serializer.serialize_f64(rounded)
     }
 }
 
-/// The data of a study, safe to stand in a page.
+/// Returns the data of a study as JSON that is safe inside a page.
 pub fn json(study: &StudyRecord) -> String {
     let table = &study.table;
     let row = |i: usize| {
@@ -65,7 +65,7 @@ pub fn json(study: &StudyRecord) -> String {
         best: (0..table.ids.len()).map(best).collect(),
         cards: cards.map(|card| Shown { card, sentence: card.sentence() }).collect(),
     };
-    // Everything in it can be written as JSON; text may hold what ends a script.
+    // All values can be written as JSON. Text may contain a tag that would end the script.
     let json = serde_json::to_string(&data).unwrap_or_default().replace('<', "\\u003c");
     printable::json(&json).into_owned()
 }

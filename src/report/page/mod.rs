@@ -1,4 +1,4 @@
-//! `report.html`: one page that opens from disk and asks nothing of a network.
+//! `report.html`: one page that opens from disk and needs no network.
 
 mod answer;
 mod data;
@@ -17,20 +17,20 @@ use crate::record::{RunFolder, RunResults, TextTable};
 use answer::{Best, Headline};
 use verdicts::{Line, RunVerdicts, VerdictCount};
 
-/// A report: the page, and the figures on it.
+/// The report of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The page.
+    /// The page, as HTML.
     pub html: String,
-    /// The figures of the run itself.
+    /// The figures of the run, without those of other runs on the page.
     pub charts: Vec<Chart>,
 }
 
-/// Said of a run that no claim is about.
+/// The text on the page of a run that no claim is about.
 const NOT_JUDGED: &str =
-    "No claim of the papers is about models of this shape, so that none is judged on this run.";
+    "No claim of the papers is about models of this shape, so no claim is judged on this run.";
 
-/// The words of the field, as the page explains them.
+/// The terms that the page explains.
 const TERMS: [(&str, &str); 9] = [
     (
         "neuron",
@@ -48,20 +48,21 @@ const TERMS: [(&str, &str); 9] = [
     ("excess correlation", "best match minus chance, each averaged over the other models."),
     (
         "universal",
-        "said of a neuron whose excess correlation lies above the threshold, 0.5 in the paper.",
+        "a neuron is universal if its excess correlation lies above the threshold, 0.5 in the paper.",
     ),
     ("percentile", "rank of a value among all neurons of the same layer, 0 to 100."),
-    ("⟨E2 80⟩", "a token that is no whole character, as its bytes."),
+    ("⟨E2 80⟩", "the bytes of a token that is not a whole character."),
     (
         "verdicts",
-        "a claim holds, fails, is contradicted (its own source says otherwise, and the evidence agrees), or was not run, for a stated reason.",
+        "a claim holds, fails, is contradicted (its own source contradicts it, and so does the evidence), or was not run, for a stated reason.",
     ),
 ];
 
 /// Makes the report of a run, with sections for runs of other kinds.
 ///
 /// # Errors
-/// If a figure cannot be drawn, or one of the other runs is a study or of another model.
+/// Returns an error if a figure cannot be drawn, or one of the other runs is a study or has another
+/// reference model.
 pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Result<Report> {
     with.iter().try_for_each(|other| fits(folder, other))?;
     let charts = super::charts(folder)?;
@@ -101,7 +102,7 @@ pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Resul
     Ok(Report { html, charts })
 }
 
-/// What the template is filled with.
+/// The values that the template shows.
 #[derive(Serialize)]
 struct Page<'a> {
     title: &'a str,
@@ -130,7 +131,7 @@ impl Page<'_> {
     fn render(&self) -> Result<String> {
         let mut environment = Environment::new();
         shown::install(&mut environment);
-        // The ending of the name turns escaping on.
+        // The extension of the name turns escaping on.
         let html = environment
             .add_template("page.html", include_str!("page.html"))
             .and_then(|()| environment.get_template("page.html")?.render(Serde(self)));
@@ -140,7 +141,7 @@ impl Page<'_> {
     }
 }
 
-/// Whether a run of another kind is about the same model.
+/// Checks that a run of another kind has the same reference model.
 fn fits(folder: &RunFolder, other: &RunFolder) -> Result<()> {
     let refuse = |problem: &str, remedy: &str| {
         Err(Error::new(Kind::Evidence, other.path.display(), problem, remedy))
@@ -157,7 +158,7 @@ fn fits(folder: &RunFolder, other: &RunFolder) -> Result<()> {
     Ok(())
 }
 
-/// A figure as the page shows it.
+/// A figure on the page.
 #[derive(Serialize)]
 struct Drawn<'a> {
     name: &'a str,
@@ -181,7 +182,7 @@ impl<'a> Drawn<'a> {
     }
 }
 
-/// A table as an address that holds it.
+/// Returns a table as a `data:` URL.
 fn inline(table: &TextTable) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.,".contains(&b);
     let mut text = String::from("data:text/csv;charset=utf-8,");
@@ -195,7 +196,7 @@ fn inline(table: &TextTable) -> String {
     text
 }
 
-/// An experiment of another kind.
+/// The section about a run of another kind.
 #[derive(Serialize)]
 struct ExperimentSection {
     name: String,

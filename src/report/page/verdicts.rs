@@ -1,4 +1,4 @@
-//! The claims that a run is evidence for, as the page shows them.
+//! The verdicts on claims that the page shows.
 
 use serde::Serialize;
 
@@ -7,14 +7,14 @@ use crate::claims::{Claim, Entry, Evidence, Evidences, Ledger, Tier};
 use crate::error::Result;
 use crate::record::{RunFolder, RunResults};
 
-/// Claims judged on a run.
+/// The verdicts on claims that are judged on a run.
 pub struct RunVerdicts {
     ledger: Ledger,
-    /// Which kind of evidence it is.
+    /// The kind of evidence.
     pub tier: Tier,
 }
 
-/// How many claims have a verdict.
+/// The number of claims with one verdict.
 #[derive(Serialize)]
 pub struct VerdictCount {
     class: &'static str,
@@ -22,7 +22,7 @@ pub struct VerdictCount {
     n: usize,
 }
 
-/// A claim as the page shows it.
+/// A claim on the page.
 #[derive(Serialize)]
 pub struct Line<'a> {
     id: &'a str,
@@ -37,7 +37,8 @@ pub struct Line<'a> {
 }
 
 impl RunVerdicts {
-    /// Judges the claims that the runs are evidence for.
+    /// Judges claims on a study and on other runs of its model. Returns `None` if no claim is about the
+    /// model, or the run is not a study.
     pub fn of(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Result<Option<Self>> {
         let RunResults::Study(study) = &folder.results else { return Ok(None) };
         let mut evidence = Evidence::of_study(&folder.path, study)?;
@@ -54,7 +55,7 @@ impl RunVerdicts {
         Ok(Some(Self { ledger, tier }))
     }
 
-    /// How many claims have each verdict.
+    /// Returns the number of claims with each verdict that occurs.
     pub fn counts(&self) -> Vec<VerdictCount> {
         let names = [
             ("holds", "hold"),
@@ -68,7 +69,7 @@ impl RunVerdicts {
             .collect()
     }
 
-    /// What the claims were judged on, in a sentence.
+    /// Returns a sentence about what the claims were judged on.
     pub fn about(&self) -> String {
         let [.., not_run] = self.ledger.counts();
         let all = self.ledger.entries.len();
@@ -81,7 +82,7 @@ impl RunVerdicts {
         format!("{} of {all} claims are judged on this run. {evidence}.", all - not_run)
     }
 
-    /// The claims one by one.
+    /// Returns the claims one by one.
     pub fn lines(&self, claims: &[Claim]) -> Vec<Line<'_>> {
         self.ledger.entries.iter().map(|e| line(e, claims)).collect()
     }
