@@ -32,7 +32,7 @@ const QUERIES: usize = 96;
 /// use universal_neurons::model::capture::{Activations, Capture};
 ///
 /// let model = Transformer::load("experiments/desk/a".as_ref())?;
-/// let mut post = Activations::new(model.config.n_layers * model.config.d_mlp);
+/// let mut post = Activations::new(model.config.n_layers * model.config.d_mlp());
 /// let mut hooks = Capture::new(&[true; 3], vec![(Site::MlpPost, &mut post)]);
 /// model.forward(&[&[15, 7, 300]], &mut hooks);
 /// assert_eq!(post.tokens(), 3);
