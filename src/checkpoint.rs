@@ -1,7 +1,8 @@
 //! Sums on disk, so that an interrupted run can go on and end with the same bits.
 //!
-//! A checkpoint is one file: a line of JSON that says what it belongs to, the
-//! sums, and a SHA-256 of all before it. It appears whole or not at all.
+//! A checkpoint is one file: a line of JSON that identifies the run, the sums, and the SHA-256
+//! of everything before it. It is written to a temporary file and renamed, so that a reader
+//! never sees half of it.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -16,97 +17,98 @@ use crate::input::InputFile;
 use crate::output::tell;
 use crate::store::write_whole;
 
-/// A part of a state, shown to whoever writes or reads it.
+/// A part of a state, as the writer and the reader of a checkpoint see it.
 pub enum Part<'a> {
     /// A count.
     Count(&'a mut u64),
-    /// Counts of a fixed number.
+    /// A fixed-length list of counts.
     Counts(&'a mut [u32]),
-    /// Numbers of a fixed number.
+    /// A fixed-length list of numbers.
     Numbers(&'a mut [f64]),
-    /// Values of any number, of tokens in their order.
+    /// A list of any length: activations, in the order of the tokens.
     Values(&'a mut Vec<f32>),
-    /// What sums are relative to, one value a neuron.
+    /// The values subtracted from activations before summing (the pilots), one per neuron.
     Pilot(&'a mut Vec<f32>),
-    /// What sums are relative to.
+    /// The value subtracted from activations before summing (the pilot).
     Shift(&'a mut f64),
 }
 
-/// What is done with each part; the error is the file's.
+/// The function that is called with each part. Its error is that of the file.
 pub type Visit<'a> = &'a mut dyn FnMut(Part) -> std::io::Result<()>;
 
-/// State that can be written and read back: its parts, in a fixed order. One
-/// walk serves both, so that they cannot disagree.
+/// A state that can be written and read back as parts in a fixed order. The writer and the
+/// reader use the same method, so their orders cannot differ.
 pub trait State {
-    /// Shows every part.
+    /// Calls `visit` with every part.
     ///
     /// # Errors
-    /// Those of `visit`.
+    /// Returns the first error of `visit`.
     fn parts(&mut self, visit: Visit) -> std::io::Result<()>;
 }
 
-/// When and where checkpoints are written.
+/// Writes and reads the checkpoints of one run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     path: PathBuf,
     every: Duration,
     last: Instant,
     identity: String,
-    /// Which share of how many the sums are of, where they are not of a whole run.
+    /// The share that the run sums, as `[number, count]`; None for a whole run.
     share: Option<[usize; 2]>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct CheckpointHeader {
     program: String,
-    /// Digest of all that the sums depend on.
+    /// Digest of everything that the sums depend on.
     identity: String,
-    /// Batches that the sums hold.
+    /// Number of batches that were summed.
     batches: usize,
-    /// Which share of how many the sums are, where they are all of one.
+    /// For the finished sums of a share: the share, as `[number, count]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     share: Option<[usize; 2]>,
-    /// Which share of how many a checkpoint is of, where it is not of a whole run.
+    /// For the checkpoint of a share that is not finished: the share, as `[number, count]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<[usize; 2]>,
 }
 
-/// Longest head that is read.
+/// Maximum length of the line of JSON, in bytes.
 const MAX_HEAD: usize = 1 << 12;
 
 impl Checkpoints {
-    /// Checkpoints at `path` of the run that `identity` digests.
+    /// Creates the checkpoints of a run, at `path`. `identity` is the digest of everything that
+    /// its sums depend on.
     pub fn new(path: PathBuf, every: Duration, identity: String) -> Self {
         Self { path, every, last: Instant::now(), identity, share: None }
     }
 
-    /// Says that the sums are of one share of how many.
+    /// Sets the share that the run sums, as `[number, count]`.
     pub fn of_share(&mut self, share: [usize; 2]) {
         self.share = Some(share);
     }
 
-    /// Where the checkpoint is.
+    /// Returns the path of the checkpoint.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a checkpoint if it is time for one.
+    /// Writes a checkpoint if the last one is old enough.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if the checkpoint cannot be written.
     pub fn write_if_due(&mut self, state: &mut dyn State, batches: usize) -> Result<()> {
         if self.last.elapsed() < self.every {
             return Ok(());
         }
-        // After a failure, too, it is tried again only when the next one is due.
+        // Set before writing, so that a failure is not repeated at every batch.
         self.last = Instant::now();
         self.write(state, batches)
     }
 
-    /// Writes a checkpoint in place of the one before.
+    /// Writes a checkpoint, which replaces the one before.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if the checkpoint cannot be written.
     pub fn write(&mut self, state: &mut dyn State, batches: usize) -> Result<()> {
         let head = CheckpointHeader { part: self.share, ..self.head(batches) };
         write_whole(&self.path, |out| write_parts(out, &head, state))?;
@@ -114,10 +116,11 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes the sums of a whole share, beside the checkpoint, which is then removed.
+    /// Writes the sums of a finished share and removes its checkpoint. Returns the path of the
+    /// share.
     ///
     /// # Errors
-    /// If the share cannot be written.
+    /// Returns an error if the share cannot be written.
     pub fn write_share(&self, state: &mut dyn State) -> Result<PathBuf> {
         let path = self.share_path();
         let head = CheckpointHeader { share: self.share, ..self.head(0) };
@@ -141,11 +144,11 @@ impl Checkpoints {
         }
     }
 
-    /// Refuses to write over what is there already: the checkpoint of an earlier run, or a
-    /// file in the place of a share that is not one.
+    /// Checks that no file would be lost: neither the checkpoint of an earlier run nor a file
+    /// other than a share at the path of the share.
     ///
     /// # Errors
-    /// Returns an error that names the file.
+    /// Returns an error that names the file which would be replaced.
     pub fn refuse_existing(&self, resume: bool) -> Result<()> {
         if !resume && std::fs::symlink_metadata(&self.path).is_ok() {
             let problem = "is the checkpoint of an earlier run, which this run would replace";
@@ -166,11 +169,11 @@ impl Checkpoints {
         read_head(&mut Hashed::new(file)).map(|_| ()).map_err(|e| another(&e))
     }
 
-    /// Reads the checkpoint into a fresh state; returns the batches that it holds.
+    /// Reads the checkpoint into a new state. Returns the number of batches that were summed.
     ///
     /// # Errors
-    /// If there is none, it is damaged, or it belongs to another spec, model,
-    /// corpus or program.
+    /// Returns an error if the checkpoint is missing or damaged, or belongs to another spec,
+    /// model, corpus, share or version of the program.
     pub fn read(&self, state: &mut dyn State) -> Result<usize> {
         let mut file = SumsFile::open(&self.path, &self.identity, "start without --resume")?;
         if file.head.share.is_some() || file.head.part != self.share {
@@ -182,12 +185,12 @@ impl Checkpoints {
         Ok(file.head.batches)
     }
 
-    /// Returns the error of a checkpoint that is whole but cannot be the run's.
+    /// Returns the error of a checkpoint that is not damaged but contradicts the run.
     pub fn inconsistent(&self, why: &str) -> Error {
         damaged(&self.path, &std::io::Error::other(why))
     }
 
-    /// Returns the error of a run whose sums are kept although it could not end.
+    /// Adds to the error of a run where its sums are and how to go on from them.
     pub fn keeps(&self, error: Error) -> Error {
         if !self.path.exists() {
             return error;
@@ -200,8 +203,8 @@ impl Checkpoints {
         Error { problem, remedy, ..error }
     }
 
-    /// Removes the checkpoint of a run whose results are on the disk. A failure costs no
-    /// result, so that it is only a warning.
+    /// Removes the checkpoint of a run whose results are on the disk. A failure is printed as a
+    /// warning, since no result is lost.
     pub fn remove(&self) {
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -213,14 +216,15 @@ impl Checkpoints {
     }
 }
 
-/// The shares of a run, all of them.
+/// All shares of a run, opened.
 pub struct Shares(Vec<SumsFile>);
 
 impl Shares {
     /// Opens the files of all shares, given in any order.
     ///
     /// # Errors
-    /// If one is missing, there twice, or not a share of the run that `identity` digests.
+    /// Returns an error if a share is missing, is given twice, or belongs to another run than
+    /// the one with this `identity`.
     pub fn open(paths: &[PathBuf], identity: &str) -> Result<Self> {
         let remedy = "give the files that `run --shard` wrote for this spec";
         let open = |path: &PathBuf| SumsFile::open(path, identity, remedy);
@@ -245,10 +249,10 @@ impl Shares {
         Ok(Self(files))
     }
 
-    /// Adds them all to a fresh state, in their order.
+    /// Adds all shares to a new state, in the order of their numbers. Calls `each` after each.
     ///
     /// # Errors
-    /// If one is damaged, or has other pilots than the first.
+    /// Returns an error if a share is damaged, or has other pilots than the first share.
     pub fn add_to(self, state: &mut dyn State, mut each: impl FnMut()) -> Result<()> {
         for (i, mut file) in self.0.into_iter().enumerate() {
             file.read(state, if i == 0 { set } else { add })?;
@@ -258,7 +262,7 @@ impl Shares {
     }
 }
 
-/// A file of sums, its head read.
+/// A file of sums whose line of JSON was read.
 struct SumsFile {
     path: PathBuf,
     head: CheckpointHeader,
@@ -291,10 +295,10 @@ fn damaged(path: &Path, e: &std::io::Error) -> Error {
     Error::new(Kind::Store, path.display(), problem, "remove it, and make it again")
 }
 
-/// How a part of a file enters a part of a state.
+/// Combines the next part of a file with a part of a state.
 type Enter = fn(Part, &mut Hashed<BufReader<File>>) -> std::io::Result<()>;
 
-/// The part becomes what the file holds.
+/// Replaces the part by that of the file.
 fn set(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
     match part {
         Part::Count(n) => *n = u64::from_le_bytes(file.take()?),
@@ -317,7 +321,7 @@ fn set(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What the file holds is added to the part; pilots must be the same.
+/// Adds the part of the file to the part. Pilots must be equal.
 fn add(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
     let other = || Err(std::io::Error::other("its sums are relative to other values"));
     match part {
@@ -352,7 +356,7 @@ fn add(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A stream and the digest of what went through it.
+/// A stream that digests the bytes read from it or written to it.
 struct Hashed<S> {
     stream: S,
     digest: Sha256,
@@ -372,10 +376,10 @@ impl<S: Write> Hashed<S> {
 }
 
 impl<S: Read> Hashed<S> {
-    /// Appends as many values as the file says come next.
+    /// Appends the values of a list, whose length comes first in the file.
     fn append(&mut self, values: &mut Vec<f32>) -> std::io::Result<()> {
         let count = u64::from_le_bytes(self.take()?);
-        // No room is made before the values are there: the count may be damaged.
+        // Memory is not reserved for the count, which may be damaged.
         for _ in 0..count {
             values.push(f32::from_le_bytes(self.take()?));
         }

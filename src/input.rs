@@ -1,9 +1,11 @@
 //! Files that a user gives, opened once.
 //!
-//! Every reader of such a file goes through [`InputFile`]. It refuses whatever is not a
-//! regular file before opening it could block, recognises files that stand in for the real
-//! one (a Git LFS pointer, a web page), and digests the bytes of the descriptor that they
-//! are read from, so that a digest always belongs to the bytes that were used.
+//! Every reader of such a file goes through [`InputFile`], which
+//!
+//! - refuses pipes, devices and folders, and does so before opening them could block;
+//! - recognises a Git LFS pointer or a web page in place of the real file;
+//! - digests a file through the descriptor that it is read from, so that a digest belongs to
+//!   the bytes that were used even if the path is replaced meanwhile.
 
 use std::fs::{File, FileType, Metadata};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -15,20 +17,20 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Kind, Result};
 use crate::store::{digest, hex};
 
-/// First bytes of a file by which a stand-in is recognised.
+/// Number of bytes at the start of a file in which a stand-in is recognised.
 const HEAD: u64 = 512;
 /// First bytes of a Git LFS pointer.
 const LFS: &str = "version https://git-lfs.github.com/spec/";
 /// The UTF-8 byte-order mark.
 const BOM: char = '\u{feff}';
 
-/// What tells a file from another one under the same path, or from itself after somebody
-/// wrote to it.
+/// Identifies the state of a file: differs for another file under the same path, and for the
+/// same file after it was written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device and inode, where the system has them.
+    /// Device and inode, on systems that have them.
     place: Option<(u64, u64)>,
 }
 
@@ -56,7 +58,7 @@ pub struct InputFile {
 }
 
 impl InputFile {
-    /// Opens a file that holds what it claims to hold.
+    /// Opens a regular file that is not empty and not a stand-in.
     ///
     /// # Errors
     /// Returns an error of `kind` if the file is missing or unreadable, is not a regular file,
@@ -76,7 +78,7 @@ impl InputFile {
         Ok(input)
     }
 
-    /// Opens a regular file whatever it holds.
+    /// Opens a regular file with any content.
     ///
     /// # Errors
     /// Returns an error of `kind` if the file is missing or unreadable, or is not a regular
@@ -91,12 +93,12 @@ impl InputFile {
         Ok(Self { kind, path: path.to_path_buf(), file, opened })
     }
 
-    /// The path that the file was opened by.
+    /// Returns the path that the file was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Length in bytes when the file was opened.
+    /// Returns the length of the file in bytes when it was opened.
     pub fn len(&self) -> u64 {
         self.opened.len()
     }
@@ -161,10 +163,10 @@ impl InputFile {
         Ok(hex(&hasher.finalize()))
     }
 
-    /// Fills `buffer` with the bytes of the file from `offset` on.
+    /// Fills `buffer` with the bytes of the file that start at `offset`.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, or ends before.
+    /// Returns an error if the file cannot be read, or ends before the buffer is full.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let mut read = || {
             (&self.file).seek(SeekFrom::Start(offset))?;
@@ -173,17 +175,17 @@ impl InputFile {
         read().map_err(|e| self.io("read the file", &e))
     }
 
-    /// The open file, for a reader that seeks.
+    /// Returns the open file, for readers that seek.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// What tells this file from another one under its path.
+    /// Returns the stamp of the file when it was opened.
     pub fn stamp(&self) -> Stamp {
         Stamp::of(&self.opened)
     }
 
-    /// Returns a buffered reader of the file, from its first byte, which leaves the file open.
+    /// Returns a buffered reader of the file that starts at its first byte.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read from its beginning.
@@ -201,8 +203,8 @@ impl InputFile {
         Ok(self.file)
     }
 
-    /// Checks that nobody wrote to the file since it was opened, so that a digest taken
-    /// before belongs to the bytes read after.
+    /// Checks that the file was not written to since it was opened, so that a digest taken
+    /// before belongs to the bytes read after it.
     ///
     /// # Errors
     /// Returns an error if the length or the time of modification differs.
@@ -240,8 +242,8 @@ fn refuse_irregular(kind: Kind, path: &Path, found: FileType) -> Result<()> {
     Err(Error::new(kind, path.display(), problem, "give the path of a file on disk"))
 }
 
-/// What stands in place of the real file, and what to do about it. Such files arrive when a
-/// download was answered with something else.
+/// Returns what a file is that stands in for the real one, and the remedy. Such files arrive
+/// when a download is answered with something else.
 fn stand_in(head: &[u8]) -> Option<(&'static str, &'static str)> {
     let text = String::from_utf8_lossy(head);
     let text = text.trim_start_matches(BOM).trim_start();

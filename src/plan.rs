@@ -2,6 +2,8 @@
 //! corpus is tokenised, and everything that can be found wrong before the
 //! first forward pass has been.
 
+mod notes;
+
 use std::path::{Path, PathBuf};
 
 use crate::backend::kernel::CpuKernel;
@@ -18,6 +20,7 @@ use crate::progress::Progress;
 use crate::spec::Spec;
 use crate::spec::load::Loaded;
 use crate::store::digest;
+pub use notes::{NonFiniteWeights, ReadFiles};
 
 /// A spec with everything it refers to found and checked.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct Plan {
     pub tokens: Tokens,
     /// What the run keeps of them.
     pub keep: Keep,
+    /// The files that the settings name and that were read.
+    pub files: ReadFiles,
 }
 
 /// A model whose config was read and whose files are there.
@@ -61,6 +66,8 @@ pub struct PlannedModel {
     pub tokenizer_digest: Option<String>,
     /// What tells the files of weights that were digested from others.
     weights_stamps: Vec<Stamp>,
+    /// The tensors that hold NaN or infinity, known once the model is loaded.
+    pub non_finite: NonFiniteWeights,
 }
 
 impl PlannedModel {
@@ -92,11 +99,13 @@ impl PlannedModel {
                 .then(|| TokenizerFiles::read(&folder).map(|files| files.digest().to_owned()))
                 .transpose()?,
             weights_stamps: source.stamps(),
+            non_finite: NonFiniteWeights::default(),
             folder,
         })
     }
 
-    /// Loads the weights that were digested; says which hold NaN or infinity.
+    /// Loads the weights that were digested. Warns of those that hold NaN or infinity, and keeps
+    /// their names.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read, or is not the one that was digested.
@@ -108,10 +117,11 @@ impl PlannedModel {
             return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
         }
         let (weights, non_finite) = Weights::read(&source, &self.config)?;
-        for found in non_finite {
+        for found in &non_finite {
             let name = &self.name;
-            progress.say(&format!("warning: model `{name}`: {found}; what depends on it is empty"));
+            progress.warn(&format!("model `{name}`: {found}; what depends on it is empty"));
         }
+        self.non_finite.keep(non_finite.iter().map(ToString::to_string).collect());
         Ok(Transformer { config: self.config.clone(), weights })
     }
 
@@ -210,6 +220,7 @@ impl Plan {
             documents: count,
             tokens,
             keep: Keep::Tokens,
+            files: ReadFiles::default(),
         };
         plan.keep = plan.choose_keep()?;
         Ok(plan)

@@ -1,13 +1,14 @@
 //! Text of unknown origin, made safe to print.
 //!
-//! Ids, labels, questions, keys and tensor names come from files of strangers. A terminal
-//! obeys the control characters in them, and a bidirectional control makes a line read in
-//! another order than it is stored in. Here both become visible; all other Unicode stays.
+//! Ids, labels, questions, keys and tensor names come from files that the program does not
+//! control. A terminal obeys control characters in them, and bidirectional controls change
+//! the order in which a line is displayed. The functions here replace both by visible text
+//! and leave all other Unicode unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Returns whether a character must not be printed as it is: a control character, a
+/// Returns whether a character must not be printed unchanged: a control character, a
 /// bidirectional control, a line separator, a byte order mark or a noncharacter.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -17,27 +18,27 @@ pub fn is_unsafe(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// Returns whether a character is written from right to left. A number beside such a character
-/// may be shown on its other side.
+/// Returns whether a character is written from right to left. Displays move numbers and signs
+/// beside such characters.
 pub fn is_right_to_left(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}')
         || matches!(c, '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
 }
 
-/// Returns text for a terminal: unsafe characters as `\u{1b}`, line feeds and tabs as they
-/// are.
+/// Returns text for a terminal. Unsafe characters become escapes such as `\u{1b}`; line feeds
+/// and tabs are kept.
 pub fn text(text: &str) -> Cow<'_, str> {
     replaced(text, |c| is_unsafe(c) && !matches!(c, '\n' | '\t'), escape)
 }
 
-/// Returns text for one line of a terminal or for one cell of a table: as [`text`], and line
-/// feeds and tabs as `\n` and `\t`.
+/// Returns text for one line of a terminal or one cell of a table. As [`text`], but line feeds
+/// and tabs become `\n` and `\t`.
 pub fn line(text: &str) -> Cow<'_, str> {
     replaced(text, is_unsafe, escape)
 }
 
-/// Returns a document of JSON for a terminal: unsafe characters, which occur only within
-/// strings, as `\u001b`, so that the document means the same.
+/// Returns a JSON document for a terminal. Unsafe characters, which occur only within strings,
+/// become JSON escapes such as `\u001b`, so the value of the document is unchanged.
 pub fn json(text: &str) -> Cow<'_, str> {
     replaced(
         text,
@@ -51,8 +52,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// Returns text for a page or a figure: control characters as their pictures (`␛`), other
-/// unsafe characters as `⟨U+202E⟩`.
+/// Returns text for a page or a figure. Control characters become their pictures (`␛`), other
+/// unsafe characters their code points (`⟨U+202E⟩`).
 pub fn visible(text: &str) -> Cow<'_, str> {
     replaced(text, is_unsafe, |out, c| {
         let picture = match u32::from(c) {
@@ -74,7 +75,7 @@ fn escape(out: &mut String, c: char) {
     }
 }
 
-/// Replaces some characters by what `write` writes for them.
+/// Replaces the chosen characters by the text that `write` appends for them.
 fn replaced(
     text: &str,
     chosen: impl Fn(char) -> bool,

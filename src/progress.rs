@@ -52,6 +52,14 @@ impl Progress {
         }
     }
 
+    /// Prints a warning in a line of its own, also where no progress is shown.
+    pub fn warn(&self, warning: &str) {
+        match self {
+            Self::Quiet => tell(format_args!("warning: {warning}")),
+            Self::Bar(_) | Self::Lines(_) => self.say(&format!("warning: {warning}")),
+        }
+    }
+
     /// Begins a stage of `total` steps.
     pub fn stage(&self, name: &str, total: u64) {
         let name = &printable::line(name);

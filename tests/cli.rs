@@ -186,11 +186,19 @@ fn weights_that_are_not_numbers_are_counted_and_named() {
     let start = header + offset.as_u64().expect("offset") as usize + 4 * 5;
     bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     bench.write("a/model.safetensors", bytes);
-    let output = run(bench.path(), &["run", "spec.yaml"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text =
-        std::fs::read_to_string(bench.path().join("runs/bench/summary.json")).expect("summary");
-    let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let output = run(bench.path(), &["run", "spec.yaml", "--quiet"]);
+    let error = stderr(&output);
+    assert!(output.status.success(), "{error}");
+    let tensor = "tensor `h.1.mlp.c_fc.bias` holds 1 value";
+    assert!(error.contains("warning: model `a`: ") && error.contains(tensor), "{error}");
+    let json = |name: &str| -> serde_json::Value {
+        let file = bench.path().join("runs/bench").join(name);
+        serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("JSON")
+    };
+    let models = &json("provenance.json")["models"];
+    assert!(models[0]["non_finite"][0].as_str().expect("a tensor").starts_with(tensor));
+    assert!(models[1].get("non_finite").is_none(), "{models}");
+    let summary = json("summary.json");
     assert_eq!(summary["non_finite"], serde_json::json!(["L1.N5"]));
     let table =
         std::fs::read_to_string(bench.path().join("runs/bench/neurons.csv")).expect("table");

@@ -60,6 +60,13 @@ fn validate_opens_every_file_that_a_kind_reads() {
         }
     };
     validated(&[]);
+    let provenance = std::fs::read(bench.path().join("runs/named/provenance.json")).expect("read");
+    let provenance: serde_json::Value = serde_json::from_slice(&provenance).expect("JSON");
+    let files = provenance["files_sha256"].as_object().expect("files");
+    for name in ["labels.conllu", "tests.yaml"] {
+        let digest = digest(&std::fs::read(bench.path().join(name)).expect("read"));
+        assert!(files.iter().any(|(path, d)| path.ends_with(name) && *d == *digest), "{files:?}");
+    }
     bench.edit("labels.conllu", "quick", "slow");
     validated(&["labels.conllu:3", "slow", "help: "]);
     families(&bench);

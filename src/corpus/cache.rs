@@ -1,11 +1,11 @@
-//! Tokens on disk, so that a large text is tokenised once. A cache is named by the digest of
-//! all that its tokens depend on. It is a safetensors file of these tensors, followed by the
-//! SHA-256 (32 bytes) of that file:
+//! A cache of tokens on disk, so that a large text is tokenised once. The name of a cache is the
+//! digest of everything that its tokens depend on. The file is a safetensors file with these
+//! tensors, followed by the SHA-256 of its bytes (32 bytes):
 //!
 //! - `ids` u32 `[tokens]`: all rows, one after the other
 //! - `ends` u64 `[rows]`: where each row ends
-//! - `samples` u32 `[rows]`: the sample that each row comes from
-//! - `told` u8: ids and labels of samples, and the count of documents, as JSON
+//! - `samples` u32 `[rows]`: index of the sample of each row
+//! - `told` u8: ids and labels of samples, and the number of documents, as JSON
 
 use std::path::{Path, PathBuf};
 
@@ -24,21 +24,22 @@ use crate::printable;
 use crate::spec::Corpus;
 use crate::store::{digest, write_whole};
 
-/// The environment variable that names the folder of caches; none are kept without it.
+/// The environment variable with the folder of caches. Without it, no cache is written.
 pub const CACHE: &str = "UNIVERSAL_NEURONS_CACHE";
-/// Increased when the layout of the file changes, or the same text could give other tokens.
+/// Version of the file, increased when its layout changes or the same text could give other
+/// tokens.
 const VERSION: u32 = 2;
 /// Length of the SHA-256 at the end of a cache, in bytes.
 const SEAL: usize = 32;
 
-/// What was read of a text.
+/// The rows of a corpus, and its samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
-    /// Its samples, without their texts.
+    /// The samples, without their texts.
     pub samples: Vec<Sample>,
-    /// How many documents there were.
+    /// Numbers of documents.
     pub count: DocumentCount,
-    /// Its rows.
+    /// The rows of tokens.
     pub rows: Vec<Row>,
 }
 
@@ -48,15 +49,15 @@ struct CacheDetails {
     count: DocumentCount,
 }
 
-/// A place for the tokens of one text, cut in one way.
+/// The cache file of one text that is cut into rows in one way.
 pub struct Cache {
     path: PathBuf,
-    /// Tokens of the longest row that the spec allows.
+    /// Maximum length of a row, in tokens.
     context: usize,
 }
 
 impl Cache {
-    /// Returns the place in the folder that the environment names; None if it names none.
+    /// Returns the cache in the folder that the environment names, or None without a folder.
     pub fn of(
         corpus: &Corpus,
         corpus_digest: &str,
@@ -64,10 +65,10 @@ impl Cache {
         bos: u32,
     ) -> Option<Self> {
         let folder = std::env::var_os(CACHE).filter(|folder| !folder.is_empty())?;
-        // The vocabulary and how it is cut, whichever files it came from.
+        // A digest of the tokenizer itself, which is the same for both forms of its files.
         let tokenizer_digest = tokenizer.digest().ok()?;
         let cut = (&corpus.fields, corpus.context, corpus.tokenisation, corpus.limit);
-        // The name of a file decides how it is read.
+        // The name of the corpus file belongs to the key because it decides the file format.
         let file = corpus.path.file_name().map(|name| name.to_string_lossy());
         let program = (VERSION, env!("CARGO_PKG_VERSION"));
         let key = serde_json::json!([program, file, corpus_digest, tokenizer_digest, bos, cut]);
@@ -75,8 +76,8 @@ impl Cache {
         Some(Self { path: Path::new(&folder).join(name), context: corpus.context })
     }
 
-    /// Reads what is there. Returns None if nothing is, or if the file is damaged, which is
-    /// said on standard error: the tokens are then made again.
+    /// Reads the cache. Returns None if there is none or, after a warning, if it is damaged; the
+    /// text is then tokenised again.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, or is not a regular file.
@@ -94,10 +95,10 @@ impl Cache {
         Ok(found)
     }
 
-    /// Keeps what was read.
+    /// Writes the cache.
     ///
     /// # Errors
-    /// If the folder cannot be made or written.
+    /// Returns an error if the folder cannot be created or written.
     pub fn write(&self, read: &Read) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
@@ -120,7 +121,7 @@ fn serialised(read: &Read) -> std::result::Result<Vec<u8>, safetensors::SafeTens
     let samples: Vec<u8> = samples.collect();
     let named = read.samples.iter().map(|s| (s.id.clone(), s.domain.clone()));
     let told = CacheDetails { samples: named.collect(), count: read.count };
-    // Everything in it can be written as JSON.
+    // Strings and numbers can always be written as JSON.
     let told = serde_json::to_vec(&told).unwrap_or_default();
     let view = |dtype, size, bytes| TensorView::new(dtype, vec![<[u8]>::len(bytes) / size], bytes);
     let tensors = [
@@ -135,8 +136,8 @@ fn serialised(read: &Read) -> std::result::Result<Vec<u8>, safetensors::SafeTens
     Ok(file)
 }
 
-/// Returns None if the file is not what `serialised` makes for a vocabulary of `d_vocab`
-/// tokens and rows of at most `context`.
+/// Parses a cache. Returns None if it is damaged, or has ids of `d_vocab` and more or rows of
+/// more than `context` tokens.
 fn parse(bytes: &[u8], d_vocab: usize, context: usize) -> Option<Read> {
     let (file, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL)?)?;
     if Sha256::digest(file).as_slice() != seal {

@@ -1,4 +1,5 @@
-//! Compressed corpora: every frame or member is read to its end and its checksum verified.
+//! Compressed corpora. Every Zstandard frame and gzip member is read to its end, and its
+//! checksum is verified.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -6,31 +7,31 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::format::Packing;
 
-/// Bytes of unpacked data that are read ahead to see what a file holds.
+/// Number of unpacked bytes that are read ahead to recognise the format.
 const HEAD: u64 = 1 << 16;
-/// Bytes of unpacked data that are held at once beside the window.
+/// Size of the buffer of unpacked data, in bytes.
 const BUFFER: usize = 1 << 17;
-/// Windows that every Zstandard decoder takes, as a power of two of bytes.
+/// Binary logarithm of the window size that every Zstandard decoder accepts, in bytes.
 const LEAST_WINDOW: u32 = 27;
-/// The largest window of the format that is in use, as a power of two of bytes.
+/// Binary logarithm of the largest window size in use, in bytes.
 const LARGEST_WINDOW: u32 = 31;
 
-/// Unpacked bytes, and the first of them.
+/// A stream of unpacked bytes, and its beginning.
 pub struct Unpacked<'a> {
-    /// The first bytes.
+    /// The beginning of the stream.
     pub head: Vec<u8>,
-    /// Whether there are no others.
+    /// Whether `head` is the whole stream.
     pub whole: bool,
-    /// All bytes, the first among them.
+    /// The whole stream, `head` included.
     pub bytes: Box<dyn BufRead + 'a>,
 }
 
-/// Unpacks a stream. Zstandard windows may take `max_unpacked` bytes, and those of 128 MiB,
-/// which every decoder reads, in any case.
+/// Unpacks a stream. Zstandard windows may have `max_unpacked` bytes, and always 128 MiB, which
+/// every decoder accepts.
 ///
 /// # Errors
-/// Returns an error if the first bytes cannot be unpacked. Later bytes that cannot be, and a
-/// checksum or an end that is wrong or missing, are errors of the returned reader.
+/// Returns an error if the first bytes cannot be unpacked. The returned reader fails on later
+/// damage, a wrong checksum, or a missing end.
 pub fn unpack<'a>(
     file: impl BufRead + 'a,
     packing: Packing,
@@ -52,7 +53,7 @@ pub fn unpack<'a>(
     Ok(Unpacked { whole, bytes: Box::new(Cursor::new(head.clone()).chain(bytes)), head })
 }
 
-/// Says what an error of unpacking means, and what to do about it.
+/// Returns the problem and the remedy for an error of unpacking.
 pub fn explained(error: &io::Error, packing: Packing) -> (String, String) {
     let again = "copy or download the corpus again";
     let text = error.to_string();

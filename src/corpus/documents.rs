@@ -1,5 +1,5 @@
-//! Documents from files of several kinds, read one after the other so that a corpus of any
-//! size takes the memory of its longest document.
+//! Reads documents from files of several formats, one at a time: a corpus of any size takes the
+//! memory of its longest document.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -14,32 +14,32 @@ use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::spec::Corpus;
 
-/// Bytes that a document takes in memory beside its text, as its name and its rows.
+/// Estimated memory of a document beside its text (id, label, rows), in bytes.
 const HELD: u64 = 256;
-/// How many times its size a file may unpack to, beyond `corpus.max_unpacked_mib`.
+/// Factor by which a file may grow when it is unpacked, where `corpus.max_unpacked_mib` is less.
 const EXPANSION: u64 = 256;
 
 /// One labelled text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// Unique name.
+    /// Unique id.
     pub id: String,
-    /// Sub-corpus that the text belongs to.
+    /// Label of the sub-corpus.
     pub domain: String,
-    /// The text itself.
+    /// The text.
     pub text: String,
 }
 
-/// What was read.
+/// Numbers of documents that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, Deserialize)]
 pub struct DocumentCount {
     /// Documents with text.
     pub documents: usize,
-    /// Documents without any, which were skipped.
+    /// Documents without text, which were skipped.
     pub empty: usize,
 }
 
-/// Reads the documents of a corpus, as many as its limit allows, and shows each to `visit`.
+/// Reads the documents of a corpus, up to its limit, and calls `visit` with each.
 ///
 /// - `.jsonl`, `.ndjson`, `.json`: JSON lines; `{"id", "domain", "text"}`, or the fields that
 ///   the spec names
@@ -50,9 +50,9 @@ pub struct DocumentCount {
 /// null or missing are counted and skipped.
 ///
 /// # Errors
-/// Returns an error naming file and place if the file is of another kind, is damaged or ends
-/// too early; if a document is too long or malformed, lacks its id or label, or repeats an id;
-/// if there is no document at all; and the errors of `visit`.
+/// Returns an error naming file and line if the file has another format, is damaged or cut off;
+/// if a document is too long or malformed, lacks its id or label, or repeats an id; or if there
+/// is no document. Returns the errors of `visit`.
 pub fn read(corpus: &Corpus, visit: &mut dyn FnMut(Sample) -> Result<()>) -> Result<DocumentCount> {
     let mut input = InputFile::open(Kind::Corpus, &corpus.path)?;
     read_input(&mut input, corpus, visit)
@@ -85,15 +85,15 @@ pub fn read_input(
     }
 }
 
-/// Documents as they come.
+/// A reader of documents.
 pub(super) struct Documents<'a> {
     pub(super) corpus: &'a Corpus,
     pub(super) wanted: Wanted<'a>,
     visit: &'a mut dyn FnMut(Sample) -> Result<()>,
-    /// Where each id was used.
+    /// Line or row of each id.
     ids: HashMap<String, usize>,
     count: DocumentCount,
-    /// Bytes of the documents so far, and how many there may be.
+    /// Estimated memory of the documents so far, and its maximum, in bytes.
     held: u64,
     allowed: u64,
 }
@@ -121,7 +121,7 @@ impl Documents<'_> {
         }
     }
 
-    /// An error at a place of the file, as in `:12`.
+    /// Returns an error at a place of the file, such as `:12`.
     pub(super) fn error(
         &self,
         at: &str,
@@ -137,7 +137,7 @@ impl Documents<'_> {
         self.error(at, problem, remedy)
     }
 
-    /// The error of a corpus without a document.
+    /// Returns the error of a corpus without documents.
     fn none(&self, empty: usize) -> Error {
         let [text, ..] = self.wanted.paths();
         let text = text.unwrap_or_default();
@@ -150,12 +150,12 @@ impl Documents<'_> {
         self.error("", problem, remedy)
     }
 
-    /// Returns whether the limit is reached.
+    /// Returns whether `corpus.limit` is reached.
     pub(super) fn full(&self) -> bool {
         self.corpus.limit.is_some_and(|limit| self.count.documents >= limit)
     }
 
-    /// How many documents there were so far, empty ones among them.
+    /// Returns the number of documents so far, empty ones included.
     pub(super) fn seen(&self) -> usize {
         self.count.documents + self.count.empty
     }
@@ -183,7 +183,7 @@ impl Documents<'_> {
         Ok(())
     }
 
-    /// Adds what was found in the fields of line or row `number`.
+    /// Adds the document with these fields, from line or row `number`.
     pub(super) fn found(
         &mut self,
         [text, id, label]: FieldValues,
@@ -199,7 +199,7 @@ impl Documents<'_> {
             }
             Some(FieldValue::Other(what)) => return Err(self.wrong(&at, text_at, what)),
         };
-        // The program's own layout has an id and a label for every text, even an empty one.
+        // In the program's own layout, id and label are required even without text.
         if text.is_none() && self.corpus.fields.is_some() {
             self.count.empty += 1;
             return Ok(());
@@ -229,7 +229,7 @@ impl Documents<'_> {
         self.error(at, problem, remedy)
     }
 
-    /// Adds a document of line or row `number`.
+    /// Adds a document from line or row `number`.
     pub(super) fn push(&mut self, sample: Sample, number: usize) -> Result<()> {
         let at = format!(":{number}");
         if sample.text.trim().is_empty() {
@@ -241,7 +241,7 @@ impl Documents<'_> {
             let problem = format!("id `{}` was used before, on line {first}", sample.id);
             return Err(self.error(&at, problem, "give every sample an id of its own"));
         }
-        // Ids that are made here are never the same.
+        // Generated ids are always unique.
         let given = self.corpus.fields.as_ref().is_none_or(|f| f.id.is_some());
         if given {
             self.ids.insert(sample.id.clone(), number);

@@ -1,28 +1,28 @@
-//! What a corpus file is, by its name and by its first bytes.
+//! Recognises the format of a corpus file by its name and its first bytes.
 //!
-//! The bytes decide how a file is packed, the name decides how its documents are laid out,
-//! and where the two contradict each other the file is refused: a compressed or columnar file
-//! is never read as text.
+//! The bytes decide how a file is compressed, the name decides how its documents are laid out.
+//! A file whose name and bytes contradict each other is refused, so that a compressed or
+//! columnar file is never read as text.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-/// What is wrong with a file, and what to do about it.
+/// The problem with a file, and the remedy.
 pub type Refusal = (String, String);
 
-/// How a file is packed.
+/// The compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Not at all.
+    /// None.
     Plain,
-    /// Zstandard frames.
+    /// Zstandard.
     Zstd,
-    /// Gzip members.
+    /// Gzip.
     Gzip,
 }
 
-/// How documents are laid out in a file.
+/// The layout of documents in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentLayout {
     /// One JSON object per line.
@@ -31,11 +31,11 @@ pub enum DocumentLayout {
     Text,
     /// Rows of Parquet.
     Parquet,
-    /// The name of a compressed file does not say; its unpacked bytes must.
+    /// Unknown by the name of a compressed file; its unpacked bytes decide.
     Unsaid,
 }
 
-/// Extensions of files that hold documents in a form that is not read, and what each is.
+/// Extensions of formats that are not supported, what each is, and the remedy.
 const REFUSED: [(&[&str], &str, &str); 5] = [
     (&["bz2", "tbz", "tbz2"], "bzip2", REPACK),
     (&["xz", "lzma", "lz4", "br", "sz", "lz", "z"], "compressed in a way that is not read", REPACK),
@@ -52,7 +52,7 @@ const UNPACK: &str = "extract the file of documents and name that one";
 const TABLE: &str = "write its documents as JSON lines (`DataFrame.to_json(path, orient=\"records\", \
                      lines=True)`, `Dataset.to_json(path)`) or as Parquet";
 
-/// First bytes of files that are not read, where each stands, and what it is.
+/// Magic bytes of formats that are not supported: offset, bytes, what it is, and the remedy.
 const MAGIC: [(usize, &[u8], &str, &str); 16] = [
     (0, b"BZh", "a bzip2 file", REPACK),
     (0, b"\xfd7zXZ\0", "an xz file", REPACK),
@@ -72,7 +72,8 @@ const MAGIC: [(usize, &[u8], &str, &str); 16] = [
     (0, b"SQLite format 3\0", "an SQLite database", TABLE),
 ];
 
-/// Marks of text that is not UTF-8. Those of UTF-32 come first: one begins like UTF-16's.
+/// Byte-order marks of other encodings than UTF-8. UTF-32 comes first because one of its marks
+/// begins with one of UTF-16.
 const OTHER_TEXT: [(&[u8], &str); 4] = [
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
@@ -80,10 +81,10 @@ const OTHER_TEXT: [(&[u8], &str); 4] = [
     (b"\xfe\xff", "UTF-16"),
 ];
 
-/// Returns the packing and the layout that a file's name announces.
+/// Returns the compression and the layout that a file's name announces.
 ///
 /// # Errors
-/// Returns a refusal if the extension is one of a kind of file that is not read.
+/// Returns a refusal if the extension is that of a format that is not supported.
 pub fn announced(path: &Path) -> Result<(Packing, DocumentLayout), Refusal> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (stem, packing) = match name.rsplit_once('.') {
@@ -108,10 +109,11 @@ pub fn announced(path: &Path) -> Result<(Packing, DocumentLayout), Refusal> {
     Ok((packing, layout))
 }
 
-/// Returns how a file is packed, by its first bytes and the packing that its name announces.
+/// Returns the compression of a file by its first bytes and the compression that its name
+/// announces.
 ///
 /// # Errors
-/// Returns a refusal if the name announces a packing that the bytes do not have.
+/// Returns a refusal if the name announces a compression that the bytes do not have.
 pub fn packing(head: &[u8], announced: Packing) -> Result<Packing, Refusal> {
     let skippable =
         |head: &[u8]| head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == *b"\x2a\x4d\x18";
@@ -134,11 +136,12 @@ fn not_packed(what: &str) -> Refusal {
     (problem, "copy or download the file again, or correct its name".into())
 }
 
-/// Returns the layout of unpacked bytes that begin with `head`; `whole` if there are no others.
+/// Returns the layout of unpacked bytes that begin with `head`. `whole` says that there are no
+/// other bytes.
 ///
 /// # Errors
-/// Returns a refusal if the bytes are of a kind of file that is not read, or if they
-/// contradict the layout that the name announces.
+/// Returns a refusal if the bytes are those of a format that is not supported, or contradict the
+/// layout that the name announces.
 pub fn layout(
     head: &[u8],
     whole: bool,
@@ -200,13 +203,13 @@ fn refuse_binary(head: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The first bytes as text, without a byte-order mark and leading white space.
+/// Returns the first bytes as text, without a byte-order mark and leading white space.
 fn text_of(head: &[u8]) -> String {
     let text = String::from_utf8_lossy(head);
     text.trim_start_matches(|c: char| c == '\u{feff}' || c.is_whitespace()).to_owned()
 }
 
-/// What a text is that is JSON, but not one object per line.
+/// Returns what a text is if it is JSON but does not have one object per line.
 fn whole_json(text: &str) -> Option<&'static str> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next()?;
@@ -232,15 +235,15 @@ fn is_json_lines(text: &str, whole: bool) -> bool {
 }
 
 fn is_json_object(line: &str) -> bool {
-    // A line with `NaN` is JSON for those who write it, so its beginning is enough.
+    // Programs write `NaN`, which is not valid JSON, so the beginning of the line is enough.
     serde_json::from_str::<Value>(line).map_or_else(
         |_| begins_json_object(line) && line.trim_end().ends_with('}'),
         |v| v.is_object(),
     )
 }
 
-/// Returns whether a line begins like an object with a key, as a line does that is longer
-/// than what was read of it.
+/// Returns whether a line begins like an object with a key. Used for a line that is longer than
+/// the bytes read so far.
 fn begins_json_object(line: &str) -> bool {
     let key =
         line.trim_start().strip_prefix('{').and_then(|line| line.trim_start().strip_prefix('"'));

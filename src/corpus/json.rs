@@ -1,7 +1,7 @@
-//! One line of JSON: the fields that a corpus asks for, and nothing of the others.
+//! Reads the fields that a corpus asks for from one line of JSON, and skips all others.
 //!
-//! Fields that are not read may hold what strict JSON forbids but programs write: lone
-//! surrogates, `NaN` and infinities. In a field that is read each is an error.
+//! Skipped fields may contain what programs write although JSON forbids it: lone surrogates,
+//! `NaN` and infinities. In a field that is read, each of these is an error.
 
 use std::fmt;
 
@@ -11,36 +11,36 @@ use serde::de::{
 
 use crate::spec::Fields;
 
-/// Key of the object that takes the place of a bare `NaN` or infinity.
+/// Key of the object that replaces a bare `NaN` or infinity.
 const NOT_FINITE: &str = "\0not finite";
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldValue {
     /// Text.
     Text(String),
-    /// A number or a boolean, as it is written.
+    /// A number or a boolean, as written.
     Scalar(String),
     /// Null.
     Null,
-    /// Something that is neither text nor a number, by its name.
+    /// A list, an object or an unreadable number, named in words.
     Other(&'static str),
 }
 
-/// Which fields to read, dots leading inwards.
+/// The fields to read. A dot in a name leads into an object.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// Text, identifier and label.
+    /// Names of the fields for text, id and label.
     paths: [Option<&'a str>; 3],
     /// Whether other fields are refused.
     closed: bool,
 }
 
-/// Text, identifier and label, where the line has them.
+/// Values of text, id and label; None for a field that the line lacks.
 pub type FieldValues = [Option<FieldValue>; 3];
 
 impl<'a> Wanted<'a> {
-    /// Returns the fields that a spec names, or the program's own layout.
+    /// Returns the fields that a spec names, or those of the program's own layout.
     pub fn new(fields: Option<&'a Fields>) -> Self {
         match fields {
             None => Self { paths: [Some("text"), Some("id"), Some("domain")], closed: true },
@@ -51,7 +51,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Names of the fields for text, identifier and label.
+    /// Returns the names of the fields for text, id and label.
     pub fn paths(&self) -> [Option<&'a str>; 3] {
         self.paths
     }
@@ -59,8 +59,8 @@ impl<'a> Wanted<'a> {
     /// Reads the fields of a line.
     ///
     /// # Errors
-    /// Returns what is wrong if the line is not one JSON object, repeats a key that leads to
-    /// one of the fields, or holds text in one that is not valid Unicode.
+    /// Returns the problem if the line is not one JSON object, repeats a key that leads to one
+    /// of the fields, or has text in one of them that is not valid Unicode.
     pub fn parse(&self, line: &str) -> Result<FieldValues, String> {
         match self.parse_strict(line) {
             Err(problem) => match finite(line) {
@@ -82,7 +82,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// An error's message with the column only: the line is in the error's subject.
+/// Returns the message of an error with the column only; the line is in the error's subject.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let message = text.split(" at line ").next().unwrap_or_default();
@@ -92,11 +92,11 @@ fn plain(error: &serde_json::Error) -> String {
     }
 }
 
-/// One object on the way to the fields.
+/// An object on the path to some of the fields.
 struct ObjectLevel<'a, 'f> {
-    /// The whole paths, for messages.
+    /// The complete paths, for messages.
     names: [Option<&'a str>; 3],
-    /// What is left of each path here.
+    /// The rest of each path from this object on.
     paths: [Option<&'a str>; 3],
     closed: bool,
     top: bool,
@@ -197,15 +197,15 @@ fn repeated<E: serde::de::Error>(name: &str) -> E {
     E::custom(format!("`{name}` is given twice"))
 }
 
-/// Where a key leads.
+/// The target of a key.
 enum KeyAction {
-    /// To none of the fields.
+    /// None of the fields.
     Elsewhere,
-    /// To none of the fields, where others are refused.
+    /// None of the fields, in a layout that refuses other fields.
     Unknown(String),
-    /// To these fields.
+    /// These fields.
     Here([bool; 3]),
-    /// To an object that may hold these fields.
+    /// An object that may contain these fields.
     Inwards([bool; 3]),
 }
 
@@ -234,7 +234,7 @@ impl Key<'_> {
 impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = KeyAction;
 
-    // As bytes, which may hold lone surrogates.
+    // Read as bytes, which may contain lone surrogates.
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<KeyAction, D::Error> {
         json.deserialize_bytes(self)
     }
@@ -254,7 +254,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// A value that is read.
+/// The value of a field that is read.
 struct Leaf;
 
 impl<'de> DeserializeSeed<'de> for Leaf {
@@ -287,7 +287,7 @@ impl<'de> Visitor<'de> for Leaf {
         Ok(FieldValue::Scalar(value.to_string()))
     }
     fn visit_f64<E>(self, value: f64) -> Result<FieldValue, E> {
-        // Larger numbers may have lost digits that tell them apart.
+        // Larger numbers may have been rounded, so that two ids become equal.
         let exact = value.abs() < 9_007_199_254_740_992.0;
         Ok(if exact {
             FieldValue::Scalar(format!("{value:?}"))
@@ -316,7 +316,7 @@ impl<'de> Visitor<'de> for Leaf {
     }
 }
 
-/// Returns a line with an object in place of each bare `NaN` or infinity; None if it has none.
+/// Replaces each bare `NaN` or infinity of a line by an object. Returns None if there is none.
 fn finite(line: &str) -> Option<String> {
     let (mut out, mut rest, mut replaced) = (String::new(), line, false);
     while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
@@ -341,7 +341,7 @@ fn finite(line: &str) -> Option<String> {
     replaced.then_some(out)
 }
 
-/// Length in bytes of the JSON string that a text begins with, quotes included.
+/// Returns the length of the JSON string that a text begins with, quotes included, in bytes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {

@@ -1,4 +1,4 @@
-//! Lines of JSON and of plain text.
+//! Reads lines of JSON and plain text.
 
 use std::io::{BufRead, Read};
 
@@ -6,9 +6,10 @@ use super::documents::{Documents, Sample};
 use super::format::Packing;
 use crate::error::Result;
 
-/// What separates documents in plain text, on a line of its own.
+/// The line that separates documents in plain text.
 const SEPARATOR: &str = "<|endoftext|>";
-/// What editors and spreadsheets put before a text. Files that were joined have one inside.
+/// The byte-order mark, which editors put at the start of a file. Concatenated files also
+/// contain it at the start of later lines.
 const BOM: char = '\u{feff}';
 
 impl Documents<'_> {
@@ -70,7 +71,7 @@ impl Documents<'_> {
         self.found(found, self.wanted.paths(), number)
     }
 
-    /// Reads the next line, without its end, into `line`. Returns whether there was one.
+    /// Reads the next line into `line`, without the line ending. Returns false at the end.
     fn line(
         &self,
         file: &mut impl BufRead,

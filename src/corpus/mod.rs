@@ -1,4 +1,4 @@
-//! Text: samples with labels, and the rows of tokens that models read.
+//! Reads the corpus: samples with labels, and the rows of tokens that models read.
 
 pub mod cache;
 mod compressed;

@@ -1,7 +1,7 @@
-//! Pages of a Parquet file, checked before they take memory.
+//! Pages of a Parquet file, checked before memory is reserved for them.
 //!
-//! Sizes and counts in the headers of a page are not trusted: the library reserves memory for
-//! them before it finds that the data are shorter or longer.
+//! Sizes and counts in page headers are not trusted: the library reserves memory for them before
+//! it finds that the data are shorter or longer.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -16,13 +16,13 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-/// Longest header of a page that is looked at, in bytes: three numbers of five bytes each.
+/// Number of bytes of a page header that are inspected: three numbers of up to five bytes.
 const HEADER: usize = 32;
-/// Most values of a page. Encodings that say a value in less than a bit would take memory for
-/// as many as they claim.
+/// Maximum number of values of a page. Encodings that take less than a bit per value could claim
+/// any number.
 const MOST_VALUES: u32 = 1 << 24;
 
-/// A chunk of one column, page by page.
+/// The pages of a chunk of one column.
 pub struct Pages {
     inner: SerializedPageReader<PageFile>,
     text: bool,
@@ -30,8 +30,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Of a column chunk, none of whose pages may unpack to more than `limit` bytes. `levels`
-    /// says whether values may be null.
+    /// Opens a column chunk. No page may unpack to more than `limit` bytes. `levels` says whether
+    /// values may be null.
     pub fn of(
         file: &Arc<Mutex<File>>,
         chunk: &ColumnChunkMetaData,
@@ -72,7 +72,7 @@ impl PageReader for Pages {
         self.inner.skip_next_page()
     }
 
-    // Values are never repeated here, so that every page begins with a row.
+    // Repeated columns are refused, so every page begins with a new row.
     fn at_record_boundary(&mut self) -> Result<bool> {
         Ok(true)
     }
@@ -88,7 +88,7 @@ fn check(page: &Page, text: bool, levels: bool) -> Result<()> {
     if claimed > MOST_VALUES {
         return Err(damaged(format_args!("a page claims {claimed} values")));
     }
-    // Each text of a dictionary has a length of four bytes before it.
+    // Each text of a dictionary is preceded by its length of four bytes.
     if page.is_dictionary_page() && text && claimed as usize > page.buffer().len() / 4 {
         return Err(damaged(format_args!("a dictionary claims {claimed} texts")));
     }
@@ -112,7 +112,7 @@ fn check(page: &Page, text: bool, levels: bool) -> Result<()> {
     }
 }
 
-/// How many values a delta encoding claims; None if its header cannot be read.
+/// Returns the number of values that a delta encoding claims, or None if its header is damaged.
 fn delta_count(page: &Page, levels: bool) -> Option<u64> {
     let bytes = page.buffer();
     let start = match page {
@@ -129,7 +129,7 @@ fn delta_count(page: &Page, levels: bool) -> Option<u64> {
     varint(&mut rest)
 }
 
-/// Takes an unsigned number of seven bits per byte from the front.
+/// Reads a variable-length number (seven bits per byte) from the front of `bytes`.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..63).step_by(7) {
@@ -143,13 +143,12 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// A file of which only pages are read. The library reads the header of a page, then its
-/// bytes; both pass through here.
+/// The file as the library sees it. Page headers and page bytes are checked as they are read.
 struct PageFile {
     file: Arc<Mutex<File>>,
     codec: Compression,
     limit: usize,
-    /// What the last header said its page unpacks to, in bytes.
+    /// Unpacked size of the page by its header, which was read last, in bytes.
     claimed: Mutex<u64>,
 }
 
@@ -176,8 +175,8 @@ impl PageFile {
         Err(ParquetError::General(problem))
     }
 
-    /// Checks that a page unpacks to what its header says, where the library would not stop
-    /// unpacking there.
+    /// Checks that a page unpacks to at most the size in its header, for codecs with which the
+    /// library would unpack more.
     fn refuse_bomb(&self, packed: &[u8]) -> Result<()> {
         let claimed = *lock(&self.claimed);
         let mut unpacked: Box<dyn Read + '_> = match self.codec {
@@ -187,7 +186,8 @@ impl PageFile {
         };
         let most = &mut unpacked.by_ref().take(claimed + 1);
         match io::copy(most, &mut io::sink()) {
-            // An error is left to the library: levels of newer pages lie before the packed part.
+            // Other errors are left to the library: pages of version 2 begin with levels that
+            // are not compressed.
             Ok(size) if size > claimed => Err(damaged("a page unpacks to more than it claims")),
             _ => Ok(()),
         }
@@ -223,7 +223,7 @@ impl ChunkReader for PageFile {
     }
 }
 
-/// A shared file, read from a place of its own.
+/// A shared file with its own position.
 pub struct FileAt {
     file: Arc<Mutex<File>>,
     at: u64,
@@ -239,9 +239,9 @@ impl Read for FileAt {
     }
 }
 
-/// The second number of a page's header: what the page unpacks to, in bytes. A header begins
-/// with three fields of 32 bits (its type, this size, the packed size), all of which are
-/// required: each is a byte 0x15 and a zigzag number.
+/// Returns the unpacked size of a page, in bytes, from the beginning of its header. A header
+/// begins with three required fields of 32 bits: the type, the unpacked size and the packed
+/// size. Each is the byte 0x15 and a zigzag number.
 fn unpacked_size(header: &[u8]) -> Option<u64> {
     let mut rest = header;
     let mut size = None;
@@ -251,6 +251,6 @@ fn unpacked_size(header: &[u8]) -> Option<u64> {
         size = (field == 0x15).then(|| varint(&mut rest)).flatten();
         size?;
     }
-    // Odd ones are negative.
+    // Odd zigzag numbers are negative.
     size.filter(|size| size % 2 == 0).map(|size| size / 2)
 }

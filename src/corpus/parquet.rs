@@ -1,6 +1,5 @@
-//! Rows of Parquet. Only the columns that a corpus asks for are read, page by page, one row at
-//! a time. The library that reads them panics on some damaged files; here that is an error
-//! like any other.
+//! Reads rows of Parquet files: only the columns that a corpus asks for, page by page, one row at
+//! a time. The library panics on some damaged files; such panics become errors here.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -18,7 +17,7 @@ use super::format::Refusal;
 use super::json::{FieldValue, FieldValues};
 use super::pages::Pages;
 
-/// Columns named in an error, at most.
+/// Maximum number of columns that an error names.
 const NAMED: usize = 20;
 
 /// A Parquet file.
@@ -29,10 +28,10 @@ pub struct ParquetTable {
 }
 
 impl ParquetTable {
-    /// Reads the description of a file, whose pages may unpack to `limit` bytes each.
+    /// Reads the metadata of a file. Each page may unpack to at most `limit` bytes.
     ///
     /// # Errors
-    /// Returns a refusal if the description is damaged.
+    /// Returns a refusal if the metadata are damaged.
     pub fn of(file: File, limit: usize) -> Result<Self, Refusal> {
         let metadata = guarded(|| ParquetMetaDataReader::new().parse_and_finish(&file));
         let metadata = metadata.and_then(|metadata| metadata.map_err(|e| e.to_string()));
@@ -45,7 +44,7 @@ impl ParquetTable {
         Ok(Self { file: Arc::new(Mutex::new(file)), metadata, limit })
     }
 
-    /// Returns the rows, of each of which the named columns are read.
+    /// Returns an iterator over the rows, with the values of the named columns.
     ///
     /// # Errors
     /// Returns a refusal if a name is not that of one column of text, numbers or nulls.
@@ -65,7 +64,7 @@ impl ParquetTable {
     }
 }
 
-/// Returns the number of the column of a name; dots lead into structures.
+/// Returns the index of a column by its name. A dot leads into a structure.
 fn column(schema: &SchemaDescriptor, name: &str) -> Result<usize, Refusal> {
     let path = |column: usize| schema.column(column).path().string();
     let mut found = (0..schema.num_columns()).filter(|&column| path(column) == name);
@@ -95,7 +94,7 @@ fn column(schema: &SchemaDescriptor, name: &str) -> Result<usize, Refusal> {
     }
 }
 
-/// What a column holds, where that is neither text nor numbers nor booleans.
+/// Returns what a column contains if it is neither text nor numbers nor booleans.
 fn unreadable(column: &ColumnDescriptor) -> Option<&'static str> {
     if column.max_rep_level() > 0 {
         return Some("lists");
@@ -116,20 +115,20 @@ fn unreadable(column: &ColumnDescriptor) -> Option<&'static str> {
     }
 }
 
-/// One column of a group of rows.
+/// One column of a row group.
 struct Column {
     reader: ColumnReader,
-    /// Whether whole numbers have no sign.
+    /// Whether integers are unsigned.
     unsigned: bool,
 }
 
-/// Rows of a file, or what is wrong with one.
+/// An iterator over the rows of a file; an item is a row or the problem with it.
 pub struct Rows<'a> {
     table: &'a ParquetTable,
     columns: [Option<usize>; 3],
-    /// The next group of rows.
+    /// Index of the next row group.
     group: usize,
-    /// Rows of the open group that are left.
+    /// Number of rows left in the open row group.
     left: usize,
     readers: [Option<Column>; 3],
     ended: bool,
@@ -156,7 +155,7 @@ impl Rows<'_> {
         Ok(Some(row))
     }
 
-    /// Opens the next group of rows.
+    /// Opens the next row group.
     fn open(&mut self) -> ParquetResult<()> {
         let group = self.table.metadata.row_group(self.group);
         let rows = usize::try_from(group.num_rows())?;
@@ -180,7 +179,7 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Checks that no column of the open group has values beyond its rows.
+    /// Checks that no column of the open row group has more values than rows.
     fn close(&mut self) -> ParquetResult<()> {
         for reader in &mut self.readers {
             if let Some(reader) = reader
@@ -214,7 +213,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-/// Returns the next value of a column; None after the last.
+/// Returns the next value of a column, or None after the last.
 fn cell(column: &mut Column) -> ParquetResult<Option<FieldValue>> {
     use ColumnReader as C;
     let unsigned = column.unsigned;
@@ -259,7 +258,7 @@ fn finite(finite: bool, value: impl std::fmt::Debug) -> FieldValue {
     }
 }
 
-/// Returns the next value of a column, which may be null; None after the last.
+/// Returns the next value of a column that may be null, or None after the last.
 fn one<T: DataType>(reader: &mut ColumnReaderImpl<T>) -> ParquetResult<Option<Option<T::T>>> {
     let (mut levels, mut values) = (Vec::new(), Vec::new());
     let (rows, ..) = reader.read_records(1, Some(&mut levels), None, &mut values)?;
@@ -267,11 +266,11 @@ fn one<T: DataType>(reader: &mut ColumnReaderImpl<T>) -> ParquetResult<Option<Op
 }
 
 thread_local! {
-    /// Whether a panic of this thread is caught and told in an error.
+    /// Whether a panic of this thread is caught and becomes an error.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs what may panic on damaged input.
+/// Runs a function that may panic on damaged input, and turns a panic into an error.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {

@@ -1,9 +1,9 @@
 //! The tokenizer of a model: byte-level BPE from `tokenizer.json`, or from the older
 //! `vocab.json` and `merges.txt`.
 //!
-//! The files are read and checked here, and the tokenizer is built out of what was checked:
-//! the library never sees the files. Truncation and padding, which `tokenizer.json` keeps
-//! from the last call of whoever saved the file, and post-processors have no effect.
+//! The files are parsed and checked here, and the tokenizer is built from the checked parts: the
+//! library never reads the files. Post-processors, truncation and padding have no effect;
+//! `tokenizer.json` keeps the last two from the program that saved it.
 
 mod format;
 mod parts;
@@ -21,7 +21,7 @@ use crate::input::InputFile;
 use crate::store::digest;
 use parts::{AddedEntry, Parts, TokenName};
 
-/// The end-of-text token that byte-level vocabularies of this age have.
+/// The end-of-text token of GPT-2 and GPT-NeoX vocabularies.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Maximum length of each file of a tokenizer, in bytes. Those of GPT-2 have 4 MB.
 const MAX_FILE: u64 = 64 << 20;
@@ -31,7 +31,7 @@ const MAX_FILE: u64 = 64 << 20;
 pub struct TokenizerFor<'a> {
     /// Its name, for errors.
     pub model: &'a str,
-    /// Number of ids that the model reads; it may be padded beyond the tokenizer's.
+    /// Number of ids of the model, which may be padded beyond those of the tokenizer.
     pub d_vocab: usize,
 }
 
@@ -42,9 +42,9 @@ pub struct BpeTokenizer {
     path: PathBuf,
     names: Vec<Option<TokenName>>,
     nfc: bool,
-    /// Whether some byte has no token, so that a text may be beyond the vocabulary.
+    /// Whether some byte has no token, so that some texts cannot be encoded.
     incomplete: bool,
-    /// Added tokens that a text must not be cut in.
+    /// Added tokens within which a text must not be cut.
     whole: Vec<String>,
     /// Whether a text may be cut at all.
     cut: bool,
@@ -53,9 +53,9 @@ pub struct BpeTokenizer {
 /// Why a text has no tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodeFault {
-    /// What is wrong, with the place in the text.
+    /// The problem, with its place in the text.
     pub problem: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: &'static str,
 }
 

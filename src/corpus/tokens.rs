@@ -1,4 +1,4 @@
-//! From samples to rows of token ids, and which of them count.
+//! Cuts samples into rows of token ids, and decides which tokens count.
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use super::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::spec::{Corpus, Exclusion, Tokenisation};
 
-/// One row: what a model reads at once.
+/// One row of tokens, which a model reads in one pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Index of the sample that the row comes from.
+    /// Index of the sample of the row.
     pub sample: usize,
     /// Token ids, beginning-of-sequence first.
     pub ids: Vec<u32>,
@@ -21,33 +21,33 @@ pub struct Row {
 pub struct Tokens {
     /// The rows, in the order of the samples.
     pub rows: Vec<Row>,
-    /// Longest row allowed.
+    /// Maximum length of a row, in tokens.
     pub context: usize,
     bos: Option<u32>,
     newline: Option<u32>,
 }
 
-/// How many positions there are and how many are left out, by reason.
+/// Numbers of positions that are used and excluded, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TokenCount {
-    /// Rows of tokens.
+    /// Number of rows.
     pub rows: usize,
     /// Positions that enter every statistic.
     pub used: usize,
-    /// Beginning-of-sequence tokens left out.
+    /// Excluded beginning-of-sequence tokens.
     pub bos: usize,
-    /// Newline tokens left out.
+    /// Excluded newline tokens.
     pub newline: usize,
-    /// Positions that rows of full context would have beyond their text. They
-    /// are never computed, so they never enter a statistic.
+    /// Positions that rows of full context would have beyond their text. They are never
+    /// computed.
     pub padding: usize,
 }
 
 impl Tokens {
-    /// Rows and which of their tokens take no part in statistics.
+    /// Creates the tokens of a corpus, with the exclusions of its settings.
     ///
     /// # Errors
-    /// If no position would enter the statistics.
+    /// Returns an error if all positions are excluded.
     pub fn new(
         rows: Vec<Row>,
         corpus: &Corpus,
@@ -72,12 +72,12 @@ impl Tokens {
         }
     }
 
-    /// Whether a token takes part in statistics.
+    /// Returns whether a token takes part in statistics.
     pub fn counts(&self, id: u32) -> bool {
         Some(id) != self.bos && Some(id) != self.newline
     }
 
-    /// Counts positions by what happens to them.
+    /// Counts the used and the excluded positions.
     pub fn count(&self) -> TokenCount {
         let ids = || self.rows.iter().flat_map(|row| &row.ids);
         let equal = |id: Option<u32>| ids().filter(|&&t| Some(t) == id).count();
@@ -92,14 +92,14 @@ impl Tokens {
         }
     }
 
-    /// A sample of at least so many used positions, if there are as many: whole rows
-    /// from all over the corpus, since neighbouring samples may be of one kind.
+    /// Returns a sample of at least `used` used positions, or all if there are fewer. It consists
+    /// of whole rows from all over the corpus, since neighbouring samples may be alike.
     #[must_use]
     pub fn sample(&self, used: usize) -> Self {
         let all = self.count().used.max(1);
         let (mut seen, mut taken) = (0, 0);
         let wanted = |row: &&Row| {
-            // A row is taken where the sample lags behind its share of what was seen.
+            // A row is taken whenever the sample is behind its share of the positions seen.
             let take = taken * all <= seen * used && taken < used;
             let positions = self.used_in(std::slice::from_ref(row));
             seen += positions;
@@ -114,8 +114,8 @@ impl Tokens {
         rows.iter().flat_map(|row| &row.ids).filter(|&&id| self.counts(id)).count()
     }
 
-    /// The rows that hold some of the used positions, cut into batches of at most
-    /// `tokens` tokens, at least one row each.
+    /// Returns the rows that contain some of the `used` positions, in batches of at most `tokens`
+    /// tokens. Each batch has at least one row.
     pub fn batches(&self, tokens: usize, used: Range<usize>) -> Vec<Batch<'_>> {
         let mut batches = Vec::new();
         let (mut start, mut size, mut first) = (0, 0, 0);
@@ -130,7 +130,8 @@ impl Tokens {
         batches
     }
 
-    /// Adds a batch if any of its used positions is wanted; returns the first one after it.
+    /// Adds a batch if any of its used positions is wanted. Returns the number of the first used
+    /// position after the batch.
     fn push_batch<'a>(
         &'a self,
         batches: &mut Vec<Batch<'a>>,
@@ -149,28 +150,27 @@ impl Tokens {
     }
 }
 
-/// Rows that go through the models together.
+/// Rows that the models read together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<'a> {
     tokens: &'a Tokens,
     /// The rows.
     pub rows: &'a [Row],
-    /// Number of the first of them in the corpus.
+    /// Index of the first row in the corpus.
     pub first_row: usize,
-    /// Number of their first used position, counted over the corpus.
+    /// Number of the first used position of the rows, counted over the corpus.
     first: usize,
-    /// Numbers of the used positions that are wanted.
+    /// Numbers of the used positions that enter the sums.
     pub used: Range<usize>,
 }
 
 impl Batch<'_> {
-    /// Token ids of each row, as models read them.
+    /// Returns the token ids of each row.
     pub fn ids(&self) -> Vec<&[u32]> {
         self.rows.iter().map(|row| row.ids.as_slice()).collect()
     }
 
-    /// Which positions of the rows take part in statistics, row after row: those
-    /// that are wanted, counted over the used ones.
+    /// Returns for each position, row after row, whether it enters the sums.
     pub fn kept(&self) -> Vec<bool> {
         let mut used = self.first;
         let keep = |&id: &u32| {
@@ -190,14 +190,14 @@ pub struct Cutter<'a> {
     bos: u32,
     corpus: &'a Corpus,
     rows: Vec<Row>,
-    /// Samples seen.
+    /// Number of samples so far.
     samples: usize,
-    /// The row that is being filled, where rows hold several samples.
+    /// The row that is not full yet, for layouts with several samples per row.
     open: Option<Row>,
 }
 
 impl<'a> Cutter<'a> {
-    /// No samples yet.
+    /// Creates a cutter without samples.
     pub fn new(tokenizer: &'a BpeTokenizer, bos: u32, corpus: &'a Corpus) -> Self {
         Self { tokenizer, bos, corpus, rows: Vec::new(), samples: 0, open: None }
     }
@@ -205,7 +205,7 @@ impl<'a> Cutter<'a> {
     /// Adds a sample.
     ///
     /// # Errors
-    /// If its text cannot be tokenised.
+    /// Returns an error if the text cannot be tokenised.
     pub fn push(&mut self, sample: &Sample) -> Result<()> {
         let ids = self.tokenizer.encode(&sample.text).map_err(|fault| {
             let subject = format!("sample `{}`", sample.id);
@@ -228,7 +228,7 @@ impl<'a> Cutter<'a> {
         Ok(())
     }
 
-    /// Appends tokens to the open row, and opens others where it is full.
+    /// Appends tokens to the open row, and opens further rows as needed.
     fn fill(&mut self, ids: impl Iterator<Item = u32>) {
         for id in ids {
             let sample = self.samples;
@@ -240,7 +240,7 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// The rows.
+    /// Returns the rows.
     pub fn finish(mut self) -> Vec<Row> {
         if self.corpus.tokenisation == Tokenisation::Packed {
             self.rows.extend(self.open.take());
@@ -249,7 +249,7 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// The token that is exactly one line feed, if the vocabulary has one.
+/// Returns the token that is exactly one line feed, if the vocabulary has one.
 fn newline_id(tokenizer: &BpeTokenizer) -> Option<u32> {
     match tokenizer.encode("\n").ok()?[..] {
         [id] => Some(id),

@@ -138,7 +138,7 @@ impl FamilySums {
 ///
 /// Returns an error if the file is malformed or the tokenizer cannot be read.
 pub fn check(path: &Path, plan: &Plan) -> Result<()> {
-    read_token_tests(path, &plan.vocabulary()?).map(|_| ())
+    read_token_tests(path, plan, &plan.vocabulary()?).map(|_| ())
 }
 
 /// All tests, by grouping.
@@ -158,7 +158,7 @@ impl TestSuite {
         syntax: Option<&Syntax>,
     ) -> Result<Self> {
         let vocabulary = plan.vocabulary()?;
-        let mut token = read_token_tests(&spec.path, &vocabulary)?;
+        let mut token = read_token_tests(&spec.path, plan, &vocabulary)?;
         let counts: Vec<f64> = (0..vocabulary.len()).map(|id| readings.0[0].tokens(id)).collect();
         token.extend(unigram_tests(&vocabulary, &counts, spec.frequent));
         let previous = token.iter().map(|test| TokenTest {

@@ -53,12 +53,23 @@ impl Syntax {
     /// Reads the labels that a spec names, if it names any.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Returns an error if the file cannot be read, and as [`Self::parse`] does.
     pub fn of_spec(spec: &FamilySettings, plan: &Plan) -> Result<Option<Self>> {
-        spec.syntax.as_ref().map(|path| Self::read(path, &plan.samples)).transpose()
+        let Some(path) = &spec.syntax else { return Ok(None) };
+        let text = plan.files.text(Kind::Corpus, path, MAX_FILE)?;
+        Self::parse(path, &text, &plan.samples).map(Some)
     }
 
-    /// Reads a file of documents, `# newdoc id = SAMPLE`, whose words are those of the
+    /// Reads a file without a plan, as [`Self::parse`] does.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, and as [`Self::parse`] does.
+    pub fn read(path: &Path, samples: &[Sample]) -> Result<Self> {
+        let text = InputFile::open(Kind::Corpus, path)?.text(MAX_FILE)?;
+        Self::parse(path, &text, samples)
+    }
+
+    /// Reads the text of a file of documents, `# newdoc id = SAMPLE`, whose words are those of the
     /// sample, one after the other with nothing but white space between. Samples that the
     /// file does not name have no labels.
     ///
@@ -69,8 +80,7 @@ impl Syntax {
     /// # Errors
     /// Returns an error naming the line, what was expected and what was found, if the file is
     /// not CoNLL-U, names a sample that the corpus lacks, or has other words than the sample.
-    pub fn read(path: &Path, samples: &[Sample]) -> Result<Self> {
-        let text = InputFile::open(Kind::Corpus, path)?.text(MAX_FILE)?;
+    pub fn parse(path: &Path, text: &str, samples: &[Sample]) -> Result<Self> {
         let mut reader = LabelReader::new(samples);
         let mut last = 0;
         for (i, line) in text.lines().enumerate() {

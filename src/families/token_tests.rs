@@ -7,7 +7,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::input::InputFile;
+use crate::plan::Plan;
 
 /// Maximum length of a file of tests, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -53,19 +53,27 @@ impl TestEntry {
     }
 }
 
-/// Reads a file of tests and applies them to every token of a vocabulary.
+/// Reads a file of tests for a plan and applies them to every token of a vocabulary.
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read or is malformed, an expression is invalid, or a name
-/// is used twice.
-pub fn read_token_tests(path: &Path, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
+/// Returns an error if the file cannot be read, and as [`parse_token_tests`] does.
+pub fn read_token_tests(path: &Path, plan: &Plan, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
+    parse_token_tests(path, &plan.files.text(Kind::Spec, path, MAX_FILE)?, vocabulary)
+}
+
+/// Reads the text of a file of tests and applies them to every token of a vocabulary.
+///
+/// # Errors
+///
+/// Returns an error naming the file if it is malformed, an expression is invalid, or a name is
+/// used twice.
+pub fn parse_token_tests(path: &Path, text: &str, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
     let wrong = |problem: String| {
         let remedy = "see the head of experiments/families/token-tests.yaml";
         Error::new(Kind::Spec, path.display(), problem, remedy)
     };
-    let text = InputFile::open(Kind::Spec, path)?.text(MAX_FILE)?;
-    let file: TestFile = serde_yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let file: TestFile = serde_yaml::from_str(text).map_err(|e| wrong(e.to_string()))?;
     let mut tests: BTreeMap<String, TokenTest> = BTreeMap::new();
     for entry in &file.tests {
         for (name, expression) in entry.expand() {
@@ -110,10 +118,7 @@ mod tests {
     }
 
     fn parsed(text: &str, vocabulary: &[&str]) -> Result<Vec<TokenTest>> {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("tests.yaml");
-        std::fs::write(&path, text).expect("write");
-        read_token_tests(&path, &words(vocabulary))
+        parse_token_tests(Path::new("tests.yaml"), text, &words(vocabulary))
     }
 
     #[test]

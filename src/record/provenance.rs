@@ -1,5 +1,6 @@
 //! `provenance.json`: everything that the numbers of a run depend on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::de::Error as _;
@@ -34,6 +35,9 @@ pub struct Provenance {
     /// Digest of the neuron table that universal neurons were taken from (`--universal`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub universal_sha256: Option<String>,
+    /// Digests of the files that the settings of the spec name, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files_sha256: BTreeMap<String, String>,
     /// Number of tokens whose products are summed in f32 before they are added in f64.
     pub tokens_per_chunk: usize,
     /// The device and kernel that computed the matrix products.
@@ -56,6 +60,9 @@ pub struct ModelDigests {
     /// Digest of the tokenizer, if the folder has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
+    /// Tensors that hold NaN or infinity: how many values, and the first one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub non_finite: Vec<String>,
 }
 
 impl Provenance {
@@ -102,6 +109,7 @@ mod tests {
                 corpus_sha256: "c".into(),
                 tokens_sha256: "t".into(),
                 universal_sha256: None,
+                files_sha256: BTreeMap::from([("x.yaml".into(), "f".into())]),
                 tokens_per_chunk: 1,
                 device: "d".into(),
                 threads: 1,

@@ -116,6 +116,7 @@ fn provenance(plan: &Plan, device: &str) -> Provenance {
         weights_sha256: m.weights_digest.clone(),
         config_sha256: m.config_digest.clone(),
         tokenizer_sha256: m.tokenizer_digest.clone(),
+        non_finite: m.non_finite.found().to_vec(),
     };
     Provenance {
         program: env!("CARGO_PKG_NAME").to_owned(),
@@ -128,6 +129,7 @@ fn provenance(plan: &Plan, device: &str) -> Provenance {
         corpus_sha256: plan.corpus_digest.clone(),
         tokens_sha256: plan.tokens_digest(),
         universal_sha256: None,
+        files_sha256: plan.files.digests(),
         tokens_per_chunk: CHUNK,
         device: device.to_owned(),
         threads: rayon::current_num_threads(),

@@ -1,4 +1,4 @@
-//! What neither types nor ranges can say: uniqueness, and references within a spec.
+//! Checks that neither types nor ranges can express: uniqueness, and references within a spec.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::rules::{Finding, KindRules, finding};
 use super::{Spec, VERSION, ranges};
 
-/// Checks a spec that is well formed.
+/// Checks a spec that has the right types.
 ///
 /// # Errors
 /// Returns the first thing wrong: its key path, the problem and the remedy.
@@ -18,7 +18,8 @@ pub fn check(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     (kind.check)(spec)
 }
 
-/// Checks all numbers but those of the kind's settings, whose own schema has their ranges.
+/// Checks the ranges of all numbers except those of the kind's settings, which have their own
+/// schema.
 fn check_ranges(spec: &Spec) -> Result<(), Finding> {
     let mut common = spec.clone();
     common.settings.clear();
@@ -75,7 +76,7 @@ fn check_models(spec: &Spec) -> Result<(), Finding> {
     check_judged(spec)
 }
 
-/// Every model judged is one of the family, and none is named twice.
+/// Checks that every judged model belongs to the family and is named once.
 fn check_judged(spec: &Spec) -> Result<(), Finding> {
     let judged = std::iter::once(&spec.models.reference).chain(&spec.models.also_reference);
     let key = |i: usize| match i {
@@ -100,7 +101,7 @@ fn check_exclusions(spec: &Spec) -> Result<(), Finding> {
     }
 }
 
-/// Index of the first item that equals an earlier one.
+/// Returns the index of the first item that equals an earlier one.
 fn first_repeated<T: Hash + Eq>(mut items: impl Iterator<Item = T>) -> Option<usize> {
     let mut seen = HashSet::new();
     items.position(|item| !seen.insert(item))

@@ -1,4 +1,4 @@
-//! Reading an experiment file: strictly, and with errors that point at the line.
+//! Reads experiment files strictly, with errors that name the line.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,17 @@ use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::store::digest;
 
-/// Largest experiment file, in bytes.
+/// Maximum length of an experiment file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A spec as loaded.
+/// A loaded spec.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The spec, its base merged in; paths are resolved against the file that
-    /// they were written in.
+    /// The spec, merged with its base. Paths are relative to the file that they were written in.
     pub spec: Spec,
     /// The file.
     pub path: PathBuf,
-    /// SHA-256 of the file, and of its base if it has one.
+    /// SHA-256 of the file and of its base, if it has one.
     pub digest: String,
     /// The rules of its kind.
     pub kind: KindRules,
@@ -145,14 +144,14 @@ fn read_text(path: &Path) -> Result<String> {
         if path.exists() { error } else { Error { remedy: remedy.into(), ..error } }
     };
     let mut input = InputFile::open_unchecked(Kind::Spec, path).map_err(missing)?;
-    // An empty file is answered like any other text without keys.
+    // An empty file gets the same error as any text without keys.
     if !input.is_empty() {
         input = InputFile::open(Kind::Spec, path)?;
     }
     input.text(MAX_BYTES)
 }
 
-/// Lays `over` on `base`: mappings merge key by key, anything else is replaced.
+/// Merges `over` into `base`: mappings are merged key by key, other values are replaced.
 fn merge(base: &mut Mapping, over: Mapping) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -164,7 +163,7 @@ fn merge(base: &mut Mapping, over: Mapping) {
     }
 }
 
-/// The file that wrote a key, or the first if none did.
+/// Returns the file that contains a key, or the first file if none does.
 fn owner<'a>(sources: &'a [SpecSource], key: &str) -> &'a SpecSource {
     sources.iter().find(|s| s.positions.contains(key)).unwrap_or(&sources[0])
 }
@@ -205,7 +204,7 @@ fn deserialize<'k>(
         let path = e.path().to_string();
         let key = if path == "." { String::new() } else { path };
         let mut message = super::suggest::plain(&e.inner().to_string());
-        // The sections of kinds are keys of the file, though not fields of the type.
+        // The sections of kinds are valid keys, although the type has no fields for them.
         if !key.contains(['.', '[']) && message.starts_with("unknown field") {
             let known = kinds.iter().filter(|kind| kind.has_section());
             known.for_each(|kind| message.push_str(&format!(", `{}`", kind.name)));

@@ -1,8 +1,8 @@
-//! The spec: what an experiment file says, as closed types.
+//! The spec: the content of an experiment file, as closed types.
 //!
-//! Nothing is resolved here: paths are as written, no file is opened but the
-//! spec itself, no default depends on the machine. [`crate::plan`] makes it real.
-//! Every field that can alter a number is here or in the run's provenance.
+//! Nothing is resolved here: paths are kept as written, only the spec itself is opened, and no
+//! default depends on the machine. [`crate::plan`] resolves a spec. Every setting that can change
+//! a number is here or in the provenance of the run.
 
 mod check;
 pub mod load;
@@ -26,8 +26,8 @@ use crate::error::{Error, Kind, Result};
 pub use crate::backend::Precision;
 pub use rules::{Finding, KindRules, Section, finding};
 
-/// The spec version that this program writes and reads. Bumped whenever the
-/// meaning of a field changes so that a number may move.
+/// Version of the spec format that this program writes and reads. It is increased whenever the
+/// meaning of a field changes in a way that can change a number.
 pub const VERSION: u32 = 1;
 
 /// One experiment.
@@ -68,16 +68,17 @@ pub struct Spec {
     /// Which neurons the report shows closely, and how.
     #[serde(default)]
     pub cards: Cards,
-    /// How a neuron's own statistics are taken.
+    /// How statistics of single neurons are computed.
     #[serde(default)]
     pub statistics: Statistics,
     /// Preprocessing of the weights before weight statistics.
     #[serde(default)]
     pub weights: WeightOptions,
-    /// What multiplies. Changes numbers only within rounding.
+    /// The device that multiplies matrices. Changes numbers only within rounding.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// How the work is cut. Changes speed and memory, and numbers only within rounding.
+    /// How the work is divided into batches. Changes speed and memory, and numbers only within
+    /// rounding.
     #[serde(default)]
     pub batch: BatchOptions,
     /// The settings of the experiment's kind, under its name, with all defaults filled in;
@@ -101,18 +102,18 @@ impl Spec {
     }
 }
 
-/// What multiplies.
+/// The device that multiplies matrices.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
-    /// A graphics processor where there is one that can do what the spec asks, else the CPU.
+    /// A graphics processor if there is one that supports the spec, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The first NVIDIA card; an error where there is none.
+    /// The first NVIDIA card. It is an error if there is none.
     Cuda,
 }
 
@@ -122,11 +123,11 @@ pub enum DeviceChoice {
 pub struct Models {
     /// Name of the model whose neurons are judged; one of `family`.
     pub reference: String,
-    /// Further models whose neurons are judged in the same run, each against all
-    /// others; each gets tables of its own.
+    /// Further models whose neurons are judged in the same run, each against all others. Each
+    /// gets its own tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_reference: Vec<String>,
-    /// All models, the reference among them; at least two.
+    /// All models, including the reference; at least two.
     pub family: Vec<Model>,
 }
 
@@ -148,7 +149,7 @@ pub struct Corpus {
     /// plain text, documents separated by lines of `<|endoftext|>`; lines and text may be
     /// compressed (`.zst`, `.gz`). Relative to the spec.
     pub path: PathBuf,
-    /// Where a line or a row has its text; other fields are then left aside.
+    /// The fields of a line or row that contain text, label and id. Other fields are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Fields>,
     /// Longest row in tokens, beginning-of-sequence included; at most the models' own context.
@@ -157,15 +158,16 @@ pub struct Corpus {
     /// How samples become rows.
     #[serde(default)]
     pub tokenisation: Tokenisation,
-    /// Which tokens take no part in any statistic (paper A.2). Padding never does:
-    /// rows are as long as their text.
+    /// Tokens that are excluded from all statistics (paper A.2). There is no padding: rows are as
+    /// long as their text.
     #[serde(default = "default_exclusions")]
     pub exclude: Vec<Exclusion>,
-    /// Use only the first so many samples; all of them when absent.
+    /// Number of samples to read, from the first on; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<usize>,
-    /// Use only a sample of so many positions: whole rows from all over the corpus.
+    /// Number of positions to use: a sample of whole rows from all over the corpus; all when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub sample: Option<usize>,
@@ -182,27 +184,27 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Longest document, in bytes.
+    /// Returns the maximum length of a document, in bytes.
     pub fn max_document(&self) -> usize {
         self.max_document_mib.unwrap_or(16) << 20
     }
 
-    /// Most bytes that compressed data may unpack to at once.
+    /// Returns the maximum number of bytes that compressed data may unpack to at once.
     pub fn max_unpacked(&self) -> usize {
         self.max_unpacked_mib.unwrap_or(256) << 20
     }
 }
 
-/// Names of fields of JSON lines, dots leading inwards, or of columns of Parquet.
+/// Names of fields of JSON lines or columns of Parquet. A dot leads into an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fields {
     /// The text.
     pub text: String,
-    /// The sub-corpus that it belongs to, as `meta.pile_set_name`; one for all when absent.
+    /// The label of the sub-corpus, such as `meta.pile_set_name`; one label for all when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Its unique name; its number when absent.
+    /// The unique id; the number of the line or row when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
@@ -230,7 +232,7 @@ pub enum Tokenisation {
     Concatenated,
 }
 
-/// A class of tokens left out of every statistic.
+/// A class of tokens that is excluded from all statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Exclusion {
@@ -248,7 +250,7 @@ fn default_exclusions() -> Vec<Exclusion> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Correlation {
-    /// What a chance match would look like.
+    /// The chance level that matches are compared with.
     pub baseline: Baseline,
     /// A neuron is universal where its excess correlation is above this, strictly.
     #[schemars(range(min = -1.0, max = 1.0), extend("x-remedy" = "the paper's threshold is 0.5"))]
@@ -256,19 +258,19 @@ pub struct Correlation {
     /// Further thresholds to report the share at.
     #[schemars(inner(range(min = -1.0, max = 1.0)), extend("x-remedy" = "the paper's threshold is 0.5"))]
     pub also_report: Vec<f64>,
-    /// Precision of the activations that are multiplied; sums are always f32 and f64.
+    /// Precision of the multiplied activations; sums are always f32 and f64.
     pub precision: Precision,
     /// Best partners kept for each neuron and partner model; those of more than one
     /// are written to `partners.csv`.
     #[schemars(range(min = 1, max = 1000))]
     pub top_partners: usize,
-    /// Compare most neurons over all tokens with a few candidates alone, found in a
+    /// Compare most neurons over all tokens only with a few candidates, which are found in a
     /// sample; every pair is compared when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub screen: Option<Screen>,
 }
 
-/// How candidates are found, and when they are trusted.
+/// How candidates are found in a sample, and when they are trusted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Screen {
@@ -306,9 +308,9 @@ impl Default for Correlation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Baseline {
-    /// Which kind of chance.
+    /// The kind of chance level.
     pub kind: BaselineKind,
-    /// How many independent draws; their mean enters the table, their spread the extra table.
+    /// Number of independent draws. Their mean enters the table, their spread the extra table.
     #[schemars(range(min = 1, max = 1000))]
     pub draws: usize,
     /// Seed of the draws.
@@ -344,7 +346,7 @@ impl fmt::Display for BaselineKind {
     }
 }
 
-/// How a neuron's own statistics are taken (`mean`, `var`, `skew`, `kurt`, `sparsity`).
+/// How statistics of single neurons are computed (`mean`, `var`, `skew`, `kurt`, `sparsity`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Statistics {
@@ -354,7 +356,7 @@ pub struct Statistics {
     pub sparsity: SparsityKind,
 }
 
-/// How moments of pre-activations are taken.
+/// How moments of pre-activations are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentKind {
@@ -421,15 +423,15 @@ impl Default for Cards {
     }
 }
 
-/// How the work is cut.
+/// How the work is divided into batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchOptions {
-    /// Most tokens that go through a model together; a batch holds whole rows, at least one.
+    /// Maximum number of tokens that a model reads together. A batch has whole rows, at least one.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub tokens: usize,
-    /// Most memory that the run may take, in GiB; a run that needs more is refused
-    /// before it starts. No limit when absent.
+    /// Maximum memory of the run, in GiB. A run that needs more is refused before it starts. No
+    /// limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-remedy" = "leave it out for no limit"))]
     pub memory_gib: Option<f64>,

@@ -1,13 +1,13 @@
-//! Where each key of a YAML file stands, so that an error can point at it.
+//! The positions of all keys of a YAML file, so that errors can name line and column.
 //!
-//! The YAML deserialiser keeps no positions once a value is built, and accepts
-//! repeated keys in places; this walk over the parser's events does neither.
+//! The YAML deserialiser does not keep positions, and accepts some repeated keys. The walk over
+//! the parser's events in this module keeps the positions and refuses repeated keys.
 
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, Span};
 
-/// Nesting beyond this is no experiment, and might exhaust the stack.
+/// Maximum nesting depth. Deeper documents are rejected so that parsing cannot exhaust the stack.
 const MAX_DEPTH: usize = 32;
 
 /// Line and column, from 1.
@@ -19,14 +19,14 @@ pub struct Position {
     pub column: usize,
 }
 
-/// Something that no spec may contain, and where it stands.
+/// Something that a spec must not contain, and its position.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// Its position.
     pub position: Position,
-    /// What was found.
+    /// The problem.
     pub problem: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: &'static str,
 }
 
@@ -38,8 +38,8 @@ impl Positions {
     /// Walks through a YAML text.
     ///
     /// # Errors
-    /// If the text is not YAML, holds more than one document, an anchor, alias
-    /// or merge key, repeats a key, or nests too deeply.
+    /// Returns an error if the text is not YAML; has more than one document, an anchor, an alias
+    /// or a merge key; repeats a key; or nests too deeply.
     pub fn of(text: &str) -> Result<Self, Fault> {
         let mut walk = PositionWalk::default();
         for event in Parser::new_from_str(text) {
@@ -54,7 +54,7 @@ impl Positions {
         Ok(Self(walk.found))
     }
 
-    /// Position of a key, or of the closest key above it.
+    /// Returns the position of a key, or of the closest key above it.
     pub fn nearest(&self, path: &str) -> Option<Position> {
         let mut path = path;
         loop {
@@ -65,7 +65,7 @@ impl Positions {
         }
     }
 
-    /// Whether a key was written.
+    /// Returns whether the file contains a key.
     pub fn contains(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
@@ -84,9 +84,9 @@ struct PositionWalk {
 
 /// An open mapping or sequence.
 enum NestingLevel {
-    /// Its path; the key whose value comes next, if any.
+    /// A mapping: its path, and the key whose value comes next, if any.
     Mapping(String, Option<String>),
-    /// Its path; the index of the next item.
+    /// A sequence: its path, and the index of the next item.
     Sequence(String, usize),
 }
 
@@ -137,7 +137,7 @@ impl PositionWalk {
         Ok(())
     }
 
-    /// A scalar is a key where a mapping waits for one, a value elsewhere.
+    /// Handles a scalar: a key if a mapping expects one, else a value.
     fn scalar(&mut self, text: &str, at: Position) -> Result<(), Fault> {
         let Some(NestingLevel::Mapping(path, key @ None)) = self.open.last_mut() else {
             self.value(at);
@@ -166,7 +166,7 @@ impl PositionWalk {
         }
     }
 
-    /// Path of a value that begins here.
+    /// Returns the path of a value that begins here.
     fn value(&mut self, at: Position) -> String {
         match self.open.last_mut() {
             None => String::new(),

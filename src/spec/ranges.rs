@@ -1,4 +1,4 @@
-//! Ranges of numbers, checked against the schema. A range stands once, beside its field.
+//! Checks numbers against the ranges in the schema, where each range is declared with its field.
 
 use schemars::Schema;
 use serde_json::Value as Json;
@@ -16,7 +16,7 @@ pub fn check(schema: &Schema, value: &Value) -> Result<(), Finding> {
     RangeWalk { root }.visit(root, value, "")
 }
 
-/// A walk through a value, its schema beside it.
+/// A walk through a value and its schema.
 struct RangeWalk<'a> {
     /// The whole schema, which references start at.
     root: &'a Json,
@@ -37,7 +37,7 @@ impl<'a> RangeWalk<'a> {
                 let remedy = &schema["x-remedy"];
                 items.iter().enumerate().try_for_each(|(i, item)| {
                     let visited = self.visit(&schema["items"], item, &format!("{path}[{i}]"));
-                    // The remedy of a list is that of its items.
+                    // Items of a list use the remedy of the list.
                     visited.map_err(|(key, problem, own)| {
                         (key, problem, remedy.as_str().map_or(own, str::to_owned))
                     })
@@ -48,7 +48,7 @@ impl<'a> RangeWalk<'a> {
         }
     }
 
-    /// The schema that a reference, or an optional field, stands for.
+    /// Returns the schema that a reference or an optional field stands for.
     fn resolved(&self, schema: &'a Json) -> &'a Json {
         let target = |reference: &str| self.root.pointer(reference.strip_prefix('#')?);
         if let Some(schema) = schema["$ref"].as_str().and_then(target) {

@@ -1,4 +1,4 @@
-//! What to do about a value that is not what was expected.
+//! Remedies for values that are not what was expected.
 
 /// A remedy for a deserialiser's message: the nearest valid key or value, the
 /// key that is missing, or a pointer to the schema.
@@ -85,7 +85,7 @@ pub fn plain(message: &str) -> String {
     types.iter().fold(message.to_string(), |text, (from, to)| text.replace(from, to))
 }
 
-/// The valid word that a misspelt one most likely stands for.
+/// Returns the valid word that a misspelt one most likely stands for.
 fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
     let distance = |key: &&&str| strsim::damerau_levenshtein(word, key);
     let best = valid.iter().min_by_key(distance)?;

@@ -1,4 +1,5 @@
-//! What processes that were killed left behind: removed, or put in its place.
+//! Files and folders that killed processes left behind. Unfinished ones are removed; a finished
+//! run is moved to its target.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,21 +10,21 @@ use super::{MARK, digest_file, folder_of, listing, lock, place, whole_file};
 use crate::error::{Kind, Result};
 use crate::output::tell;
 
-/// How the names of folders of unfinished runs begin.
+/// Prefix of the names of folders of unfinished runs.
 pub(super) const UNFINISHED: &str = ".unfinished-run-";
-/// The lock of such a folder.
+/// Name of the lock in such a folder.
 pub(super) const LOCK: &str = "lock";
-/// The run's files in such a folder; after the run was put in its place, the run before.
+/// Name of the folder with the run's files. After an exchange it holds the replaced run.
 pub(super) const NEW: &str = "run";
-/// The run before, where names cannot be exchanged.
+/// Name of the folder of the replaced run, on systems that cannot exchange two names.
 pub(super) const OLD: &str = "earlier-run";
-/// Says that the files are whole, and whose place they take.
+/// Name of the file that records that the run is whole, and where it belongs.
 pub(super) const RECORD: &str = "finished.json";
 
-/// Tries to make a folder before giving up.
+/// Maximum number of attempts to create a folder.
 const ATTEMPTS: usize = 16;
 
-/// What is recorded of a run whose files are whole before it is put in its place.
+/// The record of a finished run, written before the run is moved to its target.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FinishedRecord {
     /// Name of its folder.
@@ -35,7 +36,7 @@ pub(super) struct FinishedRecord {
 }
 
 impl FinishedRecord {
-    /// The record of the run whose files are in `new`, and which is to be at `target`.
+    /// Creates the record of the run in `new`, which is to be moved to `target`.
     pub(super) fn of(new: &Path, target: &Path) -> Result<Self> {
         Ok(Self {
             target: target.file_name().unwrap_or_default().into(),
@@ -50,12 +51,12 @@ impl FinishedRecord {
     }
 }
 
-/// Keeps the folder of a run that could not be put in its place; returns where its files are.
+/// Keeps the folder of a run that could not be moved to its target. Returns the path of its
+/// files.
 pub(super) fn keep_results(staging: StagingFolder) -> PathBuf {
     let staging = staging.keep();
     if FinishedRecord::read(&staging).is_none() {
-        // Nothing says that the files are whole, so that the next start would remove them if
-        // it knew the folder by its lock.
+        // Without a record, the next start would remove a folder that has a lock.
         let _ = std::fs::remove_file(staging.join(LOCK));
     }
     staging.join(NEW)
@@ -71,14 +72,14 @@ pub(super) fn remove_parts(folder: &Path) {
         |name: &str| name.starts_with(whole_file::PART.0) && name.ends_with(whole_file::PART.1);
     for path in named(folder, is_part) {
         if let Some(_lock) = lock::of_dead_process(&path) {
-            // What cannot be removed is met again at the next start.
+            // A file that cannot be removed is tried again at the next start.
             let _ = std::fs::remove_file(&path);
         }
     }
 }
 
-/// Removes the unfinished runs that dead processes left in a folder. A run that is whole
-/// takes its place if that is still as it was when the run ended.
+/// Removes the unfinished runs that dead processes left in a folder. A finished run is moved to
+/// its target if the target is unchanged since the run ended.
 pub(super) fn recover_runs(folder: &Path) {
     for staging in named(folder, |name| name.starts_with(UNFINISHED)) {
         if !std::fs::symlink_metadata(&staging).is_ok_and(|m| m.is_dir()) {
@@ -86,7 +87,7 @@ pub(super) fn recover_runs(folder: &Path) {
         }
         let lock = staging.join(LOCK);
         if !lock.exists() {
-            // Its process had no time to lock it; it is removed only if it is empty.
+            // Its process was killed before it locked the folder, which is removed if empty.
             let _ = std::fs::remove_dir(&staging);
         } else if let Some(_lock) = lock::of_dead_process(&lock) {
             recover(&staging);
@@ -100,10 +101,10 @@ fn named(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     wanted.map(|entry| entry.path()).collect()
 }
 
-/// Deals with a folder whose lock this process holds.
+/// Removes or publishes the run in a folder whose lock this process holds.
 fn recover(staging: &Path) {
     let Some(record) = FinishedRecord::read(staging) else {
-        // The run was not finished; there are only files that its process wrote.
+        // The run was not finished: the folder holds only files that its process wrote.
         remove(staging);
         return;
     };
@@ -116,7 +117,7 @@ fn recover(staging: &Path) {
     }
 }
 
-/// Puts a whole run that was never put in its place there, unless another run is there now.
+/// Moves a finished run to its target, unless the target holds another run by now.
 fn put_in_place(staging: &Path, new: &Path, target: &Path, record: &FinishedRecord) {
     let there = mark_of(target);
     let placed = if target.exists() && there != record.replaces {
@@ -144,8 +145,7 @@ fn put_in_place(staging: &Path, new: &Path, target: &Path, record: &FinishedReco
     }
 }
 
-/// Removes a folder of an unfinished run after its run has been put in its place, and the
-/// run before, which may be in it.
+/// Removes the folder that a run was written in, and the replaced run, which may be in it.
 pub(super) fn discard(staging: &Path) {
     for earlier in [staging.join(NEW), staging.join(OLD)] {
         if earlier.exists()
@@ -162,9 +162,8 @@ pub(super) fn discard(staging: &Path) {
     remove(staging);
 }
 
-/// Removes the folder of an unfinished run. The lock goes last: whoever is killed here leaves
-/// a folder that is still known to be a leftover. What cannot be removed is met again at the
-/// next start.
+/// Removes the folder of an unfinished run. The lock is removed last, so that a folder that is
+/// left by a kill is still recognised. What cannot be removed is tried again at the next start.
 fn remove(staging: &Path) {
     let _ = std::fs::remove_dir_all(staging.join(NEW));
     let _ = std::fs::remove_dir_all(staging.join(OLD));
@@ -175,16 +174,16 @@ fn remove(staging: &Path) {
     }
 }
 
-/// The folder of a run in the making, which is removed unless it is kept.
+/// The temporary folder that a run is written in. It is removed on drop unless it is kept.
 pub(super) struct StagingFolder {
     path: PathBuf,
-    /// Held as long as this process uses the folder.
+    /// The lock, held as long as this process uses the folder.
     _lock: File,
     kept: bool,
 }
 
 impl StagingFolder {
-    /// Makes a folder with a lock and room for the run's files.
+    /// Creates a folder with a lock and a folder for the run's files.
     ///
     /// # Errors
     /// Returns an error if `parent` cannot be written.
@@ -193,10 +192,10 @@ impl StagingFolder {
             let path = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?.keep();
             let lock = path.join(LOCK);
             match File::create_new(&lock) {
-                // Another process may take the folder for a leftover before it is locked.
+                // Another process may remove the folder as a leftover before it is locked.
                 Ok(file) if lock::own(&file, &lock) => {
                     let staging = Self { path, _lock: file, kept: false };
-                    // The files' folder gets the mode that the user's mask leaves; a
+                    // The folder of the files gets its mode from the umask, whereas a
                     // temporary folder is private.
                     std::fs::create_dir(staging.path.join(NEW))?;
                     return Ok(staging);
@@ -208,12 +207,12 @@ impl StagingFolder {
         Err(std::io::Error::other("its temporary folder vanishes"))
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves it on the disk.
+    /// Keeps the folder on the disk and returns its path.
     pub(super) fn keep(mut self) -> PathBuf {
         self.kept = true;
         self.path.clone()

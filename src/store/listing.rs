@@ -1,4 +1,5 @@
-//! The list of a run's files, by which a folder is known to be a run and nothing else.
+//! The list of a run's files. A folder is replaced only if it holds exactly the listed files,
+//! unchanged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,14 +10,14 @@ use super::{digest, digest_file, write_whole};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 
-/// The file that says what a run's numbers depend on and, last, which files the run wrote.
+/// Name of the file that records what a run's numbers depend on and lists the run's files.
 pub const MARK: &str = "provenance.json";
 
-/// Longest [`MARK`] that is read, in bytes.
+/// Maximum length of [`MARK`], in bytes.
 const MAX_MARK: u64 = 64 << 20;
 const MOVE_AWAY: &str = "choose another folder for the results, or move this one away";
 
-/// Files of a run, by their path in its folder, each with its SHA-256.
+/// The SHA-256 of each file of a run, by its path in the folder.
 pub(super) type Files = BTreeMap<String, String>;
 
 /// The content of [`MARK`]: a provenance, and the list of the run's files, which comes last.
@@ -28,7 +29,7 @@ pub(super) struct Listed<T> {
     pub files: Option<Files>,
 }
 
-/// The part of a provenance that says which program wrote it.
+/// The part of a provenance that names the program.
 #[derive(Deserialize)]
 struct Author {
     program: Option<String>,
@@ -102,7 +103,7 @@ pub(super) fn discard(run: &Path) -> Result<()> {
     entries.files.iter().filter(listed).try_for_each(remove)?;
     // The deepest folders come last.
     for folder in entries.folders.iter().rev() {
-        // A folder that is not empty holds what the run did not write.
+        // A folder that is not empty holds files that the run did not write.
         let _ = std::fs::remove_dir(run.join(folder));
     }
     let left = Entries::of(run)?;
@@ -112,12 +113,12 @@ pub(super) fn discard(run: &Path) -> Result<()> {
     std::fs::remove_dir(run).map_err(|e| io(run, e))
 }
 
-/// Everything in a folder, by its path within it.
+/// The content of a folder, as paths relative to it.
 #[derive(Default)]
 struct Entries {
-    /// Everything that is not a folder, links included.
+    /// Everything except folders; links are included.
     files: Vec<String>,
-    /// Each before the folders in it.
+    /// The folders; a folder comes before those in it.
     folders: Vec<String>,
 }
 
@@ -147,7 +148,7 @@ impl Entries {
     }
 }
 
-/// Writes a file of a finished run again, and its new digest into the run's list.
+/// Replaces a file of a finished run and updates its digest in the run's list.
 ///
 /// # Errors
 /// Returns an error if a file cannot be written, or the run's [`MARK`] is damaged.
@@ -160,7 +161,7 @@ pub fn replace_in_run(run: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     // Runs of earlier versions have no list.
     let Some(mut files) = read.files else { return Ok(()) };
     files.insert(name.to_owned(), digest(bytes));
-    // Only the list, which comes last, is written anew: numbers keep the form they have.
+    // Only the list, at the end, is rewritten, so that all numbers keep their digits.
     let at = text.rfind("\"files\":").ok_or_else(|| damaged(&"has no list of files"))?;
     let list = serde_json::to_string_pretty(&files).map_err(|e| damaged(&e))?;
     let text = format!("{}\"files\": {}\n}}\n", &text[..at], list.replace('\n', "\n  "));

@@ -1,19 +1,18 @@
 //! Locks that tell the temporary files of running processes from those of dead ones.
 //!
-//! The system releases a lock when its process ends, however it ends. A temporary file that
-//! bears one of this program's names and whose lock can be taken was left by a dead process.
+//! The system releases a lock when its process ends for any reason. A temporary file of this
+//! program whose lock can be taken was therefore left by a dead process.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
-/// Locks a file that this process has just created at `path`. Returns whether the file is
-/// this process's own: another process may take it for a leftover, and remove it, between
-/// its creation and this call.
+/// Locks a file that this process has just created at `path`. Returns false if another process
+/// removed the file as a leftover between its creation and this call.
 pub(super) fn own(file: &File, path: &Path) -> bool {
     match file.try_lock() {
         Ok(()) => is_at(file, path),
         Err(TryLockError::WouldBlock) => false,
-        // Without locks, nobody takes the file for a leftover.
+        // On systems without locks, no process removes the file as a leftover.
         Err(TryLockError::Error(_)) => true,
     }
 }

@@ -1,8 +1,8 @@
-//! Files on disk that are whole or not there, and the run directory made of them.
+//! Files and run folders that appear complete or not at all.
 //!
-//! Nothing that a user wrote is ever replaced or removed: a folder is replaced only if it is
-//! an earlier run whose files are all as that run left them ([`RunDirectory`]), and a path
-//! that is a device, a pipe or a link is written through ([`write_whole`]).
+//! Files of the user are never replaced or removed. A folder is replaced only if it is an
+//! earlier run whose files are unchanged ([`RunDirectory`]); devices and pipes are written to,
+//! and links are followed, instead of being replaced ([`write_whole`]).
 
 mod digest;
 mod leftovers;
@@ -24,10 +24,10 @@ pub use listing::{MARK, replace_in_run};
 pub use run_directory::{RunDirectory, WrittenRun};
 pub use whole_file::write_whole;
 
-/// Most bytes of a file of JSON that are read: ten times what a run of GPT-2 medium writes.
+/// Maximum length of a JSON file of a run, in bytes: ten times the largest of GPT-2 medium.
 const MAX_JSON: u64 = 512 << 20;
 
-/// Reads a file of JSON that a run wrote.
+/// Reads a JSON file of a run.
 ///
 /// # Errors
 /// Returns an error if the file is missing, too long or damaged.
@@ -38,21 +38,20 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text.map_err(named)?).map_err(|e| damaged(path, e))
 }
 
-/// The error of a file of a run that is not as it was written.
+/// Returns the error of a damaged file of a run.
 pub fn damaged(path: &Path, problem: impl std::fmt::Display) -> Error {
     Error::new(Kind::Evidence, path.display(), problem, "run the experiment again")
 }
 
-/// The folder that a path lies in, `.` where it names none.
+/// Returns the parent folder of a path, or `.` if the path has no parent.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Symbolic links that are followed in a row, as on Linux.
+/// Maximum number of symbolic links that are followed in a row, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// Returns what a path stands for after its last component's symbolic links are followed,
-/// whether or not a file is there.
+/// Follows the symbolic links of the last component of a path. The file itself need not exist.
 fn follow_links(path: &Path) -> PathBuf {
     let mut path = path.to_path_buf();
     for _ in 0..MAX_LINKS {
@@ -71,7 +70,7 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     match std::fs::File::open(folder)?.sync_all() {
-        // Some file systems cannot do it for a folder.
+        // Some file systems cannot sync a folder.
         Err(e) if matches!(e.kind(), InvalidInput | Unsupported) => Ok(()),
         outcome => outcome,
     }

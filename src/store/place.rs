@@ -1,13 +1,13 @@
-//! Putting a folder in the place of another.
+//! Replaces a folder by another one.
 
 use std::path::{Path, PathBuf};
 
-/// Renames `new` to `target`. What was at `target` is kept; returns where it is now: at
-/// `new`, or at `old` where the system cannot exchange two names.
+/// Renames `new` to `target`. Returns the path to which the previous content of `target` was
+/// moved: `new`, or `old` on systems that cannot exchange two names.
 ///
 /// # Errors
-/// Returns an error if the folders cannot be renamed. Both are then where they were, or the
-/// error says where.
+/// Returns an error if the folders cannot be renamed. Both then have their old names, or the
+/// error says where they are.
 pub(super) fn place(new: &Path, target: &Path, old: &Path) -> std::io::Result<Option<PathBuf>> {
     if std::fs::symlink_metadata(target).is_err() {
         std::fs::rename(new, target)?;
@@ -50,12 +50,12 @@ fn rename_twice(new: &Path, target: &Path, old: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Checks that the folder `target` can be renamed, by a rename that cannot succeed:
+/// Checks that the folder `target` can be renamed, by a rename that cannot succeed because
 /// `full` is a folder that is not empty.
 ///
 /// # Errors
-/// Returns the error that renaming it would give: it is a mount point, or its folder or file
-/// system does not allow it.
+/// Returns the error that a rename of `target` would give: it is a mount point, or the parent
+/// folder or file system does not allow the rename.
 #[cfg(unix)]
 pub(super) fn prove(target: &Path, full: &Path) -> std::io::Result<()> {
     use std::io::ErrorKind as K;

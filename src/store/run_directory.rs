@@ -1,4 +1,4 @@
-//! The run directory: it appears complete, or not at all.
+//! The run directory, which appears complete or not at all.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -14,18 +14,18 @@ use super::{MARK, folder_of, follow_links, hex, place, sync_folder};
 use crate::error::{Error, Kind, Result};
 use crate::output::tell;
 
-/// A run whose files are whole and on the disk.
+/// A run whose files are complete and on the disk.
 #[derive(Debug)]
 pub struct WrittenRun {
-    /// Where they are.
+    /// Folder of the files.
     pub folder: PathBuf,
-    /// What went wrong at the end, if anything did: the run could not be put in its place, or
+    /// The error of the last steps, if one failed: the run could not be moved to its target, or
     /// its page could not be made.
     pub failed: Option<Error>,
 }
 
-/// A run directory in the making: files go to a temporary folder beside the
-/// target, which takes the target's place when all are written.
+/// A run directory that is being written. Files go to a temporary folder beside the target,
+/// which replaces the target when all are written.
 pub struct RunDirectory {
     target: PathBuf,
     /// Holds the lock, the files of the run and, at the end, a record of it.
@@ -34,12 +34,12 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Prepares to write `target`; its parent is created if need be. What runs that were
-    /// killed left in the parent is removed, or put in its place if it is whole.
+    /// Prepares to write `target` and creates its parent. Leftovers of killed runs in the parent
+    /// are removed or, if they are complete, moved to their targets.
     ///
     /// # Errors
-    /// Returns an error if the target is something else than an earlier run, its parent
-    /// cannot be written, or it could not be renamed when the run is over.
+    /// Returns an error if the target is anything but an earlier run, its parent cannot be
+    /// written, or the target could not be renamed at the end of the run.
     pub fn begin(target: &Path) -> Result<Self> {
         refuse_nameless(target)?;
         let target = follow_links(target);
@@ -54,15 +54,15 @@ impl RunDirectory {
         Ok(Self { target, staging, files: RefCell::default() })
     }
 
-    /// Where the files are until they are put in their place.
+    /// Returns the folder of the files until they are moved to the target.
     pub fn path(&self) -> PathBuf {
         self.staging.path().join(NEW)
     }
 
-    /// Writes one file; its folder within this one is made if need be.
+    /// Writes one file and creates its folder within the run directory.
     ///
     /// # Errors
-    /// If the disk is full or the folder has vanished.
+    /// Returns an error if the disk is full or the folder has vanished.
     pub fn write(
         &self,
         name: &str,
@@ -86,7 +86,7 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Removes a file that is not whole, and its folder if that holds nothing else.
+    /// Removes an incomplete file, and its folder if that is empty.
     fn remove_part(&self, path: &Path) {
         let _ = std::fs::remove_file(path);
         if folder_of(path) != self.path() {
@@ -94,10 +94,10 @@ impl RunDirectory {
         }
     }
 
-    /// Writes one file of JSON.
+    /// Writes one JSON file.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// Returns an error as [`Self::write`] does.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         self.write(name, |out| {
             serde_json::to_writer_pretty(&mut *out, value)?;
@@ -105,12 +105,12 @@ impl RunDirectory {
         })
     }
 
-    /// Writes [`MARK`], with the list of all files, and puts the finished folder in its
-    /// place. An earlier run there is replaced.
+    /// Writes [`MARK`] with the list of all files and moves the finished folder to its target.
+    /// An earlier run there is replaced.
     ///
     /// # Errors
-    /// Returns an error if [`MARK`] cannot be written. If the folder cannot be put in its place,
-    /// the results stay where they are, which [`WrittenRun`] says.
+    /// Returns an error if [`MARK`] cannot be written. If the folder cannot be moved, the results
+    /// stay where they are, and [`WrittenRun`] names the folder.
     pub fn commit(self, provenance: &impl Serialize) -> Result<WrittenRun> {
         self.files.borrow_mut().remove(MARK);
         let files = Some(self.files.take());
@@ -119,12 +119,12 @@ impl RunDirectory {
             let folder = leftovers::keep_results(self.staging);
             return Ok(WrittenRun { folder, failed: Some(error) });
         }
-        // What follows costs no result, so it is not an error.
+        // The results are safe from here on, so later failures are not errors.
         if let Err(e) = sync_folder(folder_of(&self.target)) {
             tell(format_args!("warning: {}: cannot sync the folder: {e}", self.target.display()));
         }
         leftovers::discard(self.staging.path());
-        // The earlier run may hold what it did not write, and is then still there.
+        // An earlier run with files of the user in it is still there.
         self.staging.keep();
         Ok(WrittenRun { folder: self.target, failed: None })
     }
@@ -133,7 +133,7 @@ impl RunDirectory {
         let Self { target, .. } = self;
         let new = self.path();
         let io = |e: std::io::Error| Error::io(Kind::Store, target, "put the run in its place", &e);
-        // Once it is recorded that the files are whole, nothing removes them.
+        // Once the record is written, no process removes the files.
         let record = serde_json::to_vec(&FinishedRecord::of(&new, target)?);
         let keep = || {
             sync_folders(&new)?;
@@ -149,7 +149,7 @@ impl RunDirectory {
     }
 }
 
-/// Refuses a path that names no folder within another, and the working folder.
+/// Refuses the working folder, and a path that does not end in the name of a folder.
 fn refuse_nameless(target: &Path) -> Result<()> {
     let working = std::env::current_dir().and_then(|folder| folder.canonicalize()).ok();
     let is_working = working.is_some_and(|w| target.canonicalize().is_ok_and(|t| t == w));
@@ -165,7 +165,7 @@ fn refuse_nameless(target: &Path) -> Result<()> {
     Err(Error::new(Kind::Store, target.display(), problem, remedy))
 }
 
-/// Checks, before anything is computed, that the run can be put in its place.
+/// Checks, before anything is computed, that the run can be moved to its target.
 fn prove(target: &Path, staging: &Path) -> Result<()> {
     let (new, moved) = (staging.join(NEW), staging.join(OLD));
     let renames = std::fs::rename(&new, &moved).and_then(|()| std::fs::rename(&moved, &new));
@@ -181,7 +181,7 @@ fn prove(target: &Path, staging: &Path) -> Result<()> {
     })
 }
 
-/// Waits until all folders of a run are on the disk.
+/// Syncs all folders of a run to the disk.
 fn sync_folders(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -192,7 +192,7 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-/// A file, and the digest of what was written to it.
+/// A file that digests the bytes written to it.
 struct Digested {
     file: BufWriter<File>,
     digest: Sha256,

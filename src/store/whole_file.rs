@@ -1,4 +1,4 @@
-//! Single files that appear whole or not at all.
+//! Single files that appear complete or not at all.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -9,13 +9,13 @@ use tempfile::NamedTempFile;
 use super::{folder_of, follow_links, leftovers, lock, sync_folder};
 use crate::error::{Error, Kind, Result};
 
-/// How the names of unfinished files begin and end.
+/// Prefix and suffix of the names of unfinished files.
 pub(super) const PART: (&str, &str) = (".universal-neurons-", ".part");
-/// Tries to make a temporary file before giving up.
+/// Maximum number of attempts to create a temporary file.
 const ATTEMPTS: usize = 16;
 
-/// Writes a single file, which appears whole or not at all. Symbolic links are followed, and
-/// a device, a pipe or a standard stream is written to instead of being replaced.
+/// Writes a single file, which appears complete or not at all. Symbolic links are followed; a
+/// device, a pipe or a standard stream is written to instead of being replaced.
 ///
 /// # Errors
 /// Returns an error if the file's folder or the device cannot be written, or `content` fails.
@@ -33,9 +33,9 @@ pub fn write_whole(
     write().map_err(|e: std::io::Error| Error::io(Kind::Store, path, "write the file", &e))
 }
 
-/// What is to be written to.
+/// The destination of a write.
 enum Destination {
-    /// A regular file, there or not, which is replaced.
+    /// A regular file, which is created or replaced.
     File(PathBuf),
     /// Anything else, which is written to.
     Stream(Box<dyn Write>),
@@ -53,7 +53,7 @@ impl Destination {
         if metadata.is_dir() {
             return Err(std::io::ErrorKind::IsADirectory.into());
         }
-        // Another descriptor of a redirected stream would begin at its start and overwrite it.
+        // A second descriptor of a redirected stream would start at offset 0 and overwrite it.
         if is_stream(&metadata, duplicate(&std::io::stdout())) {
             return Ok(Self::Stream(Box::new(std::io::stdout())));
         }
@@ -77,7 +77,7 @@ fn duplicate<S>(_: &S) -> Option<File> {
     None
 }
 
-/// Whether a path's metadata is that of an open stream.
+/// Returns whether a path's metadata is that of an open stream.
 #[cfg(unix)]
 fn is_stream(metadata: &Metadata, stream: Option<File>) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -90,7 +90,7 @@ fn is_stream(_: &Metadata, _: Option<File>) -> bool {
     false
 }
 
-/// Writes a file beside `path` and puts it in its place.
+/// Writes a temporary file beside `path` and renames it to `path`.
 fn replace(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -124,7 +124,7 @@ fn builder() -> tempfile::Builder<'static, 'static> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The system takes the user's mask off.
+        // The system applies the umask.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder

@@ -19,7 +19,8 @@ const MAX_TOKENS: usize = 1 << 22;
 #[serde(deny_unknown_fields)]
 struct TokenizerFile {
     version: Option<String>,
-    /// Set by the last call of whoever saved the file. A corpus is cut into rows by the spec.
+    /// Has no effect: the program that saved the file left it there, and the spec decides how a
+    /// corpus is cut into rows.
     #[serde(rename = "truncation")]
     _truncation: Option<IgnoredAny>,
     /// As `truncation`.
@@ -39,7 +40,7 @@ struct TokenizerFile {
 struct BpeFile {
     r#type: Option<String>,
     dropout: Option<f64>,
-    /// A byte without a token is an error, so that neither of these three can act.
+    /// Has no effect, like the next two: a byte without a token is an error.
     #[serde(rename = "unk_token")]
     _unk_token: Option<String>,
     #[serde(rename = "fuse_unk")]
@@ -184,13 +185,13 @@ impl Component {
                 }
                 Ok(())
             }
-            // Bytes of bytes would be other tokens.
+            // A second byte-level step would encode the letters that stand for bytes.
             "Sequence" if self.parts.len() == 1 => self.each(at, Self::cuts_as_gpt2),
             _ => Err(self.refuse(at, "`ByteLevel`")),
         }
     }
 
-    /// Checks that a post-processor adds special tokens only, which are not asked for.
+    /// Checks that a post-processor only adds special tokens, which are not used.
     fn keeps_ids(&self, at: &str) -> Result<(), String> {
         match self.kind.as_str() {
             "ByteLevel" => self.check_members(at),

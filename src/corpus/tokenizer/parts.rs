@@ -1,4 +1,4 @@
-//! What byte-level BPE consists of, checked against the model before it is built.
+//! The parts of byte-level BPE, checked against the model before a tokenizer is built.
 
 use std::collections::{HashMap, HashSet};
 
@@ -45,9 +45,9 @@ pub(super) struct Parts {
 /// The name of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenName {
-    /// In letters that stand for bytes.
+    /// Written in letters that stand for bytes.
     Bytes(String),
-    /// As it stands in the text.
+    /// Written as in the text.
     Added(String),
 }
 
@@ -163,7 +163,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Builds the tokenizer out of what was checked, and of nothing else.
+    /// Builds the tokenizer from the checked parts only.
     ///
     /// # Errors
     /// Returns what is wrong if the library refuses the parts or gives an added token another
@@ -193,7 +193,7 @@ impl Parts {
     }
 }
 
-/// The beginning of a name, safe for a terminal.
+/// Returns the beginning of a name, safe for a terminal.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_debug).collect()
 }

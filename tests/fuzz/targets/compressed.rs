@@ -44,8 +44,13 @@ fn packed(gzip: bool, text: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// Returns whether a text alone is read as something else than text.
-fn is_packed(text: &[u8]) -> bool {
+/// Returns whether a text that is not packed is read as something else than text, or refused
+/// as a stand-in for the real file (a Git LFS pointer, a web page).
+fn is_special(text: &[u8]) -> bool {
+    let visible = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
+    if visible.starts_with(b"version https://git-lfs") || visible.starts_with(b"<") {
+        return true;
+    }
     let skippable = text.len() > 3 && text[0] & 0xf0 == 0x50 && text[1..4] == *b"\x2a\x4d\x18";
     let begins = |magic: &[u8]| text.starts_with(magic);
     skippable || begins(b"\x28\xb5\x2f\xfd") || begins(b"\x1f\x8b") || begins(b"PAR")
@@ -62,7 +67,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let _ = documents(name, text);
         return;
     }
-    if text.is_empty() || is_packed(text) {
+    if text.is_empty() || is_special(text) {
         return;
     }
     let size = text.len() / (usize::from(pieces % 8) + 1) + 1;
