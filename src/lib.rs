@@ -10,6 +10,25 @@
 //! - [`Correlator`] compares the neurons of models by their activations.
 //! - [`Claims`] are the claims of the papers, which are judged on a neuron table.
 //!
+//! # Examples
+//!
+//! Runs a small study: two of the bundled models on a few texts.
+//!
+//! ```
+//! use universal_neurons::experiment::load_spec;
+//! use universal_neurons::plan::Plan;
+//! use universal_neurons::run::{self, Control};
+//!
+//! let mut loaded = load_spec("experiments/desk-universality.yaml".as_ref())?;
+//! loaded.spec.models.family.truncate(2);
+//! loaded.spec.corpus.limit = Some(3);
+//! let plan = Plan::make(loaded)?;
+//! let findings = run::run(&plan, &mut Control::default())?.reference;
+//! println!("{:.1} % of neurons are universal", findings.summary.shares[0].percent);
+//! # assert_eq!((findings.table.ids.len(), findings.summary.partners.len()), (3072, 1));
+//! # Ok::<(), universal_neurons::Error>(())
+//! ```
+//!
 //! # Modules
 //!
 //! A module uses only modules listed above it.

@@ -9,8 +9,10 @@
 //! | [`measure`] | what a claim measures |
 //! | [`claim`] | claims, read from `expected/claims/` |
 //! | `published` | reads the authors' tables |
+//! | [`prediction_table`] | reads the authors' table of prediction neurons |
 //! | `evidence` | evidence about one model |
 //! | [`sources`] | finds evidence |
+//! | `prediction_labels` | takes the quantities of the table of prediction neurons |
 //! | `measurement` | takes measures from evidence |
 //! | `judge` | compares measured with expected values |
 //! | [`ledger`] | claims with their verdicts |
