@@ -57,10 +57,10 @@
 //! | [`record`] | files of a run folder |
 //! | `families` | token tests |
 //! | [`findings`] | draws conclusions |
-//! | `cards` | looks at single neurons |
 //! | `charts` | draws figures |
 //! | [`run`] | the pipeline of a study |
 //! | [`experiment`] | one file per kind |
+//! | `cards` | looks at single neurons |
 //! | [`claims`] | judges claims |
 //! | `estimate` | predicts cost |
 //! | `hostbench` | measures this machine |

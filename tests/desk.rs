@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,9 +11,8 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::plan::Plan;
-use universal_neurons::progress::Progress;
 use universal_neurons::report::files;
-use universal_neurons::run::{Control, run};
+use universal_neurons::run::{Control, Session, run};
 use universal_neurons::spec::{Baseline, BaselineKind, Spec};
 use universal_neurons::stats::percentile::ranks_within;
 use universal_neurons::store::RunDirectory;
@@ -61,8 +59,8 @@ pub fn folder() -> &'static Path {
         let _ = std::fs::remove_dir_all(&target);
         let plan = plan(|_| ());
         let directory = RunDirectory::begin(&target).unwrap_or_else(|e| panic!("{e}"));
-        let stop = AtomicBool::new(false);
-        let cards = cards::of(&plan, desk(), &Progress::Quiet, &stop);
+        let mut control = Control::default();
+        let cards = cards::of(&mut Session::new(&plan, &mut control), desk());
         let cards = cards.unwrap_or_else(|e| panic!("{e}"));
         let written = files::write(&plan, outcome(), &cards, directory);
         let written = written.unwrap_or_else(|e| panic!("{e}"));

@@ -10,7 +10,7 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::Outcome;
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, run, run_on_device};
+use universal_neurons::run::{Control, Session, run};
 use universal_neurons::spec::{BaselineKind, Precision, Spec};
 use universal_neurons::table::Column;
 
@@ -116,7 +116,7 @@ fn on_cpu(plan: &Plan) -> Outcome {
 }
 
 fn on<D: Probe>(device: &D, plan: &Plan) -> Outcome {
-    run_on_device(plan, device, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
+    Session::new(plan, &mut Control::default()).study_on(device).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn assert_same(got: &Outcome, want: &Outcome, off: f64) {
@@ -176,7 +176,7 @@ fn sums_are_kept_where_tokens_do_not_fit() {
     assert!(tokens > tight.memory, "{tokens} bytes of tokens fit");
     assert_same(&on(&tight, &plan), &want, 2e-4);
     let none = Machine::of_memory(100_000);
-    let error = run_on_device(&plan, &none, &mut Control::default()).expect_err("no room");
+    let error = Session::new(&plan, &mut Control::default()).study_on(&none).expect_err("no room");
     assert!(error.problem.contains("GiB"), "{error}");
 }
 
@@ -205,7 +205,7 @@ fn a_run_on_a_device_can_be_stopped() {
     let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
     let mut control = Control::default();
     control.stop.store(true, Ordering::Relaxed);
-    let error = run_on_device(&plan, machine(), &mut control).expect_err("stopped");
+    let error = Session::new(&plan, &mut control).study_on(machine()).expect_err("stopped");
     assert!(error.problem.contains("interrupted"), "{error}");
 }
 

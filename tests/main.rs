@@ -28,4 +28,5 @@ mod store;
 mod support;
 mod unfit;
 mod untrusted;
+mod variants;
 mod weights;

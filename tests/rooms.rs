@@ -1,6 +1,8 @@
 //! The rooms of `src/`: which may use which, the picture of them, and names of types.
 //! `UPDATE_GUIDE=1` draws the picture again.
 
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

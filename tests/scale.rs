@@ -12,7 +12,7 @@ use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::model::Activation;
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, Shard, merge, run, run_shard};
+use universal_neurons::run::{Control, Session, Shard, run};
 use universal_neurons::spec::{BaselineKind, Precision, Screen, Spec};
 use universal_neurons::table::Column;
 
@@ -131,7 +131,7 @@ fn a_screened_run_takes_no_checkpoints_or_shares() {
     let mut control = control(&plan, folder.path(), "x");
     let shard: Shard = "1/2".parse().expect("a share");
     for error in [
-        run_shard(&plan, shard, &mut control).expect_err("refused"),
+        Session::new(&plan, &mut control).sum_share(shard).expect_err("refused"),
         run(&plan, &mut control).map(|_| ()).expect_err("refused"),
     ] {
         assert!(error.problem.contains("correlation.screen"), "{error}");
@@ -155,7 +155,7 @@ fn shares(plan: &Plan, n: usize, folder: &Path) -> Vec<PathBuf> {
     let one = |i: usize| {
         let shard: Shard = format!("{i}/{n}").parse().expect("a share");
         let mut control = control(plan, folder, &format!("share-{i}"));
-        run_shard(plan, shard, &mut control).unwrap_or_else(|e| panic!("{e}"))
+        Session::new(plan, &mut control).sum_share(shard).unwrap_or_else(|e| panic!("{e}"))
     };
     (1..=n).map(one).collect()
 }
@@ -183,7 +183,7 @@ fn merged_shares_are_the_whole_run() {
         let folder = TempDir::new().expect("folder");
         let mut files = shares(&plan, 3, folder.path());
         files.reverse();
-        let got = merge(&plan, &files, &mut Control::default());
+        let got = Session::new(&plan, &mut Control::default()).merge(&files);
         let got = got.unwrap_or_else(|e| panic!("{e}")).reference;
         // Sums of sums are rounded in another order, in f64.
         assert_about_equal(&got, &want, Tolerance { absolute: 1e-9, relative: 1e-9 });
@@ -199,10 +199,10 @@ fn an_interrupted_share_resumes_with_the_same_bits() {
     let shard: Shard = "2/2".parse().expect("a share");
     let mut control = control(&plan, folder.path(), "stopped");
     control.stop.store(true, Ordering::Relaxed);
-    run_shard(&plan, shard, &mut control).expect_err("it was stopped");
+    Session::new(&plan, &mut control).sum_share(shard).expect_err("it was stopped");
     control.stop.store(false, Ordering::Relaxed);
     control.resume = true;
-    let path = run_shard(&plan, shard, &mut control).unwrap_or_else(|e| panic!("{e}"));
+    let path = Session::new(&plan, &mut control).sum_share(shard).unwrap_or_else(|e| panic!("{e}"));
     assert!(std::fs::read(path).expect("a share") == want);
 }
 
@@ -212,7 +212,7 @@ fn incomplete_or_foreign_shares_are_refused() {
     let folder = TempDir::new().expect("folder");
     let files = shares(&plan, 2, folder.path());
     let refused = |plan: &Plan, files: &[PathBuf], why: &str| {
-        let error = merge(plan, files, &mut Control::default()).expect_err(why);
+        let error = Session::new(plan, &mut Control::default()).merge(files).expect_err(why);
         assert!(error.problem.contains(why), "{error}");
     };
     refused(&plan, &files[..1], "with 1 files");

@@ -1,54 +1,16 @@
 //! Neurons looked at closely: where one is active, what explains it, what it promotes
 //! and suppresses. A sample of the tokens is read once for all of them.
 
+mod activations;
+mod choice;
+mod export;
 mod reading;
 
-use std::sync::atomic::AtomicBool;
+use crate::record::{Card, Explanation, Histogram};
 
-pub use reading::{activations, check, read};
-
-use crate::correlation::Layout;
-use crate::error::Result;
-use crate::findings::Findings;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::record::{Card, CardFile, Explanation, Histogram};
-use crate::table::Column;
-
-/// Neurons of each layer that are looked at closely, universal or not.
-const OF_EACH_LAYER: usize = 3;
-
-/// The neurons that are looked at closely, by their excess: at most `most` universal
-/// ones, and the best few of each layer; counted over all layers, in their order.
-pub fn choose(excess: &[f64], threshold: f64, layout: Layout, most: usize) -> Vec<usize> {
-    let best = |neurons: &mut dyn Iterator<Item = usize>, most: usize| {
-        let mut best: Vec<usize> = neurons.filter(|&i| excess[i].is_finite()).collect();
-        best.sort_by(|&a, &b| excess[b].total_cmp(&excess[a]));
-        best.truncate(most);
-        best
-    };
-    let mut chosen = best(&mut (0..excess.len()).filter(|&i| excess[i] > threshold), most);
-    let few = OF_EACH_LAYER.min(most);
-    chosen.extend((0..layout.n_layers).flat_map(|l| best(&mut layout.neurons(l), few)));
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen
-}
-
-/// Looks at the neurons that stand out among what a run found of its reference.
-///
-/// # Errors
-/// As [`read`].
-pub fn of(
-    plan: &Plan,
-    findings: &Findings,
-    progress: &Progress,
-    stop: &AtomicBool,
-) -> Result<CardFile> {
-    let excess = findings.table.column(Column::ExcessCorr);
-    let (threshold, layout) = (plan.spec.correlation.threshold, plan.reference().layout());
-    read(plan, &choose(excess, threshold, layout, plan.spec.cards.neurons), progress, stop)
-}
+pub use choice::choose;
+pub use export::export;
+pub use reading::{check, of, read};
 
 /// Share of the variance from which a neuron counts as explained in words.
 const EXPLAINED: f64 = 0.2;
@@ -152,15 +114,6 @@ mod tests {
                 prop_assert!(side[at.saturating_sub(1)..(at + 2).min(40)].iter().any(|n| *n > 0));
             }
         }
-    }
-
-    #[test]
-    fn universal_neurons_and_the_best_of_each_layer_are_chosen() {
-        let layout = Layout { n_layers: 2, d_mlp: 5 };
-        let excess = [0.6, 0.1, 0.9, 0.7, 0.8, f64::NAN, 0.2, 0.1, 0.4, 0.3];
-        assert_eq!(choose(&excess, 0.5, layout, 100), [0, 2, 3, 4, 6, 8, 9]);
-        assert_eq!(choose(&excess, 0.5, layout, 2), [2, 4, 8, 9]);
-        assert!(choose(&excess, 0.5, layout, 0).is_empty());
     }
 
     #[test]

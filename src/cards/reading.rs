@@ -1,23 +1,22 @@
 //! Reads tokens for the cards of chosen neurons.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use safetensors::tensor::{Dtype, TensorView};
-
-use crate::error::{Error, Kind, Result};
+use super::activations::ChosenActivations;
+use super::choice::choose;
+use crate::corpus::{Batch, Tokens};
+use crate::error::Result;
 use crate::families::{
     FamilySettings, FamilySums, GroupedTests, TestSuite, TokenGrouping, TokenGroups,
     best_explanations,
 };
-use crate::model::capture::{Activations, Capture};
+use crate::findings::Findings;
+use crate::model::Config;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
-use crate::model::{Config, Site, Transformer};
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::record::{CARDS_SCHEMA, Card, CardFile, Context, Explanation, Histogram};
+use crate::run::Session;
 use crate::stats::weights::vocabulary_effects;
-use crate::table::NeuronId;
+use crate::table::{Column, NeuronId};
 
 /// Tokens shown before and after an active one.
 const AROUND: (usize, usize) = (15, 10);
@@ -26,30 +25,35 @@ const TOKENS: usize = 10;
 /// Explanations shown.
 const EXPLANATIONS: usize = 3;
 
-/// Reads tokens of the plan's sample for the cards of some neurons of the reference,
-/// counted over all layers.
+/// Looks at the neurons that stand out among what a run found of its reference.
 ///
 /// # Errors
-/// If the model, the tokenizer or the tests cannot be read, or the run was stopped.
-pub fn read(
-    plan: &Plan,
-    chosen: &[usize],
-    progress: &Progress,
-    stop: &AtomicBool,
-) -> Result<CardFile> {
+/// Returns an error as [`read`] does.
+pub fn of(session: &mut Session, findings: &Findings) -> Result<CardFile> {
+    let (plan, layout) = (session.plan, session.plan.reference().layout());
+    let excess = findings.table.column(Column::ExcessCorr);
+    let threshold = plan.spec.correlation.threshold;
+    read(session, &choose(excess, threshold, layout, plan.spec.cards.neurons))
+}
+
+/// Reads a sample of the plan's tokens for the cards of some neurons of the reference, counted
+/// over all layers.
+///
+/// # Errors
+/// Returns an error if the model, the tokenizer or the tests cannot be read, or the run was
+/// stopped.
+pub fn read(session: &mut Session, chosen: &[usize]) -> Result<CardFile> {
     if chosen.is_empty() {
         return Ok(CardFile::default());
     }
-    let mut some = plan.clone();
-    some.tokens = plan.tokens.sample(plan.spec.cards.tokens);
-    let model = plan.reference().load(progress)?;
-    let seen = Seen::read(&some, &model, chosen, progress, stop)?;
-    let explained = explain(&some, &seen, chosen.len())?;
+    let (plan, model) = (session.plan, session.reference()?);
+    let seen = Seen::read(session, chosen)?;
+    let explained = explain(plan, &seen, chosen.len())?;
     let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
     let vocabulary = plan.shown_vocabulary()?;
-    let view = View { plan: &some, seen: &seen, vocabulary: &vocabulary };
+    let view = View { plan, seen: &seen, vocabulary: &vocabulary };
     let card = |(i, (&neuron, (explanations, yes))): (usize, (&usize, (_, Vec<bool>)))| {
-        let values = seen.pre[i].iter().copied().zip(yes);
+        let values = seen.activations.pre[i].iter().copied().zip(yes);
         let [promoted, suppressed] = view.effects(&folded, &model.config, neuron);
         Card {
             neuron: NeuronId::of(neuron, plan.reference().layout().d_mlp).to_string(),
@@ -61,136 +65,54 @@ pub fn read(
         }
     };
     let cards = chosen.iter().zip(explained).enumerate().map(card).collect();
-    Ok(CardFile { schema: CARDS_SCHEMA, tokens: seen.places.len(), cards })
+    Ok(CardFile { schema: CARDS_SCHEMA, tokens: seen.activations.places.len(), cards })
 }
 
 /// Checks the tests that a plan names, so that a mistake in them costs no run.
 ///
 /// # Errors
-/// If they are malformed, or the tokenizer cannot be read.
+/// Returns an error if they are malformed, or the tokenizer cannot be read.
 pub fn check(plan: &Plan) -> Result<()> {
     let Some(path) = &plan.spec.cards.tests else { return Ok(()) };
     crate::families::check(path, plan)
 }
 
-/// Activations of some neurons of the reference, counted over all layers, at every token
-/// of the plan that counts, as safetensors:
-///
-/// - `pre`, `post` f32 `[neurons, tokens]`: before and after GELU
-/// - `token` i64 `[tokens]`: its id; `row` and `position` i64 `[tokens]`: where it stands
-///
-/// The names of the neurons are in the metadata.
-///
-/// # Errors
-/// If the model or the tokenizer cannot be read, or the run was stopped.
-pub fn activations(
-    plan: &Plan,
-    chosen: &[usize],
-    progress: &Progress,
-    stop: &AtomicBool,
-) -> Result<Vec<u8>> {
-    let model = plan.reference().load(progress)?;
-    let seen = Seen::read(plan, &model, chosen, progress, stop)?;
-    let floats = |values: &[Vec<f32>]| -> Vec<u8> {
-        values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect()
-    };
-    let places = |of: &dyn Fn(&(usize, usize)) -> usize| -> Vec<u8> {
-        seen.places.iter().flat_map(|place| (of(place) as i64).to_le_bytes()).collect()
-    };
-    let token = |&(row, position): &(usize, usize)| plan.tokens.rows[row].ids[position] as usize;
-    let (neurons, tokens) = (chosen.len(), seen.places.len());
-    let tensors = [
-        ("pre", Dtype::F32, vec![neurons, tokens], floats(&seen.pre)),
-        ("post", Dtype::F32, vec![neurons, tokens], floats(&seen.post)),
-        ("token", Dtype::I64, vec![tokens], places(&token)),
-        ("row", Dtype::I64, vec![tokens], places(&|place| place.0)),
-        ("position", Dtype::I64, vec![tokens], places(&|place| place.1)),
-    ];
-    let d_mlp = plan.reference().layout().d_mlp;
-    let names = chosen.iter().map(|&i| NeuronId::of(i, d_mlp).to_string());
-    let names = [("neurons".to_owned(), names.collect::<Vec<_>>().join(","))];
-    let unwritten = |e| Error::new(Kind::Store, "activations", e, "report this with the spec");
-    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-        Ok((*name, TensorView::new(*dtype, shape.clone(), bytes).map_err(unwritten)?))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, Some(names.into_iter().collect())).map_err(unwritten)
-}
-
-/// What was seen of the chosen neurons, token by token.
+/// What was read of the chosen neurons.
 struct Seen {
-    /// Pre-activations, `[neuron][token]`.
-    pre: Vec<Vec<f32>>,
-    /// Post-activations, `[neuron][token]`.
-    post: Vec<Vec<f32>>,
-    /// Row and position of each token.
-    places: Vec<(usize, usize)>,
+    tokens: Tokens,
+    activations: ChosenActivations,
     groups: TokenGroups,
     /// Sums over groups, of post-activations.
     readings: FamilySums,
 }
 
 impl Seen {
-    fn read(
-        plan: &Plan,
-        model: &Transformer,
-        chosen: &[usize],
-        progress: &Progress,
-        stop: &AtomicBool,
-    ) -> Result<Self> {
-        let used = plan.tokens.count().used;
-        progress.stage("looking at neurons", used as u64);
+    fn read(session: &mut Session, chosen: &[usize]) -> Result<Self> {
+        let plan = session.plan;
+        let tokens = plan.tokens.sample(plan.spec.cards.tokens);
         let grouping = TokenGrouping::new(plan, None)?;
-        let mut seen = Self {
-            pre: vec![Vec::new(); chosen.len()],
-            post: vec![Vec::new(); chosen.len()],
-            places: Vec::new(),
-            groups: TokenGroups::default(),
-            readings: FamilySums::new(&grouping, chosen.len()),
+        let mut readings = FamilySums::new(&grouping, chosen.len());
+        let mut groups = TokenGroups::default();
+        let absorb = |batch: &Batch, keep: &[bool], all: &ChosenActivations| {
+            let newest = grouping.of(batch, keep);
+            readings.absorb(&newest, &last_rows(&all.post, batch.used.len()));
+            groups.iter_mut().zip(newest).for_each(|(all, new)| all.extend(new));
         };
-        let n = plan.reference().layout().n_neurons();
-        for batch in &plan.tokens.batches(plan.spec.batch.tokens, 0..used) {
-            if stop.load(Ordering::Relaxed) {
-                let problem = "interrupted before the end; nothing was written";
-                return Err(Error::new(Kind::Interrupted, "the run", problem, "start it again"));
-            }
-            let (rows, keep) = (batch.ids(), batch.kept());
-            let (mut pre, mut post) = (Activations::new(n), Activations::new(n));
-            let targets = vec![(Site::MlpPre, &mut pre), (Site::MlpPost, &mut post)];
-            model.forward(&rows, &mut Capture::new(&keep, targets));
-            take_columns(&pre, chosen, &mut seen.pre);
-            take_columns(&post, chosen, &mut seen.post);
-            seen.absorb(grouping.of(batch, &keep), batch.used.len());
-            let places = (batch.first_row..).zip(&rows);
-            let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p)));
-            seen.places.extend(places.zip(&keep).filter(|(_, keep)| **keep).map(|(p, _)| p));
-            progress.advance(batch.used.len() as u64);
-        }
-        progress.finish();
-        Ok(seen)
-    }
-
-    /// Adds the newest tokens to the sums over groups.
-    fn absorb(&mut self, groups: TokenGroups, tokens: usize) {
-        let all = self.post.first().map_or(0, Vec::len);
-        let newest = (all - tokens.min(all))..all;
-        let rows = newest.flat_map(|t| self.post.iter().map(move |values| values[t]));
-        let rows: Vec<f32> = rows.collect();
-        self.readings.absorb(&groups, &rows);
-        self.groups.iter_mut().zip(groups).for_each(|(all, new)| all.extend(new));
+        let activations = ChosenActivations::read(session, &tokens, chosen, absorb)?;
+        Ok(Self { tokens, activations, groups, readings })
     }
 }
 
-/// Appends the chosen columns of `[tokens, n_neurons]` to those there are.
-fn take_columns(all: &Activations, chosen: &[usize], columns: &mut [Vec<f32>]) {
-    for row in all.values.chunks_exact(all.n_neurons) {
-        columns.iter_mut().zip(chosen).for_each(|(column, &i)| column.push(row[i]));
-    }
+/// Returns the last `n` tokens of `[neuron][token]` as `[token, neuron]`.
+fn last_rows(values: &[Vec<f32>], n: usize) -> Vec<f32> {
+    let all = values.first().map_or(0, Vec::len);
+    let newest = (all - n.min(all))..all;
+    newest.flat_map(|t| values.iter().map(move |values| values[t])).collect()
 }
 
 /// The best explanations of each neuron, and which tokens the best one says yes to.
 fn explain(plan: &Plan, seen: &Seen, n: usize) -> Result<Vec<(Vec<Explanation>, Vec<bool>)>> {
-    let nothing = || (Vec::new(), vec![false; seen.places.len()]);
+    let nothing = || (Vec::new(), vec![false; seen.activations.places.len()]);
     let Some(path) = &plan.spec.cards.tests else {
         return Ok((0..n).map(|_| nothing()).collect());
     };
@@ -267,11 +189,11 @@ impl View<'_> {
 
     /// The largest activations, at most one of each row.
     fn contexts(&self, neuron: usize) -> Vec<Context> {
-        let values = &self.seen.post[neuron];
+        let values = &self.seen.activations.post[neuron];
         let mut best: Vec<usize> = Vec::new();
-        for (token, (row, _)) in self.seen.places.iter().enumerate() {
+        for (token, (row, _)) in self.seen.activations.places.iter().enumerate() {
             match best.last_mut() {
-                Some(last) if self.seen.places[*last].0 == *row => {
+                Some(last) if self.seen.activations.places[*last].0 == *row => {
                     if values[token] > values[*last] {
                         *last = token;
                     }
@@ -286,16 +208,16 @@ impl View<'_> {
     }
 
     fn context(&self, neuron: usize, token: usize) -> Context {
-        let (row, position) = self.seen.places[token];
-        let ids = &self.plan.tokens.rows[row].ids;
-        let sample = &self.plan.samples[self.plan.tokens.rows[row].sample];
+        let (row, position) = self.seen.activations.places[token];
+        let ids = &self.seen.tokens.rows[row].ids;
+        let sample = &self.plan.samples[self.seen.tokens.rows[row].sample];
         let (before, after) = AROUND;
         // The beginning of a sequence is no token of the text.
         let shown = position.saturating_sub(before).max(1.min(position))
             ..(position + 1 + after).min(ids.len());
         let value = |p: usize| {
-            let token = self.seen.places.binary_search(&(row, p)).ok()?;
-            let value = self.seen.post[neuron][token];
+            let token = self.seen.activations.places.binary_search(&(row, p)).ok()?;
+            let value = self.seen.activations.post[neuron][token];
             value.is_finite().then(|| short(f64::from(value)))
         };
         Context {

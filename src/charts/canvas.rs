@@ -6,10 +6,12 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::LARGEST;
 use crate::error::{Error, Kind, Result};
 use crate::printable::visible;
 
+/// Values of at least this size are not drawn, because the ticks of a longer axis could not be
+/// counted.
+pub const LARGEST: f64 = 1e9;
 /// The colour of universal neurons.
 pub const UNIVERSAL: RGBColor = RGBColor(0x1D, 0x6F, 0xB8);
 /// The colour of all other neurons.

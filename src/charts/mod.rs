@@ -4,11 +4,8 @@ pub mod canvas;
 
 use crate::error::{Error, Kind, Result};
 use crate::record::TextTable;
-use canvas::{Axis, Mark, Panel, SERIES, Series, draw};
+use canvas::{Axis, LARGEST, Mark, Panel, SERIES, Series, draw};
 
-/// Values of at least this size are not drawn, because the ticks of a longer axis could not be
-/// counted.
-pub const LARGEST: f64 = 1e9;
 /// Maximum number of layers in a figure.
 const MAX_LAYERS: f64 = 10_000.0;
 

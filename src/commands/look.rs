@@ -12,6 +12,7 @@ use universal_neurons::progress::Progress;
 use universal_neurons::record::{Card, RunFolder, StudyRecord};
 use universal_neurons::report;
 use universal_neurons::report::files::PAGE;
+use universal_neurons::run::{Control, Session};
 use universal_neurons::store::{folder_of, replace_in_run, write_whole};
 use universal_neurons::table::NeuronId;
 
@@ -37,7 +38,9 @@ fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
         let remedy = "name the spec that the run was made with";
         return Err(Error::new(Kind::Spec, spec.display(), problem, remedy));
     }
-    Ok(cards::read(&plan, &[neuron], &Progress::on_stderr(), &stop)?.cards.remove(0))
+    let mut control = Control { progress: Progress::on_stderr(), stop, ..Control::default() };
+    let mut session = Session::new(&plan, &mut control);
+    Ok(cards::read(&mut session, &[neuron])?.cards.remove(0))
 }
 
 pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> {
@@ -51,7 +54,8 @@ pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> 
             .ok_or_else(|| report::card::missing(layout, *id))
     };
     let chosen = neurons.iter().map(known).collect::<Result<Vec<_>>>()?;
-    let bytes = cards::activations(&plan, &chosen, &Progress::on_stderr(), &stop)?;
+    let mut control = Control { progress: Progress::on_stderr(), stop, ..Control::default() };
+    let bytes = cards::export(&mut Session::new(&plan, &mut control), &chosen)?;
     write_whole(out, |file| file.write_all(&bytes))?;
     show(&format!("activations in {}\n", out.display()))
 }

@@ -1,9 +1,11 @@
 //! What each command does, and what several of them need.
 
 mod look;
+mod publish;
 #[cfg(feature = "mpi")]
 mod ranks;
 mod run;
+mod shares;
 mod specs;
 mod tools;
 mod verify;
@@ -18,7 +20,8 @@ use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 
 pub use look::{activations, compare, inspect, make_report};
-pub use run::{merge, run_experiment};
+pub use run::run_experiment;
+pub use shares::merge;
 pub use specs::{new_spec, validate};
 pub use tools::{bench_host, completions, convert, fetch, fetch_model, man};
 pub use verify::verify;

@@ -9,11 +9,11 @@ use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::STUDY;
 use universal_neurons::output::{show, tell};
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{self, Control, Shard};
+use universal_neurons::run::{Control, Session, Shard};
 use universal_neurons::spec::DeviceChoice;
 
 use super::progress;
-use super::run::{checkpoint_of, merge_shares, shard_file};
+use super::shares::{checkpoint_of, merge_shares, shard_file};
 
 /// Sums this rank's share; the first rank then adds the shares of all and writes the run.
 /// A rank that fails ends the others, whose shares stay and are gone on with by `--resume`.
@@ -54,7 +54,7 @@ fn sum_and_merge(
     control.resume = options.resume && checkpoints.as_ref().is_some_and(|c| c.path().exists());
     control.checkpoints = checkpoints;
     if !(options.resume && files[rank].exists()) {
-        run::run_shard(plan, own, &mut control)?;
+        Session::new(plan, &mut control).sum_share(own)?;
     }
     world.barrier();
     if rank == 0 {

@@ -106,8 +106,14 @@ impl Tokens {
             taken += if take { positions } else { 0 };
             take
         };
-        let rows = self.rows.iter().filter(wanted).cloned().collect();
-        Self { rows, ..self.clone() }
+        self.with_rows(self.rows.iter().filter(wanted).cloned().collect())
+    }
+
+    /// Returns other rows of the same samples. The same tokens take part in statistics.
+    #[must_use]
+    pub fn with_rows(&self, rows: Vec<Row>) -> Self {
+        let Self { context, bos, newline, rows: _ } = *self;
+        Self { rows, context, bos, newline }
     }
 
     fn used_in(&self, rows: &[Row]) -> usize {

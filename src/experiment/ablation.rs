@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Cell, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::Layout;
@@ -85,51 +85,47 @@ impl Experiment for Ablation {
     const DESK: Desk = Desk::Spec("experiments/ablation.yaml");
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let universal = session.universal()?;
+        let layout = session.plan.reference().layout();
+        let means = match settings.replacement {
+            Replacement::Zero => vec![0.0; layout.n_neurons()],
+            Replacement::Mean => means(session, layout)?,
+        };
+        let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
+        let mut sets = vec![("universal".to_owned(), chosen.clone())];
+        let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+        for i in 1..=settings.controls {
+            sets.push((format!("random {i}"), matched(&universal, layout, &mut random)));
+        }
+        for layer in 0..layout.n_layers {
+            let mut of_layer = chosen.clone();
+            of_layer.retain(|&i| layout.layer(i) == layer);
+            sets.push((format!("universal of layer {layer}"), of_layer));
+        }
+        let set = |(name, neurons): (String, Vec<usize>)| AblatedSet {
+            interventions: interventions(&neurons, layout, &means),
+            name,
+            neurons,
+            loss: Vec::new(),
+            kl: Vec::new(),
+        };
+        let mut sets: Vec<AblatedSet> = sets.into_iter().map(set).collect();
+        let mut positions = Vec::new();
+        session.read("ablating neurons", |model, batch| {
+            let rows = batch.ids();
+            let clean = Predictions::of(model, &model.forward(&rows, &mut ()), &rows);
+            positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
+            sets.iter_mut().for_each(|set| set.read(model, &rows, &clean));
+        })?;
+        let of = |values: &[f64]| bootstrap(values, &positions, settings.resamples, settings.seed);
+        let found: Vec<(&AblatedSet, Interval, Interval)> =
+            sets.iter().map(|set| (set, of(&set.loss), of(&set.kl))).collect();
+        Ok(figures(&found, settings.controls))
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "ablation", chart)
     }
-}
-
-fn run(spec: &AblationSettings, session: &mut Session) -> Result<Figures> {
-    let universal = session.universal()?;
-    let layout = session.plan.reference().layout();
-    let means = match spec.replacement {
-        Replacement::Zero => vec![0.0; layout.n_neurons()],
-        Replacement::Mean => means(session, layout)?,
-    };
-    let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
-    let mut sets = vec![("universal".to_owned(), chosen.clone())];
-    let mut random = ChaCha8Rng::seed_from_u64(spec.seed);
-    for i in 1..=spec.controls {
-        sets.push((format!("random {i}"), matched(&universal, layout, &mut random)));
-    }
-    for layer in 0..layout.n_layers {
-        let mut of_layer = chosen.clone();
-        of_layer.retain(|&i| layout.layer(i) == layer);
-        sets.push((format!("universal of layer {layer}"), of_layer));
-    }
-    let set = |(name, neurons): (String, Vec<usize>)| AblatedSet {
-        interventions: interventions(&neurons, layout, &means),
-        name,
-        neurons,
-        loss: Vec::new(),
-        kl: Vec::new(),
-    };
-    let mut sets: Vec<AblatedSet> = sets.into_iter().map(set).collect();
-    let mut positions = Vec::new();
-    session.read("ablating neurons", |model, batch| {
-        let rows = batch.ids();
-        let clean = Predictions::of(model, &model.forward(&rows, &mut ()), &rows);
-        positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
-        sets.iter_mut().for_each(|set| set.read(model, &rows, &clean));
-    })?;
-    let of = |values: &[f64]| bootstrap(values, &positions, spec.resamples, spec.seed);
-    let found: Vec<(&AblatedSet, Interval, Interval)> =
-        sets.iter().map(|set| (set, of(&set.loss), of(&set.kl))).collect();
-    Ok(figures(&found, spec.controls))
 }
 
 impl AblatedSet {

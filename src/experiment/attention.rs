@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
 use crate::correlation::{Purpose, RandomStream};
@@ -87,41 +87,41 @@ impl Experiment for Attention {
     const DESK: Desk = Desk::Spec("experiments/attention.yaml");
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let model = session.reference()?;
+        if model.config.rotary.is_some() {
+            let problem =
+                "its positions are rotary, and heads are looked at with learned ones alone";
+            let remedy = "choose a GPT-2 as the reference";
+            let name = &session.plan.reference().name;
+            return Err(Error::new(Kind::Model, name, problem, remedy));
+        }
+        let folded = preprocess(&model.weights, &model.config, &session.plan.spec.weights);
+        let drawn = drawn_to_first(&model, session.plan.reference().config.bos_token_id);
+        let all = heuristics(&folded, &model.config, &drawn);
+        let mut heads = Heads::new(&model.config);
+        session.read("looking at heads", |model, batch| {
+            let rows = batch.ids();
+            heads.absorb(model, &rows, &BatchReadings::of(model, &rows, &[]));
+        })?;
+        let mut pairs = all.clone();
+        pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= settings.attends);
+        pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
+        pairs.truncate(settings.pairs);
+        session.read("taking neurons out of queries", |model, batch| {
+            let rows = batch.ids();
+            let seen = BatchReadings::of(model, &rows, &pairs);
+            pairs
+                .par_iter_mut()
+                .enumerate()
+                .for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
+        })?;
+        let random = directions(&drawn, settings.directions, settings.seed);
+        Ok(figures(&pairs, &all, &random, &heads))
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "attention", chart)
     }
-}
-
-fn run(spec: &AttentionSettings, session: &mut Session) -> Result<Figures> {
-    if session.model.config.rotary.is_some() {
-        let problem = "its positions are rotary, and heads are looked at with learned ones alone";
-        let remedy = "choose a GPT-2 as the reference";
-        let name = &session.plan.reference().name;
-        return Err(Error::new(Kind::Model, name, problem, remedy));
-    }
-    let weights = &session.model.weights;
-    let folded = preprocess(weights, &session.model.config, &session.plan.spec.weights);
-    let drawn = drawn_to_first(&session.model, session.plan.reference().config.bos_token_id);
-    let all = heuristics(&folded, &session.model.config, &drawn);
-    let mut heads = Heads::new(&session.model.config);
-    session.read("looking at heads", |model, batch| {
-        let rows = batch.ids();
-        heads.absorb(model, &rows, &BatchReadings::of(model, &rows, &[]));
-    })?;
-    let mut pairs = all.clone();
-    pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= spec.attends);
-    pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
-    pairs.truncate(spec.pairs);
-    session.read("taking neurons out of queries", |model, batch| {
-        let rows = batch.ids();
-        let seen = BatchReadings::of(model, &rows, &pairs);
-        pairs.par_iter_mut().enumerate().for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
-    })?;
-    let random = directions(&drawn, spec.directions, spec.seed);
-    Ok(figures(&pairs, &all, &random, &heads))
 }
 
 /// Per layer and head, what draws it to the key of the beginning of a sequence.

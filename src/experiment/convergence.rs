@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Panel, draw};
 use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
 use crate::error::Result;
@@ -60,7 +60,36 @@ impl Experiment for Convergence {
     const DESK: Desk = Desk::Spec("experiments/convergence.yaml");
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let plan = session.plan;
+        let all = plan.tokens.count().used;
+        let mut sizes: Vec<usize> = settings.tokens.iter().copied().filter(|&n| n < all).collect();
+        sizes.push(all);
+        let mut figures = Figures::default();
+        let header = ["tokens", "threshold", "universal", "percent", "near_threshold"];
+        let mut table = TextTable::with_header(header);
+        let mut shares = Vec::new();
+        for &size in &sizes {
+            let some = plan.with_tokens(plan.tokens.sample(size))?;
+            let used = some.tokens.count().used;
+            let excess = excess(session, &some, &format!("{used} tokens"))?;
+            for step in THRESHOLDS {
+                let threshold = f64::from(step) / 20.0;
+                let near = excess.iter().filter(|e| (**e - threshold).abs() <= NEAR).count();
+                let universal = above(&excess, threshold);
+                let percent = 100.0 * universal as f64 / excess.len() as f64;
+                let numbers = [used.to_string(), format!("{threshold:.2}"), universal.to_string()];
+                table.rows.push(
+                    numbers.into_iter().chain([fixed_cell(percent, 4), near.to_string()]).collect(),
+                );
+            }
+            let share = share(&excess, plan.spec.correlation.threshold);
+            figures.lines.push(format!("  {used:>9} tokens  {share:.2} % universal"));
+            shares.push(share);
+        }
+        figures.add("convergence", shares);
+        figures.tables.insert("convergence".into(), table);
+        resample(settings, session, &mut figures)?;
+        Ok(figures)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
@@ -68,41 +97,7 @@ impl Experiment for Convergence {
     }
 }
 
-fn run(spec: &ConvergenceSettings, session: &mut Session) -> Result<Figures> {
-    let plan = session.plan;
-    let all = plan.tokens.count().used;
-    let mut sizes: Vec<usize> = spec.tokens.iter().copied().filter(|&n| n < all).collect();
-    sizes.push(all);
-    let mut figures = Figures::default();
-    let header = ["tokens", "threshold", "universal", "percent", "near_threshold"];
-    let mut table = TextTable::with_header(header);
-    let mut shares = Vec::new();
-    for &size in &sizes {
-        let mut some = plan.clone();
-        some.tokens = plan.tokens.sample(size);
-        let used = some.tokens.count().used;
-        let excess = excess(session, &some, &format!("{used} tokens"))?;
-        for step in THRESHOLDS {
-            let threshold = f64::from(step) / 20.0;
-            let near = excess.iter().filter(|e| (**e - threshold).abs() <= NEAR).count();
-            let universal = above(&excess, threshold);
-            let percent = 100.0 * universal as f64 / excess.len() as f64;
-            let numbers = [used.to_string(), format!("{threshold:.2}"), universal.to_string()];
-            table.rows.push(
-                numbers.into_iter().chain([fixed_cell(percent, 4), near.to_string()]).collect(),
-            );
-        }
-        let share = share(&excess, plan.spec.correlation.threshold);
-        figures.lines.push(format!("  {used:>9} tokens  {share:.2} % universal"));
-        shares.push(share);
-    }
-    figures.add("convergence", shares);
-    figures.tables.insert("convergence".into(), table);
-    resample(spec, session, &mut figures)?;
-    Ok(figures)
-}
-
-/// The share over sequences drawn again and again, as many as there are.
+/// Adds the share over sequences drawn with replacement, as many as there are.
 fn resample(
     spec: &ConvergenceSettings,
     session: &mut Session,
@@ -113,9 +108,9 @@ fn resample(
     let rows = &plan.tokens.rows;
     let mut shares = Vec::new();
     for i in 1..=spec.resamples {
-        let mut drawn = plan.clone();
         let mut draw = || rows[(random.next_u64() % rows.len() as u64) as usize].clone();
-        drawn.tokens.rows = (0..rows.len()).map(|_| draw()).collect();
+        let drawn = plan.tokens.with_rows((0..rows.len()).map(|_| draw()).collect());
+        let drawn = plan.with_tokens(drawn)?;
         let excess = excess(session, &drawn, &format!("resample {i} of {}", spec.resamples))?;
         shares.push(share(&excess, plan.spec.correlation.threshold));
     }
@@ -137,9 +132,9 @@ fn resample(
     Ok(())
 }
 
-/// Excess of every neuron over the tokens of a plan; NaN where there is none.
+/// Returns the excess of every neuron over the tokens of a plan; NaN where there is none.
 fn excess(session: &mut Session, plan: &Plan, what: &str) -> Result<Vec<f64>> {
-    Ok(session.study(plan, what)?.table.column(Column::ExcessCorr).to_vec())
+    Ok(session.study_of(plan, what)?.table.column(Column::ExcessCorr).to_vec())
 }
 
 fn above(excess: &[f64], threshold: f64) -> usize {

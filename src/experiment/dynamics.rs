@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Panel, draw};
 use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
 use crate::error::Result;
@@ -78,7 +78,16 @@ impl Experiment for Dynamics {
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let plan = session.plan;
+        // All steps are looked for before the first is run.
+        let plans: Vec<Plan> =
+            settings.steps.iter().map(|step| at(plan, step)).collect::<Result<_>>()?;
+        let mut sets: Vec<Vec<bool>> = Vec::new();
+        for (step, plan) in settings.steps.iter().zip(&plans) {
+            let found = session.study_of(plan, &format!("step {}", step.step))?;
+            sets.push(Universal::of(&found, plan.spec.correlation.threshold).0);
+        }
+        Ok(figures(plan, &settings.steps, &sets))
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
@@ -86,30 +95,17 @@ impl Experiment for Dynamics {
     }
 }
 
-fn run(spec: &DynamicsSettings, session: &mut Session) -> Result<Figures> {
-    let plan = session.plan;
-    // All steps are looked for before the first is run.
-    let plans: Vec<Plan> = spec.steps.iter().map(|step| at(plan, step)).collect::<Result<_>>()?;
-    let mut sets: Vec<Vec<bool>> = Vec::new();
-    for (step, plan) in spec.steps.iter().zip(&plans) {
-        let found = session.study(plan, &format!("step {}", step.step))?;
-        sets.push(Universal::of(&found, plan.spec.correlation.threshold).0);
-    }
-    Ok(figures(plan, &spec.steps, &sets))
-}
-
-/// The plan with every model's checkpoint at a step in place of the model.
+/// Returns the plan with every model's checkpoint at a step in place of the model.
 fn at(plan: &Plan, step: &Step) -> Result<Plan> {
-    let mut plan = plan.clone();
-    for model in &mut plan.models {
+    let checkpoint = |model: &PlannedModel| {
         let folder = step.path.to_string_lossy().replace("{model}", &model.name);
         let checkpoint = PlannedModel::find(&model.name, folder.as_ref())?;
-        if checkpoint.layout() != model.layout() {
-            return Err(checkpoint.another_shape());
+        match checkpoint.layout() == model.layout() {
+            true => Ok(checkpoint),
+            false => Err(checkpoint.another_shape()),
         }
-        *model = checkpoint;
-    }
-    Ok(plan)
+    };
+    plan.with_models(plan.models.iter().map(checkpoint).collect::<Result<_>>()?)
 }
 
 fn figures(plan: &Plan, steps: &[Step], sets: &[Vec<bool>]) -> Figures {

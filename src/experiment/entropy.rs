@@ -8,14 +8,15 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, draw};
 use crate::charts::{Chart, grouped, lines, range_of, with_margin};
 use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::intervene::{Action, Intervention, Interventions};
-use crate::model::{HookPoint, Site};
+use crate::model::weights::Weights;
+use crate::model::{Config, HookPoint, Site};
 use crate::record::{Tables, TextTable};
 use crate::roles::predictions::Predictions;
 use crate::run::Session;
@@ -84,7 +85,30 @@ impl Experiment for Entropy {
     const DESK: Desk = Desk::Spec("experiments/entropy.yaml");
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let model = session.reference()?;
+        let folded = preprocess(&model.weights, &model.config, &session.plan.spec.weights);
+        let mut fixed = choose(settings, &folded, &model.config);
+        fixed.iter_mut().for_each(|f| f.sums = vec![[0.0; 4]; settings.values.len()]);
+        let mut positions = 0.0;
+        session.read("fixing activations", |model, batch| {
+            let rows = batch.ids();
+            for fixed in &mut fixed {
+                for (value, sums) in settings.values.iter().zip(&mut fixed.sums) {
+                    let point = HookPoint { layer: fixed.id.layer, site: Site::MlpPost };
+                    let columns = vec![fixed.id.neuron];
+                    let change = [Intervention { point, columns, action: Action::Set(*value) }];
+                    let mut hooks =
+                        Interventions { interventions: &change, tokens: None, then: () };
+                    let found = Predictions::of(model, &model.forward(&rows, &mut hooks), &rows);
+                    let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
+                    // Token by token, so that no sum depends on where a batch ends.
+                    sums.iter_mut().zip(of).for_each(|(s, v)| v.iter().for_each(|v| *s += v));
+                }
+            }
+            positions += rows.iter().map(|row| row.len() as f64 - 1.0).sum::<f64>();
+        })?;
+        let pairs = antipodes(&folded, &model.config, &fixed);
+        Ok(figures(&fixed, &settings.values, positions, &pairs))
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
@@ -92,35 +116,9 @@ impl Experiment for Entropy {
     }
 }
 
-fn run(spec: &EntropySettings, session: &mut Session) -> Result<Figures> {
-    let mut fixed = choose(spec, session);
-    fixed.iter_mut().for_each(|f| f.sums = vec![[0.0; 4]; spec.values.len()]);
-    let mut positions = 0.0;
-    session.read("fixing activations", |model, batch| {
-        let rows = batch.ids();
-        for fixed in &mut fixed {
-            for (value, sums) in spec.values.iter().zip(&mut fixed.sums) {
-                let point = HookPoint { layer: fixed.id.layer, site: Site::MlpPost };
-                let columns = vec![fixed.id.neuron];
-                let change = [Intervention { point, columns, action: Action::Set(*value) }];
-                let mut hooks = Interventions { interventions: &change, tokens: None, then: () };
-                let found = Predictions::of(model, &model.forward(&rows, &mut hooks), &rows);
-                let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
-                // Token by token, so that no sum depends on where a batch ends.
-                sums.iter_mut().zip(of).for_each(|(s, v)| v.iter().for_each(|v| *s += v));
-            }
-        }
-        positions += rows.iter().map(|row| row.len() as f64 - 1.0).sum::<f64>();
-    })?;
-    let pairs = antipodes(session, &fixed);
-    Ok(figures(&fixed, &spec.values, positions, &pairs))
-}
-
 /// Candidates, best first, and controls.
-fn choose(spec: &EntropySettings, session: &Session) -> Vec<Fixed> {
-    let config = &session.model.config;
-    let folded = preprocess(&session.model.weights, config, &session.plan.spec.weights);
-    let statistics = weight_statistics(&folded, config);
+fn choose(spec: &EntropySettings, folded: &Weights, config: &Config) -> Vec<Fixed> {
+    let statistics = weight_statistics(folded, config);
     let first = config.n_layers.saturating_sub(LAYERS) * config.d_mlp();
     let late = &statistics[first..];
     let of =
@@ -148,14 +146,12 @@ fn choose(spec: &EntropySettings, session: &Session) -> Vec<Fixed> {
 }
 
 /// The neuron of the last two layers that each candidate is most opposed to.
-fn antipodes(session: &Session, fixed: &[Fixed]) -> Vec<(NeuronId, f64)> {
-    let config = &session.model.config;
-    let folded = preprocess(&session.model.weights, config, &session.plan.spec.weights);
+fn antipodes(folded: &Weights, config: &Config, fixed: &[Fixed]) -> Vec<(NeuronId, f64)> {
     let first = config.n_layers.saturating_sub(LAYERS) * config.d_mlp();
     let all = first..config.n_layers * config.d_mlp();
     let opposed = |f: &Fixed| {
         let own = f.id.layer * config.d_mlp() + f.id.neuron;
-        let cosine = |i: usize| output_cosine(&folded, config, own, i);
+        let cosine = |i: usize| output_cosine(folded, config, own, i);
         let pairs = all.clone().filter(|&i| i != own).map(|i| (i, cosine(i)));
         let least = pairs.fold((own, 2.0), |best, pair| if pair.1 < best.1 { pair } else { best });
         (NeuronId::of(least.0, config.d_mlp()), least.1)

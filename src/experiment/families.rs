@@ -1,6 +1,6 @@
 //! `kind: families` (paper §4.3).
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::{Chart, by_depth, grouped};
 use crate::correlation::Layout;
 use crate::error::Result;
@@ -70,48 +70,52 @@ impl Experiment for Families {
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let plan = session.plan;
+        let syntax = Syntax::of_spec(settings, plan)?;
+        let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
+        let readings = FamilySums::new(&grouping, plan.reference().layout().n_neurons());
+        // Read before the tokens, so that a mistake in it costs no run.
+        check(&settings.path, plan)?;
+        let universal = session.universal()?;
+        let readings = read_all(session, &grouping, readings)?;
+        let suite = TestSuite::read(settings, plan, &readings, syntax.as_ref())?;
+        let layout = plan.reference().layout();
+        let mut letters = std::collections::BTreeSet::new();
+        let grouped = suite.over(&readings);
+        let see = |g: usize, t: usize, reductions: &[Option<(f64, f64)>]| {
+            let test = &grouped[g].tests[t];
+            let explains =
+                reductions.iter().flatten().any(|(r, d)| *r > settings.explained && *d > 0.0);
+            if test.family == "alphabet" && grouped[g].group == TokenGroup::Token && explains {
+                letters.insert(test.name.clone());
+            }
+        };
+        let best = best_explanations(&grouped, layout.n_neurons(), settings.support, see);
+        let bits = readings.position_bits();
+        let found = ExplainedNeurons {
+            layout,
+            spec: settings,
+            grouped: &grouped,
+            best: &best,
+            bits: &bits,
+        };
+        let mut figures = found.figures(&universal);
+        figures.add("alphabet-letters", vec![letters.len() as f64]);
+        let model = session.reference()?;
+        let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
+        let near = nearest_neighbours(&folded, &model.config);
+        let distance = |wanted: bool| {
+            let of = near.iter().zip(&universal).filter(move |(_, u)| **u == wanted);
+            mean(of.map(|(near, _)| near.distance))
+        };
+        figures.add("nearest-neighbour-gap", vec![distance(true) - distance(false)]);
+        figures.tables.insert("families".into(), found.table(&universal, &near));
+        Ok(figures)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "families-by-layer", chart)
     }
-}
-
-fn run(spec: &FamilySettings, session: &mut Session) -> Result<Figures> {
-    let plan = session.plan;
-    let syntax = Syntax::of_spec(spec, plan)?;
-    let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
-    let readings = FamilySums::new(&grouping, plan.reference().layout().n_neurons());
-    // Read before the tokens, so that a mistake in it costs no run.
-    check(&spec.path, plan)?;
-    let universal = session.universal()?;
-    let readings = read_all(session, &grouping, readings)?;
-    let suite = TestSuite::read(spec, plan, &readings, syntax.as_ref())?;
-    let layout = plan.reference().layout();
-    let mut letters = std::collections::BTreeSet::new();
-    let grouped = suite.over(&readings);
-    let see = |g: usize, t: usize, reductions: &[Option<(f64, f64)>]| {
-        let test = &grouped[g].tests[t];
-        let explains = reductions.iter().flatten().any(|(r, d)| *r > spec.explained && *d > 0.0);
-        if test.family == "alphabet" && grouped[g].group == TokenGroup::Token && explains {
-            letters.insert(test.name.clone());
-        }
-    };
-    let best = best_explanations(&grouped, layout.n_neurons(), spec.support, see);
-    let bits = readings.position_bits();
-    let found = ExplainedNeurons { layout, spec, grouped: &grouped, best: &best, bits: &bits };
-    let mut figures = found.figures(&universal);
-    figures.add("alphabet-letters", vec![letters.len() as f64]);
-    let folded = preprocess(&session.model.weights, &session.model.config, &plan.spec.weights);
-    let near = nearest_neighbours(&folded, &session.model.config);
-    let distance = |wanted: bool| {
-        let of = near.iter().zip(&universal).filter(move |(_, u)| **u == wanted);
-        mean(of.map(|(near, _)| near.distance))
-    };
-    figures.add("nearest-neighbour-gap", vec![distance(true) - distance(false)]);
-    figures.tables.insert("families".into(), found.table(&universal, &near));
-    Ok(figures)
 }
 
 /// Reads all tokens, and their groups.

@@ -11,6 +11,7 @@ mod convergence;
 mod dynamics;
 mod entropy;
 mod families;
+mod kind;
 pub mod new;
 mod perturbed;
 mod prediction;
@@ -19,12 +20,11 @@ mod universality;
 
 use std::path::Path;
 
-use schemars::{JsonSchema, SchemaGenerator};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use schemars::SchemaGenerator;
 
 pub use self::ablation::{AblationSettings, Replacement};
 pub use self::dynamics::{DynamicsSettings, Step};
+pub use self::kind::{Desk, Experiment, FigureName};
 use crate::charts::Chart;
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
@@ -32,84 +32,7 @@ use crate::plan::Plan;
 use crate::record::Tables;
 use crate::run::{Control, Session};
 use crate::spec::load::Loaded;
-use crate::spec::{Finding, KindRules, Section, Spec, rules};
-
-/// A figure that an experiment reports, under the name that claims use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FigureName {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is, with its unit.
-    pub meaning: &'static str,
-}
-
-/// Returns the declaration of a figure.
-const fn figure(name: &'static str, meaning: &'static str) -> FigureName {
-    FigureName { name, meaning }
-}
-
-/// How claims get the figures of a kind for the bundled models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Desk {
-    /// By running this spec.
-    Spec(&'static str),
-    /// Not at all, for this reason.
-    Nothing(&'static str),
-}
-
-/// A kind of experiment.
-pub trait Experiment {
-    /// What its section of a spec says.
-    type Settings: Serialize + DeserializeOwned + JsonSchema;
-    /// What `kind:` calls it.
-    const KIND: &'static str;
-    /// The question that it asks, in a few words.
-    const PURPOSE: &'static str;
-    /// Whether a spec has a section of settings.
-    const SECTION: Section = Section::Optional;
-    /// Keys of the settings whose values are paths.
-    const PATHS: &'static [&'static str] = &[];
-    /// The figures that it reports. A figure that depends on the data may be missing.
-    const FIGURES: &'static [FigureName];
-    /// A spec to begin with.
-    const EXAMPLE: &'static str;
-    /// Its evidence about the bundled models.
-    const DESK: Desk;
-
-    /// Checks what the schema cannot say.
-    ///
-    /// # Errors
-    /// Returns the key path of the mistake within the spec, the problem and the remedy.
-    fn check(_settings: &Self::Settings, _spec: &Spec) -> Result<(), Finding> {
-        Ok(())
-    }
-
-    /// Returns whether the texts of documents are read, not only their tokens.
-    fn keeps_texts(_settings: &Self::Settings) -> bool {
-        false
-    }
-
-    /// Reads the files that the settings name, as `validate` does to find mistakes in them
-    /// without a run.
-    ///
-    /// # Errors
-    /// Returns an error if such a file is missing or malformed, or does not fit the plan.
-    fn check_files(_settings: &Self::Settings, _plan: &Plan) -> Result<()> {
-        Ok(())
-    }
-
-    /// Runs the experiment.
-    ///
-    /// # Errors
-    /// Returns an error if a file that the settings name is wrong, or the run was stopped.
-    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures>;
-
-    /// Draws the figures of a finished run from its tables.
-    ///
-    /// # Errors
-    /// Returns an error if a figure cannot be drawn.
-    fn charts(tables: &Tables) -> Result<Vec<Chart>>;
-}
+use crate::spec::{KindRules, Spec, finding, rules};
 
 /// A registered kind of experiment: its constants and functions.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +81,7 @@ const fn registered<E: Experiment>() -> RegisteredKind {
             complete: rules::complete::<E::Settings>,
             check: |spec| match spec.settings() {
                 Ok(settings) => E::check(&settings, spec),
-                Err(error) => rules::finding(E::KIND, error.problem, error.remedy),
+                Err(error) => finding(E::KIND, error.problem, error.remedy),
             },
             keeps_texts: |spec| spec.settings().is_ok_and(|settings| E::keeps_texts(&settings)),
         },
@@ -215,19 +138,10 @@ pub fn run(plan: &Plan, universal: Option<Universal>, control: &mut Control) -> 
         let remedy = "load the spec with `experiment::load_spec`";
         Error::new(Kind::Spec, plan.spec_path.display(), format!("unknown kind `{name}`"), remedy)
     })?;
-    let figures = (kind.run)(&mut Session::open(plan, universal, control)?)?;
-    control.progress.finish();
+    let mut session = Session::new(plan, control).with_universal(universal);
+    let figures = (kind.run)(&mut session)?;
+    session.control.progress.finish();
     Ok(figures)
-}
-
-/// Draws a figure of a table, if the run has the table and it has rows.
-fn drawn(
-    tables: &Tables,
-    name: &str,
-    draw: fn(&crate::record::TextTable) -> Result<Chart>,
-) -> Result<Vec<Chart>> {
-    let table = tables.get(name).filter(|table| !table.rows.is_empty());
-    table.map(draw).into_iter().collect()
 }
 
 #[cfg(test)]

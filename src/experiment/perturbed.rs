@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::backend::matmul::matmul_all_cores;
 use crate::backend::pack::MatrixView;
 use crate::charts::canvas::{Axis, Cell, Mark, PAPER, Panel, Series, draw};
@@ -72,48 +72,44 @@ impl Experiment for Perturbed {
     const DESK: Desk = Desk::Spec("experiments/perturbed.yaml");
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let layout = session.plan.reference().layout();
+        let tokens = activations(session)?;
+        let mut models = vec![tokens.clone()];
+        for copy in 0..settings.copies {
+            let address = (settings.seed, copy as u64);
+            models.push(perturb(&tokens, layout, (settings.noise, settings.rotation), address));
+        }
+        let pairs = compare(session.plan, layout, models);
+        let of = |i: usize| {
+            let best: Vec<f64> = pairs.iter().filter_map(|pair| Some(pair.best(i)?.rho)).collect();
+            (best.len() == pairs.len()).then(|| mean(best.into_iter()))
+        };
+        let matches: Vec<Option<f64>> = (0..layout.n_neurons()).map(of).collect();
+        let known = || matches.iter().flatten().copied();
+        let threshold = session.plan.spec.correlation.threshold;
+        let above = known().filter(|m| *m > threshold).count() as f64 / known().count() as f64;
+        let average = mean(known());
+        let spread = mean(known().map(|m| (m - average).powi(2))).sqrt();
+        let mut figures = Figures::default();
+        figures.add("perturbed-match", vec![average]);
+        figures.add("perturbed-above", vec![100.0 * above]);
+        figures.lines.push(format!(
+            "{} copies with noise {} and rotation {}: mean best match {average:.3} (sd {spread:.3}), {:.1} % above {threshold}",
+            settings.copies, settings.noise, settings.rotation, 100.0 * above
+        ));
+        let row = |(i, m): (usize, &Option<f64>)| {
+            let id = NeuronId::of(i, layout.d_mlp);
+            let shown = m.map_or(String::new(), |m| fixed_cell(m, 6));
+            vec![id.layer.to_string(), id.neuron.to_string(), shown]
+        };
+        let header = ["layer", "neuron", "mean_best_match"];
+        figures.add_table("perturbed", &header, matches.iter().enumerate().map(row));
+        Ok(figures)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "perturbed", chart)
     }
-}
-
-fn run(spec: &PerturbedSettings, session: &mut Session) -> Result<Figures> {
-    let layout = session.plan.reference().layout();
-    let tokens = activations(session)?;
-    let mut models = vec![tokens.clone()];
-    for copy in 0..spec.copies {
-        let address = (spec.seed, copy as u64);
-        models.push(perturb(&tokens, layout, (spec.noise, spec.rotation), address));
-    }
-    let pairs = compare(session.plan, layout, models);
-    let of = |i: usize| {
-        let best: Vec<f64> = pairs.iter().filter_map(|pair| Some(pair.best(i)?.rho)).collect();
-        (best.len() == pairs.len()).then(|| mean(best.into_iter()))
-    };
-    let matches: Vec<Option<f64>> = (0..layout.n_neurons()).map(of).collect();
-    let known = || matches.iter().flatten().copied();
-    let threshold = session.plan.spec.correlation.threshold;
-    let above = known().filter(|m| *m > threshold).count() as f64 / known().count() as f64;
-    let average = mean(known());
-    let spread = mean(known().map(|m| (m - average).powi(2))).sqrt();
-    let mut figures = Figures::default();
-    figures.add("perturbed-match", vec![average]);
-    figures.add("perturbed-above", vec![100.0 * above]);
-    figures.lines.push(format!(
-        "{} copies with noise {} and rotation {}: mean best match {average:.3} (sd {spread:.3}), {:.1} % above {threshold}",
-        spec.copies, spec.noise, spec.rotation, 100.0 * above
-    ));
-    let row = |(i, m): (usize, &Option<f64>)| {
-        let id = NeuronId::of(i, layout.d_mlp);
-        let shown = m.map_or(String::new(), |m| fixed_cell(m, 6));
-        vec![id.layer.to_string(), id.neuron.to_string(), shown]
-    };
-    let header = ["layer", "neuron", "mean_best_match"];
-    figures.add_table("perturbed", &header, matches.iter().enumerate().map(row));
-    Ok(figures)
 }
 
 /// `(1 − r) v + r R v + noise · sd(v) · ε`, layer by layer, R with rows of unit norm.

@@ -4,12 +4,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::{Chart, by_depth};
 use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
-use crate::model::{HookPoint, Site};
+use crate::model::weights::Weights;
+use crate::model::{Config, HookPoint, Site};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::stats::WeightStatistics;
@@ -113,7 +114,34 @@ impl Experiment for Prediction {
     const DESK: Desk = Desk::Spec("experiments/prediction.yaml");
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        run(settings, session)
+        let vocabulary = session.plan.vocabulary()?;
+        let universal = session.universal()?;
+        let model = session.reference()?;
+        let folded = preprocess(&model.weights, &model.config, &session.plan.spec.weights);
+        let mut neurons = find(settings, &folded, &model.config);
+        session.read("reading tokens", |model, batch| {
+            let rows = batch.ids();
+            let next: Vec<Option<u32>> =
+                rows.iter().flat_map(|row| (1..=row.len()).map(|p| row.get(p).copied())).collect();
+            let keep = batch.kept();
+            let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| {
+                if point.site != Site::MlpPost {
+                    return;
+                }
+                for neuron in neurons.iter_mut().filter(|n| n.id.layer == point.layer) {
+                    for ((row, next), _) in
+                        values.chunks_exact(width).zip(&next).zip(&keep).filter(|(_, keep)| **keep)
+                    {
+                        let Some(next) = next else { continue };
+                        let seen = &mut neuron.seen[usize::from(neuron.set[*next as usize])];
+                        seen[0] += f64::from(row[neuron.id.neuron]);
+                        seen[1] += 1.0;
+                    }
+                }
+            };
+            model.forward(&rows, &mut hooks);
+        })?;
+        Ok(figures(&neurons, &universal, &vocabulary, model.config.n_layers))
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
@@ -121,40 +149,8 @@ impl Experiment for Prediction {
     }
 }
 
-fn run(settings: &PredictionSettings, session: &mut Session) -> Result<Figures> {
-    let vocabulary = session.plan.vocabulary()?;
-    let universal = session.universal()?;
-    let mut neurons = find(settings, session);
-    session.read("reading tokens", |model, batch| {
-        let rows = batch.ids();
-        let next: Vec<Option<u32>> =
-            rows.iter().flat_map(|row| (1..=row.len()).map(|p| row.get(p).copied())).collect();
-        let keep = batch.kept();
-        let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| {
-            if point.site != Site::MlpPost {
-                return;
-            }
-            for neuron in neurons.iter_mut().filter(|n| n.id.layer == point.layer) {
-                for ((row, next), _) in
-                    values.chunks_exact(width).zip(&next).zip(&keep).filter(|(_, keep)| **keep)
-                {
-                    let Some(next) = next else { continue };
-                    let seen = &mut neuron.seen[usize::from(neuron.set[*next as usize])];
-                    seen[0] += f64::from(row[neuron.id.neuron]);
-                    seen[1] += 1.0;
-                }
-            }
-        };
-        model.forward(&rows, &mut hooks);
-    })?;
-    let layers = session.model.config.n_layers;
-    Ok(figures(&neurons, &universal, &vocabulary, layers))
-}
-
-fn find(spec: &PredictionSettings, session: &Session) -> Vec<Neuron> {
-    let (weights, config) = (&session.model.weights, &session.model.config);
-    let folded = preprocess(weights, config, &session.plan.spec.weights);
-    let statistics = weight_statistics(&folded, config);
+fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neuron> {
+    let statistics = weight_statistics(folded, config);
     let layers: Vec<usize> = (0..statistics.len()).map(|i| i / config.d_mlp()).collect();
     let variances: Vec<f64> = statistics.iter().map(|s| s.vocab.var).collect();
     let ranks = ranks_within(&layers, &variances);
@@ -166,7 +162,7 @@ fn find(spec: &PredictionSettings, session: &Session) -> Vec<Neuron> {
     let of = |(index, s): (usize, &WeightStatistics)| {
         let role = role(index, s)?;
         let suppresses = role == Role::Suppression;
-        let effects = vocabulary_effects(&folded, config, index);
+        let effects = vocabulary_effects(folded, config, index);
         let mut tokens: Vec<usize> = (0..effects.len()).collect();
         tokens.sort_by(|&a, &b| match suppresses {
             true => effects[a].total_cmp(&effects[b]),

@@ -1,9 +1,9 @@
 //! `kind: split-half`: the study on every other row, on the rows between, and the model
 //! against itself (replication note). How far are correlations a matter of the tokens?
 
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use super::perturbed::{activations, compare};
 use super::universality::NoSettings;
-use super::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::NeuronMatch;
@@ -36,7 +36,42 @@ impl Experiment for SplitHalf {
     const DESK: Desk = Desk::Spec("experiments/split-half.yaml");
 
     fn run(_: &NoSettings, session: &mut Session) -> Result<Figures> {
-        run(session)
+        let plan = session.plan;
+        let mut halves = Vec::new();
+        for half in 0..2 {
+            let name = format!("half {} of the rows", half + 1);
+            halves.push(session.study_of(&halved(plan, half)?, &name)?.table);
+        }
+        let column = |i: usize, c: Column| halves[i].column(c);
+        let agreement =
+            rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
+        let tokens = activations(session)?;
+        let layout = plan.reference().layout();
+        let itself = compare(plan, layout, vec![tokens.clone(), tokens]);
+        let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
+            Some(best) if best.neuron == i => Some(best.rho),
+            Some(_) => Some(0.0),
+            None => None,
+        };
+        let own = (0..layout.n_neurons()).map(|i| (i, itself[0].best(i))).filter_map(own);
+        let mut figures = Figures::default();
+        figures.add("split-half", vec![agreement]);
+        figures.add("self-match", vec![mean(own)]);
+        figures
+            .lines
+            .push(format!("rank correlation of excess on two halves of the rows: {agreement:.4}"));
+        let header =
+            ["layer", "neuron", "excess_first", "excess_second", "corr_first", "corr_second"];
+        let row = |i: usize| {
+            let id = NeuronId::of(i, layout.d_mlp);
+            let mut row = vec![id.layer.to_string(), id.neuron.to_string()];
+            for c in [Column::ExcessCorr, Column::MeanCorr] {
+                row.extend([0, 1].map(|half| fixed_cell(column(half, c)[i], 6)));
+            }
+            row
+        };
+        figures.add_table("split-half", &header, (0..layout.n_neurons()).map(row));
+        Ok(figures)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
@@ -44,49 +79,10 @@ impl Experiment for SplitHalf {
     }
 }
 
-fn run(session: &mut Session) -> Result<Figures> {
-    let plan = session.plan;
-    let mut halves = Vec::new();
-    for half in 0..2 {
-        let name = format!("half {} of the rows", half + 1);
-        halves.push(session.study(&halved(plan, half), &name)?.table);
-    }
-    let column = |i: usize, c: Column| halves[i].column(c);
-    let agreement = rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
-    let tokens = activations(session)?;
-    let layout = plan.reference().layout();
-    let itself = compare(plan, layout, vec![tokens.clone(), tokens]);
-    let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
-        Some(best) if best.neuron == i => Some(best.rho),
-        Some(_) => Some(0.0),
-        None => None,
-    };
-    let own = (0..layout.n_neurons()).map(|i| (i, itself[0].best(i))).filter_map(own);
-    let mut figures = Figures::default();
-    figures.add("split-half", vec![agreement]);
-    figures.add("self-match", vec![mean(own)]);
-    figures
-        .lines
-        .push(format!("rank correlation of excess on two halves of the rows: {agreement:.4}"));
-    let header = ["layer", "neuron", "excess_first", "excess_second", "corr_first", "corr_second"];
-    let row = |i: usize| {
-        let id = NeuronId::of(i, layout.d_mlp);
-        let mut row = vec![id.layer.to_string(), id.neuron.to_string()];
-        for c in [Column::ExcessCorr, Column::MeanCorr] {
-            row.extend([0, 1].map(|half| fixed_cell(column(half, c)[i], 6)));
-        }
-        row
-    };
-    figures.add_table("split-half", &header, (0..layout.n_neurons()).map(row));
-    Ok(figures)
-}
-
-/// The plan over every second row, with one draw of the baseline.
-fn halved(plan: &Plan, half: usize) -> Plan {
-    let mut halved = plan.clone();
-    halved.tokens.rows = plan.tokens.rows.iter().skip(half).step_by(2).cloned().collect();
-    halved.spec.correlation.baseline.draws = 1;
-    halved
+/// Returns the plan over every second row, with one draw of the baseline.
+fn halved(plan: &Plan, half: usize) -> Result<Plan> {
+    let rows = plan.tokens.rows.iter().skip(half).step_by(2).cloned().collect();
+    plan.with_tokens(plan.tokens.with_rows(rows))?.with_draws(1)
 }
 
 /// Spearman's ρ over neurons that have both values.

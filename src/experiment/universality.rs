@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, Experiment, FigureName};
+use super::kind::{Desk, Experiment, FigureName};
 use crate::charts::Chart;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Figures;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{RUNS, Rate};
+use super::rate::{RUNS, Rate};
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{self, OperandSums, ProductTarget};
 use crate::backend::device::{Device, HalfType};

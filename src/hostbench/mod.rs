@@ -3,6 +3,7 @@
 //! in the first-level cache.
 
 pub mod device;
+mod rate;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,18 +31,8 @@ use crate::spec::{Baseline, BaselineKind, Precision};
 /// Maximum length of a file of floors, in bytes.
 const MAX_FLOORS: u64 = 1 << 20;
 
-/// One measured rate.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Rate {
-    /// Instructions of the innermost loop.
-    pub kernel: &'static str,
-    /// What was measured.
-    pub what: &'static str,
-    /// 10⁹ floating-point operations per second, on all cores.
-    pub gflops: f64,
-    /// Fraction of the innermost loop's own rate.
-    pub of_peak: f64,
-}
+use rate::RUNS;
+pub use rate::Rate;
 
 /// The rates measured on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -61,10 +52,6 @@ const NEURONS: usize = 3072;
 const ROWS: usize = 8;
 /// Tokens per row.
 const CONTEXT: usize = 512;
-/// Number of runs of each measurement. The fastest counts, because other work on the machine can
-/// only slow a run down.
-const RUNS: usize = 7;
-
 impl HostBench {
     /// Measures this machine; takes about half a minute.
     pub fn measure() -> Self {

@@ -1,10 +1,12 @@
 //! A run on a device: forward passes, sums and comparisons there, findings here.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::passes::READING;
+use super::session::BatchReader;
 use super::sums::{Found, draw};
-use super::{Control, load_models, lost};
+use super::{Control, Session};
 use crate::backend::device::array::HalfFormat;
 use crate::backend::device::cuda::Cuda;
 use crate::backend::device::{Device, HalfType};
@@ -94,32 +96,35 @@ fn form(precision: Precision) -> HalfFormat {
     }
 }
 
-/// Runs a plan on a device.
-///
-/// # Errors
-/// If a model cannot be loaded, the device fails or has too little memory, no neuron
-/// can be correlated, or the run was stopped.
-pub fn run<D: Device>(plan: &Plan, device: &D, control: &mut Control) -> Result<Outcome> {
-    let begun = Instant::now();
-    let models = load_models(plan, &control.progress)?;
-    let mut family = Family::new(plan, device, &models)?;
-    let load_s = begun.elapsed().as_secs_f64();
-    let begun = Instant::now();
-    family.take_pilots()?;
-    family.read(control)?;
-    let tokens_s = begun.elapsed().as_secs_f64();
-    let begun = Instant::now();
-    let outcome = family.finish(control)?;
-    control.progress.finish();
-    let finish_s = begun.elapsed().as_secs_f64();
-    Ok(outcome.timed(Timing { load_s, tokens_s, finish_s }))
+impl Session<'_> {
+    /// Runs the study on a device.
+    ///
+    /// # Errors
+    /// Returns an error if a model cannot be loaded, the device fails or has too little memory,
+    /// no neuron can be correlated, or the run was stopped.
+    pub fn study_on<D: Device>(&mut self, device: &D) -> Result<Outcome> {
+        let begun = Instant::now();
+        let (plan, models) = (self.plan, self.models()?);
+        let mut family = Family::new(plan, device, &models)?;
+        let load_s = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        family.take_pilots()?;
+        let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+        self.read_batches(READING, &batches, 0, &mut family)?;
+        let tokens_s = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let outcome = family.finish(self.control)?;
+        self.control.progress.finish();
+        let finish_s = begun.elapsed().as_secs_f64();
+        Ok(outcome.timed(Timing { load_s, tokens_s, finish_s }))
+    }
 }
 
 /// The models on the device, and what is kept of their tokens.
 struct Family<'a, D: Device> {
     plan: &'a Plan,
     device: &'a D,
-    models: &'a [Transformer],
+    models: &'a [Arc<Transformer>],
     on_device: Vec<DeviceGpt2<D>>,
     comparison: DeviceCorrelator<'a, D>,
     pilots: Vec<Vec<NeuronPilot>>,
@@ -127,9 +132,9 @@ struct Family<'a, D: Device> {
 }
 
 impl<'a, D: Device> Family<'a, D> {
-    fn new(plan: &'a Plan, device: &'a D, models: &'a [Transformer]) -> Result<Self> {
+    fn new(plan: &'a Plan, device: &'a D, models: &'a [Arc<Transformer>]) -> Result<Self> {
         let form = form(plan.spec.correlation.precision);
-        let upload = |model: &Transformer| DeviceGpt2::of(device, model, form);
+        let upload = |model: &Arc<Transformer>| DeviceGpt2::of(device, model, form);
         let on_device = models.iter().map(upload).collect::<Result<_>>()?;
         let held = choose_held(plan, form, device.free()?)?;
         let comparison = DeviceCorrelator::new(device, plan.comparison_plan(), form, held)?;
@@ -186,24 +191,6 @@ impl<'a, D: Device> Family<'a, D> {
         Ok(())
     }
 
-    fn read(&mut self, control: &mut Control) -> Result<()> {
-        let used = self.plan.tokens.count().used;
-        control.progress.stage("reading tokens", used as u64);
-        for batch in &self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..used) {
-            if control.stop.load(Ordering::Relaxed) {
-                return Err(lost());
-            }
-            if !self.comparison.has_room(batch.used.len()) {
-                self.comparison.flush()?;
-            }
-            let sums = (0..self.models.len()).map(|model| self.forward(model, batch));
-            let sums = sums.collect::<Result<Vec<_>>>()?;
-            self.count(&sums);
-            control.progress.advance(batch.used.len() as u64);
-        }
-        Ok(())
-    }
-
     fn count(&mut self, sums: &[BatchSums]) {
         let tokens = sums[0].tokens;
         let kept: Vec<[&[f64]; 2]> =
@@ -217,13 +204,9 @@ impl<'a, D: Device> Family<'a, D> {
         }
     }
 
-    fn finish(mut self, control: &mut Control) -> Result<Outcome> {
+    fn finish(mut self, control: &Control) -> Result<Outcome> {
         control.progress.stage("matching neurons", self.plan.comparison_plan().steps() as u64);
-        let watch = || {
-            control.progress.advance(1);
-            if control.stop.load(Ordering::Relaxed) { Err(lost()) } else { Ok(()) }
-        };
-        let pairs = self.comparison.compare(&watch)?;
+        let pairs = self.comparison.compare(&|| control.step())?;
         let found = self.statistics.iter().zip(&pairs).map(|((model, activations), pairs)| Found {
             model: *model,
             pairs,
@@ -236,6 +219,18 @@ impl<'a, D: Device> Family<'a, D> {
         let form = form(self.plan.spec.correlation.precision);
         let how = if form.split { "pairs of f16" } else { "bf16" };
         Ok(Outcome { device: format!("cuda ({}, {how})", self.device.name()), ..outcome })
+    }
+}
+
+impl<D: Device> BatchReader for Family<'_, D> {
+    fn read(&mut self, batch: &Batch) -> Result<()> {
+        if !self.comparison.has_room(batch.used.len()) {
+            self.comparison.flush()?;
+        }
+        let sums = (0..self.models.len()).map(|model| self.forward(model, batch));
+        let sums = sums.collect::<Result<Vec<_>>>()?;
+        self.count(&sums);
+        Ok(())
     }
 }
 

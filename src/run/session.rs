@@ -1,94 +1,198 @@
-//! A session: the models that an experiment reads through, its plan, and how it is watched.
+//! A session: a plan at work. It holds the loaded models, how the run is watched and stopped,
+//! and the loop over batches.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use super::{Control, run_on_cpu};
+use super::Control;
+use crate::checkpoint::State;
 use crate::corpus::{Batch, Tokens};
-use crate::error::{Error, Kind, Result};
-use crate::findings::{Findings, Universal};
+use crate::error::Result;
+use crate::findings::Universal;
 use crate::model::Transformer;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedModel};
 
-/// An experiment at work on one model.
+/// A plan at work: its models, each loaded once, and the loop over its tokens.
+///
+/// # Examples
+///
+/// Runs a study of two of the bundled models on the first documents of their text.
+///
+/// ```
+/// use universal_neurons::Session;
+/// use universal_neurons::experiment::load_spec;
+/// use universal_neurons::plan::Plan;
+/// use universal_neurons::run::Control;
+///
+/// let mut loaded = load_spec("experiments/desk-universality.yaml".as_ref())?;
+/// loaded.spec.models.family.truncate(2);
+/// loaded.spec.corpus.limit = Some(4);
+/// let plan = Plan::make(loaded)?;
+///
+/// let mut control = Control::default();
+/// let mut session = Session::new(&plan, &mut control);
+/// let found = session.study()?.reference;
+/// assert_eq!(found.summary.reference, "a");
+///
+/// // The same session studies a variant of the plan without loading the models again.
+/// let fewer = plan.with_tokens(plan.tokens.sample(200))?;
+/// let again = session.study_of(&fewer, "200 tokens")?;
+/// assert!(again.summary.tokens.used < found.summary.tokens.used);
+/// # Ok::<(), universal_neurons::Error>(())
+/// ```
 pub struct Session<'a> {
     /// What is to be done.
     pub plan: &'a Plan,
-    /// The reference model.
-    pub model: Transformer,
-    /// How the experiment is watched and stopped.
+    /// How the run is watched and stopped.
     pub control: &'a mut Control,
-    /// The universal neurons, if they are known already.
-    universal: Option<Universal>,
+    /// The models of the plan that are loaded.
+    models: Vec<Option<Arc<Transformer>>>,
+    /// The universal neurons, if they are known.
+    pub(super) universal: Option<Universal>,
+}
+
+/// Takes in a pass over the tokens, batch by batch.
+pub(super) trait BatchReader {
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// Returns an error that ends the pass.
+    fn read(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Returns what a checkpoint keeps of the batches that were read, if the pass can go on
+    /// from one.
+    fn state(&mut self) -> Option<&mut dyn State> {
+        None
+    }
+}
+
+impl<F: FnMut(&Batch) -> Result<()>> BatchReader for F {
+    fn read(&mut self, batch: &Batch) -> Result<()> {
+        self(batch)
+    }
 }
 
 impl<'a> Session<'a> {
-    /// Loads the reference model of a plan.
+    /// Begins work on a plan. Models are loaded when they are first needed.
+    pub fn new(plan: &'a Plan, control: &'a mut Control) -> Self {
+        let models = vec![None; plan.models.len()];
+        Self { plan, control, models, universal: None }
+    }
+
+    /// Sets which neurons are universal, so that no study has to find them.
+    #[must_use]
+    pub fn with_universal(self, universal: Option<Universal>) -> Self {
+        Self { universal, ..self }
+    }
+
+    /// Begins work on a variant of the plan, which shares the models that both name.
+    ///
+    /// # Errors
+    /// Returns an error if a shared model cannot be loaded.
+    pub(super) fn share<'b>(
+        &mut self,
+        plan: &'b Plan,
+        control: &'b mut Control,
+    ) -> Result<Session<'b>> {
+        let own = |model: &PlannedModel| {
+            self.plan.models.iter().position(|own| own.has_weights_of(model))
+        };
+        let places: Vec<Option<usize>> = plan.models.iter().map(own).collect();
+        self.load(places.iter().flatten().copied())?;
+        let models = places.into_iter().map(|place| self.models[place?].clone()).collect();
+        Ok(Session { plan, control, models, universal: None })
+    }
+
+    /// Returns all models of the family, in the order of the plan.
+    ///
+    /// # Errors
+    /// Returns an error if a model cannot be loaded.
+    pub fn models(&mut self) -> Result<Vec<Arc<Transformer>>> {
+        self.load(0..self.models.len())?;
+        Ok(self.models.iter().flatten().cloned().collect())
+    }
+
+    /// Returns the reference model.
     ///
     /// # Errors
     /// Returns an error if the model cannot be loaded.
-    pub fn open(
-        plan: &'a Plan,
-        universal: Option<Universal>,
-        control: &'a mut Control,
-    ) -> Result<Self> {
-        control.progress.stage("loading models", 1);
-        let model = plan.reference().load(&control.progress)?;
-        Ok(Self { plan, model, control, universal })
+    pub fn reference(&mut self) -> Result<Arc<Transformer>> {
+        let reference = self.plan.judged[0];
+        self.load([reference])?;
+        Ok(self.models[reference].clone().unwrap_or_else(|| unreachable!("it was loaded")))
     }
 
-    /// Returns which neurons are universal, counted over all layers. Runs the study of the
-    /// spec if they are not known.
-    ///
-    /// # Errors
-    /// Returns an error if the study fails, or the universal neurons are of a model of another
-    /// size.
-    pub fn universal(&mut self) -> Result<Vec<bool>> {
-        let found = match &self.universal {
-            Some(universal) => universal.clone(),
-            None => {
-                self.control.progress.say("finding the universal neurons first");
-                let outcome = super::run(self.plan, self.control)?;
-                outcome.check_correlated()?;
-                let found = Universal::of(&outcome.reference, self.plan.spec.correlation.threshold);
-                self.universal.insert(found).clone()
-            }
-        };
-        let expected = self.plan.reference().layout().n_neurons();
-        if found.0.len() == expected {
-            return Ok(found.0);
+    /// Drops all models but the reference.
+    pub(super) fn drop_partners(&mut self) {
+        let reference = self.plan.judged[0];
+        let partners = self.models.iter_mut().enumerate().filter(|(i, _)| *i != reference);
+        partners.for_each(|(_, model)| *model = None);
+    }
+
+    /// Loads those of some models that are not loaded yet.
+    fn load(&mut self, wanted: impl IntoIterator<Item = usize>) -> Result<()> {
+        let missing: Vec<usize> =
+            wanted.into_iter().filter(|&i| self.models[i].is_none()).collect();
+        let progress = &self.control.progress;
+        if !missing.is_empty() {
+            progress.stage("loading models", missing.len() as u64);
         }
-        let problem = format!("{} neurons, the model has {expected}", found.0.len());
-        let remedy = "give the folder of a run with the same reference model";
-        Err(Error::new(Kind::Evidence, "--universal", problem, remedy))
+        for i in missing {
+            progress.advance(1);
+            self.models[i] = Some(Arc::new(self.plan.models[i].load(progress)?));
+        }
+        Ok(())
     }
 
-    /// Runs the study of another plan on the CPU. Shows its name instead of its progress.
+    /// Passes every batch of the plan's tokens to `see`, together with the reference model.
     ///
     /// # Errors
-    /// Returns an error if a model cannot be loaded, or the run was stopped.
-    pub fn study(&self, plan: &Plan, name: &str) -> Result<Findings> {
-        self.control.progress.say(name);
-        let mut quiet = Control { stop: self.control.stop.clone(), ..Control::default() };
-        let outcome = run_on_cpu(plan, &mut quiet)?;
-        outcome.check_correlated()?;
-        Ok(outcome.reference)
+    /// Returns an error if the model cannot be loaded, or the run was stopped.
+    pub fn read(&mut self, stage: &str, see: impl FnMut(&Transformer, &Batch)) -> Result<()> {
+        self.read_tokens(stage, &self.plan.tokens, see)
     }
 
-    /// Passes every batch of the plan to `see`, together with the reference model.
+    /// Passes every batch of some tokens to `see`, together with the reference model.
     ///
     /// # Errors
-    /// Returns an error if the run was stopped.
-    pub fn read(&mut self, what: &str, mut see: impl FnMut(&Transformer, &Batch)) -> Result<()> {
-        let tokens: &Tokens = &self.plan.tokens;
-        let used = tokens.count().used;
-        self.control.progress.stage(what, used as u64);
-        for batch in &tokens.batches(self.plan.spec.batch.tokens, 0..used) {
-            if self.control.stop.load(Ordering::Relaxed) {
-                let problem = "interrupted before the end; nothing was written";
-                return Err(Error::new(Kind::Interrupted, "the run", problem, "start it again"));
+    /// Returns an error if the model cannot be loaded, or the run was stopped.
+    pub fn read_tokens(
+        &mut self,
+        stage: &str,
+        tokens: &Tokens,
+        mut see: impl FnMut(&Transformer, &Batch),
+    ) -> Result<()> {
+        let model = self.reference()?;
+        let batches = tokens.batches(self.plan.spec.batch.tokens, 0..tokens.count().used);
+        self.read_batches(stage, &batches, 0, &mut |batch: &Batch| {
+            see(&model, batch);
+            Ok(())
+        })
+    }
+
+    /// Passes batches to a reader, but for the first `done`, which it has read already. Every
+    /// pass over tokens goes through this loop.
+    ///
+    /// # Errors
+    /// Returns the reader's error, or one of kind interrupted if the run was stopped. What was
+    /// read until then is kept if there are checkpoints.
+    pub(super) fn read_batches(
+        &mut self,
+        stage: &str,
+        batches: &[Batch],
+        done: usize,
+        reader: &mut impl BatchReader,
+    ) -> Result<()> {
+        let control = &mut *self.control;
+        let tokens = |batches: &[Batch]| batches.iter().map(|b| b.used.len() as u64).sum();
+        control.progress.stage(stage, tokens(batches));
+        control.progress.advance(tokens(&batches[..done]));
+        for (i, batch) in batches.iter().enumerate().skip(done) {
+            if control.is_stopped() {
+                return Err(control.end_early(reader.state(), i));
             }
-            see(&self.model, batch);
-            self.control.progress.advance(batch.used.len() as u64);
+            reader.read(batch)?;
+            control.progress.advance(batch.used.len() as u64);
+            control.keep_if_due(reader.state(), i + 1);
         }
         Ok(())
     }

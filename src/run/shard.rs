@@ -6,14 +6,16 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::Session;
+use super::passes::{READING, end, match_neurons, refuse_screened, resume};
 use super::sums::Sums;
-use super::{Control, end, load_models, match_neurons, read_all, refuse_screened, resume};
 use crate::checkpoint::Shares;
 use crate::correlation::{CHUNK, Correlator, Keep};
 use crate::error::{Error, Kind, Result};
 use crate::findings::Outcome;
 use crate::plan::Plan;
 use crate::record::Timing;
+use crate::stats::PILOT_TOKENS;
 
 /// Share `i` of `n` of the tokens, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,36 +67,79 @@ impl Shard {
     }
 }
 
-/// Sums one share of the tokens and writes the sums to `control.checkpoints`.
-///
-/// # Errors
-/// As [`super::run`], or if the run needs several passes over the tokens.
-///
-/// # Panics
-/// If there are no checkpoints to write to.
-pub fn run_shard(plan: &Plan, shard: Shard, control: &mut Control) -> Result<PathBuf> {
-    refuse_to_cut(plan)?;
-    let models = load_models(plan, &control.progress)?;
-    let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
-    let tokens = shard.tokens(plan.tokens.count().used);
-    sums.comparison.start_at(tokens.start as u64);
-    control
-        .checkpoints
-        .as_mut()
-        .expect("a share is written as a checkpoint")
-        .of_share(shard.fraction());
-    let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens);
-    let done = resume(&mut sums, &batches, control)?;
-    if done == 0 {
-        sums.take_pilots(plan, &models);
+impl Session<'_> {
+    /// Sums one share of the tokens and writes the sums to the checkpoints of the control.
+    ///
+    /// # Errors
+    /// Returns an error as [`Session::study`] does, or if the run needs several passes over the
+    /// tokens.
+    ///
+    /// # Panics
+    /// Panics if there are no checkpoints to write to.
+    pub fn sum_share(&mut self, shard: Shard) -> Result<PathBuf> {
+        let plan = self.plan;
+        refuse_to_cut(plan)?;
+        let mut sums = self.empty_sums()?;
+        let tokens = shard.tokens(plan.tokens.count().used);
+        sums.comparison.start_at(tokens.start as u64);
+        let checkpoints = self.control.checkpoints.as_mut();
+        checkpoints.expect("a share is written as a checkpoint").of_share(shard.fraction());
+        let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens);
+        let done = resume(self, &mut sums, &batches)?;
+        if done == 0 {
+            take_pilots(plan, &mut sums);
+        }
+        self.read_batches(READING, &batches, done, &mut sums)?;
+        sums.absorb_rest();
+        self.control.progress.finish();
+        let checkpoints = self.control.checkpoints.as_ref();
+        checkpoints.expect("a share is written as a checkpoint").write_share(&mut sums)
     }
-    read_all(&models, &mut sums, &batches, done, control)?;
-    sums.absorb_rest();
-    control.progress.finish();
-    let checkpoints = control.checkpoints.as_ref().expect("a share is written as a checkpoint");
-    checkpoints.write_share(&mut sums)
+
+    /// Adds the sums of all shares and draws the findings.
+    ///
+    /// # Errors
+    /// Returns an error if a share is missing, there twice, damaged, or of another spec, model,
+    /// corpus or program, and as [`Session::study`] does.
+    pub fn merge(&mut self, files: &[PathBuf]) -> Result<Outcome> {
+        let plan = self.plan;
+        refuse_to_cut(plan)?;
+        let mut sums = self.empty_sums()?;
+        let shares = Shares::open(files, &plan.identity())?;
+        let progress = &self.control.progress;
+        progress.stage("adding shares", files.len() as u64);
+        shares.add_to(&mut sums, || progress.advance(1))?;
+        let used = plan.tokens.count().used as u64;
+        sums.check(used, used).map_err(|why| {
+            let problem = format!("the shares are not those of this run: {why}");
+            let remedy = "give the files that `run --shard` wrote for this spec";
+            Error::new(Kind::Store, plan.spec_path.display(), problem, remedy)
+        })?;
+        let begun = std::time::Instant::now();
+        match_neurons(self, &mut sums)?;
+        let outcome = end(self, sums, &[]);
+        let finish_s = begun.elapsed().as_secs_f64();
+        Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))
+    }
+
+    fn empty_sums(&mut self) -> Result<Sums<Correlator>> {
+        let models = self.models()?;
+        let comparison = Correlator::new(self.plan.comparison_plan(), self.plan.keep);
+        Ok(Sums::new(self.plan, models, comparison))
+    }
 }
 
+/// Takes the pilots, which all sums are relative to, from the first tokens of the corpus,
+/// without adding these tokens. All shares thus have the same ones. The few batches do not
+/// hear a stop, so that a checkpoint always has the pilots.
+fn take_pilots(plan: &Plan, sums: &mut Sums<Correlator>) {
+    for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
+        sums.run_models(&batch);
+    }
+    sums.take_pilots();
+}
+
+/// Refuses a plan whose sums cannot be made in shares.
 fn refuse_to_cut(plan: &Plan) -> Result<()> {
     refuse_screened(plan, "--shard")?;
     match plan.keep {
@@ -108,31 +153,6 @@ fn refuse_to_cut(plan: &Plan) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// Adds the sums of all shares and draws the findings.
-///
-/// # Errors
-/// If a share is missing, there twice, damaged, or of another spec, model,
-/// corpus or program; else as [`super::run`].
-pub fn merge(plan: &Plan, files: &[PathBuf], control: &mut Control) -> Result<Outcome> {
-    refuse_to_cut(plan)?;
-    let models = load_models(plan, &control.progress)?;
-    let shares = Shares::open(files, &plan.identity())?;
-    let mut sums = Sums::new(plan, Correlator::new(plan.comparison_plan(), plan.keep));
-    control.progress.stage("adding shares", files.len() as u64);
-    shares.add_to(&mut sums, || control.progress.advance(1))?;
-    let used = plan.tokens.count().used as u64;
-    sums.check(used, used).map_err(|why| {
-        let problem = format!("the shares are not those of this run: {why}");
-        let remedy = "give the files that `run --shard` wrote for this spec";
-        Error::new(Kind::Store, plan.spec_path.display(), problem, remedy)
-    })?;
-    let begun = std::time::Instant::now();
-    match_neurons(plan, &mut sums, control)?;
-    let outcome = end(plan, &models, sums, &[], control)?;
-    let finish_s = begun.elapsed().as_secs_f64();
-    Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))
 }
 
 #[cfg(test)]

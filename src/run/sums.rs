@@ -1,39 +1,45 @@
-//! What a run keeps of the tokens that have gone by.
+//! What a run keeps of the tokens that it has read.
 
+use std::sync::Arc;
+
+use super::session::BatchReader;
 use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
     Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE,
 };
+use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
 use crate::model::{Site, Transformer};
 use crate::plan::Plan;
+use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
-use crate::stats::{ActivationSums, PILOT_TOKENS};
 
 /// Everything that one pass over the tokens feeds.
 pub struct Sums<C> {
-    /// Post-activations waiting to be enough, one buffer per model.
+    /// The models of the plan, in its order.
+    models: Vec<Arc<Transformer>>,
+    /// Post-activations that are not yet added to the comparison, one buffer per model.
     post: Vec<Activations>,
     judged: Vec<Judged>,
     /// The comparison itself.
     pub comparison: C,
 }
 
-/// What is wanted of a judged model beside its correlations.
+/// What is kept of a judged model beside its correlations.
 struct Judged {
     model: usize,
-    /// Pre-activations waiting to be enough.
+    /// Pre-activations that are not yet added to the statistics.
     pre: Activations,
     statistics: ActivationSums,
 }
 
 impl<C: NeuronComparison> Sums<C> {
-    /// No tokens yet.
-    pub fn new(plan: &Plan, comparison: C) -> Self {
+    /// Creates empty sums.
+    pub fn new(plan: &Plan, models: Vec<Arc<Transformer>>, comparison: C) -> Self {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let judged = |&model: &usize| Judged {
             model,
@@ -41,24 +47,18 @@ impl<C: NeuronComparison> Sums<C> {
             statistics: ActivationSums::new(n_neurons(model), plan.spec.statistics.moments),
         };
         Self {
+            models,
             post: (0..plan.models.len()).map(|model| Activations::new(n_neurons(model))).collect(),
             judged: plan.judged.iter().map(judged).collect(),
             comparison,
         }
     }
 
-    /// Runs every model once over a batch.
-    pub fn read(&mut self, models: &[Transformer], batch: &Batch) {
-        self.run_models(models, batch);
-        while self.post[0].tokens() >= TOKENS_AT_ONCE {
-            self.absorb(TOKENS_AT_ONCE);
-        }
-    }
-
-    fn run_models(&mut self, models: &[Transformer], batch: &Batch) {
+    /// Runs every model once over a batch. Its activations wait in the buffers.
+    pub fn run_models(&mut self, batch: &Batch) {
         let rows = batch.ids();
         let keep = batch.kept();
-        for (i, (model, post)) in models.iter().zip(&mut self.post).enumerate() {
+        for (i, (model, post)) in self.models.iter().zip(&mut self.post).enumerate() {
             let mut targets = vec![(Site::MlpPost, post)];
             let judged = self.judged.iter_mut().filter(|judged| judged.model == i);
             targets.extend(judged.map(|judged| (Site::MlpPre, &mut judged.pre)));
@@ -66,14 +66,14 @@ impl<C: NeuronComparison> Sums<C> {
         }
     }
 
-    /// Feeds what is still waiting.
+    /// Adds what is still in the buffers.
     pub fn absorb_rest(&mut self) {
         if self.post[0].tokens() > 0 {
             self.absorb(self.post[0].tokens());
         }
     }
 
-    /// Feeds the first tokens of every buffer to the sums and drops them.
+    /// Adds the first tokens of every buffer to the sums and drops them.
     fn absorb(&mut self, tokens: usize) {
         let again = self.comparison.is_repeated_pass();
         for Judged { model, pre, statistics } in &mut self.judged {
@@ -89,13 +89,8 @@ impl<C: NeuronComparison> Sums<C> {
         self.post.iter_mut().for_each(|a| a.discard(tokens));
     }
 
-    /// What follows from all of it.
-    pub fn finish(
-        self,
-        plan: &Plan,
-        models: &[Transformer],
-        screening: &[ScreeningCounts],
-    ) -> Outcome {
+    /// Draws the findings.
+    pub fn finish(self, plan: &Plan, screening: &[ScreeningCounts]) -> Outcome {
         let family = 0..plan.models.len();
         let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i).clone()).collect();
         let pairs = self.comparison.finish();
@@ -106,7 +101,7 @@ impl<C: NeuronComparison> Sums<C> {
             activations: &judged.statistics,
             screening: screening.get(i).copied(),
         });
-        draw(plan, models, &family.iter().collect::<Vec<_>>(), judged)
+        draw(plan, &self.models, &family.iter().collect::<Vec<_>>(), judged)
     }
 }
 
@@ -126,7 +121,7 @@ pub struct Found<'a> {
 /// over the neurons of every model, in the order of the plan.
 pub fn draw<'a>(
     plan: &Plan,
-    models: &[Transformer],
+    models: &[Arc<Transformer>],
     family: &[&NeuronSums],
     judged: impl Iterator<Item = Found<'a>>,
 ) -> Outcome {
@@ -168,12 +163,9 @@ impl Sums<Correlator> {
         }
     }
 
-    /// Takes the pilots, which all sums are relative to, from the first tokens of
-    /// the corpus, without adding these tokens.
-    pub fn take_pilots(&mut self, plan: &Plan, models: &[Transformer]) {
-        for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
-            self.run_models(models, &batch);
-        }
+    /// Takes the pilots, which all sums are relative to, from the tokens in the buffers, and
+    /// drops these.
+    pub fn take_pilots(&mut self) {
         for Judged { pre, statistics, .. } in &mut self.judged {
             statistics.take_pilot(&pre.values);
             pre.values.clear();
@@ -182,6 +174,20 @@ impl Sums<Correlator> {
             self.comparison.take_pilot(model, &post.values);
             post.values.clear();
         }
+    }
+}
+
+impl<C: NeuronComparison> BatchReader for Sums<C> {
+    fn read(&mut self, batch: &Batch) -> Result<()> {
+        self.run_models(batch);
+        while self.post[0].tokens() >= TOKENS_AT_ONCE {
+            self.absorb(TOKENS_AT_ONCE);
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> Option<&mut dyn State> {
+        Some(self)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::rules::{Finding, KindRules, finding};
+use super::finding::{Finding, finding};
+use super::rules::KindRules;
 use super::{Spec, VERSION, ranges};
 
 /// Checks a spec that has the right types.

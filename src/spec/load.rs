@@ -6,8 +6,9 @@ use serde_yaml::{Mapping, Value};
 
 use super::Spec;
 use super::check::check;
+use super::finding::{Finding, finding};
 use super::position::{Fault, Position, Positions};
-use super::rules::{Finding, KindRules, Section, finding};
+use super::rules::{KindRules, Section};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::store::digest;

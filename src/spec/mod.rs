@@ -5,6 +5,7 @@
 //! a number is here or in the provenance of the run.
 
 mod check;
+mod finding;
 pub mod load;
 pub mod position;
 mod ranges;
@@ -24,7 +25,8 @@ use serde_yaml::Value;
 use crate::error::{Error, Kind, Result};
 
 pub use crate::backend::Precision;
-pub use rules::{Finding, KindRules, Section, finding};
+pub use finding::{Finding, finding};
+pub use rules::{KindRules, Section};
 
 /// Version of the spec format that this program writes and reads. It is increased whenever the
 /// meaning of a field changes in a way that can change a number.

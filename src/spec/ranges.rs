@@ -4,7 +4,7 @@ use schemars::Schema;
 use serde_json::Value as Json;
 use serde_yaml::Value;
 
-use super::rules::{Finding, finding};
+use super::finding::{Finding, finding};
 
 /// Checks every number of a value against the range that its schema gives, and that it is
 /// finite.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MARK, digest_file, folder_of, listing, lock, place, whole_file};
+use super::parts::named;
+use super::{MARK, digest_file, folder_of, listing, lock, place};
 use crate::error::{Kind, Result};
 use crate::output::tell;
 
@@ -66,18 +67,6 @@ fn mark_of(run: &Path) -> Option<String> {
     digest_file(Kind::Store, &run.join(MARK)).ok()
 }
 
-/// Removes the unfinished files that dead processes left in a folder.
-pub(super) fn remove_parts(folder: &Path) {
-    let is_part =
-        |name: &str| name.starts_with(whole_file::PART.0) && name.ends_with(whole_file::PART.1);
-    for path in named(folder, is_part) {
-        if let Some(_lock) = lock::of_dead_process(&path) {
-            // A file that cannot be removed is tried again at the next start.
-            let _ = std::fs::remove_file(&path);
-        }
-    }
-}
-
 /// Removes the unfinished runs that dead processes left in a folder. A finished run is moved to
 /// its target if the target is unchanged since the run ended.
 pub(super) fn recover_runs(folder: &Path) {
@@ -93,12 +82,6 @@ pub(super) fn recover_runs(folder: &Path) {
             recover(&staging);
         }
     }
-}
-
-fn named(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
-    let wanted = entries.filter(|entry| entry.file_name().to_str().is_some_and(&wanted));
-    wanted.map(|entry| entry.path()).collect()
 }
 
 /// Removes or publishes the run in a folder whose lock this process holds.

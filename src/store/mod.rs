@@ -8,6 +8,7 @@ mod digest;
 mod leftovers;
 mod listing;
 mod lock;
+mod parts;
 mod place;
 mod run_directory;
 mod whole_file;

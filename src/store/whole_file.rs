@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::{folder_of, follow_links, leftovers, lock, sync_folder};
+use super::parts::{PART, remove_parts};
+use super::{folder_of, follow_links, lock, sync_folder};
 use crate::error::{Error, Kind, Result};
 
-/// Prefix and suffix of the names of unfinished files.
-pub(super) const PART: (&str, &str) = (".universal-neurons-", ".part");
 /// Maximum number of attempts to create a temporary file.
 const ATTEMPTS: usize = 16;
 
@@ -96,7 +95,7 @@ fn replace(
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let folder = folder_of(path);
-    leftovers::remove_parts(folder);
+    remove_parts(folder);
     let mut file = BufWriter::with_capacity(1 << 20, create(folder)?);
     content(&mut file)?;
     let file = file.into_inner()?;

@@ -12,6 +12,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod portable;
+mod prefetch;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -19,6 +20,7 @@ use std::sync::OnceLock;
 
 use super::Precision;
 use super::pack::PanelFormat;
+use prefetch::LINES_AHEAD;
 
 /// A kernel for the innermost loop: its tile shape and the packing of its factors.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +48,6 @@ pub struct CpuKernel {
 
 /// `run(words, a, b, tile, ahead)`; `ahead` is only prefetched.
 type Run = unsafe fn(usize, *const u32, *const u32, *mut f32, *const u32);
-
-/// Cache lines that a kernel prefetches for every eight words.
-const LINES_AHEAD: usize = 2;
 
 /// Describes the processor and the instructions used for products of a precision.
 pub fn cpu(precision: Precision) -> String {

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
     _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::LINES_AHEAD;
+use super::prefetch::LINES_AHEAD;
 
 /// Prefetches the next lines of `ahead` in every eighth step.
 #[inline(always)]

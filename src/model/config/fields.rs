@@ -2,11 +2,17 @@
 
 use std::fmt;
 
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::Problem;
+use super::known;
+
+/// The remedy for a file that is not a config.
+pub const NOT_A_CONFIG: &str = "give the config.json of the model as Transformers writes it";
+
+/// Problem and remedy.
+pub type Problem = (String, &'static str);
 
 /// The fields of a JSON object, none of them twice.
 pub struct ConfigFields(pub Map<String, Value>);
@@ -76,4 +82,48 @@ pub fn set(
 /// Returns whether two values are equal; 10000 and 10000.0 are.
 fn same(a: &Value, b: &Value) -> bool {
     a == b || a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| a == b)
+}
+
+/// Returns the problem of a field with a value that this program cannot run.
+pub fn unsupported(field: &str, expected: &str) -> Problem {
+    let problem = format!("field `{field}` is unsupported, expected {expected}");
+    (problem, "this program runs GPT-2 and GPT-NeoX; convert or choose another model")
+}
+
+/// Refuses the first option that is not as this forward pass has it.
+pub fn require(options: &[(&str, bool, &str)]) -> Result<(), Problem> {
+    match options.iter().find(|(_, as_expected, _)| !as_expected) {
+        Some((field, _, expected)) => Err(unsupported(field, expected)),
+        None => Ok(()),
+    }
+}
+
+/// Returns the problem of a field that this program does not know.
+pub fn unknown(field: &str) -> Problem {
+    (
+        format!("unknown field `{field}`, which may change the numbers"),
+        "remove the field if it does not alter inference",
+    )
+}
+
+/// Refuses fields that may change the numbers: unknown ones, and options that are on and
+/// that this forward pass does not have.
+pub fn refuse_unknown(other: &Map<String, Value>, neutral: &[&str]) -> Result<(), Problem> {
+    for (field, value) in other {
+        if known::is_on(field, value) {
+            return Err(unsupported(field, "false, null or empty"));
+        }
+        let known = known::is_neutral(field)
+            || known::is_off(field, value)
+            || neutral.contains(&field.as_str());
+        if !known {
+            return Err(unknown(field));
+        }
+    }
+    Ok(())
+}
+
+/// Reads typed fields.
+pub fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Problem> {
+    serde_json::from_value(Value::Object(fields)).map_err(|e| (e.to_string(), NOT_A_CONFIG))
 }

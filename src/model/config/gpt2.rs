@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::fields::unify;
-use super::{Activation, Architecture, Config, Problem};
+use super::fields::{Problem, refuse_unknown, require, typed, unify};
+use super::shape::{Activation, Architecture, Config};
 
 /// Fields of GPT-2 configs that do not change the forward pass: dropout, heads for other
 /// tasks, the size of an old causal mask, and special tokens of GPT-1.
@@ -86,9 +86,9 @@ pub fn is_likely(fields: &Map<String, Value>) -> bool {
 /// Reads the fields of a GPT-2.
 pub fn read(mut fields: Map<String, Value>) -> Result<Config, Problem> {
     SYNONYMS.iter().try_for_each(|(name, synonym)| unify(&mut fields, name, synonym))?;
-    let file: Gpt2ConfigFile = super::fields(fields)?;
-    super::refuse_unknown(&file.other, NEUTRAL)?;
-    super::require(&[
+    let file: Gpt2ConfigFile = typed(fields)?;
+    refuse_unknown(&file.other, NEUTRAL)?;
+    require(&[
         ("scale_attn_weights", file.scale_attn_weights, "true"),
         ("tie_word_embeddings", file.tie_word_embeddings, "true"),
     ])?;

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::fields::{set, unify};
-use super::{Activation, Architecture, Config, Problem, Rotary};
+use super::fields::{Problem, refuse_unknown, require, set, typed, unify, unknown, unsupported};
+use super::shape::{Activation, Architecture, Config, Rotary};
 
 /// Fields of GPT-NeoX configs that do not change the forward pass.
 const NEUTRAL: &[&str] = &["attention_dropout", "classifier_dropout", "hidden_dropout"];
@@ -59,7 +59,7 @@ fn gather_rotary(fields: &mut Map<String, Value>) -> Result<(), Problem> {
         let inner = match fields.get(object) {
             None | Some(Value::Null) => continue,
             Some(Value::Object(inner)) => inner.clone(),
-            Some(_) => return Err(super::unsupported(object, "an object or null")),
+            Some(_) => return Err(unsupported(object, "an object or null")),
         };
         fields.remove(object);
         for (key, value) in inner {
@@ -70,9 +70,9 @@ fn gather_rotary(fields: &mut Map<String, Value>) -> Result<(), Problem> {
                 ("partial_rotary_factor", _) => set(fields, SHARE.0, value, &from)?,
                 ("rope_type" | "type", Value::String(kind)) if kind == "default" => {}
                 ("rope_type" | "type", _) => {
-                    return Err(super::unsupported(&from, "\"default\""));
+                    return Err(unsupported(&from, "\"default\""));
                 }
-                _ => return Err(super::unknown(&from)),
+                _ => return Err(unknown(&from)),
             }
         }
     }
@@ -82,9 +82,9 @@ fn gather_rotary(fields: &mut Map<String, Value>) -> Result<(), Problem> {
 /// Reads the fields of a GPT-NeoX.
 pub fn read(mut fields: Map<String, Value>) -> Result<Config, Problem> {
     gather_rotary(&mut fields)?;
-    let file: NeoxConfigFile = super::fields(fields)?;
-    super::refuse_unknown(&file.other, NEUTRAL)?;
-    super::require(&[
+    let file: NeoxConfigFile = typed(fields)?;
+    refuse_unknown(&file.other, NEUTRAL)?;
+    require(&[
         ("attention_bias", file.attention_bias, "true"),
         ("tie_word_embeddings", !file.tie_word_embeddings, "false"),
     ])?;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{PickleResult, Pickled, pickled};
-use super::source::Tensor;
+use super::tensor::Tensor;
 
 /// Longest pickle that is read: names and shapes of tensors take far less.
 const MAX_PICKLE: u64 = 64 << 20;

@@ -1,7 +1,7 @@
 //! The tensors of a GPT-2: linear layers as `[d_in, d_out]`.
 
+use super::parameters::{Block, Linear, Norm, Weights};
 use super::reader::{Shape, TensorReader};
-use super::{Block, Linear, Norm, Weights};
 use crate::error::Result;
 use crate::model::Config;
 

@@ -2,8 +2,8 @@
 //! head by head.
 
 use super::gpt2::{norm, pair};
+use super::parameters::{Block, Linear, Unembed, Weights};
 use super::reader::{Shape, TensorReader};
-use super::{Block, Linear, Unembed, Weights};
 use crate::error::Result;
 use crate::model::Config;
 

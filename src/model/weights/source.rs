@@ -13,6 +13,7 @@ use safetensors::tensor::Metadata;
 use serde::Deserialize;
 
 use super::archive;
+use super::tensor::Tensor;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
 use crate::store::digest;
@@ -43,19 +44,6 @@ pub struct Source {
     index: Option<InputFile>,
     files: Vec<InputFile>,
     tensors: BTreeMap<String, Tensor>,
-}
-
-/// Where a tensor lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tensor {
-    /// Type of its values.
-    pub dtype: Dtype,
-    /// Its shape, row-major.
-    pub shape: Vec<usize>,
-    /// Which file.
-    pub(super) file: usize,
-    /// Bytes in it.
-    pub(super) bytes: std::ops::Range<usize>,
 }
 
 #[derive(Deserialize)]

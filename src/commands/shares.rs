@@ -1,0 +1,75 @@
+//! `merge`, and the files that keep the sums of a run or of a share.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use universal_neurons::cards;
+use universal_neurons::checkpoint::Checkpoints;
+use universal_neurons::cli::RunOptions;
+use universal_neurons::error::Result;
+use universal_neurons::experiment::load_spec;
+use universal_neurons::plan::Plan;
+use universal_neurons::run::{Control, Session, Shard};
+use universal_neurons::store::RunDirectory;
+
+use super::publish::publish;
+use super::{progress, stop_on_interrupt};
+
+/// Seconds between the checkpoints of a resumed run.
+const CHECKPOINT_SECONDS: u64 = 300;
+
+/// Plans a spec, adds the shares of its run, and writes the run.
+pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> Result<()> {
+    let stop = stop_on_interrupt()?;
+    let plan = Plan::make(load_spec(spec)?)?;
+    let out = out.unwrap_or_else(|| default_out(&plan));
+    let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
+    merge_shares(&plan, shares, &out, &mut control, false)
+}
+
+/// Adds shares and writes the run.
+pub fn merge_shares(
+    plan: &Plan,
+    shares: &[PathBuf],
+    out: &Path,
+    control: &mut Control,
+    json: bool,
+) -> Result<()> {
+    let directory = RunDirectory::begin(out)?;
+    cards::check(plan)?;
+    let mut session = Session::new(plan, control);
+    let outcome = session.merge(shares)?;
+    publish(&mut session, &outcome, directory, json)
+}
+
+/// Returns the folder of a run if none is given.
+pub fn default_out(plan: &Plan) -> PathBuf {
+    Path::new("runs").join(&plan.spec.name)
+}
+
+/// Returns where a share is written.
+pub fn shard_file(out: &Path, shard: Shard) -> PathBuf {
+    out.with_added_extension(format!("shard-{shard}"))
+}
+
+/// Returns where the sums of a run or of a share are kept meanwhile, if they are.
+pub fn checkpoint_of(
+    plan: &Plan,
+    out: &Path,
+    shard: Option<Shard>,
+    options: &RunOptions,
+) -> Option<Checkpoints> {
+    // A run that goes on keeps its sums too, now and then; a share is such sums.
+    let kept = (options.resume || shard.is_some()).then_some(CHECKPOINT_SECONDS);
+    let every = Duration::from_secs(options.checkpoint.or(kept)?);
+    let path = match shard {
+        Some(shard) => shard_file(out, shard),
+        None => out.to_path_buf(),
+    };
+    let path = path.with_added_extension("checkpoint");
+    let mut checkpoints = Checkpoints::new(path, every, plan.identity());
+    if let Some(shard) = shard {
+        checkpoints.of_share(shard.fraction());
+    }
+    Some(checkpoints)
+}

@@ -1,0 +1,67 @@
+//! The parameters of a model.
+
+/// Gain and bias of a LayerNorm, each `[d_model]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Norm {
+    /// γ
+    pub gain: Vec<f32>,
+    /// β
+    pub bias: Vec<f32>,
+}
+
+/// A linear layer `y = x W + b`: weight `[d_in, d_out]` row-major, bias `[d_out]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// W: one row per input.
+    pub weight: Vec<f32>,
+    /// b
+    pub bias: Vec<f32>,
+}
+
+/// One transformer block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// LayerNorm before attention.
+    pub ln_1: Norm,
+    /// Queries, keys and values side by side, `[d_model, 3 d_model]`.
+    pub qkv: Linear,
+    /// W_O, `[d_model, d_model]`.
+    pub attn_out: Linear,
+    /// LayerNorm before the MLP.
+    pub ln_2: Norm,
+    /// W_in, `[d_model, d_mlp]`: neuron j reads with column j.
+    pub mlp_in: Linear,
+    /// W_out, `[d_mlp, d_model]`: neuron j writes row j.
+    pub mlp_out: Linear,
+}
+
+/// All weights of a model, in f32, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    /// W_E, `[d_vocab, d_model]`.
+    pub embed: Vec<f32>,
+    /// W_pos, `[n_ctx, d_model]`; empty where positions are rotary.
+    pub pos_embed: Vec<f32>,
+    /// The blocks, in order.
+    pub blocks: Vec<Block>,
+    /// LayerNorm before the unembedding.
+    pub ln_final: Norm,
+    /// The unembedding where it is not the embedding itself.
+    pub unembed: Option<Unembed>,
+}
+
+/// An unembedding of its own: GPT-NeoX has one, and preprocessing makes one of a tied one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unembed {
+    /// W_Uᵀ, `[d_vocab, d_model]`: row t writes the logit of token t.
+    pub weight: Vec<f32>,
+    /// b_U, `[d_vocab]`.
+    pub bias: Vec<f32>,
+}
+
+impl Weights {
+    /// Returns the unembedding, `[d_vocab, d_model]`: the embedding where they are tied.
+    pub fn unembedding(&self) -> &[f32] {
+        self.unembed.as_ref().map_or(&self.embed, |u| &u.weight)
+    }
+}

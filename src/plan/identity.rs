@@ -1,0 +1,26 @@
+//! The identity of a run: digests of all that its sums depend on.
+
+use super::Plan;
+use crate::backend::kernel::CpuKernel;
+use crate::store::digest;
+
+impl Plan {
+    /// Returns the SHA-256 of all token ids, row by row.
+    pub fn tokens_digest(&self) -> String {
+        let ids =
+            self.tokens.rows.iter().flat_map(|row| row.ids.iter().flat_map(|id| id.to_le_bytes()));
+        digest(&ids.collect::<Vec<u8>>())
+    }
+
+    /// Returns the SHA-256 of all that the sums of the run depend on, bit by bit.
+    pub fn identity(&self) -> String {
+        let (tokens, keep) = (self.tokens_digest(), format!("{:?}", self.keep));
+        let mut parts: Vec<&str> = vec![&self.spec_digest, &self.corpus_digest, &tokens];
+        for model in &self.models {
+            let tokenizer = model.tokenizer_digest.as_deref().unwrap_or("none");
+            parts.extend([&model.config_digest, &model.weights_digest, tokenizer]);
+        }
+        parts.extend([CpuKernel::best(self.spec.correlation.precision).name, &keep]);
+        digest(parts.join(" ").as_bytes())
+    }
+}

@@ -1,0 +1,148 @@
+//! A model of a plan: its folder, shape and digests.
+
+use std::path::{Path, PathBuf};
+
+use super::notes::NonFiniteWeights;
+use crate::corpus::tokenizer::{BpeTokenizer, END_OF_TEXT, TokenizerFiles, TokenizerFor};
+use crate::correlation::Layout;
+use crate::error::{Error, Kind, Result};
+use crate::input::Stamp;
+use crate::model::weights::{Source, Weights};
+use crate::model::{Config, Transformer, snapshot};
+use crate::progress::Progress;
+
+/// A model whose config was read and whose files are there.
+#[derive(Debug, Clone)]
+pub struct PlannedModel {
+    /// Its name in the spec.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its shape.
+    pub config: Config,
+    /// SHA-256 of its `config.json`.
+    pub config_digest: String,
+    /// SHA-256 of its files of weights.
+    pub weights_digest: String,
+    /// SHA-256 of the files of its tokenizer, if it has one.
+    pub tokenizer_digest: Option<String>,
+    /// What tells the files of weights that were digested from others.
+    weights_stamps: Vec<Stamp>,
+    /// The tensors that hold NaN or infinity, known once the model is loaded.
+    pub non_finite: NonFiniteWeights,
+}
+
+impl PlannedModel {
+    /// Reads the config of a model and digests its weights.
+    ///
+    /// # Errors
+    /// Returns an error if the folder or one of its files is missing or malformed.
+    pub fn find(name: &str, folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::new(
+                Kind::Model,
+                folder.display(),
+                format_args!("the folder of model `{name}` does not exist"),
+                "correct `models.family[].path`, or get the model with `fetch model`; relative paths start at the experiment file",
+            ));
+        }
+        let folder = snapshot::resolve(folder)?;
+        let (config, config_digest) = Config::load_digested(&folder.join("config.json"))?;
+        let mut source = Source::open(&folder)?;
+        Weights::check(&source, &config)?;
+        let weights_digest = source.digest()?;
+        source.unchanged()?;
+        Ok(Self {
+            name: name.to_string(),
+            config,
+            config_digest,
+            weights_digest,
+            tokenizer_digest: TokenizerFiles::are_in(&folder)
+                .then(|| TokenizerFiles::read(&folder).map(|files| files.digest().to_owned()))
+                .transpose()?,
+            weights_stamps: source.stamps(),
+            non_finite: NonFiniteWeights::default(),
+            folder,
+        })
+    }
+
+    /// Loads the weights that were digested. Warns of those that hold NaN or infinity, and keeps
+    /// their names.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read, or is not the one that was digested.
+    pub fn load(&self, progress: &Progress) -> Result<Transformer> {
+        let source = Source::open(&self.folder)?;
+        if source.stamps() != self.weights_stamps {
+            let problem = "the files of weights changed since the command began";
+            let remedy = "run the command again when they are complete";
+            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
+        }
+        let (weights, non_finite) = Weights::read(&source, &self.config)?;
+        for found in &non_finite {
+            let name = &self.name;
+            progress.warn(&format!("model `{name}`: {found}; what depends on it is empty"));
+        }
+        self.non_finite.keep(non_finite.iter().map(ToString::to_string).collect());
+        Ok(Transformer { config: self.config.clone(), weights })
+    }
+
+    /// Returns whether loading the other model would give the same weights.
+    pub fn has_weights_of(&self, other: &Self) -> bool {
+        let of = |m: &Self| (m.config.clone(), m.weights_digest.clone(), m.weights_stamps.clone());
+        of(self) == of(other)
+    }
+
+    /// Loads its tokenizer.
+    ///
+    /// # Errors
+    /// Returns an error if a file is missing or malformed, or if its ids are not the model's.
+    pub fn tokenizer(&self) -> Result<BpeTokenizer> {
+        let model = TokenizerFor { model: &self.name, d_vocab: self.config.d_vocab };
+        let files = TokenizerFiles::read(&self.folder)?;
+        if self.tokenizer_digest.as_deref().is_some_and(|digest| digest != files.digest()) {
+            let problem = "the files of its tokenizer changed since the command began";
+            let remedy = "run the command again when they are complete";
+            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
+        }
+        let tokenizer = files.tokenizer(model)?;
+        self.check_bos(&tokenizer)?;
+        Ok(tokenizer)
+    }
+
+    /// Refuses an unlikely token for the beginning of rows: versions of Transformers before 2.9
+    /// wrote 0, which is an exclamation mark of GPT-2.
+    fn check_bos(&self, tokenizer: &BpeTokenizer) -> Result<()> {
+        let bos = self.config.bos_token_id;
+        match tokenizer.id_of(END_OF_TEXT) {
+            Some(end) if end != bos && !tokenizer.is_special(bos) => {
+                let token = tokenizer.name_of(bos).unwrap_or_default();
+                let problem = format!(
+                    "`bos_token_id` is {bos}, which is `{token}` of the tokenizer; {END_OF_TEXT} is {end}"
+                );
+                let remedy =
+                    "correct `bos_token_id`, or use the tokenizer that the model was trained with";
+                let config = self.folder.join("config.json");
+                Err(Error::new(Kind::Model, config.display(), problem, remedy))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the error of a checkpoint of another model.
+    pub fn another_shape(&self) -> Error {
+        let problem =
+            format!("model `{}` has another number of layers or neurons there", self.name);
+        Error::new(
+            Kind::Model,
+            self.folder.display(),
+            problem,
+            "give checkpoints of the same model",
+        )
+    }
+
+    /// Returns how its neurons are arranged.
+    pub fn layout(&self) -> Layout {
+        Layout { n_layers: self.config.n_layers, d_mlp: self.config.d_mlp() }
+    }
+}

@@ -1,0 +1,123 @@
+//! Resolving a spec: files are found, checked and digested, text becomes tokens.
+
+use std::path::Path;
+
+use super::vocabulary::check_one_vocabulary;
+use super::{Plan, PlannedModel, ReadFiles};
+use crate::corpus::cache::{Cache, Read};
+use crate::corpus::tokenizer::BpeTokenizer;
+use crate::corpus::{Sample, Tokens, documents, tokens};
+use crate::correlation::Keep;
+use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
+use crate::model::Config;
+use crate::spec::Spec;
+use crate::spec::load::Loaded;
+
+impl Plan {
+    /// Resolves a spec.
+    ///
+    /// # Errors
+    /// Returns an error if a model, tokenizer or corpus is missing or malformed, or if they do
+    /// not fit each other: another vocabulary, a context longer than the models'.
+    pub fn make(loaded: Loaded) -> Result<Self> {
+        let Loaded { spec, path, digest: spec_digest, kind } = loaded;
+        let models = spec.models.family.iter();
+        let models: Vec<_> =
+            models.map(|m| PlannedModel::find(&m.name, &m.path)).collect::<Result<_>>()?;
+        let judged = positions(&spec)?;
+        check_context(&spec, &path, &models)?;
+        check_one_vocabulary(&models)?;
+        let mut corpus = InputFile::open(Kind::Corpus, &spec.corpus.path)?;
+        let corpus_digest = corpus.digest()?;
+        let model = &models[judged[0]];
+        let tokenizer = model.tokenizer()?;
+        let keeps_texts = (kind.keeps_texts)(&spec);
+        let read = read_corpus(
+            &mut corpus,
+            &spec,
+            &tokenizer,
+            &model.config,
+            &corpus_digest,
+            keeps_texts,
+        )?;
+        let Read { samples, count, rows } = read;
+        let tokens = Tokens::new(rows, &spec.corpus, &tokenizer, model.config.bos_token_id)?;
+        let tokens = spec.corpus.sample.map(|used| tokens.sample(used)).unwrap_or(tokens);
+        let mut plan = Self {
+            corpus_digest,
+            spec,
+            spec_path: path,
+            spec_digest,
+            models,
+            judged,
+            samples,
+            documents: count,
+            tokens,
+            keep: Keep::Tokens,
+            files: ReadFiles::default(),
+        };
+        plan.keep = plan.choose_keep()?;
+        Ok(plan)
+    }
+}
+
+/// Returns the places in the family of the reference, and of the models judged beside it.
+fn positions(spec: &Spec) -> Result<Vec<usize>> {
+    let wanted = std::iter::once(&spec.models.reference).chain(&spec.models.also_reference);
+    let place = |wanted: &String| {
+        spec.models.family.iter().position(|m| m.name == *wanted).ok_or_else(|| {
+            let problem = format!("`{wanted}` is not among `models.family`");
+            Error::new(Kind::Spec, "models.reference", problem, "name one of the family")
+        })
+    };
+    wanted.map(place).collect()
+}
+
+/// Checks that every model reads rows as long as those of the spec.
+pub(super) fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()> {
+    let context = spec.corpus.context;
+    match models.iter().find(|m| m.config.n_ctx < context) {
+        None => Ok(()),
+        Some(model) => Err(Error::new(
+            Kind::Spec,
+            path.display(),
+            format_args!(
+                "`corpus.context` is {context}, model `{}` reads at most {}",
+                model.name, model.config.n_ctx
+            ),
+            "lower `corpus.context`",
+        )),
+    }
+}
+
+/// Reads the documents of the file whose digest was taken and cuts them into rows, or finds
+/// both in a cache. Texts are dropped unless `keep` is set.
+fn read_corpus(
+    file: &mut InputFile,
+    spec: &Spec,
+    tokenizer: &BpeTokenizer,
+    config: &Config,
+    corpus_digest: &str,
+    keep: bool,
+) -> Result<Read> {
+    let bos = config.bos_token_id;
+    let cache = Cache::of(&spec.corpus, corpus_digest, tokenizer, bos);
+    let cache = cache.filter(|_| !keep);
+    if let Some(read) = cache.as_ref().map_or(Ok(None), |c| c.read(config.d_vocab))? {
+        return Ok(read);
+    }
+    let mut cutter = tokens::Cutter::new(tokenizer, bos, &spec.corpus);
+    let mut samples = Vec::new();
+    let count = documents::read_input(file, &spec.corpus, &mut |mut sample: Sample| {
+        cutter.push(&sample)?;
+        if !keep {
+            sample.text = String::new();
+        }
+        samples.push(sample);
+        Ok(())
+    })?;
+    let read = Read { samples, count, rows: cutter.finish() };
+    cache.map_or(Ok(()), |cache| cache.write(&read))?;
+    Ok(read)
+}

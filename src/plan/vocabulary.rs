@@ -1,0 +1,64 @@
+//! The vocabulary of a plan's models: one for all of them, as it is and as it is shown.
+
+use super::{Plan, PlannedModel};
+use crate::error::{Error, Kind, Result};
+
+impl Plan {
+    /// Returns the text of every token of the vocabulary, leading space included.
+    ///
+    /// # Errors
+    /// Returns an error if the tokenizer cannot be read.
+    pub fn vocabulary(&self) -> Result<Vec<String>> {
+        Ok(self.reference().tokenizer()?.texts())
+    }
+
+    /// Returns the same texts as they are shown: a token that is not a whole character as its
+    /// bytes, `⟨E2 80⟩`.
+    ///
+    /// # Errors
+    /// Returns an error if the tokenizer cannot be read.
+    pub fn shown_vocabulary(&self) -> Result<Vec<String>> {
+        Ok(self.reference().tokenizer()?.shown_texts())
+    }
+}
+
+/// Checks that all models share one vocabulary: neurons can be compared over the same tokens
+/// only if every model gives the same ids the same meaning.
+pub(super) fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
+    let first = models[0].tokenizer()?;
+    for model in &models[1..] {
+        if !model.tokenizer()?.same_tokens(&first)
+            || model.config.bos_token_id != models[0].config.bos_token_id
+        {
+            return Err(another_vocabulary(model, &models[0]));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a model can take the place of `planned`, whose tokenizer cut the text. A
+/// checkpoint without files of a tokenizer is taken to have the same one.
+///
+/// # Errors
+/// Returns an error if the model has another vocabulary, or its tokenizer cannot be read.
+pub(super) fn check_same_vocabulary(model: &PlannedModel, planned: &PlannedModel) -> Result<()> {
+    let shape = |model: &PlannedModel| (model.config.d_vocab, model.config.bos_token_id);
+    let same_files = model.tokenizer_digest == planned.tokenizer_digest;
+    let same_tokens = match model.tokenizer_digest {
+        Some(_) if !same_files => model.tokenizer()?.same_tokens(&planned.tokenizer()?),
+        _ => true,
+    };
+    match same_tokens && shape(model) == shape(planned) {
+        true => Ok(()),
+        false => Err(another_vocabulary(model, planned)),
+    }
+}
+
+fn another_vocabulary(model: &PlannedModel, than: &PlannedModel) -> Error {
+    Error::new(
+        Kind::Model,
+        model.folder.display(),
+        format_args!("model `{}` has another vocabulary than `{}`", model.name, than.name),
+        "compare models that were trained with one tokenizer",
+    )
+}

@@ -1,0 +1,110 @@
+//! Passes over the tokens on the CPU: reading, matching, and drawing the findings.
+
+use std::time::Instant;
+
+use super::Session;
+use super::sums::Sums;
+use crate::corpus::Batch;
+use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts};
+use crate::error::{Error, Kind, Result};
+use crate::findings::Outcome;
+use crate::plan::Plan;
+
+/// The stage of reading tokens.
+pub const READING: &str = "reading tokens";
+
+/// Seconds that each part of the work took.
+pub struct Spent {
+    /// Reading tokens.
+    pub reading: f64,
+    /// Matching neurons.
+    pub matching: f64,
+}
+
+/// Reads all tokens and compares what was kept, pass by pass, but for the first `done`
+/// batches, which the sums hold.
+///
+/// # Errors
+/// Returns an error if the run was stopped.
+pub fn read_and_match<C: NeuronComparison>(
+    session: &mut Session,
+    sums: &mut Sums<C>,
+    mut done: usize,
+) -> Result<Spent> {
+    let plan = session.plan;
+    let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+    let mut spent = Spent { reading: 0.0, matching: 0.0 };
+    loop {
+        let begun = Instant::now();
+        session.read_batches(READING, &batches, done, sums)?;
+        // Matching cannot be stopped half-way, so what it starts from is kept.
+        session.control.keep(sums, batches.len());
+        spent.reading += begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let again = match_neurons(session, sums)?;
+        spent.matching += begun.elapsed().as_secs_f64();
+        if !again {
+            return Ok(spent);
+        }
+        done = 0;
+    }
+}
+
+/// Compares what was kept; returns whether another pass over the tokens is needed.
+///
+/// # Errors
+/// Returns an error if the run was stopped.
+pub fn match_neurons<C: NeuronComparison>(
+    session: &mut Session,
+    sums: &mut Sums<C>,
+) -> Result<bool> {
+    let steps = session.plan.comparison_plan().steps();
+    let control = &*session.control;
+    control.progress.stage("matching neurons", steps as u64);
+    sums.absorb_rest();
+    sums.comparison.end_pass(&|| control.step())
+}
+
+/// Draws the findings. The checkpoint stays until they are on the disk.
+pub fn end<C: NeuronComparison>(
+    session: &Session,
+    sums: Sums<C>,
+    screening: &[ScreeningCounts],
+) -> Outcome {
+    let outcome = sums.finish(session.plan, screening);
+    session.control.progress.finish();
+    outcome
+}
+
+/// Reads the checkpoint if the run is to go on from it. Returns the number of the `batches`
+/// that the sums hold already.
+///
+/// # Errors
+/// Returns an error if the checkpoint is not that of a run over these batches.
+pub fn resume(session: &Session, sums: &mut Sums<Correlator>, batches: &[Batch]) -> Result<usize> {
+    let control = &*session.control;
+    let Some(checkpoints) = control.checkpoints.as_ref().filter(|_| control.resume) else {
+        return Ok(0);
+    };
+    let done = checkpoints.read(sums)?;
+    let tokens = |batches: &[Batch]| batches.iter().map(|b| b.used.len() as u64).sum::<u64>();
+    let held = batches.get(..done).map(tokens).ok_or_else(|| {
+        let why = format!("it counts {done} batches of {}", batches.len());
+        checkpoints.inconsistent(&why)
+    })?;
+    sums.check(held, tokens(batches)).map_err(|why| checkpoints.inconsistent(&why))?;
+    Ok(done)
+}
+
+/// Refuses to cut a screened run: its candidates are not part of what is kept.
+///
+/// # Errors
+/// Returns an error if the plan asks for screening.
+pub fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
+    if plan.spec.correlation.screen.is_none() {
+        return Ok(());
+    }
+    let problem = format!("`correlation.screen` does not go with {option}");
+    let remedy = "leave one of them out";
+    Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy))
+}

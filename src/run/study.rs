@@ -1,0 +1,88 @@
+//! The study of universality: of the plan, of its variants, and for experiments that ask which
+//! neurons are universal.
+
+use std::time::Instant;
+
+use super::passes::{end, read_and_match, resume};
+use super::sums::Sums;
+use super::{Session, device, screened};
+use crate::correlation::Correlator;
+use crate::error::{Error, Kind, Result};
+use crate::findings::{Findings, Outcome, Universal};
+use crate::plan::Plan;
+use crate::record::Timing;
+
+impl Session<'_> {
+    /// Runs the study on the device that the control asks for.
+    ///
+    /// # Errors
+    /// Returns an error if the device is missing or cannot do what the plan asks, if a model
+    /// cannot be loaded, no neuron can be correlated, a checkpoint cannot be written or read,
+    /// or the run was stopped.
+    pub fn study(&mut self) -> Result<Outcome> {
+        match device::choose(self.plan, self.control)? {
+            Some(card) => self.study_on(&card),
+            None => self.study_on_cpu(),
+        }
+    }
+
+    fn study_on_cpu(&mut self) -> Result<Outcome> {
+        let begun = Instant::now();
+        let models = self.models()?;
+        let load_s = begun.elapsed().as_secs_f64();
+        let plan = self.plan;
+        if let Some(screen) = &plan.spec.correlation.screen {
+            return screened::run(self, screen, load_s);
+        }
+        let mut sums = Sums::new(plan, models, Correlator::new(plan.comparison_plan(), plan.keep));
+        let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+        let done = resume(self, &mut sums, &batches)?;
+        let spent = read_and_match(self, &mut sums, done)?;
+        let begun = Instant::now();
+        let outcome = end(self, sums, &[]);
+        let finish_s = spent.matching + begun.elapsed().as_secs_f64();
+        Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))
+    }
+
+    /// Runs the study of a variant of the plan on the CPU. Shows its name instead of its
+    /// progress. Models that the plan has too are not loaded again.
+    ///
+    /// # Errors
+    /// Returns an error if a model cannot be loaded, no neuron can be correlated, or the run
+    /// was stopped.
+    pub fn study_of(&mut self, variant: &Plan, name: &str) -> Result<Findings> {
+        let mut quiet = self.control.quiet();
+        let mut session = self.share(variant, &mut quiet)?;
+        self.control.progress.say(name);
+        let outcome = session.study_on_cpu()?;
+        outcome.check_correlated()?;
+        Ok(outcome.reference)
+    }
+
+    /// Returns which neurons are universal, counted over all layers. Runs the study of the
+    /// plan if they are not known; its partners are not kept in memory afterwards.
+    ///
+    /// # Errors
+    /// Returns an error if the study fails, or the universal neurons are of a model of another
+    /// size.
+    pub fn universal(&mut self) -> Result<Vec<bool>> {
+        let found = match &self.universal {
+            Some(universal) => universal.clone(),
+            None => {
+                self.control.progress.say("finding the universal neurons first");
+                let outcome = self.study()?;
+                self.drop_partners();
+                outcome.check_correlated()?;
+                let found = Universal::of(&outcome.reference, self.plan.spec.correlation.threshold);
+                self.universal.insert(found).clone()
+            }
+        };
+        let expected = self.plan.reference().layout().n_neurons();
+        if found.0.len() == expected {
+            return Ok(found.0);
+        }
+        let problem = format!("{} neurons, the model has {expected}", found.0.len());
+        let remedy = "give the folder of a run with the same reference model";
+        Err(Error::new(Kind::Evidence, "--universal", problem, remedy))
+    }
+}
