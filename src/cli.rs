@@ -245,6 +245,12 @@ pub struct VerifyOptions {
     /// one, else in place of the bundled ones.
     #[arg(long, value_name = "FOLDER", conflicts_with = "tier")]
     pub run: Option<PathBuf>,
+    /// End with 1 if any claim fails, even if its failure is recorded.
+    #[arg(long)]
+    pub strict: bool,
+    /// End with 2 if a claim of one of these tiers, or one of these claims, is not run.
+    #[arg(long, value_name = "TIER|ID", value_delimiter = ',')]
+    pub require: Vec<String>,
     /// Write the ledger as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -129,8 +129,46 @@ fn a_contradiction_is_confirmed_and_a_failure_is_a_failure() {
     let verdicts: Vec<&Verdict> = ledger.entries.iter().map(|e| &e.verdict).collect();
     use Verdict::{Contradicted, Fails, Holds};
     assert_eq!(verdicts, [&Holds, &Fails, &Contradicted, &Fails]);
-    assert!(ledger.fails());
-    assert!(junit(&ledger).contains("tests=\"4\" failures=\"2\" skipped=\"0\""));
+    assert!(ledger.fails(false));
+    assert!(junit(&ledger, false).contains("tests=\"4\" failures=\"2\" skipped=\"0\""));
+}
+
+/// A failure with a recorded finding is one only if `strict`; a claim that holds although a failure
+/// is recorded is one too.
+#[test]
+fn verdicts_are_compared_with_the_recorded_ones() {
+    let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &population());
+    let count = expected::<Golden>("golden/population.json").universal;
+    let wrong = "equals: 1, within: 0.5, finding: f";
+    let right = format!("equals: {count}, within: 0.5, finding: f");
+    for (comparison, failure, strict_failure) in [(wrong, false, true), (&right, true, false)] {
+        let ledger = judge(folder.path(), &claim("a", "name: universal-count", comparison));
+        assert_eq!((ledger.fails(false), ledger.fails(true)), (failure, strict_failure));
+        for (strict, failure) in [(false, failure), (true, strict_failure)] {
+            let xml = junit(&ledger, strict);
+            assert_eq!(xml.contains("<failure"), failure, "{xml}");
+            assert!(xml.contains("s (s, a); ") && xml.contains("recorded finding: f"), "{xml}");
+        }
+    }
+    let recorded = judge(folder.path(), &claim("a", "name: universal-count", wrong));
+    assert!(text(&recorded).contains("1 fail (1 as recorded)"));
+}
+
+#[test]
+fn a_required_claim_that_is_not_run_is_named() {
+    let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &population());
+    let run = claim("run", "name: universal-count", "above: 0");
+    let waits = claim("waits", "awaits: an experiment", "above: 0");
+    let ledger = judge(folder.path(), &(run + &waits));
+    let missing = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        ledger.missing(&names).map(|entry| entry.map(|e| e.id.clone()))
+    };
+    assert_eq!(missing(&["run"]), Ok(None));
+    assert_eq!(missing(&["run", "waits"]), Ok(Some("waits".into())));
+    assert_eq!(missing(&["population"]), Ok(Some("waits".into())));
+    assert_eq!(missing(&["weights"]), Err("weights".into()), "no claim was judged on this tier");
+    assert_eq!(missing(&["telepathy"]), Err("telepathy".into()));
 }
 
 fn universal_table(rows: &[&str]) -> String {
@@ -167,7 +205,7 @@ fn malformed_tables_are_refused_with_their_line() {
 #[test]
 fn claims_fail_on_a_sound_table_with_other_numbers() {
     let ledger = judge_table(&universal_table(&["0,1", "0,2"]), Vec::new()).expect("judged");
-    assert!(ledger.fails());
+    assert!(ledger.fails(false));
     let text = text(&ledger);
     assert!(text.contains("fails         prevalence.small-a [published"), "{text}");
 }
@@ -224,7 +262,8 @@ fn without_evidence_nothing_is_run_and_the_reason_is_given() {
     let folder = tempfile::tempdir().expect("folder");
     let mut command = program(folder.path(), &["verify"]);
     let output = command.env_remove("UNIVERSAL_NEURONS_DATA").output().expect("runs");
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no claim was run"), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(
         text.contains("fetch tables") && text.contains("0 hold, 0 contradicted, 0 fail"),

@@ -328,9 +328,13 @@ fn evidence_and_claims_with_hostile_text_are_shown_safely() {
     let claims = parse("claims.yaml", &spoiled).unwrap_or_else(|e| panic!("{e}"));
     let ledger = Ledger::judge(&claims, None, &Evidences::new(None, None).expect("none"));
     let ledger = ledger.unwrap_or_else(|e| panic!("{e}"));
-    assert!(junit(&ledger).contains("[31m"), "the claim is not in: {}", junit(&ledger));
+    assert!(
+        junit(&ledger, false).contains("[31m"),
+        "the claim is not in: {}",
+        junit(&ledger, false)
+    );
     assert_safe(&markdown(&ledger), "Markdown");
-    assert_safe(&junit(&ledger), "JUnit");
+    assert_safe(&junit(&ledger, false), "JUnit");
     let error = parse(HOSTILE, &format!("{hostile}: 1")).expect_err("refused").to_string();
     assert_safe(&error, "an error of a claims file");
 }

@@ -109,6 +109,12 @@ impl Entry {
         }
     }
 
+    /// Returns whether the entry makes `verify` fail: the verdict is not the recorded one or, if
+    /// `strict`, the claim fails.
+    pub fn is_failure(&self, strict: bool) -> bool {
+        if strict { self.verdict == Verdict::Fails } else { self.as_recorded() == Some(false) }
+    }
+
     /// Returns the measured values as text.
     pub fn measured_text(&self) -> String {
         list(&self.measured)
@@ -155,9 +161,24 @@ impl Ledger {
         Ok(Self { entries, incomplete: evidences.incomplete() })
     }
 
-    /// Returns whether any claim fails.
-    pub fn fails(&self) -> bool {
-        self.entries.iter().any(|e| e.verdict == Verdict::Fails)
+    /// Returns whether any entry is a failure, as [`Entry::is_failure`] says.
+    pub fn fails(&self, strict: bool) -> bool {
+        self.entries.iter().any(|e| e.is_failure(strict))
+    }
+
+    /// Returns the first entry that was not run although its tier or claim is one of `required`.
+    ///
+    /// # Errors
+    /// Returns the first name in `required` that is neither a tier nor the id of a claim.
+    pub fn missing(&self, required: &[String]) -> std::result::Result<Option<&Entry>, String> {
+        let is_of = |e: &Entry, name: &String| e.tier == name || e.id == *name;
+        let known = |name: &&String| self.entries.iter().any(|e| is_of(e, name));
+        if let Some(unknown) = required.iter().find(|name| !known(name)) {
+            return Err(unknown.clone());
+        }
+        let not_run = |e: &&Entry| matches!(e.verdict, Verdict::NotRun(_));
+        let wanted = |e: &&Entry| required.iter().any(|name| is_of(e, name));
+        Ok(self.entries.iter().filter(wanted).find(not_run))
     }
 
     /// Returns the number of entries with each verdict: holds, contradicted, fails, not run.

@@ -36,14 +36,39 @@ pub fn verify(options: &VerifyOptions) -> Result<u8> {
             &options.json,
             printable::json(&format!("{:#}\n", serde_json::json!(ledger))).into_owned(),
         ),
-        (&options.junit, report::ledger::junit(&ledger)),
+        (&options.junit, report::ledger::junit(&ledger, options.strict)),
         (&options.markdown, report::ledger::markdown(&ledger)),
     ] {
         path.as_ref()
             .map_or(Ok(()), |path| write_whole(path, |out| out.write_all(content.as_bytes())))?;
     }
     show(&report::ledger::text(&ledger))?;
-    Ok(if ledger.fails() { CLAIM_FAILS } else { 0 })
+    check_run(&ledger, options)?;
+    Ok(if ledger.fails(options.strict) { CLAIM_FAILS } else { 0 })
+}
+
+/// Refuses a ledger without a verdict, and one that lacks a required verdict.
+fn check_run(ledger: &Ledger, options: &VerifyOptions) -> Result<()> {
+    let refuse =
+        |problem: String, remedy: &str| Err(Error::new(Kind::Evidence, "verify", problem, remedy));
+    match ledger.missing(&options.require) {
+        Err(name) => {
+            let problem =
+                format!("`{name}` of --require is neither a tier that was judged nor a claim");
+            return refuse(problem, "name a tier, such as published, or the id of a claim");
+        }
+        Ok(Some(entry)) => {
+            let problem = format!("{} is required: {}", report::ledger::name(entry), entry.verdict);
+            return refuse(problem, "provide the evidence, or leave it out of --require");
+        }
+        Ok(None) => {}
+    }
+    let [.., not_run] = ledger.counts();
+    if not_run == ledger.entries.len() {
+        let problem = "no claim was run; the reasons are above".to_owned();
+        return refuse(problem, "provide evidence: see the guide's chapter on claims and evidence");
+    }
+    Ok(())
 }
 
 fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {

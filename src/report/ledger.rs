@@ -39,7 +39,12 @@ pub fn name(e: &Entry) -> String {
 /// Returns the numbers of verdicts, in one line.
 pub fn summary(ledger: &Ledger) -> String {
     let [holds, contradicted, fails, not_run] = ledger.counts();
-    format!("{holds} hold, {contradicted} contradicted, {fails} fail, {not_run} not run")
+    let recorded = |e: &&Entry| e.verdict == Verdict::Fails && e.finding.is_some();
+    let known = match ledger.entries.iter().filter(recorded).count() {
+        0 => String::new(),
+        n => format!(" ({n} as recorded)"),
+    };
+    format!("{holds} hold, {contradicted} contradicted, {fails} fail{known}, {not_run} not run")
 }
 
 /// Returns a Markdown table of the claims that were judged, and a line about the others.
@@ -68,9 +73,11 @@ fn markdown_cell(text: &str) -> String {
     line(text).replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// Returns the ledger as JUnit XML for CI systems.
-pub fn junit(ledger: &Ledger) -> String {
-    let [_, _, fails, not_run] = ledger.counts();
+/// Returns the ledger as JUnit XML for CI systems. A failure is one that [`Entry::is_failure`] counts; every test
+/// case has the statement, its source and the recorded finding as its output.
+pub fn junit(ledger: &Ledger, strict: bool) -> String {
+    let [_, _, _, not_run] = ledger.counts();
+    let fails = ledger.entries.iter().filter(|e| e.is_failure(strict)).count();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,
@@ -78,18 +85,23 @@ pub fn junit(ledger: &Ledger) -> String {
         ledger.entries.len()
     );
     for e in &ledger.entries {
-        let _ = write!(out, "  <testcase classname=\"{}\" name=\"{}\"", e.tier, escaped(&name(e)));
+        let _ =
+            writeln!(out, "  <testcase classname=\"{}\" name=\"{}\">", e.tier, escaped(&name(e)));
+        let measured =
+            format!("{}: expected {}, measured {}", e.verdict, e.expected, e.measured_text());
         let _ = match &e.verdict {
             Verdict::NotRun(reason) => {
-                writeln!(out, "><skipped message=\"{}\"/></testcase>", escaped(reason))
+                writeln!(out, "    <skipped message=\"{}\"/>", escaped(reason))
             }
-            Verdict::Fails => writeln!(
-                out,
-                "><failure message=\"{}\"/></testcase>",
-                escaped(&format!("expected {}, measured {}", e.expected, e.measured_text()))
-            ),
-            Verdict::Holds | Verdict::Contradicted => writeln!(out, "/>"),
+            _ if e.is_failure(strict) => {
+                writeln!(out, "    <failure message=\"{}\"/>", escaped(&measured))
+            }
+            _ => Ok(()),
         };
+        let finding =
+            e.finding.as_ref().map_or(String::new(), |f| format!("; recorded finding: {f}"));
+        let about = format!("{} ({}); {measured}{finding}", e.claim, e.source);
+        let _ = writeln!(out, "    <system-out>{}</system-out>\n  </testcase>", escaped(&about));
     }
     out + "</testsuite>\n"
 }
@@ -131,7 +143,7 @@ mod tests {
         assert_eq!(rows.len(), 1, "{table}");
         assert_eq!(rows[0].replace("\\|", "").matches('|').count(), 6, "{}", rows[0]);
         assert!(!rows[0].contains(['<', '\u{1b}', '\u{202e}']), "{}", rows[0]);
-        let xml = junit(&hostile());
+        let xml = junit(&hostile(), false);
         assert!(!xml.contains(|c| crate::printable::is_unsafe(c) && c != '\n'), "{xml}");
         assert_eq!(xml.matches("<testcase").count(), 2);
     }
