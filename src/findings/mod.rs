@@ -1,20 +1,21 @@
 //! Findings: the results of a study, drawn from its sums and ready to be shown or judged.
 
 mod figures;
+mod sources;
 mod summary;
 #[cfg(test)]
 mod tests;
 
 use crate::correlation::excess::{Agreement, agreements};
-use crate::correlation::{NeuronMatch, NeuronSums, PairResult, ScreeningCounts};
+use crate::correlation::{NeuronMatch, PairResult};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlannedModel};
 use crate::record::{BestMatch, ExtraRow, PartnerCorrelations, Summary, Timing, Uncorrelated};
 use crate::spec::SparsityKind;
-use crate::stats::{ActivationSums, WeightStatistics};
 use crate::table::{NeuronId, Table, published_row};
 
 pub use figures::Figures;
+pub use sources::Sources;
 use summary::{Flag, draw_summary};
 
 /// The results of a universality study for one reference model.
@@ -73,21 +74,6 @@ impl Outcome {
         self.reference.summary.timing = Some(timing);
         self
     }
-}
-
-/// The sums and statistics that findings are drawn from.
-#[derive(Clone, Copy)]
-pub struct Sources<'a> {
-    /// The comparison with each partner, in the order of the family.
-    pub pairs: &'a [PairResult],
-    /// Sums over the neurons of every model, in the order of the family.
-    pub family: &'a [&'a NeuronSums],
-    /// Statistics of the reference model's activations.
-    pub activations: &'a ActivationSums,
-    /// Statistics of the reference model's weights.
-    pub weights: &'a [WeightStatistics],
-    /// Numbers of neurons that screening compared exactly, if the run was screened.
-    pub screening: Option<ScreeningCounts>,
 }
 
 impl Findings {

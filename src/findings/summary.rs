@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Sources;
+use super::sources::Sources;
 use crate::correlation::excess::depth_matrix;
 use crate::correlation::{Layout, NeuronSums};
 use crate::plan::{Plan, PlannedModel};

@@ -4,11 +4,13 @@
 mod client;
 mod download;
 mod model;
+mod place;
 mod revision;
 mod tables;
 
 pub use client::Patience;
 pub use download::{Digest, blob_id};
-pub use model::{Hub, ModelOrigin, fetch_model};
+pub use model::{ModelOrigin, fetch_model};
+pub use place::Hub;
 pub use revision::{KnownModel, known_models};
 pub use tables::{Manifest, RemoteFile, fetch, manifest};

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::client::{Client, Miss};
-use super::model::Hub;
+use super::place::Hub;
 use crate::error::{Error, Kind, Result};
 
 /// The branch that a repository is taken from if nothing else is said.

@@ -8,7 +8,7 @@ use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::bytes_of;
+use super::byte_level::bytes_of;
 
 /// Maximum length of a token in bytes. The longest of GPT-2 has 256.
 const MAX_TOKEN: usize = 4096;
