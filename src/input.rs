@@ -14,8 +14,8 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::{digest, hex};
 use crate::error::{Error, Kind, Result};
-use crate::store::{digest, hex};
 
 /// Number of bytes at the start of a file in which a stand-in is recognised.
 const HEAD: u64 = 512;

@@ -41,8 +41,9 @@
 //! | `output` | writes to the terminal |
 //! | `compare` | compares within tolerances |
 //! | `progress` | tells how far a run is |
-//! | `store` | writes whole files |
+//! | `digest` | digests of bytes |
 //! | `input` | opens files that users give |
+//! | `store` | writes whole files |
 //! | `checkpoint` | keeps sums of a run |
 //! | `backend` | products, cards, unsafe |
 //! | [`spec`] | reads experiment files |
@@ -85,6 +86,8 @@ pub mod cli;
 pub mod compare;
 pub mod corpus;
 pub mod correlation;
+#[doc(hidden)]
+pub mod digest;
 pub mod error;
 #[doc(hidden)]
 pub mod estimate;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 use tempfile::TempDir;
-use universal_neurons::store::hex;
+use universal_neurons::digest::hex;
 
 use crate::support::{assert_options_exist, interrupt, path, program, stderr};
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use universal_neurons::corpus::tokenizer::TokenizerFiles;
+use universal_neurons::digest::digest;
 use universal_neurons::plan::PlannedModel;
-use universal_neurons::store::digest;
 
 use crate::support::{Bench, run, stderr};
 

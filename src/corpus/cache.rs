@@ -17,12 +17,13 @@ use sha2::{Digest, Sha256};
 use super::documents::{DocumentCount, Sample};
 use super::tokenizer::BpeTokenizer;
 use super::tokens::Row;
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::output::tell;
 use crate::printable;
 use crate::spec::Corpus;
-use crate::store::{digest, write_whole};
+use crate::store::write_whole;
 
 /// The environment variable with the folder of caches. Without it, no cache is written.
 pub const CACHE: &str = "UNIVERSAL_NEURONS_CACHE";

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::{Encoding, NormalizedString, Normalizer, Tokenizer};
 
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
-use crate::store::digest;
 use byte_level::{bytes_of, letter_of};
 use parts::{AddedEntry, Parts, TokenName};
 

@@ -10,8 +10,9 @@ use ureq::Body;
 use ureq::http::StatusCode;
 
 use super::client::{Client, Miss};
+use crate::digest::hex;
 use crate::error::{Error, Kind, Result};
-use crate::store::{folder_of, hex};
+use crate::store::folder_of;
 
 /// The most bytes that are taken of a file whose size is neither known nor announced.
 const UNANNOUNCED: u64 = 1 << 28;

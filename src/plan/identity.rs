@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::backend::kernel::CpuKernel;
-use crate::store::digest;
+use crate::digest::digest;
 
 impl Plan {
     /// Returns the SHA-256 of all token ids, row by row.

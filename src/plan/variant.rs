@@ -5,8 +5,8 @@ use super::resolve::check_context;
 use super::vocabulary::check_same_vocabulary;
 use super::{Plan, PlannedModel};
 use crate::corpus::Tokens;
+use crate::digest::digest;
 use crate::error::Result;
-use crate::store::digest;
 
 impl Plan {
     /// Returns the plan over other tokens of the same samples. What the run keeps of them is

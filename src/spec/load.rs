@@ -9,9 +9,9 @@ use super::check::check;
 use super::finding::{Finding, finding};
 use super::position::{Fault, Position, Positions};
 use super::rules::{KindRules, Section};
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
-use crate::store::digest;
 
 /// Maximum length of an experiment file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;

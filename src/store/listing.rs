@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{digest, digest_file, write_whole};
+use super::{digest_file, write_whole};
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 

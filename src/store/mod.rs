@@ -4,7 +4,6 @@
 //! earlier run whose files are unchanged ([`RunDirectory`]); devices and pipes are written to,
 //! and links are followed, instead of being replaced ([`write_whole`]).
 
-mod digest;
 mod leftovers;
 mod listing;
 mod lock;
@@ -20,7 +19,6 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 
-pub use digest::{digest, digest_file, hex};
 pub use listing::{MARK, replace_in_run};
 pub use run_directory::{RunDirectory, WrittenRun};
 pub use whole_file::write_whole;
@@ -37,6 +35,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let named = |e: Error| Error { remedy: remedy.into(), ..e };
     let text = InputFile::open(Kind::Evidence, path).and_then(|mut file| file.text(MAX_JSON));
     serde_json::from_str(&text.map_err(named)?).map_err(|e| damaged(path, e))
+}
+
+/// Returns the SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, or is not a regular file.
+pub fn digest_file(kind: Kind, path: &Path) -> Result<String> {
+    InputFile::open_unchecked(kind, path)?.digest()
 }
 
 /// Returns the error of a damaged file of a run.

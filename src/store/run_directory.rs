@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::leftovers::{self, FinishedRecord, NEW, OLD, RECORD, StagingFolder};
 use super::listing::{Files, Listed, refuse_foreign};
-use super::{MARK, folder_of, follow_links, hex, place, sync_folder};
+use super::{MARK, folder_of, follow_links, place, sync_folder};
+use crate::digest::hex;
 use crate::error::{Error, Kind, Result};
 use crate::output::tell;
 

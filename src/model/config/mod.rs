@@ -13,9 +13,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
-use crate::store::digest;
 use fields::{NOT_A_CONFIG, Problem, unsupported};
 
 pub use shape::{Activation, Architecture, Config, Rotary};

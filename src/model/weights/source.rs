@@ -14,9 +14,9 @@ use serde::Deserialize;
 
 use super::archive;
 use super::tensor::Tensor;
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
-use crate::store::digest;
 
 /// Names of the files of a checkpoint, in the order in which they are looked for; an index
 /// names the tensors of several files.
