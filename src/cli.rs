@@ -1,4 +1,4 @@
-//! The command line, as types. What each command does is in `main.rs`.
+//! The command line as types. `main.rs` dispatches the commands.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,19 @@ use crate::run::Shard;
 use crate::spec::DeviceChoice;
 use crate::table::NeuronId;
 
-/// What is run when no experiment is named.
+/// The experiment that is run if none is named.
 pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
 
 /// Are the same neurons found again in a model trained from another seed?
 ///
 /// Without a command, runs the experiment on the bundled models.
 ///
-/// Exit codes: 0 where all claims that ran hold, 1 where one fails, 2 where
-/// something could not run.
+/// Exit codes: 0 if all claims that ran hold, 1 if one fails, 2 if something
+/// could not run.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Options of `run`, for use without a command.
@@ -31,7 +31,7 @@ pub struct Cli {
     pub run: RunOptions,
 }
 
-/// What can be done.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run an experiment and write its tables.
@@ -43,7 +43,7 @@ pub enum Command {
         #[command(flatten)]
         options: RunOptions,
     },
-    /// Add the shares of a run that `run --shard` summed, and write its tables.
+    /// Merge the shares of a run that `run --shard` wrote, and write its tables.
     Merge {
         /// The experiment file.
         spec: PathBuf,
@@ -63,10 +63,10 @@ pub enum Command {
         #[arg(required = true)]
         specs: Vec<PathBuf>,
     },
-    /// Judge the claims of the papers on the evidence that is here.
+    /// Judge the claims of the papers on the available evidence.
     ///
-    /// The bundled models are run; the authors' tables are looked for in the
-    /// folder that UNIVERSAL_NEURONS_DATA names.
+    /// The bundled models are run. The authors' tables are read from the folder
+    /// that UNIVERSAL_NEURONS_DATA names.
     Verify(VerifyOptions),
     /// Show a neuron: its row with percentiles, partners, tokens and contexts.
     Inspect {
@@ -79,7 +79,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_SPEC)]
         spec: PathBuf,
     },
-    /// Write what some neurons do at every token, as safetensors.
+    /// Write the activations of some neurons at every token, as safetensors.
     Activations {
         /// The neurons, as in L0.N12.
         #[arg(required = true)]
@@ -87,17 +87,17 @@ pub enum Command {
         /// The experiment; its reference model reads its text.
         #[arg(long, value_name = "FILE", default_value = DEFAULT_SPEC)]
         spec: PathBuf,
-        /// Where it is written.
+        /// The file to write.
         #[arg(long, value_name = "FILE", default_value = "activations.safetensors")]
         out: PathBuf,
     },
-    /// Tell what moved from one run to another; ends with 1 where a verdict changed.
+    /// Show what changed from one run to another; exits with 1 if a verdict changed.
     Compare {
         /// Folder of a run.
         first: PathBuf,
-        /// Folder of another, with the same reference model.
+        /// Folder of another run with the same reference model.
         second: PathBuf,
-        /// Print it as JSON.
+        /// Print the comparison as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -107,19 +107,19 @@ pub enum Command {
         #[command(subcommand)]
         what: FetchTarget,
     },
-    /// Measure how close the products and the forward pass come to what this machine can do.
+    /// Measure how close the matrix products and the forward pass come to this machine's peak.
     BenchHost {
         /// Print the rates as JSON.
         #[arg(long)]
         json: bool,
-        /// Run a study of five models of 12,288 neurons too.
+        /// Also run a study of five models of 12,288 neurons.
         #[arg(long)]
         study: bool,
-        /// End with 1 where a fraction lies below the one in this file.
+        /// Exit with 1 if a fraction is below its floor in this file.
         #[arg(long, value_name = "FILE")]
         floors: Option<PathBuf>,
     },
-    /// Make the report of a run again, with experiments of other kinds on the same page.
+    /// Write the report of a run again, with experiments of other kinds on the same page.
     Report {
         /// Folder of a run.
         #[arg(default_value = "runs/desk-universality")]
@@ -127,28 +127,28 @@ pub enum Command {
         /// Folders of runs of other kinds with the same reference model.
         #[arg(long, value_name = "FOLDER", num_args = 1..)]
         with: Vec<PathBuf>,
-        /// Where the page is written [default: report.html in the run's folder].
+        /// The file to write [default: report.html in the run's folder].
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Write a commented experiment file to begin with.
+    /// Write a commented experiment file to start from.
     New {
         /// Kind of the experiment.
         #[arg(value_parser = PossibleValuesParser::new(KINDS.map(|kind| kind.rules.name)))]
         kind: String,
-        /// Where it is written [default: experiments/my-KIND.yaml].
+        /// The file to write [default: experiments/my-KIND.yaml].
         file: Option<PathBuf>,
     },
-    /// Write a model's weights as one file of safetensors, whichever format they are in.
+    /// Convert a model's weights from any supported format to one file of safetensors.
     Convert {
         /// Folder of the model.
         from: PathBuf,
-        /// Folder to write to; config and tokenizer are copied too.
+        /// Folder to write to; the config and the tokenizer are copied too.
         to: PathBuf,
     },
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
-    /// Print the completions of a shell.
+    /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -157,98 +157,98 @@ pub enum Command {
     Man,
 }
 
-/// What can be fetched.
+/// The evidence that can be fetched.
 #[derive(Debug, Subcommand)]
 pub enum FetchTarget {
     /// The authors' tables of neurons, at the pinned commit, checked byte for byte.
     ///
-    /// An interrupted fetch goes on where it stopped. Proxies are taken from
+    /// An interrupted fetch continues where it stopped. Proxies are taken from
     /// HTTPS_PROXY and ALL_PROXY.
     Tables {
-        /// Folder to put them into; name it in UNIVERSAL_NEURONS_DATA afterwards.
+        /// Folder to write the tables to; set UNIVERSAL_NEURONS_DATA to it afterwards.
         #[arg(long, value_name = "FOLDER", default_value = "published")]
         to: PathBuf,
-        /// Address of a mirror, in place of the authors' repository.
+        /// Address of a mirror to use instead of the authors' repository.
         #[arg(long, value_name = "URL")]
         base: Option<String>,
     },
     /// A model from the Hugging Face hub, at one commit, checked by its digests.
     ///
-    /// HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are followed; a cache that the hub's own
-    /// tools have filled (HF_HUB_CACHE, HF_HOME) is read, and never written.
+    /// HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are respected. A cache that the hub's own
+    /// tools have filled (HF_HUB_CACHE, HF_HOME) is read, but never written.
     Model {
-        /// A model of the papers, as stanford-gpt2-small-a, or owner/repository.
+        /// A model of the papers, such as stanford-gpt2-small-a, or owner/repository.
         name: String,
-        /// A commit, branch or tag; the commit that it is at is recorded [default: the pinned
-        /// commit, or else that of `main`].
+        /// A commit, branch or tag; the commit that it names is recorded [default: the pinned
+        /// commit, or the commit of `main` if none is pinned].
         #[arg(long, value_name = "REVISION")]
         revision: Option<String>,
-        /// Folder to put it into [default: models/NAME].
+        /// Folder to write the model to [default: models/NAME].
         #[arg(long, value_name = "FOLDER")]
         to: Option<PathBuf>,
     },
 }
 
-/// How to run an experiment; nothing here can change a number.
+/// How to run an experiment. No option can change a number.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunOptions {
     /// Folder for the results [default: runs/NAME, NAME as in the experiment].
     ///
-    /// An earlier run there is replaced, but only if all files in the folder are as that
-    /// run left them. The folder that the program runs in and mount points are refused.
+    /// An earlier run there is replaced, but only if that run's files are unchanged and there
+    /// are no others. The current folder and mount points are refused.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Threads to use [default: all cores]; at most 4 for each core, or 64.
+    /// Number of threads [default: all cores]; at most 4 per core, or 64 if that is more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// What multiplies [default: what the experiment says, or else `auto`].
+    /// The device that multiplies [default: that of the experiment, or else `auto`].
     #[arg(long, value_enum, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// Take the universal neurons from this run's folder, where an experiment needs
+    /// Take the universal neurons from the run in this folder if the experiment needs
     /// them, instead of finding them first.
     #[arg(long, value_name = "FOLDER")]
     pub universal: Option<PathBuf>,
-    /// Tell what the run would cost, and do not run.
+    /// Show what the run would cost, without running it.
     #[arg(long)]
     pub dry_run: bool,
-    /// Keep the sums every SECONDS seconds and on an interrupt, in FOLDER.checkpoint.
+    /// Save the sums every SECONDS seconds and on an interrupt, in FOLDER.checkpoint.
     ///
-    /// The checkpoint is removed when the results are on the disk. One of an earlier run is
-    /// not replaced: go on from it with --resume, or remove it.
+    /// The checkpoint is removed when the results are on disk. A checkpoint of an earlier run
+    /// is not replaced: continue it with --resume, or remove it.
     #[arg(long, value_name = "SECONDS")]
     pub checkpoint: Option<u64>,
-    /// Go on from the checkpoint of an interrupted run.
+    /// Resume an interrupted run from its checkpoint.
     #[arg(long)]
     pub resume: bool,
-    /// Sum one share of the tokens alone, into FOLDER.shard-I-of-N, for `merge`.
+    /// Sum only share I of N of the tokens, into FOLDER.shard-I-of-N, for `merge`.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    /// As a rank of an MPI job: sum a share of the tokens; the first rank merges them.
+    /// Run as a rank of an MPI job: each rank sums a share, and the first merges them.
     #[cfg(feature = "mpi")]
     #[arg(long, conflicts_with_all = ["shard", "dry_run", "universal"])]
     pub mpi: bool,
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,
-    /// Print what was found as JSON instead of text.
+    /// Print the results as JSON instead of text.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which claims to judge, and where to write the ledger beside the terminal.
+/// Which claims to judge, and where to write the ledger in addition to the terminal.
 #[derive(Debug, Clone, Default, Args)]
 pub struct VerifyOptions {
-    /// Judge on this tier of evidence alone.
+    /// Judge only on this tier of evidence.
     #[arg(long)]
     pub tier: Option<Tier>,
-    /// Judge on this run alone: of the original models where its reference is called like
-    /// one, else in place of the bundled ones.
+    /// Judge only on this run: as evidence about an original model if its reference has
+    /// the name of one, otherwise instead of the bundled models.
     #[arg(long, value_name = "FOLDER", conflicts_with = "tier")]
     pub run: Option<PathBuf>,
-    /// End with 1 if any claim fails, even if its failure is recorded.
+    /// Exit with 1 if any claim fails, even if its failure is recorded.
     #[arg(long)]
     pub strict: bool,
-    /// End with 2 if a claim of one of these tiers, or one of these claims, is not run.
+    /// Exit with 2 if a claim of one of these tiers, or one of these claims, is not run.
     #[arg(long, value_name = "TIER|ID", value_delimiter = ',')]
     pub require: Vec<String>,
     /// Write the ledger as JSON.
@@ -266,7 +266,7 @@ pub struct VerifyOptions {
 }
 
 impl Cli {
-    /// The command, `run` on the bundled models where none is given.
+    /// Returns the command: `run` on the bundled models if none is given.
     pub fn chosen(self) -> Command {
         let run = Command::Run { spec: DEFAULT_SPEC.into(), options: self.run };
         self.command.unwrap_or(run)

@@ -1,39 +1,39 @@
-//! The one comparator of the project: closed on NaN and infinities, and telling
-//! by how much two series differ.
+//! Compares two series of numbers and returns how much they differ. NaN and infinities never count
+//! as equal to anything.
 
 use std::fmt;
 
-/// How far a value may be from the expected one: within either bound.
+/// The allowed difference of a value from the expected one. Meeting either bound is enough.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
     /// Largest absolute difference.
     pub absolute: f64,
-    /// Largest difference in parts of the expected value.
+    /// Largest difference as a fraction of the expected value.
     pub relative: f64,
 }
 
 impl Tolerance {
-    /// Only an absolute bound.
+    /// Returns a tolerance with only an absolute bound.
     pub const fn absolute(absolute: f64) -> Self {
         Self { absolute, relative: 0.0 }
     }
 
-    /// The difference allowed from `want`.
+    /// Returns the allowed difference from `want`.
     fn allowed(self, want: f64) -> f64 {
         self.absolute.max(self.relative * want.abs())
     }
 }
 
-/// Where two series differ most, in parts of the tolerance.
+/// The largest difference between two series, relative to the tolerance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// Place in the series.
+    /// Index in the series.
     pub index: usize,
     /// The value compared.
     pub got: f64,
     /// The value expected.
     pub want: f64,
-    /// Difference in parts of the tolerance; infinite where a value is not finite.
+    /// Difference as a fraction of the tolerance; infinite if a value is not finite.
     pub share: f64,
 }
 
@@ -42,14 +42,14 @@ impl Difference {
         let (off, allowed) = ((got - want).abs(), tolerance.allowed(want));
         let share = match (off, allowed) {
             (0.0, _) => 0.0,
-            // NaN and infinities differ from everything, themselves too.
+            // NaN and infinities differ from everything, including themselves.
             (off, allowed) if off.is_finite() && allowed > 0.0 => off / allowed,
             _ => f64::INFINITY,
         };
         Self { index, got, want, share }
     }
 
-    /// Whether the difference is within the tolerance.
+    /// Returns whether the difference is within the tolerance.
     pub fn within(&self) -> bool {
         self.share <= 1.0
     }
@@ -64,10 +64,10 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The largest difference between two series; None for empty ones.
+/// Returns the largest difference between two series, or `None` if they are empty.
 ///
 /// # Panics
-/// If the lengths differ.
+/// Panics if the lengths differ.
 pub fn largest_difference(got: &[f64], want: &[f64], tolerance: Tolerance) -> Option<Difference> {
     assert_eq!(got.len(), want.len(), "series of different lengths");
     let pairs = got.iter().zip(want).enumerate();

@@ -16,7 +16,7 @@ use crate::spec::Precision;
 pub struct Estimate {
     /// Number of tokens that enter the statistics.
     pub tokens: usize,
-    /// What is kept of the tokens.
+    /// What the run keeps of the tokens: activations or sums.
     pub keep: Keep,
     /// Whether the run is screened, so that doubtful neurons cost more than is counted.
     pub screened: bool,

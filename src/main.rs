@@ -11,7 +11,7 @@ use universal_neurons::error::Result;
 use universal_neurons::experiment::schema;
 use universal_neurons::output::{tell, unwritten};
 
-/// Exit code: what is wrong is the request or the machine, and not a claim that fails.
+/// Exit code: the command could not run. A claim that fails has another code.
 const COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
@@ -28,10 +28,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows what the command line asks for, or what is wrong with it.
+/// Shows help or the version if the command line asks for it, otherwise the mistake in it.
 fn show_help(shown: &clap::Error) -> ExitCode {
     if shown.use_stderr() {
-        // The message repeats what was typed, or what a shell made of the names of files.
+        // The message repeats arguments, which may contain control characters from file names.
         tell(shown.render().to_string().trim_end());
         return ExitCode::from(COULD_NOT_RUN);
     }
@@ -45,7 +45,7 @@ fn show_help(shown: &clap::Error) -> ExitCode {
     }
 }
 
-/// Does what a command says; returns the exit code.
+/// Runs a command and returns the exit code.
 fn dispatch(command: Command) -> Result<u8> {
     commands::use_threads(match &command {
         Command::Run { options, .. } => options.threads,

@@ -1,4 +1,4 @@
-//! Writing to the terminal: results to standard output, everything else to standard error.
+//! Output: results go to standard output, everything else to standard error.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -10,7 +10,8 @@ use crate::printable;
 /// Prints results to standard output.
 ///
 /// # Errors
-/// Returns an error if they cannot be written: the device is full, or the reader has gone.
+/// Returns an error if the results cannot be written, for example because the device is full or
+/// the reader has closed the pipe.
 pub fn show(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(printable::text(text).as_bytes())
@@ -18,7 +19,7 @@ pub fn show(text: &str) -> Result<()> {
         .map_err(|e| unwritten(&e))
 }
 
-/// The error of a standard output that cannot be written.
+/// Returns the error for a standard output that cannot be written to.
 pub fn unwritten(error: &std::io::Error) -> Error {
     let remedy = if error.kind() == std::io::ErrorKind::BrokenPipe {
         "let the command that reads the output read all of it"
@@ -29,14 +30,14 @@ pub fn unwritten(error: &std::io::Error) -> Error {
     Error::new(Kind::Store, "standard output", problem, remedy)
 }
 
-/// Prints a line to standard error. A message that nobody can read is not worth a failure,
-/// so errors are ignored.
+/// Prints a line to standard error. Errors are ignored, because a message that cannot be shown is
+/// no reason to fail.
 pub fn tell(line: impl Display) {
     let line = line.to_string();
     let _ = writeln!(std::io::stderr().lock(), "{}", printable::text(&line));
 }
 
-/// The error of a command whose results are written but cannot be shown.
+/// Returns the error of a command whose results are in `folder`, extended by that folder's name.
 pub fn kept_in(folder: &Path, error: Error) -> Error {
     let problem = format!("{}; the results are in {}", error.problem, folder.display());
     Error { problem, ..error }

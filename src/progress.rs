@@ -9,22 +9,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::output::tell;
 use crate::printable;
 
-/// Seconds between lines where there is no terminal to draw a bar on.
+/// Seconds between lines if standard error is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Where progress is shown.
 #[derive(Default)]
 pub enum Progress {
-    /// Nowhere.
+    /// No progress is shown.
     #[default]
     Quiet,
-    /// A bar that redraws itself.
+    /// A bar on a terminal.
     Bar(RefCell<ProgressBar>),
-    /// A line on standard error now and then.
+    /// Lines on standard error at regular intervals.
     Lines(RefCell<Stage>),
 }
 
-/// What is being counted.
+/// A stage whose steps are counted.
 pub struct Stage {
     name: String,
     done: u64,
@@ -34,7 +34,7 @@ pub struct Stage {
 }
 
 impl Progress {
-    /// A bar if standard error is a terminal, lines if not.
+    /// Returns a bar if standard error is a terminal, otherwise lines.
     pub fn on_stderr() -> Self {
         if std::io::stderr().is_terminal() {
             Self::Bar(RefCell::new(ProgressBar::hidden()))
@@ -43,7 +43,7 @@ impl Progress {
         }
     }
 
-    /// Says something in a line of its own.
+    /// Prints a message on a line of its own, if progress is shown.
     pub fn say(&self, line: &str) {
         match self {
             Self::Quiet => {}
@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// Prints a warning in a line of its own, also where no progress is shown.
+    /// Prints a warning on a line of its own, even if no progress is shown.
     pub fn warn(&self, warning: &str) {
         match self {
             Self::Quiet => tell(format_args!("warning: {warning}")),
@@ -76,7 +76,7 @@ impl Progress {
         }
     }
 
-    /// Reports so many steps of the stage as done.
+    /// Marks `steps` more steps of the stage as done.
     pub fn advance(&self, steps: u64) {
         match self {
             Self::Quiet => {}
@@ -95,7 +95,7 @@ impl Progress {
 
 fn new_bar(name: &str, total: u64) -> ProgressBar {
     let template = "{prefix} {bar:30} {percent:>3} % · {per_sec} · {eta} left";
-    // The template is a constant; should it ever be wrong, the default style serves.
+    // If the constant template is ever invalid, the default style is used.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_prefix(name.to_string())

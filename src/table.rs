@@ -1,4 +1,4 @@
-//! The neuron table: one row for each neuron, with the published columns in their order.
+//! The neuron table: one row per neuron, with the published columns in their order.
 
 use std::fmt;
 use std::io::Write;
@@ -156,8 +156,8 @@ pub fn cell(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
-/// A number in a table with a fixed number of digits after the point; an empty cell where there
-/// is none.
+/// Returns a number as a cell with a fixed number of digits after the decimal point, which is empty
+/// if the number is not finite.
 pub fn fixed_cell(value: f64, digits: usize) -> String {
     if value.is_finite() { format!("{value:.digits$}") } else { String::new() }
 }

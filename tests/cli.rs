@@ -269,7 +269,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     assert_eq!(table("killed").expect("a table"), table("whole").expect("a table"));
     assert!(!checkpoint.exists(), "the checkpoint of a run that ended is left");
     let output = run(folder.path(), &resumed);
-    assert_eq!(output.status.code(), Some(2), "there is nothing to go on from");
+    assert_eq!(output.status.code(), Some(2), "there is nothing to resume from");
 }
 
 #[test]

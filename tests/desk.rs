@@ -186,7 +186,7 @@ fn the_fast_rotation_is_the_same_baseline_on_the_bundled_models() {
     println!("{means}; per neuron: {own} between rotations, {other} to the fast one");
     // Both are the spread of 3,072 neurons, known to within a few percent.
     assert!(other < 1.1 * own, "{other} is more than {own}; {means}");
-    // Three times the difference that the draws alone make, which is about 0.0004.
+    // Three times the difference that comes from the draws, which is about 0.0004.
     assert!((fast_mean - paper_mean).abs() < 0.0012, "{means}");
 }
 

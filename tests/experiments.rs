@@ -84,7 +84,7 @@ struct Case {
 fn explanations_are_those_recomputed_elsewhere() {
     let golden: Golden = expected("golden/families.json");
     let folder = TempDir::new().unwrap();
-    // The tests of the cases alone, so that each is the best explanation.
+    // Only the tests of the cases, so that each is the best explanation.
     let tests = write_tests(
         folder.path(),
         "tests:\n\

@@ -223,7 +223,7 @@ fn no_more_is_taken_than_the_file_has() {
         let left = std::fs::read_dir(folder.path().join("some")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "something of it was kept");
     }
-    // What an earlier fetch left is no part of the file where it is longer.
+    // A longer leftover of an earlier fetch is not part of the file.
     let partial = folder.path().join("some/table.csv.partial");
     std::fs::write(&partial, CONTENT.repeat(2)).expect("write");
     assert_eq!(fetch_from(&Server::start(vec![Answer::Good]).address, folder.path()), Ok(1));

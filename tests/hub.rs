@@ -239,10 +239,7 @@ fn a_model_is_fetched_whatever_its_format_and_kept() {
         assert!(record.contains(COMMIT) && record.contains(name), "{record}");
     }
     let asked = server.asked();
-    assert!(
-        asked.iter().any(|a| a.contains("/cdn/") && !a.ends_with(" 0")),
-        "none was gone on with"
-    );
+    assert!(asked.iter().any(|a| a.contains("/cdn/") && !a.ends_with(" 0")), "none was resumed");
     let bytes = |asked: &[String]| asked.iter().filter(|a| a.starts_with("GET")).count();
     let before = bytes(&asked);
     let (code, error) = fetch(root.path(), &hub, &["lab/whole", "--revision", COMMIT]);

@@ -89,14 +89,14 @@ fn a_killed_rank_leaves_what_the_others_go_on_from() {
         assert!(since.elapsed() < Duration::from_secs(120), "no checkpoints came");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // The second rank alone; it is a child of mpirun.
+    // Ends only the second rank, which is a child of mpirun.
     let ranks = Command::new("pgrep").args(["-P", &job.id().to_string()]).output().expect("pgrep");
     let ranks = String::from_utf8(ranks.stdout).expect("UTF-8");
     let rank = ranks.lines().last().expect("a rank");
     assert!(Command::new("kill").args(["-9", rank]).status().expect("kill").success());
-    assert!(!job.wait().expect("ended").success(), "a job without a rank is no success");
+    assert!(!job.wait().expect("ended").success(), "a job without a rank fails");
     assert!(!root.path().join("killed").exists(), "a run without a rank was written");
-    assert!(begun(1) || begun(2), "nothing is left to go on from");
+    assert!(begun(1) || begun(2), "nothing is left to resume from");
     let more = ["--out", "killed", "--resume"];
     assert_ran(&mpirun(root.path(), &program, 2, &more).output().expect("mpirun starts"));
     assert_ran(&run(root.path(), &["run", "spec.yaml", "--quiet", "--out", "one"]));

@@ -48,7 +48,8 @@ fn every_figure_is_drawn_and_its_data_lie_beside_it() {
     assert!((3000.0..=3072.0).contains(&excess), "{excess} of 3072 neurons, some below zero");
 }
 
-/// Largest post-activation of a neuron over tokens that count, by the forward pass alone.
+/// Returns the largest post-activation of a neuron over tokens that count, computed independently
+/// with the forward pass.
 fn largest(plan: &Plan, layer: usize, neuron: usize) -> f32 {
     let model = Transformer::load(&plan.reference().folder).unwrap_or_else(|e| panic!("{e}"));
     let mut largest = f32::NEG_INFINITY;
@@ -152,7 +153,7 @@ fn text_from_outside_stays_text() {
     let page = page::report(&folder, &[], &[]).expect("a page").html;
     assert!(
         page.contains("onerror") && !page.contains("<img"),
-        "it is there, and it is no element"
+        "it is there, and it is not an element"
     );
 }
 

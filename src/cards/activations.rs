@@ -18,8 +18,8 @@ pub struct ChosenActivations {
 }
 
 impl ChosenActivations {
-    /// Reads some tokens. After each batch, passes it to `see`, with which of its tokens count
-    /// and all activations so far.
+    /// Reads some tokens. Calls `see` after each batch with the batch, a mask of its tokens that
+    /// count, and all activations so far.
     ///
     /// # Errors
     /// Returns an error if the model cannot be loaded, or the run was stopped.

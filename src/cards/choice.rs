@@ -1,12 +1,12 @@
-//! Which neurons are looked at closely.
+//! Chooses the neurons that get a card.
 
 use crate::correlation::Layout;
 
-/// Neurons of each layer that are looked at closely, universal or not.
+/// Number of neurons of each layer that get a card, universal or not.
 const OF_EACH_LAYER: usize = 3;
 
-/// Returns the neurons that are looked at closely, by their excess: at most `most` universal
-/// ones, and the best few of each layer. They are counted over all layers, in order.
+/// Returns the neurons that get a card, as ascending indices over all layers. They are chosen by
+/// their excess correlation: at most `most` universal neurons, and the best few of each layer.
 pub fn choose(excess: &[f64], threshold: f64, layout: Layout, most: usize) -> Vec<usize> {
     let best = |neurons: &mut dyn Iterator<Item = usize>, most: usize| {
         let mut best: Vec<usize> = neurons.filter(|&i| excess[i].is_finite()).collect();

@@ -1,4 +1,4 @@
-//! Activations of chosen neurons as a file that other programs read.
+//! Exports activations of chosen neurons to a file for other programs.
 
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -7,11 +7,11 @@ use crate::error::{Error, Kind, Result};
 use crate::run::Session;
 use crate::table::NeuronId;
 
-/// Returns the activations of some neurons of the reference, counted over all layers, at every
-/// token of the plan that counts, as safetensors:
+/// Returns the activations of some neurons of the reference model, given as indices over all
+/// layers, at every token of the plan that counts. The format is safetensors:
 ///
 /// - `pre`, `post` f32 `[neurons, tokens]`: before and after GELU
-/// - `token` i64 `[tokens]`: id; `row` and `position` i64 `[tokens]`: place of the token
+/// - `token` i64 `[tokens]`: token id; `row` and `position` i64 `[tokens]`: place of the token
 ///
 /// The names of the neurons are in the metadata.
 ///

@@ -1,5 +1,5 @@
-//! Neurons looked at closely: where one is active, what explains it, what it promotes
-//! and suppresses. A sample of the tokens is read once for all of them.
+//! Neuron cards: the contexts in which a neuron is most active, the tests that explain it, and the
+//! tokens that it promotes and suppresses. A sample of the tokens is read once for all cards.
 
 mod activations;
 mod choice;
@@ -12,13 +12,13 @@ pub use choice::choose;
 pub use export::export;
 pub use reading::{check, of, read};
 
-/// Share of the variance from which a neuron counts as explained in words.
+/// Minimum share of the variance that a test must explain to describe the neuron.
 const EXPLAINED: f64 = 0.2;
-/// Tokens named in a sentence.
+/// Number of tokens named in a sentence.
 const NAMED: usize = 5;
 
 impl Card {
-    /// What the neuron does, in three sentences.
+    /// Describes the neuron in three sentences.
     pub fn sentence(&self) -> String {
         let named = |tokens: &mut dyn Iterator<Item = &String>| {
             let shown = tokens.take(NAMED).map(|token| format!("“{}”", shown(token)));
@@ -62,16 +62,17 @@ impl Card {
     }
 }
 
-/// A token with what cannot be seen made visible.
+/// Returns a token with newlines made visible.
 pub fn shown(token: &str) -> String {
     token.replace('\n', "⏎")
 }
 
 impl Histogram {
-    /// Bins of a histogram.
+    /// Number of bins.
     const BINS: usize = 40;
 
-    /// Of some values, each with its answer.
+    /// Creates a histogram of values, each with the answer of a test. Values that are not finite
+    /// are skipped.
     fn of(values: &[(f32, bool)]) -> Self {
         let finite = || values.iter().filter(|(v, _)| v.is_finite());
         let low = finite().fold(f32::INFINITY, |low, (v, _)| low.min(*v));

@@ -18,14 +18,14 @@ use crate::run::Session;
 use crate::stats::weights::vocabulary_effects;
 use crate::table::{Column, NeuronId};
 
-/// Tokens shown before and after an active one.
+/// Number of tokens shown before and after an active token.
 const AROUND: (usize, usize) = (15, 10);
-/// Tokens shown that are promoted most, and suppressed most.
+/// Number of tokens shown as most promoted, and as most suppressed.
 const TOKENS: usize = 10;
-/// Explanations shown.
+/// Number of explanations shown.
 const EXPLANATIONS: usize = 3;
 
-/// Looks at the neurons that stand out among what a run found of its reference.
+/// Reads cards for the neurons that stand out in the findings about the reference model.
 ///
 /// # Errors
 /// Returns an error as [`read`] does.
@@ -36,8 +36,8 @@ pub fn of(session: &mut Session, findings: &Findings) -> Result<CardFile> {
     read(session, &choose(excess, threshold, layout, plan.spec.cards.neurons))
 }
 
-/// Reads a sample of the plan's tokens for the cards of some neurons of the reference, counted
-/// over all layers.
+/// Reads a sample of the plan's tokens for the cards of some neurons of the reference model. The
+/// neurons are given as indices over all layers.
 ///
 /// # Errors
 /// Returns an error if the model, the tokenizer or the tests cannot be read, or the run was
@@ -68,21 +68,21 @@ pub fn read(session: &mut Session, chosen: &[usize]) -> Result<CardFile> {
     Ok(CardFile { schema: CARDS_SCHEMA, tokens: seen.activations.places.len(), cards })
 }
 
-/// Checks the tests that a plan names, so that a mistake in them costs no run.
+/// Checks the tests that a plan names, so that a mistake in them is found before the run.
 ///
 /// # Errors
-/// Returns an error if they are malformed, or the tokenizer cannot be read.
+/// Returns an error if the tests are malformed, or the tokenizer cannot be read.
 pub fn check(plan: &Plan) -> Result<()> {
     let Some(path) = &plan.spec.cards.tests else { return Ok(()) };
     crate::families::check(path, plan)
 }
 
-/// What was read of the chosen neurons.
+/// Activations of the chosen neurons over the sample, and the groups of its tokens.
 struct Seen {
     tokens: Tokens,
     activations: ChosenActivations,
     groups: TokenGroups,
-    /// Sums over groups, of post-activations.
+    /// Sums of post-activations by group.
     readings: FamilySums,
 }
 
@@ -110,7 +110,7 @@ fn last_rows(values: &[Vec<f32>], n: usize) -> Vec<f32> {
     newest.flat_map(|t| values.iter().map(move |values| values[t])).collect()
 }
 
-/// The best explanations of each neuron, and which tokens the best one says yes to.
+/// Returns the best explanations of each neuron, and the answer of the best one for every token.
 fn explain(plan: &Plan, seen: &Seen, n: usize) -> Result<Vec<(Vec<Explanation>, Vec<bool>)>> {
     let nothing = || (Vec::new(), vec![false; seen.activations.places.len()]);
     let Some(path) = &plan.spec.cards.tests else {
@@ -136,7 +136,7 @@ fn explain(plan: &Plan, seen: &Seen, n: usize) -> Result<Vec<(Vec<Explanation>, 
     Ok(found.into_iter().map(told).collect())
 }
 
-/// A test that explains something, by its place.
+/// A test that explains a neuron, by its indices.
 #[derive(Clone, Copy)]
 struct Found {
     group: usize,
@@ -157,7 +157,7 @@ impl Found {
         }
     }
 
-    /// Its answer for every token.
+    /// Returns the answer of the test for every token.
     fn says(&self, grouped: &[GroupedTests], seen: &Seen) -> Vec<bool> {
         let GroupedTests { sums, tests, .. } = &grouped[self.group];
         let mut yes = vec![false; sums.groups()];
@@ -166,7 +166,7 @@ impl Found {
     }
 }
 
-/// What contexts and tokens are shown with.
+/// Everything needed to show contexts and tokens.
 struct View<'a> {
     plan: &'a Plan,
     seen: &'a Seen,
@@ -174,7 +174,7 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// The tokens promoted most, and suppressed most.
+    /// Returns the most promoted and the most suppressed tokens, with their effects.
     fn effects(&self, folded: &Weights, config: &Config, neuron: usize) -> [Vec<(String, f64)>; 2] {
         let effects = vocabulary_effects(folded, config, neuron);
         let mut order: Vec<usize> =
@@ -187,7 +187,7 @@ impl View<'_> {
         ]
     }
 
-    /// The largest activations, at most one of each row.
+    /// Returns the contexts of the largest activations, at most one from each row.
     fn contexts(&self, neuron: usize) -> Vec<Context> {
         let values = &self.seen.activations.post[neuron];
         let mut best: Vec<usize> = Vec::new();
@@ -212,7 +212,7 @@ impl View<'_> {
         let ids = &self.seen.tokens.rows[row].ids;
         let sample = &self.plan.samples[self.seen.tokens.rows[row].sample];
         let (before, after) = AROUND;
-        // The beginning of a sequence is no token of the text.
+        // The token at the beginning of a sequence is not part of the text.
         let shown = position.saturating_sub(before).max(1.min(position))
             ..(position + 1 + after).min(ids.len());
         let value = |p: usize| {
@@ -234,7 +234,7 @@ impl View<'_> {
     }
 }
 
-/// Three decimals: what is shown is not computed with.
+/// Rounds a number to three decimals, for values that are only shown.
 fn short(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -31,7 +31,7 @@ const INK: RGBColor = RGBColor(0x1F, 0x29, 0x33);
 const LINES: RGBColor = RGBColor(0x7B, 0x87, 0x94);
 const PAGE: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 
-/// Height of letters, in pixels.
+/// Font size, in pixels.
 const LETTERS: u32 = 14;
 
 /// The shape of a series.
@@ -146,11 +146,11 @@ pub fn number(value: f64) -> String {
 type Drawing<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<std::io::Error>>;
 
-/// Draws panels in rows of `columns`. Characters that a viewer obeys are made visible in every
-/// text, and each text has an order of letters of its own.
+/// Draws panels in rows of `columns`. Control characters are made visible in every text, and each
+/// text is isolated, so that its direction of writing does not affect other texts.
 ///
 /// # Errors
-/// Returns an error if there is no room for the panels.
+/// Returns an error if the panels do not fit.
 pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String> {
     let mut svg = String::new();
     let rows = panels.len().div_ceil(columns);
@@ -288,6 +288,6 @@ mod tests {
         for part in ["a title", "across", "up", "line", "#1D6FB8", "&lt;word&gt;"] {
             assert!(svg.contains(part), "no {part} in {svg}");
         }
-        assert_eq!(svg.matches("<circle").count(), 1, "a point that is no number is left out");
+        assert_eq!(svg.matches("<circle").count(), 1, "a point that is not a number is skipped");
     }
 }

@@ -1,4 +1,4 @@
-//! `inspect`, `activations`, `report` and `compare`: looking at runs.
+//! `inspect`, `activations`, `report` and `compare`: commands that show finished runs.
 
 use std::path::{Path, PathBuf};
 
@@ -28,13 +28,13 @@ pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
     show(&report::card::text(&study, row, &card))
 }
 
-/// Reads the tokens for a neuron that the run did not look at closely.
+/// Reads the tokens for the card of a neuron without one in the run.
 fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
     let stop = stop_on_interrupt()?;
     let plan = Plan::make(load_spec(spec)?)?;
     let n_neurons = plan.reference().layout().n_neurons();
     if neuron >= n_neurons {
-        let problem = format!("its reference has {n_neurons} neurons alone");
+        let problem = format!("its reference model has only {n_neurons} neurons");
         let remedy = "name the spec that the run was made with";
         return Err(Error::new(Kind::Spec, spec.display(), problem, remedy));
     }
@@ -60,7 +60,7 @@ pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> 
     show(&format!("activations in {}\n", out.display()))
 }
 
-/// Makes the report of a run again, with the experiments of other kinds that are named.
+/// Writes the report of a run again, with experiments of other kinds on the same page.
 pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
     let folder = RunFolder::read(run)?;
     let with = with.iter().map(|path| RunFolder::read(path)).collect::<Result<Vec<_>>>()?;
@@ -75,7 +75,7 @@ pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result
     show(&format!("report in {}\n", out.display()))
 }
 
-/// Whether two paths name the same file, there or not.
+/// Returns whether two paths name the same file, even if the file does not exist.
 fn same_place(a: &Path, b: &Path) -> bool {
     let place =
         |path: &Path| Some((folder_of(path).canonicalize().ok()?, path.file_name()?.to_owned()));

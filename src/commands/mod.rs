@@ -1,4 +1,4 @@
-//! What each command does, and what several of them need.
+//! The commands, and helpers that several of them share.
 
 mod look;
 mod publish;
@@ -42,7 +42,8 @@ fn progress(quiet: bool) -> Progress {
     if quiet { Progress::Quiet } else { Progress::on_stderr() }
 }
 
-/// An interrupt lets the current batch end; the run then stops and leaves nothing behind.
+/// Installs a handler for interrupts and returns the flag that it sets. The current batch still
+/// ends; then the run stops and leaves nothing behind.
 fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -52,19 +53,18 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Threads for each core beyond which more of them only cost time.
+/// Maximum number of threads per core; more would only cost time.
 const THREADS_PER_CORE: usize = 4;
-/// Threads that may be asked for on any machine.
+/// Number of threads that is allowed on any machine.
 const FEW_THREADS: usize = 64;
-/// The variable that the thread pool reads where no number is given.
+/// The environment variable that the thread pool reads if no number is given.
 const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// Starts the threads that everything is computed with: as many as an option asks for, or
-/// else the environment.
+/// Starts the thread pool, with as many threads as an option asks for, or else the environment.
 ///
 /// # Errors
-/// Returns an error if more threads are asked for than the machine has a use for: with
-/// thousands, a run takes minutes in which it only switches between them.
+/// Returns an error if more threads are requested than are useful: with thousands, a run spends
+/// minutes on switching between them.
 pub fn use_threads(threads: Option<u16>) -> Result<()> {
     let variable = || std::env::var(THREADS_VARIABLE).ok()?.parse().ok();
     let (name, asked) = match threads {
@@ -75,11 +75,11 @@ pub fn use_threads(threads: Option<u16>) -> Result<()> {
     let most = (THREADS_PER_CORE * cores).max(FEW_THREADS);
     let Some(asked) = asked else { return Ok(()) };
     let error = |problem: String| {
-        let remedy = "ask for as many threads as there are cores, or leave it out";
+        let remedy = "ask for as many threads as there are cores, or remove the setting";
         Error::new(Kind::Spec, format_args!("{name} {asked}"), problem, remedy)
     };
     if asked > most {
-        return Err(error(format!("at most {most} threads are of use on {cores} cores")));
+        return Err(error(format!("at most {most} threads are useful on {cores} cores")));
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(asked);
     pool.build_global().map_err(|e| error(e.to_string()))

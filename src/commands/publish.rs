@@ -1,4 +1,4 @@
-//! Writing a finished run, so that no result is lost on the way.
+//! Writes a finished run such that no result is lost if a step fails.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,11 @@ use universal_neurons::store::{RunDirectory, WrittenRun};
 
 use super::{show_folder, show_json};
 
-/// Looks at the neurons that stand out, and writes the run.
+/// Reads the cards of the neurons that stand out, and writes the run.
 ///
 /// # Errors
-/// Returns an error that says where the results are, if they are anywhere.
+/// Returns an error if a step fails. The error names the folder of the results if they were
+/// written.
 pub fn publish(
     session: &mut Session,
     outcome: &Outcome,
@@ -29,7 +30,7 @@ pub fn publish(
     let (cards, no_cards) = match (cards, kept_sums(control)) {
         (Ok(cards), _) => (cards, None),
         (Err(error), Some(checkpoints)) => return Err(checkpoints.keeps(error)),
-        // The study is written without them rather than lost.
+        // The study is written without cards, so that it is not lost.
         (Err(error), None) => (CardFile::default(), Some(error)),
     };
     let write = |directory| report::files::write(plan, outcome, &cards, directory);
@@ -43,11 +44,11 @@ pub fn publish(
         show(&report::terminal::summary(outcome)).and_then(|()| show_folder(&folder))
     };
     shown.map_err(|error| kept_in(&folder, error))?;
-    // The statistics are right even where no correlation exists, so they are kept.
+    // The statistics are valid even if no correlation exists, so they are kept.
     outcome.check_correlated().map_err(|error| kept_in(&folder, error))
 }
 
-/// The checkpoint that holds the sums of a run until its results are on the disk.
+/// Returns the checkpoint that holds the sums of a run until its results are on disk.
 fn kept_sums(control: &Control) -> Option<&Checkpoints> {
     control.checkpoints.as_ref().filter(|checkpoints| checkpoints.path().exists())
 }
@@ -61,12 +62,12 @@ fn without_cards(folder: &Path, error: Error) -> Error {
     Error::new(Kind::Interrupted, "the run", problem, "run it again if you want the cards")
 }
 
-/// Writes the files of a run, and removes its checkpoint when they are on the disk. Where
-/// the folder cannot be written and no checkpoint keeps the sums, the files are written to
-/// the system's folder for temporary files.
+/// Writes the files of a run, and removes its checkpoint when they are on disk. If the folder
+/// cannot be written and no checkpoint holds the sums, the files are written to the system's
+/// folder for temporary files.
 ///
 /// # Errors
-/// Returns an error that says where the results or the sums are.
+/// Returns an error that names the place of the results or of the sums.
 pub fn save(
     directory: RunDirectory,
     control: &Control,
@@ -89,7 +90,8 @@ pub fn save(
     }
 }
 
-/// Writes a run that cannot be written where it should be; returns the error that says so.
+/// Writes a run to a temporary folder after writing to its own folder failed with `error`. Returns
+/// `error`, extended by the name of the temporary folder.
 fn save_elsewhere(error: Error, write: impl Fn(RunDirectory) -> Result<WrittenRun>) -> Error {
     let folder = tempfile::Builder::new().prefix("universal-neurons-run-").tempdir();
     let Ok(folder) = folder.map(tempfile::TempDir::keep) else { return error };

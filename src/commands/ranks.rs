@@ -1,4 +1,4 @@
-//! `run --mpi`: a run in as many shares as there are ranks, in folders that all ranks see.
+//! `run --mpi`: a run with one share per rank, in folders that all ranks can access.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ use universal_neurons::spec::DeviceChoice;
 use super::progress;
 use super::shares::{checkpoint_of, merge_shares, shard_file};
 
-/// Sums this rank's share; the first rank then adds the shares of all and writes the run.
-/// A rank that fails ends the others, whose shares stay and are gone on with by `--resume`.
+/// Sums this rank's share. The first rank then merges all shares and writes the run. If a rank
+/// fails, the others end too; their shares stay, and `--resume` continues with them.
 pub fn run_rank(plan: &Plan, out: &Path, options: &RunOptions, control: Control) -> Result<()> {
     let universe = mpi::initialize().ok_or_else(|| {
         let remedy = "start it with `mpirun -n N universal-neurons run SPEC --mpi`, as src/guide/large-runs.md shows";
@@ -25,7 +25,7 @@ pub fn run_rank(plan: &Plan, out: &Path, options: &RunOptions, control: Control)
     let outcome = sum_and_merge(&universe, plan, out, options, control);
     if let Err(error) = &outcome {
         tell(format_args!("rank {}: error: {error}", universe.world().rank()));
-        // The others wait for this rank; they are told, and keep what they have.
+        // The other ranks wait for this one. Aborting ends them; they keep their checkpoints.
         universe.world().abort(2);
     }
     outcome
@@ -50,7 +50,7 @@ fn sum_and_merge(
     let files: Vec<PathBuf> = shards.iter().map(|shard| shard_file(out, *shard)).collect();
     let own = shards[rank];
     let checkpoints = checkpoint_of(plan, out, Some(own), options);
-    // A rank that had not begun has nothing to go on from.
+    // A rank that had not begun has no checkpoint to resume from.
     control.resume = options.resume && checkpoints.as_ref().is_some_and(|c| c.path().exists());
     control.checkpoints = checkpoints;
     if !(options.resume && files[rank].exists()) {
@@ -66,7 +66,7 @@ fn sum_and_merge(
                 .map_err(|e| Error::io(Kind::Store, file, "remove the share", &e))?;
         }
     }
-    // No rank leaves before the run is written.
+    // No rank exits before the run is written.
     world.barrier();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `run`.
+//! `run`: runs an experiment.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use super::publish::{publish, save};
 use super::shares::{checkpoint_of, default_out};
 use super::{progress, show_folder, show_json, stop_on_interrupt};
 
-/// Runs an experiment, or one share of it, or tells what it would cost.
+/// Runs an experiment or one share of it, or shows what it would cost.
 pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let stop = stop_on_interrupt()?;
     let plan = Plan::make(load_spec(spec)?)?;
@@ -26,7 +26,7 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         return show(&Estimate::of(&plan).to_string());
     }
     let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
-    // A share is written beside the run, at the end; its folder is made first.
+    // A share is written beside the run at the end, so its folder must exist.
     let beside = folder_of(&out);
     std::fs::create_dir_all(beside)
         .map_err(|e| Error::io(Kind::Store, beside, "create the folder for runs", &e))?;
@@ -51,7 +51,7 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         let path = Session::new(&plan, &mut control).sum_share(shard)?;
         return show(&format!("sums in {}\n", path.display()));
     }
-    // Opened first, so that a folder that cannot be written costs no run.
+    // Opened first, so that a folder that cannot be written is found before the run.
     let directory = RunDirectory::begin(&out)?;
     cards::check(&plan)?;
     let mut session = Session::new(&plan, &mut control);
@@ -59,11 +59,16 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     publish(&mut session, &outcome, directory, options.json)
 }
 
-/// Runs an experiment of another kind.
+/// Runs an experiment of a kind other than the study of universality.
 fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control) -> Result<()> {
     if options.shard.is_some() || control.checkpoints.is_some() {
-        let problem = "shares and checkpoints are for `kind: universality`";
-        return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, "leave them out"));
+        let problem = "shares and checkpoints are only for `kind: universality`";
+        return Err(Error::new(
+            Kind::Spec,
+            plan.spec_path.display(),
+            problem,
+            "remove these options",
+        ));
     }
     run::refuse_device(control, "this kind of experiment")?;
     let universal = |folder: &PathBuf| {

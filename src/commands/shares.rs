@@ -1,4 +1,4 @@
-//! `merge`, and the files that keep the sums of a run or of a share.
+//! `merge`, and the files that hold the sums of a run or of a share.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::{progress, stop_on_interrupt};
 /// Seconds between the checkpoints of a resumed run.
 const CHECKPOINT_SECONDS: u64 = 300;
 
-/// Plans a spec, adds the shares of its run, and writes the run.
+/// Plans a spec, merges the shares of its run, and writes the run.
 pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> Result<()> {
     let stop = stop_on_interrupt()?;
     let plan = Plan::make(load_spec(spec)?)?;
@@ -27,7 +27,7 @@ pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool)
     merge_shares(&plan, shares, &out, &mut control, false)
 }
 
-/// Adds shares and writes the run.
+/// Merges shares and writes the run.
 pub fn merge_shares(
     plan: &Plan,
     shares: &[PathBuf],
@@ -47,19 +47,19 @@ pub fn default_out(plan: &Plan) -> PathBuf {
     Path::new("runs").join(&plan.spec.name)
 }
 
-/// Returns where a share is written.
+/// Returns the path of the file of a share.
 pub fn shard_file(out: &Path, shard: Shard) -> PathBuf {
     out.with_added_extension(format!("shard-{shard}"))
 }
 
-/// Returns where the sums of a run or of a share are kept meanwhile, if they are.
+/// Returns the checkpoints of a run or of a share, or `None` if there are none.
 pub fn checkpoint_of(
     plan: &Plan,
     out: &Path,
     shard: Option<Shard>,
     options: &RunOptions,
 ) -> Option<Checkpoints> {
-    // A run that goes on keeps its sums too, now and then; a share is such sums.
+    // A resumed run writes checkpoints too, and the file of a share is itself one.
     let kept = (options.resume || shard.is_some()).then_some(CHECKPOINT_SECONDS);
     let every = Duration::from_secs(options.checkpoint.or(kept)?);
     let path = match shard {

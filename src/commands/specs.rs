@@ -9,7 +9,7 @@ use universal_neurons::output::{show, tell};
 use universal_neurons::plan::Plan;
 use universal_neurons::store::{folder_of, write_whole};
 
-/// Checks every file before it fails, so that one call shows all mistakes.
+/// Checks all files before it returns an error, so that one call shows all mistakes.
 pub fn validate(specs: &[PathBuf]) -> Result<()> {
     let mut errors: Vec<Error> = specs.iter().filter_map(|s| validate_one(s).err()).collect();
     let last = errors.pop();
@@ -35,7 +35,7 @@ fn validate_one(spec: &Path) -> Result<()> {
     show(&format!("{}: valid; {found}\n", spec.display()))
 }
 
-/// Writes an experiment file to begin with, where there is none.
+/// Writes an experiment file to start from; refuses to replace a file.
 pub fn new_spec(kind: &str, file: Option<PathBuf>) -> Result<()> {
     let file = file.unwrap_or_else(|| format!("experiments/my-{kind}.yaml").into());
     let kind = experiment::kind(kind).ok_or_else(|| {
@@ -43,7 +43,7 @@ pub fn new_spec(kind: &str, file: Option<PathBuf>) -> Result<()> {
         Error::new(Kind::Spec, kind, "is not a kind of experiment", remedy)
     })?;
     if file.exists() {
-        let problem = "exists already";
+        let problem = "already exists";
         return Err(Error::new(Kind::Spec, file.display(), problem, "name another file"));
     }
     let base = Path::new(new::BASE);

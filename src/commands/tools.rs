@@ -14,9 +14,9 @@ use universal_neurons::{hub, model};
 
 use super::stop_on_interrupt;
 
-/// What the program is called on the command line.
+/// The name of the program on the command line.
 const NAME: &str = "universal-neurons";
-/// Something is slower than the floor recorded for it.
+/// Exit code: a rate is below its recorded floor.
 const BELOW_FLOOR: u8 = 1;
 
 pub fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> {

@@ -1,4 +1,4 @@
-//! `verify`: the claims and their verdicts.
+//! `verify`: judges the claims.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

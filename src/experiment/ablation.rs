@@ -21,17 +21,18 @@ use crate::roles::predictions::Predictions;
 use crate::run::Session;
 use crate::table::fixed_cell;
 
-/// Neurons that are taken out together.
+/// A set of neurons that are ablated together.
 struct AblatedSet {
     name: String,
     neurons: Vec<usize>,
     interventions: Vec<Intervention>,
-    /// Sums over each row: loss above that of the whole model, and KL divergence.
+    /// Increase of the loss over that of the intact model, summed over each row, in nats.
     loss: Vec<f64>,
+    /// KL divergence from the intact model, summed over each row, in nats.
     kl: Vec<f64>,
 }
 
-/// What takes the place of an activation.
+/// The value that replaces an activation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Replacement {
@@ -46,14 +47,15 @@ pub enum Replacement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AblationSettings {
-    /// What takes the place of the activations.
+    /// The value that replaces the activations.
     pub replacement: Replacement,
-    /// Random sets with as many neurons in each layer, none of them universal.
+    /// Number of random control sets. Each has as many neurons in every layer as the set of
+    /// universal neurons, none of them universal.
     #[schemars(range(min = 1, max = 1000))]
     pub controls: usize,
-    /// Seed of their choice and of the bootstrap.
+    /// Seed of the control sets and of the bootstrap.
     pub seed: u64,
-    /// Resamples of sequences for intervals.
+    /// Number of resamples of the sequences for confidence intervals.
     #[schemars(range(min = 1, max = 100_000))]
     pub resamples: usize,
 }
@@ -64,13 +66,14 @@ impl Default for AblationSettings {
     }
 }
 
-/// The experiment.
+/// The ablation experiment.
 pub struct Ablation;
 
 impl Experiment for Ablation {
     type Settings = AblationSettings;
     const KIND: &'static str = "ablation";
-    const PURPOSE: &'static str = "Takes universal neurons out, and as many others.";
+    const PURPOSE: &'static str =
+        "Ablates the universal neurons, and random sets of as many others.";
     const FIGURES: &'static [FigureName] = &[
         figure(
             "ablation-effect",
@@ -172,7 +175,7 @@ fn figures(found: &[(&AblatedSet, Interval, Interval)], controls: usize) -> Figu
     figures
 }
 
-/// As many neurons of each layer as there are universal ones, none of them universal.
+/// Returns random neurons that are not universal, in each layer as many as are universal.
 fn matched(universal: &[bool], layout: Layout, random: &mut ChaCha8Rng) -> Vec<usize> {
     let mut all = Vec::new();
     for layer in 0..layout.n_layers {
@@ -202,7 +205,7 @@ fn interventions(neurons: &[usize], layout: Layout, values: &[f32]) -> Vec<Inter
     (0..layout.n_layers).map(of_layer).filter(|i| !i.columns.is_empty()).collect()
 }
 
-/// Mean post-activation of every neuron over the tokens that count.
+/// Returns the mean post-activation of every neuron over the tokens that count.
 fn means(session: &mut Session, layout: Layout) -> Result<Vec<f32>> {
     let n = layout.n_neurons();
     let (mut sums, mut tokens) = (vec![0.0_f64; n], 0.0);

@@ -1,4 +1,5 @@
-//! `kind: attention`: neurons that turn heads to the first token and away from it (§5.3).
+//! `kind: attention`: neurons that turn attention heads towards or away from the first
+//! token (§5.3).
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -20,7 +21,7 @@ use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
 use crate::table::{NeuronId, fixed_cell};
 
-/// A neuron and a head of a later layer.
+/// A neuron and an attention head of a later layer.
 #[derive(Clone)]
 struct Pair {
     neuron: NeuronId,
@@ -28,30 +29,32 @@ struct Pair {
     head: usize,
     /// `w_out · W_Q k_BOS` with w_out of unit norm.
     heuristic: f64,
-    /// Σ over destination tokens of the change of attention to the first token and of
-    /// the output norm when the neuron is taken out of the query.
+    /// Change of the attention to the first token and of the output norm when the neuron is
+    /// removed from the query, summed over destination tokens.
     change: [f64; 2],
     tokens: f64,
-    /// Power sums of activation, and of attention and output norm with it: n, Σa, Σa²,
-    /// and per quantity Σq, Σq², Σaq.
+    /// Power sums of the activation a: n, Σa, Σa²; then Σq, Σq², Σaq for each quantity q,
+    /// attention to the first token and output norm.
     with: [f64; 9],
 }
 
-/// `kind: attention`: neurons that turn heads towards or away from the first token (§5.3).
+/// `kind: attention`: neurons that turn attention heads towards or away from the first token
+/// (§5.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttentionSettings {
-    /// Pairs of a neuron and a head that are ablated, the largest heuristic first.
+    /// Number of pairs of a neuron and a head that are ablated, those with the largest
+    /// heuristic.
     #[schemars(range(min = 1, max = 1000))]
     pub pairs: usize,
-    /// Heads that give the first token at least this share of their attention on average
-    /// are looked at: a neuron cannot turn a head away from what it does not attend to.
+    /// Minimum mean attention to the first token. Heads below it are skipped, because a
+    /// neuron cannot turn a head away from a token that the head does not attend to.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub attends: f64,
-    /// Random directions that the heuristic of neurons is compared with.
+    /// Number of random directions that the heuristic of neurons is compared with.
     #[schemars(range(min = 2, max = 100_000))]
     pub directions: usize,
-    /// Their seed.
+    /// Seed of the random directions.
     pub seed: u64,
 }
 
@@ -61,13 +64,13 @@ impl Default for AttentionSettings {
     }
 }
 
-/// The experiment.
+/// The attention experiment.
 pub struct Attention;
 
 impl Experiment for Attention {
     type Settings = AttentionSettings;
     const KIND: &'static str = "attention";
-    const PURPOSE: &'static str = "Takes neurons out of what the query of a head reads.";
+    const PURPOSE: &'static str = "Removes neurons from what the queries of attention heads read.";
     const FIGURES: &'static [FigureName] = &[
         figure(
             "deactivation",
@@ -90,7 +93,7 @@ impl Experiment for Attention {
         let model = session.reference()?;
         if model.config.rotary.is_some() {
             let problem =
-                "its positions are rotary, and heads are looked at with learned ones alone";
+                "it has rotary positions; `kind: attention` supports only learned positions";
             let remedy = "choose a GPT-2 as the reference";
             let name = &session.plan.reference().name;
             return Err(Error::new(Kind::Model, name, problem, remedy));
@@ -124,7 +127,8 @@ impl Experiment for Attention {
     }
 }
 
-/// Per layer and head, what draws it to the key of the beginning of a sequence.
+/// Returns, for every layer and head, the direction of the residual stream that raises attention
+/// to the token at the beginning of a sequence: [`AttentionHead::drawn_by`] of its key.
 fn drawn_to_first(model: &Transformer, bos: u32) -> Vec<Vec<Vec<f64>>> {
     let d = model.config.d_model;
     let mut drawn = vec![Vec::new(); model.config.n_layers];
@@ -139,7 +143,7 @@ fn drawn_to_first(model: &Transformer, bos: u32) -> Vec<Vec<Vec<f64>>> {
     drawn
 }
 
-/// Of every neuron and every head of a later layer.
+/// Returns the pairs of every neuron with every head of a later layer, each with its heuristic.
 fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) -> Vec<Pair> {
     let (d, d_mlp) = (config.d_model, config.d_mlp());
     let of = |i: usize| {
@@ -165,7 +169,8 @@ fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) -> Vec
     (0..config.n_layers * d_mlp).into_par_iter().flat_map_iter(of).collect()
 }
 
-/// The heuristic of random directions of unit norm, with every head but the first layer's.
+/// Returns the heuristic of random directions of unit norm with all heads except those of the
+/// first layer.
 fn directions(drawn: &[Vec<Vec<f64>>], count: usize, seed: u64) -> Vec<f64> {
     let mut found = Vec::new();
     for id in 0..count as u64 {
@@ -180,11 +185,11 @@ fn directions(drawn: &[Vec<Vec<f64>>], count: usize, seed: u64) -> Vec<f64> {
     found
 }
 
-/// What the forward pass showed of a batch.
+/// Activations captured from the forward pass of a batch.
 struct BatchReadings {
-    /// The residual stream that enters each layer, `[tokens, d_model]`.
+    /// The residual stream before each layer (`hook_resid_pre`), `[tokens, d_model]`.
     resid: Vec<Vec<f32>>,
-    /// Activations of each pair's neuron.
+    /// Activations of each pair's neuron, `[pair][token]`.
     activations: Vec<Vec<f32>>,
 }
 
@@ -210,14 +215,14 @@ impl BatchReadings {
         seen
     }
 
-    /// Rows of the residual stream that enters a layer, of one row of tokens.
+    /// Returns the residual stream before a layer for one row of tokens, `[len][d]`.
     fn row(&self, layer: usize, start: usize, len: usize, d: usize) -> Vec<Vec<f64>> {
         let rows = self.resid[layer][start * d..(start + len) * d].chunks_exact(d);
         rows.map(|row| row.iter().map(|&v| v.into()).collect()).collect()
     }
 }
 
-/// First token and number of tokens of each row.
+/// Returns the index of the first token and the number of tokens of each row.
 fn places(rows: &[&[u32]]) -> Vec<(usize, usize)> {
     let mut next = 0;
     let place = |row: &&[u32]| {
@@ -239,7 +244,7 @@ impl Pair {
                 let activation = f64::from(seen.activations[index][start + t]);
                 w_out.iter().map(|&w| f64::from(w) * activation).collect()
             };
-            // Destinations in the second half, as in the paper.
+            // Only destinations in the second half of the row count, as in the paper.
             let attends = head.attends(&resid, len / 2..len, removed);
             for (t, [clean, without]) in (len / 2..len).zip(attends) {
                 let activation = seen.activations[index][start + t];
@@ -261,7 +266,7 @@ impl Pair {
         }
     }
 
-    /// Correlation of a quantity with the activation, and its slope.
+    /// Returns the correlation of a quantity with the activation, and its slope.
     fn relation(&self, which: usize) -> [f64; 2] {
         let [n, sum, square, rest @ ..] = self.with;
         let [q, qq, aq] = [0, 1, 2].map(|i| rest[which * 3 + i]);
@@ -271,23 +276,24 @@ impl Pair {
     }
 }
 
-/// What every head does about the first token.
+/// Measurements of how every head treats the first token.
 struct Heads {
-    /// `[layer][head]`
+    /// The sums of each head, `[layer][head]`.
     of: Vec<Vec<Seat>>,
 }
 
-/// Sums of a head.
+/// Sums for one head.
 #[derive(Clone, Copy, Default)]
 struct Seat {
-    /// Σ and count of ‖W_O v‖, of the first token and of the others.
+    /// Σ and count of ‖W_O v‖, for the first token and for all others.
     norms: [[f64; 2]; 2],
-    /// Σ and count of the attention of destinations to the first token.
+    /// Σ and count of the attention of destination tokens to the first token.
     attention: [f64; 2],
 }
 
 impl Seat {
-    /// Mean norm of what the others offer over that of what the first token offers.
+    /// Returns the mean of ‖W_O v‖ over all tokens but the first, divided by its mean over first
+    /// tokens.
     fn ratio(&self) -> f64 {
         let [first, others] = self.norms.map(|[sum, n]| sum / n);
         others / first
@@ -406,7 +412,7 @@ fn chart(table: &TextTable) -> Result<Chart> {
     Ok(Chart {
         name: "attention".into(),
         title: "Neurons that turn heads towards the first token",
-        caption: "What the weights alone suggest a neuron does to a head's attention to the first \
+        caption: "What the weights suggest a neuron does to a head's attention to the first \
                   token, and how that attention changes when the neuron is taken out of the head's \
                   query. Paper: §5.3."
             .into(),

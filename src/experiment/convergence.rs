@@ -1,5 +1,5 @@
-//! `kind: convergence`: how sure the universal share is, by number of tokens, by
-//! threshold, and over resampled sequences.
+//! `kind: convergence`: how certain the universal share is: by number of tokens, by threshold,
+//! and over resampled sequences.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -19,17 +19,17 @@ use crate::table::{Column, fixed_cell};
 
 /// Thresholds of the table: 0.05, 0.10 … 0.95.
 const THRESHOLDS: std::ops::Range<u32> = 1..20;
-/// A neuron is near a threshold within this.
+/// Maximum distance of an excess from a threshold that counts as near it.
 const NEAR: f64 = 0.02;
 
-/// `kind: convergence`: how sure the universal share is.
+/// `kind: convergence`: how certain the universal share is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvergenceSettings {
-    /// Sizes of samples of the text, beside all of it.
+    /// Sizes of the samples of the text, in tokens. The whole text is read too.
     #[schemars(inner(range(min = 100)))]
     pub tokens: Vec<usize>,
-    /// Studies over sequences drawn with replacement.
+    /// Number of studies over sequences drawn with replacement.
     #[schemars(range(max = 10_000))]
     pub resamples: usize,
     /// Seed of the draws.
@@ -42,7 +42,7 @@ impl Default for ConvergenceSettings {
     }
 }
 
-/// The experiment.
+/// The convergence experiment.
 pub struct Convergence;
 
 impl Experiment for Convergence {
@@ -97,7 +97,8 @@ impl Experiment for Convergence {
     }
 }
 
-/// Adds the share over sequences drawn with replacement, as many as there are.
+/// Adds the universal share of each resample: as many sequences as the text has, drawn with
+/// replacement.
 fn resample(
     spec: &ConvergenceSettings,
     session: &mut Session,
@@ -132,15 +133,18 @@ fn resample(
     Ok(())
 }
 
-/// Returns the excess of every neuron over the tokens of a plan; NaN where there is none.
+/// Returns the excess correlation of every neuron over the tokens of a plan; NaN for a neuron
+/// without correlation.
 fn excess(session: &mut Session, plan: &Plan, what: &str) -> Result<Vec<f64>> {
     Ok(session.study_of(plan, what)?.table.column(Column::ExcessCorr).to_vec())
 }
 
+/// Returns the number of neurons above the threshold.
 fn above(excess: &[f64], threshold: f64) -> usize {
     excess.iter().filter(|e| **e > threshold).count()
 }
 
+/// Returns the share of neurons above the threshold, in percent.
 fn share(excess: &[f64], threshold: f64) -> f64 {
     100.0 * above(excess, threshold) as f64 / excess.len() as f64
 }

@@ -21,7 +21,7 @@ use crate::table::{NeuronId, fixed_cell};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DynamicsSettings {
-    /// The steps, in the order of training; two at least.
+    /// The steps, in the order of training; at least two.
     #[schemars(length(min = 2, max = 10_000))]
     pub steps: Vec<Step>,
 }
@@ -30,14 +30,14 @@ pub struct DynamicsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The step.
+    /// Number of the training step.
     pub step: u64,
-    /// Folder of a checkpoint, relative to the spec; `{model}` stands for the name of
-    /// each model of the family.
+    /// Folder of a checkpoint, relative to the spec. `{model}` is replaced by the name of each
+    /// model of the family.
     pub path: PathBuf,
 }
 
-/// The experiment.
+/// The dynamics experiment.
 pub struct Dynamics;
 
 impl Experiment for Dynamics {
@@ -59,8 +59,9 @@ impl Experiment for Dynamics {
         ),
     ];
     const EXAMPLE: &'static str = include_str!("dynamics.yaml");
-    const DESK: Desk =
-        Desk::Nothing("the bundled models have no checkpoints of their training, of 30 MB a step");
+    const DESK: Desk = Desk::Nothing(
+        "checkpoints from the training of the bundled models, 30 MB a step, are not included",
+    );
 
     fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
         match settings.steps.windows(2).position(|pair| pair[0].step >= pair[1].step) {
@@ -79,7 +80,7 @@ impl Experiment for Dynamics {
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         let plan = session.plan;
-        // All steps are looked for before the first is run.
+        // Checks that all checkpoints exist before the first study runs.
         let plans: Vec<Plan> =
             settings.steps.iter().map(|step| at(plan, step)).collect::<Result<_>>()?;
         let mut sets: Vec<Vec<bool>> = Vec::new();
@@ -95,7 +96,7 @@ impl Experiment for Dynamics {
     }
 }
 
-/// Returns the plan with every model's checkpoint at a step in place of the model.
+/// Returns the plan with every model replaced by its checkpoint at a step.
 fn at(plan: &Plan, step: &Step) -> Result<Plan> {
     let checkpoint = |model: &PlannedModel| {
         let folder = step.path.to_string_lossy().replace("{model}", &model.name);
@@ -159,7 +160,8 @@ fn figures(plan: &Plan, steps: &[Step], sets: &[Vec<bool>]) -> Figures {
     figures
 }
 
-/// At which steps each neuron that ever was universal is so.
+/// Returns a table of the steps at which each neuron is universal. Neurons that never are have
+/// no row.
 fn memberships(steps: &[Step], sets: &[Vec<bool>], d_mlp: usize) -> TextTable {
     let mut rows = Vec::new();
     for i in (0..sets[0].len()).filter(|&i| sets.iter().any(|set| set[i])) {
@@ -170,13 +172,13 @@ fn memberships(steps: &[Step], sets: &[Vec<bool>], d_mlp: usize) -> TextTable {
     TextTable { rows, ..TextTable::with_header(["neuron", "universal_at"]) }
 }
 
-/// Share of the first set that is in the second; NaN of none.
+/// Returns the share of the first set that is also in the second; NaN if the first is empty.
 fn persistence(before: &[bool], after: &[bool]) -> f64 {
     let both = before.iter().zip(after).filter(|(b, a)| **b && **a).count() as f64;
     both / before.iter().filter(|b| **b).count() as f64
 }
 
-/// Those in both over those in either; NaN of none.
+/// Returns the Jaccard index, |A ∩ B| / |A ∪ B|; NaN if both sets are empty.
 fn jaccard(before: &[bool], after: &[bool]) -> f64 {
     let both = before.iter().zip(after).filter(|(b, a)| **b && **a).count() as f64;
     both / before.iter().zip(after).filter(|(b, a)| **b || **a).count() as f64

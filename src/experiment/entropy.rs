@@ -1,4 +1,4 @@
-//! `kind: entropy`: neurons that change how sure the model is, and little else (§5.2).
+//! `kind: entropy`: neurons that change the entropy of the prediction, and little else (§5.2).
 
 use std::collections::BTreeMap;
 
@@ -24,9 +24,9 @@ use crate::stats::percentile::{mean, ranks};
 use crate::stats::weights::{WeightStatistics, output_cosine, weight_statistics};
 use crate::table::{NeuronId, fixed_cell};
 
-/// Layers, from the last, in which neurons are looked for.
+/// Number of layers, counted from the last, in which neurons are chosen.
 const LAYERS: usize = 2;
-/// Percentile of norm above which, and of variance below which, a neuron is no control.
+/// A control's norm lies below percentile `100 − DECILE`, its variance above percentile `DECILE`.
 const DECILE: f64 = 10.0;
 
 /// A neuron whose activation is fixed.
@@ -35,22 +35,22 @@ struct Fixed {
     control: bool,
     norm_rank: f64,
     variance_rank: f64,
-    /// Per value: Σ entropy, loss, reciprocal rank and scale.
+    /// Sums of entropy, loss, reciprocal rank and scale, for each value.
     sums: Vec<[f64; 4]>,
 }
 
-/// `kind: entropy`: neurons that change how sure the model is (§5.2).
+/// `kind: entropy`: neurons that change the entropy of the prediction (§5.2).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EntropySettings {
-    /// Candidates: of large weight norm and small variance of logit effect, in the
-    /// last two layers.
+    /// Number of candidates: the neurons of the last two layers with the largest weight norm and
+    /// the smallest variance of the logit effect.
     #[schemars(range(min = 1, max = 1000))]
     pub candidates: usize,
-    /// Random neurons of the last two layers, to compare with.
+    /// Number of random neurons of the last two layers that the candidates are compared with.
     #[schemars(range(min = 1, max = 10_000))]
     pub controls: usize,
-    /// Seed of their choice.
+    /// Seed of the choice of random neurons.
     pub seed: u64,
     /// Values that the activation is fixed to, smallest first.
     #[schemars(length(min = 2), extend("x-remedy" = "the paper uses 0 to 6"))]
@@ -64,13 +64,14 @@ impl Default for EntropySettings {
     }
 }
 
-/// The experiment.
+/// The entropy experiment.
 pub struct Entropy;
 
 impl Experiment for Entropy {
     type Settings = EntropySettings;
     const KIND: &'static str = "entropy";
-    const PURPOSE: &'static str = "Fixes late neurons that may change how sure the model is.";
+    const PURPOSE: &'static str =
+        "Fixes late neurons that may change the entropy of the prediction.";
     const FIGURES: &'static [FigureName] = &[
         figure(
             "entropy-effect",
@@ -101,7 +102,7 @@ impl Experiment for Entropy {
                         Interventions { interventions: &change, tokens: None, then: () };
                     let found = Predictions::of(model, &model.forward(&rows, &mut hooks), &rows);
                     let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
-                    // Token by token, so that no sum depends on where a batch ends.
+                    // Added token by token, so that no sum depends on where a batch ends.
                     sums.iter_mut().zip(of).for_each(|(s, v)| v.iter().for_each(|v| *s += v));
                 }
             }
@@ -116,7 +117,7 @@ impl Experiment for Entropy {
     }
 }
 
-/// Candidates, best first, and controls.
+/// Returns the candidates, best first, followed by the controls.
 fn choose(spec: &EntropySettings, folded: &Weights, config: &Config) -> Vec<Fixed> {
     let statistics = weight_statistics(folded, config);
     let first = config.n_layers.saturating_sub(LAYERS) * config.d_mlp();
@@ -145,7 +146,8 @@ fn choose(spec: &EntropySettings, folded: &Weights, config: &Config) -> Vec<Fixe
     chosen
 }
 
-/// The neuron of the last two layers that each candidate is most opposed to.
+/// Returns, for each candidate, the neuron of the last two layers whose output weights are most
+/// opposed to the candidate's, and their cosine.
 fn antipodes(folded: &Weights, config: &Config, fixed: &[Fixed]) -> Vec<(NeuronId, f64)> {
     let first = config.n_layers.saturating_sub(LAYERS) * config.d_mlp();
     let all = first..config.n_layers * config.d_mlp();
@@ -206,13 +208,13 @@ fn figures(fixed: &[Fixed], values: &[f32], positions: f64, pairs: &[(NeuronId, 
     figures
 }
 
-/// Means over the controls at each value.
+/// Returns the mean of a column over the controls, for each value.
 fn control_means(table: &TextTable, column: &str) -> Vec<(f64, f64)> {
     let (values, numbers) = (table.numbers("value"), table.numbers(column));
     let mut sums: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
     for (row, control) in table.text("control").into_iter().enumerate() {
         if control == "true" {
-            // Values are few and exact; thousandths tell them apart.
+            // The values are few and exact, so thousandths distinguish them.
             let sum = sums.entry((values[row] * 1000.0).round() as i64).or_default();
             *sum = (sum.0 + numbers[row], sum.1 + 1.0);
         }
@@ -236,7 +238,7 @@ fn chart(table: &TextTable) -> Result<Chart> {
             .cloned()
             .collect(),
     };
-    // A legend of many names hides the figure; the data have them all.
+    // A legend of many names would hide the figure. The data of the figure have all names.
     let few = grouped(&candidates, "name").into_iter().take(5).map(|(name, _)| name.to_owned());
     let few: Vec<String> = few.collect();
     let panel = |column: &str, label: &str, legend: bool| {

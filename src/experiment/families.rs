@@ -1,4 +1,4 @@
-//! `kind: families` (paper §4.3).
+//! `kind: families`: simple properties of tokens that explain neurons (paper §4.3).
 
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::{Chart, by_depth, grouped};
@@ -20,14 +20,14 @@ use crate::stats::percentile::{mean, median};
 use crate::stats::weights::nearest_neighbours;
 use crate::table::{NeuronId, fixed_cell};
 
-/// The experiment.
+/// The experiment on neuron families.
 pub struct Families;
 
 impl Experiment for Families {
     type Settings = FamilySettings;
     const KIND: &'static str = "families";
     const PURPOSE: &'static str =
-        "Asks which simple properties of tokens explain the neurons of the reference.";
+        "Finds which simple properties of tokens explain the neurons of the reference model.";
     const SECTION: Section = Section::Required;
     const PATHS: &'static [&'static str] = &["path", "syntax"];
     const FIGURES: &'static [FigureName] = &[
@@ -74,7 +74,7 @@ impl Experiment for Families {
         let syntax = Syntax::of_spec(settings, plan)?;
         let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
         let readings = FamilySums::new(&grouping, plan.reference().layout().n_neurons());
-        // Read before the tokens, so that a mistake in it costs no run.
+        // Checked before the tokens are read, so that a mistake is reported at once.
         check(&settings.path, plan)?;
         let universal = session.universal()?;
         let readings = read_all(session, &grouping, readings)?;
@@ -118,7 +118,7 @@ impl Experiment for Families {
     }
 }
 
-/// Reads all tokens, and their groups.
+/// Reads all tokens and sums activations by group.
 fn read_all(
     session: &mut Session,
     grouping: &TokenGrouping,
@@ -135,13 +135,13 @@ fn read_all(
     Ok(readings)
 }
 
-/// What was found of every neuron.
+/// The best explanation of every neuron.
 struct ExplainedNeurons<'a> {
     layout: Layout,
     spec: &'a FamilySettings,
     grouped: &'a [GroupedTests<'a>],
     best: &'a [Option<TestExplanation>],
-    /// Bits that firing tells of the position.
+    /// Mutual information between firing and position for every neuron, in bits.
     bits: &'a [f64],
 }
 
@@ -150,7 +150,7 @@ impl ExplainedNeurons<'_> {
         &self.grouped[explained.grouped].tests[explained.test]
     }
 
-    /// Family of a neuron, if anything explains it.
+    /// Returns the family of a neuron, or `None` if no test explains enough of its variance.
     fn family(&self, neuron: usize) -> Option<&str> {
         let best = self.best[neuron].filter(|b| b.reduction > self.spec.explained)?;
         Some(&self.test(&best).family)
@@ -160,7 +160,7 @@ impl ExplainedNeurons<'_> {
         (0..self.best.len()).filter(|&i| self.family(i) == Some(family)).collect()
     }
 
-    /// Median layer of some neurons, as a share of the depth; NaN without any.
+    /// Returns the median layer of some neurons, as a share of the depth; NaN if there are none.
     fn depth(&self, neurons: &[usize]) -> f64 {
         let layers = neurons.iter().map(|&i| self.layout.layer(i) as f64);
         median(layers).map_or(f64::NAN, |layer| layer / self.layout.n_layers as f64)

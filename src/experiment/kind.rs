@@ -1,4 +1,4 @@
-//! What a kind of experiment is.
+//! The trait that a kind of experiment implements.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,9 +15,9 @@ use crate::spec::{Finding, Section, Spec};
 /// A figure that an experiment reports, under the name that claims use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FigureName {
-    /// Its name.
+    /// Name of the figure.
     pub name: &'static str,
-    /// What it is, with its unit.
+    /// What the figure measures, with its unit.
     pub meaning: &'static str,
 }
 
@@ -29,40 +29,41 @@ pub(super) const fn figure(name: &'static str, meaning: &'static str) -> FigureN
 /// How claims get the figures of a kind for the bundled models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Desk {
-    /// By running this spec.
+    /// Runs this spec.
     Spec(&'static str),
-    /// Not at all, for this reason.
+    /// There are no figures for the bundled models, for this reason.
     Nothing(&'static str),
 }
 
 /// A kind of experiment.
 pub trait Experiment {
-    /// What its section of a spec says.
+    /// The settings in the kind's section of a spec.
     type Settings: Serialize + DeserializeOwned + JsonSchema;
-    /// What `kind:` calls it.
+    /// Name of the kind, as in `kind: NAME`.
     const KIND: &'static str;
-    /// The question that it asks, in a few words.
+    /// What an experiment of this kind does, in one sentence.
     const PURPOSE: &'static str;
     /// Whether a spec has a section of settings.
     const SECTION: Section = Section::Optional;
     /// Keys of the settings whose values are paths.
     const PATHS: &'static [&'static str] = &[];
-    /// The figures that it reports. A figure that depends on the data may be missing.
+    /// The figures that the kind reports. A run may lack figures that its data do not allow.
     const FIGURES: &'static [FigureName];
-    /// A spec to begin with.
+    /// A commented spec to start from.
     const EXAMPLE: &'static str;
-    /// Its evidence about the bundled models.
+    /// How claims get the kind's figures for the bundled models.
     const DESK: Desk;
 
-    /// Checks what the schema cannot say.
+    /// Checks constraints on the settings that the schema cannot express.
     ///
     /// # Errors
-    /// Returns the key path of the mistake within the spec, the problem and the remedy.
+    /// Returns an error with the key path of the mistake within the spec, the problem and the
+    /// remedy.
     fn check(_settings: &Self::Settings, _spec: &Spec) -> Result<(), Finding> {
         Ok(())
     }
 
-    /// Returns whether the texts of documents are read, not only their tokens.
+    /// Returns whether the experiment needs the texts of documents, not only their tokens.
     fn keeps_texts(_settings: &Self::Settings) -> bool {
         false
     }
@@ -79,7 +80,8 @@ pub trait Experiment {
     /// Runs the experiment.
     ///
     /// # Errors
-    /// Returns an error if a file that the settings name is wrong, or the run was stopped.
+    /// Returns an error if a model cannot be loaded, a file that the settings name is malformed,
+    /// or the run was stopped.
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures>;
 
     /// Draws the figures of a finished run from its tables.
@@ -89,7 +91,8 @@ pub trait Experiment {
     fn charts(tables: &Tables) -> Result<Vec<Chart>>;
 }
 
-/// Draws a figure of a table, if the run has the table and it has rows.
+/// Draws the figure of a table. Returns no figure if the run lacks the table or the table has
+/// no rows.
 pub(super) fn drawn(
     tables: &Tables,
     name: &str,

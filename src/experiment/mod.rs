@@ -34,18 +34,18 @@ use crate::run::{Control, Session};
 use crate::spec::load::Loaded;
 use crate::spec::{KindRules, Spec, finding, rules};
 
-/// A registered kind of experiment: its constants and functions.
+/// A registered kind of experiment: the constants and functions of an [`Experiment`].
 #[derive(Debug, Clone, Copy)]
 pub struct RegisteredKind {
-    /// What the loader of specs must know.
+    /// What the loader of specs knows about the kind.
     pub rules: KindRules,
-    /// The figures that it reports.
+    /// The figures that the kind reports.
     pub figures: &'static [FigureName],
-    /// A spec to begin with.
+    /// A commented spec to start from.
     pub example: &'static str,
-    /// Its evidence about the bundled models.
+    /// How claims get the kind's figures for the bundled models.
     pub desk: Desk,
-    /// Reads the files that the settings name.
+    /// Checks the files that the settings name.
     pub check_files: fn(&Plan) -> Result<()>,
     /// Runs the experiment.
     pub run: fn(&mut Session) -> Result<Figures>,
@@ -53,7 +53,7 @@ pub struct RegisteredKind {
     pub charts: fn(&Tables) -> Result<Vec<Chart>>,
 }
 
-/// The kind that is the study itself.
+/// The name of the kind that is the study of universality itself.
 pub const STUDY: &str = <universality::Universality as Experiment>::KIND;
 
 /// All kinds of experiment, the study of universality first.
@@ -94,7 +94,7 @@ const fn registered<E: Experiment>() -> RegisteredKind {
     }
 }
 
-/// Returns the kind of a name.
+/// Returns the kind with the given name.
 pub fn kind(name: &str) -> Option<&'static RegisteredKind> {
     const ALL: &[RegisteredKind] = &KINDS;
     ALL.iter().find(|kind| kind.rules.name == name)
@@ -126,12 +126,13 @@ pub fn check_files(plan: &Plan) -> Result<()> {
     kind(&plan.spec.kind).map_or(Ok(()), |kind| (kind.check_files)(plan))
 }
 
-/// Runs an experiment of a kind that reports figures. Which neurons are universal is taken
-/// from `universal`, or else found first by the study that the spec describes.
+/// Runs an experiment of a kind that reports figures. The universal neurons are those in
+/// `universal`; if it is `None` and the kind needs them, the study that the spec describes
+/// finds them first.
 ///
 /// # Errors
-/// Returns an error if the model cannot be loaded, a file of the experiment is wrong, or the
-/// run was stopped.
+/// Returns an error if the model cannot be loaded, a file that the settings name is malformed,
+/// or the run was stopped.
 pub fn run(plan: &Plan, universal: Option<Universal>, control: &mut Control) -> Result<Figures> {
     let name = &plan.spec.kind;
     let kind = kind(name).ok_or_else(|| {

@@ -1,10 +1,10 @@
-//! `new KIND`: an experiment file to begin with, commented.
+//! `new KIND`: a commented experiment file to start from.
 
 use std::path::Path;
 
 use super::RegisteredKind;
 
-/// The experiment that new ones inherit from.
+/// The experiment that new experiment files inherit from.
 pub const BASE: &str = "experiments/desk-universality.yaml";
 
 /// Returns the example of a kind as an experiment called `name` that inherits from the file at
@@ -17,7 +17,7 @@ pub fn template(kind: &RegisteredKind, name: &str, base: &Path) -> String {
         } else if line.starts_with("name:") {
             format!("name: {name}")
         } else {
-            // Files of the example are named from where they are.
+            // Paths in the example are relative to the folder of `base`.
             let at = |line: String, name: &str| {
                 let there = folder.join(name);
                 ["path: ", "path: \""].iter().fold(line, |line, key| {

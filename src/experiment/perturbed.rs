@@ -1,5 +1,6 @@
-//! `kind: perturbed`: the reference against copies of its own activations with noise and a
-//! partial rotation (replication note). What does one model disturbed say in place of others?
+//! `kind: perturbed`: compares the reference model with copies of its own activations to
+//! which noise and a partial rotation were applied (replication note). Shows what disturbed copies
+//! of one model can say instead of other models.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,27 +25,27 @@ use crate::spec::BaselineKind;
 use crate::stats::percentile::mean;
 use crate::table::{NeuronId, fixed_cell};
 
-/// `kind: perturbed`: one model's activations disturbed, in place of other models
-/// (the replication note's experiment).
+/// `kind: perturbed`: disturbed copies of one model's activations instead of other models (the
+/// replication note's experiment).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerturbedSettings {
-    /// Models that are made so.
+    /// Number of disturbed copies.
     #[schemars(range(min = 1, max = 100))]
     pub copies: usize,
-    /// Standard deviation of the noise, in units of each neuron's own.
+    /// Standard deviation of the noise, in units of each neuron's standard deviation.
     #[schemars(
         range(min = 0.0),
         extend("x-remedy" = "it is in units of a neuron's own spread")
     )]
     pub noise: f64,
-    /// Share of a random rotation that is mixed in.
+    /// Share of a random rotation in each copy: 0 for none, 1 for only the rotation.
     #[schemars(
         range(min = 0.0, max = 1.0),
-        extend("x-remedy" = "0 is none, 1 is nothing but the rotation")
+        extend("x-remedy" = "0 is no rotation, 1 is only the rotation")
     )]
     pub rotation: f64,
-    /// Seed.
+    /// Seed of the noise and the rotations.
     pub seed: u64,
 }
 
@@ -54,13 +55,13 @@ impl Default for PerturbedSettings {
     }
 }
 
-/// The experiment.
+/// The experiment with disturbed copies.
 pub struct Perturbed;
 
 impl Experiment for Perturbed {
     type Settings = PerturbedSettings;
     const KIND: &'static str = "perturbed";
-    const PURPOSE: &'static str = "Compares the reference with disturbed copies of itself.";
+    const PURPOSE: &'static str = "Compares the reference model with disturbed copies of itself.";
     const FIGURES: &'static [FigureName] = &[
         figure("perturbed-match", "mean best match with disturbed copies of the same model"),
         figure(
@@ -112,7 +113,8 @@ impl Experiment for Perturbed {
     }
 }
 
-/// `(1 − r) v + r R v + noise · sd(v) · ε`, layer by layer, R with rows of unit norm.
+/// Returns `(1 − r) v + r R v + noise · sd(v) · ε`, computed layer by layer. The rows of R have
+/// unit norm.
 fn perturb(
     tokens: &[f32],
     layout: Layout,
@@ -159,7 +161,7 @@ fn perturb(
     out
 }
 
-/// Post-activations of the reference, `[tokens, n_neurons]`.
+/// Returns the post-activations of the reference model, `[tokens, n_neurons]`.
 pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
     let n = session.plan.reference().layout().n_neurons();
     let mut post = Activations::new(n);
@@ -171,7 +173,8 @@ pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
     Ok(post.values)
 }
 
-/// The first of several models against the others, all of one layout, over the same tokens.
+/// Compares the first of several models with each of the others. All have the same layout and
+/// the same tokens.
 pub(super) fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairResult> {
     let mut baseline = plan.spec.correlation.baseline.clone();
     baseline.draws = 1;

@@ -1,5 +1,5 @@
-//! `kind: prediction`: what neurons promote and suppress, and whether they fire when it
-//! comes next (paper §5.1).
+//! `kind: prediction`: which tokens neurons promote and suppress, and whether the neurons fire
+//! before these tokens (paper §5.1).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,17 +18,17 @@ use crate::stats::percentile::{mean, ranks_within};
 use crate::stats::weights::{vocabulary_effects, weight_statistics};
 use crate::table::{NeuronId, fixed_cell};
 
-/// Tokens shown of a neuron's set.
+/// Number of tokens of a neuron's set that are shown.
 const SHOWN: usize = 5;
 
 /// What a neuron does to the vocabulary.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Few tokens much more likely.
+    /// Makes a few tokens much more likely.
     Prediction,
-    /// Few tokens much less likely.
+    /// Makes a few tokens much less likely.
     Suppression,
-    /// One part of the vocabulary more likely, the rest less.
+    /// Makes one part of the vocabulary more likely and the rest less likely.
     Partition,
 }
 
@@ -51,16 +51,17 @@ struct Neuron {
     role: Role,
     kurtosis: f64,
     variance: f64,
-    /// Whether each token of the vocabulary is in its set.
+    /// Whether each token of the vocabulary is in the neuron's set.
     set: Vec<bool>,
-    /// Most moved first.
+    /// The tokens of the set, those with the largest effect first.
     tokens: Vec<usize>,
-    /// Σ activation and tokens, where the next token is not in the set, and where it is.
+    /// Σ activation and the number of tokens: `[0]` if the next token is not in the set, `[1]` if
+    /// it is.
     seen: [[f64; 2]; 2],
 }
 
 impl Neuron {
-    /// Mean activation where the next token is in the set, minus elsewhere.
+    /// Returns the mean activation before a token of the set, minus the mean elsewhere.
     fn difference(&self) -> f64 {
         let mean = |in_set: usize| self.seen[in_set][0] / self.seen[in_set][1];
         mean(1) - mean(0)
@@ -71,13 +72,13 @@ impl Neuron {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PredictionSettings {
-    /// Vocabulary kurtosis above which a neuron predicts or suppresses.
+    /// Vocabulary kurtosis above which a neuron is a prediction or suppression neuron.
     pub kurtosis: f64,
-    /// Other neurons whose variance of cos(W_U, w_out) lies above this percentile of
-    /// their layer are partition neurons.
+    /// Percentile within the layer of the variance of cos(W_U, w_out) above which any other
+    /// neuron is a partition neuron.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub partition: f64,
-    /// Tokens of a neuron's set: those it moves most.
+    /// Number of tokens in a neuron's set: those with the largest effect on their logits.
     #[schemars(range(min = 1, max = 10_000))]
     pub tokens: usize,
 }
@@ -88,14 +89,14 @@ impl Default for PredictionSettings {
     }
 }
 
-/// The experiment.
+/// The prediction experiment.
 pub struct Prediction;
 
 impl Experiment for Prediction {
     type Settings = PredictionSettings;
     const KIND: &'static str = "prediction";
     const PURPOSE: &'static str =
-        "Finds what neurons promote and suppress, and whether they fire when it comes next.";
+        "Finds tokens that neurons promote or suppress, and whether the neurons fire before them.";
     const FIGURES: &'static [FigureName] = &[
         figure(
             "prediction-fires",
@@ -149,6 +150,7 @@ impl Experiment for Prediction {
     }
 }
 
+/// Returns the neurons that have a role, with their sets of tokens.
 fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neuron> {
     let statistics = weight_statistics(folded, config);
     let layers: Vec<usize> = (0..statistics.len()).map(|i| i / config.d_mlp()).collect();

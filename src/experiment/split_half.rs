@@ -1,5 +1,6 @@
-//! `kind: split-half`: the study on every other row, on the rows between, and the model
-//! against itself (replication note). How far are correlations a matter of the tokens?
+//! `kind: split-half`: repeats the study on the even and on the odd rows, and compares the
+//! reference model with itself (replication note). Shows how much correlations depend on the
+//! tokens that were read.
 
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use super::perturbed::{activations, compare};
@@ -16,20 +17,19 @@ use crate::spec::Section;
 use crate::stats::percentile::{mean, ranks};
 use crate::table::{Column, NeuronId, fixed_cell};
 
-/// The experiment.
+/// The split-half experiment.
 pub struct SplitHalf;
 
 impl Experiment for SplitHalf {
     type Settings = NoSettings;
     const KIND: &'static str = "split-half";
-    const PURPOSE: &'static str =
-        "Repeats the study on two halves of the rows, and compares the reference with itself.";
+    const PURPOSE: &'static str = "Repeats the study on two halves of the rows, and compares the reference model with itself.";
     const SECTION: Section = Section::None;
     const FIGURES: &'static [FigureName] = &[
         figure("split-half", "rank correlation of the excess on two halves of the rows"),
         figure(
             "self-match",
-            "mean best match of a neuron with its own model; 0 counts where that is another neuron",
+            "mean best match of a neuron with its own model, counted as 0 if the match is another neuron",
         ),
     ];
     const EXAMPLE: &'static str = include_str!("../../experiments/split-half.yaml");
@@ -85,7 +85,7 @@ fn halved(plan: &Plan, half: usize) -> Result<Plan> {
     plan.with_tokens(plan.tokens.with_rows(rows))?.with_draws(1)
 }
 
-/// Spearman's ρ over neurons that have both values.
+/// Returns Spearman's ρ over the neurons that have both values.
 fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
     let both = a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite());
     let (a, b): (Vec<f64>, Vec<f64>) = both.map(|(a, b)| (*a, *b)).unzip();
@@ -115,7 +115,7 @@ fn chart(table: &TextTable) -> Result<Chart> {
         name: "split-half".into(),
         title: "Whether two halves of the text agree",
         caption: "Every neuron's excess correlation over one half of the rows and over the other \
-                  (at most 2,000 neurons are drawn; the data have all)."
+                  (at most 2,000 neurons are drawn; the data have all of them)."
             .into(),
         alt: "A narrow cloud along the diagonal.".into(),
         svg: draw((440, 400), 1, &[panel])?,
@@ -123,7 +123,7 @@ fn chart(table: &TextTable) -> Result<Chart> {
     })
 }
 
-/// Evenly spaced ones of many points.
+/// Returns at most 2,000 evenly spaced points.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let step = points.len().div_ceil(2000).max(1);
     points.into_iter().step_by(step).collect()

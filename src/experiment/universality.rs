@@ -12,7 +12,7 @@ use crate::record::Tables;
 use crate::run::Session;
 use crate::spec::Section;
 
-/// The settings of a kind that has none.
+/// The settings of a kind without settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}

@@ -1,4 +1,4 @@
-//! How much of a neuron's variance a yes-or-no test of the token explains (eq. 4).
+//! Computes how much of a neuron's variance a yes-or-no test of the token explains (eq. 4).
 
 use rayon::prelude::*;
 
@@ -27,7 +27,7 @@ pub enum TokenGroup {
     Position,
     /// By the label of the sample.
     Label,
-    /// By the part of speech or the dependency of the word in which the token begins.
+    /// By the part of speech, or the dependency relation, of the word in which the token begins.
     Syntax,
 }
 
@@ -40,7 +40,7 @@ pub struct TestExplanation {
     pub test: usize,
     /// Reduction in variance, at most 1.
     pub reduction: f64,
-    /// Mean activation where the answer is yes, minus the mean where it is no.
+    /// Mean activation over tokens with answer yes, minus the mean over tokens with answer no.
     pub difference: f64,
     /// Number of tokens for which the answer is yes.
     pub support: f64,

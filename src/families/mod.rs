@@ -1,4 +1,4 @@
-//! Finds the simple property of a token that explains a neuron best (paper §4.3).
+//! Finds the simple property of tokens that explains a neuron best (paper §4.3).
 
 mod explain;
 mod reading;

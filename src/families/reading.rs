@@ -11,7 +11,7 @@ use crate::corpus::{Batch, Sample};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 
-/// The groupings; syntax occurs twice, by part of speech and by dependency.
+/// The groupings. Syntax occurs twice: by part of speech and by dependency relation.
 const KINDS: [TokenGroup; 6] = [
     TokenGroup::Token,
     TokenGroup::PreviousToken,
@@ -21,7 +21,7 @@ const KINDS: [TokenGroup; 6] = [
     TokenGroup::Syntax,
 ];
 
-/// The group of each token in every grouping; a token may have none.
+/// The group of each token in every grouping; `None` for a token without a group.
 pub type TokenGroups = [Vec<Option<usize>>; KINDS.len()];
 
 /// Assigns tokens to groups.
@@ -30,7 +30,8 @@ pub struct TokenGrouping {
     sizes: [usize; KINDS.len()],
     /// Label index of every sample.
     of_sample: Vec<usize>,
-    /// Part of speech and dependency of every token, row by row; empty without syntax.
+    /// Part of speech and dependency relation of every token, row by row; empty without syntax
+    /// labels.
     syntax: Vec<Vec<Option<[usize; 2]>>>,
 }
 
@@ -82,8 +83,8 @@ impl TokenGrouping {
     }
 }
 
-/// Returns the part of speech and dependency of every token, row by row. The first token of a
-/// row is not of the text.
+/// Returns the part of speech and dependency relation of every token, row by row. The first token
+/// of a row marks the beginning of the sequence and has neither.
 fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>>> {
     let tokenizer = plan.reference().tokenizer()?;
     let (mut sample, mut labels) = (usize::MAX, Vec::new().into_iter());
@@ -145,8 +146,8 @@ pub fn check(path: &Path, plan: &Plan) -> Result<()> {
 pub struct TestSuite([Vec<TokenTest>; KINDS.len()]);
 
 impl TestSuite {
-    /// Reads the tests of a file, applies them to the previous token too, and adds those that
-    /// follow from the text: frequent words, positions, labels and syntax.
+    /// Reads the tests of a file, applies each to the current and to the previous token, and adds
+    /// the tests that follow from the text: frequent words, positions, labels and syntax.
     ///
     /// # Errors
     ///

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FamilySettings {
-    /// The token tests, relative to the spec.
+    /// File of token tests; a relative path starts at the spec.
     pub path: PathBuf,
-    /// Syntax labels of the corpus in CoNLL-U, each document called like its sample
-    /// (`# newdoc id = …`); no syntax tests when absent.
+    /// File of syntax labels of the corpus in CoNLL-U. The id of each document
+    /// (`# newdoc id = …`) is that of its sample. Without it there are no syntax tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syntax: Option<PathBuf>,
-    /// A neuron belongs to the family of its best explanation where that reduces its
+    /// A neuron belongs to the family of its best explanation if this explanation reduces its
     /// variance by more than this share.
     #[serde(default = "FamilySettings::explained")]
     #[schemars(
@@ -23,20 +23,21 @@ pub struct FamilySettings {
         extend("x-remedy" = "the paper's notebook uses 0.37")
     )]
     pub explained: f64,
-    /// Least number of tokens for which a test says yes, and for which it says no.
+    /// Minimum number of tokens with answer yes, and with answer no, for a test to count.
     #[serde(default = "FamilySettings::support")]
     #[schemars(range(min = 1))]
     pub support: usize,
-    /// Words that occur so often get a unigram test.
+    /// Words that occur at least this many times get a unigram test.
     #[serde(default = "FamilySettings::frequent")]
     pub frequent: usize,
-    /// A position neuron's firing tells so many bits of the position, at least.
+    /// A neuron is a position neuron if the mutual information between its firing and the
+    /// position exceeds this many bits.
     #[serde(default = "FamilySettings::position_bits")]
     pub position_bits: f64,
 }
 
 impl FamilySettings {
-    /// Tests of a file, the rest as it is when nothing is said.
+    /// Returns settings with the tests of a file, and defaults for everything else.
     pub fn of(path: PathBuf) -> Self {
         Self {
             path,

@@ -24,7 +24,7 @@ const MAX_LABELS: usize = 1000;
 /// Labels of the words of every sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Syntax {
-    /// Names of labels: `upos NOUN`, `deprel nsubj`.
+    /// Names of the labels of each kind, such as `upos NOUN` and `deprel nsubj`.
     pub names: [Vec<String>; 2],
     of: Vec<Words>,
 }
@@ -32,13 +32,14 @@ pub struct Syntax {
 /// Labels of the words of one sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Words {
-    /// Words in the order of the text: their bytes, and their labels by place in
+    /// Words in the order of the text: their byte ranges, and the indices of their labels in
     /// [`Syntax::names`].
     words: Vec<(Range<usize>, [usize; 2])>,
 }
 
 impl Words {
-    /// Returns the labels of the word in which some bytes of a sample begin, spaces left out.
+    /// Returns the labels of the word in which a byte range of a sample begins. White space at
+    /// the beginning of the range is skipped.
     pub fn at(&self, text: &str, bytes: Range<usize>) -> Option<[usize; 2]> {
         let spaces = text.as_bytes().get(bytes.clone())?;
         let skip = spaces.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -60,7 +61,7 @@ impl Syntax {
         Self::parse(path, &text, &plan.samples).map(Some)
     }
 
-    /// Reads a file without a plan, as [`Self::parse`] does.
+    /// Reads a file as [`Self::parse`] does, without a plan.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, and as [`Self::parse`] does.
@@ -69,13 +70,13 @@ impl Syntax {
         Self::parse(path, &text, samples)
     }
 
-    /// Reads the text of a file of documents, `# newdoc id = SAMPLE`, whose words are those of the
-    /// sample, one after the other with nothing but white space between. Samples that the
+    /// Reads the text of a file of documents. Each begins with `# newdoc id = SAMPLE`, and its
+    /// words are those of the sample in order, separated only by white space. Samples that the
     /// file does not name have no labels.
     ///
-    /// A multiword token (`1-2 Im`) stands in the text, its words (`1 In`, `2 dem`) do not.
-    /// Where they make up the token (`don't`: `do`, `n't`) each has its own part of it, else
-    /// the token has the labels of its first word. Empty nodes (`8.1`) are left out.
+    /// The text contains multiword tokens (`1-2 Im`), not their words (`1 In`, `2 dem`). If the
+    /// words make up the token (`don't`: `do`, `n't`), each word labels its own part of it;
+    /// otherwise the token has the labels of its first word. Empty nodes (`8.1`) are skipped.
     ///
     /// # Errors
     /// Returns an error naming the line, what was expected and what was found, if the file is
@@ -115,34 +116,33 @@ impl Syntax {
 
 fn wrong(path: &Path, line: usize, problem: String) -> Error {
     let subject = format!("{}:{line}", path.display());
-    let remedy =
-        "give CoNLL-U with the very text of the corpus, and `# newdoc id =` before each sample";
+    let remedy = "provide CoNLL-U with exactly the text of the corpus, and `# newdoc id =` before each sample";
     Error::new(Kind::Corpus, subject, problem, remedy)
 }
 
-/// Puts the words of a file to their places in the samples.
+/// Finds the words of a file in the samples.
 struct LabelReader<'a> {
     samples: &'a [Sample],
-    /// Places of samples by id.
+    /// Indices of samples by id.
     places: HashMap<&'a str, usize>,
     syntax: Syntax,
     /// The line on which each sample's document begins.
     documents: HashMap<usize, usize>,
-    /// The sample of this document, and the byte of its text after the last word.
+    /// The sample of the current document, and the byte of its text after the last word.
     at: Option<(usize, usize)>,
-    /// Number of the last word of the sentence.
+    /// Number of the last word read in the current sentence.
     number: usize,
     /// The multiword token whose words are being read.
     multiword: Option<Multiword>,
 }
 
 struct Multiword {
-    /// Number of its last word.
+    /// Number of the token's last word.
     last: usize,
     form: String,
-    /// Its bytes in the sample.
+    /// Byte range of the token in the sample.
     bytes: Range<usize>,
-    /// Form and labels of its words.
+    /// Form and labels of the token's words.
     words: Vec<(String, [usize; 2])>,
 }
 
@@ -198,7 +198,7 @@ impl<'a> LabelReader<'a> {
         }
     }
 
-    /// Checks that the labels of a sample reach to its end.
+    /// Checks that the labels of a sample cover its text to the end.
     fn end_document(&mut self) -> Result<(), String> {
         self.end_sentence()?;
         let Some((sample, next)) = self.at.take() else { return Ok(()) };
@@ -258,7 +258,7 @@ impl<'a> LabelReader<'a> {
         Err(format!("word {number}, expected word {expected}"))
     }
 
-    /// Returns the bytes of the next word of the text, which must be this one.
+    /// Returns the byte range of the next word of the text, which must be `form`.
     fn place(&mut self, form: &str) -> Result<Range<usize>, String> {
         let (sample, next) = self.at.as_mut().ok_or("a word before any `# newdoc id =`")?;
         let Sample { id, text, .. } = &self.samples[*sample];
@@ -278,7 +278,7 @@ impl<'a> LabelReader<'a> {
 }
 
 impl Multiword {
-    /// Returns the bytes and labels of its parts.
+    /// Returns the byte range and labels of each part of the token.
     fn parts(self) -> Vec<(Range<usize>, [usize; 2])> {
         let spelt: String = self.words.iter().map(|(form, _)| form.as_str()).collect();
         if spelt != self.form || self.bytes.len() != spelt.len() {

@@ -1,16 +1,16 @@
-//! Weight preprocessing (paper A.1): what makes weight statistics comparable.
+//! Weight preprocessing (paper A.1), which makes weight statistics comparable.
 //!
 //! A LayerNorm's gain and bias can be moved into the linear layer that reads
-//! it; a constant added to all of d_model is invisible behind a LayerNorm; a
-//! constant added to all logits is invisible behind the softmax. Taking these
-//! freedoms out leaves activations and log-probabilities as they were.
+//! it. A constant added to all of d_model does not change the output of a LayerNorm,
+//! and a constant added to all logits does not change that of the softmax. Removing these
+//! degrees of freedom leaves activations and log-probabilities unchanged.
 
 use super::Config;
 use super::weights::{Block, Linear, Norm, Unembed, Weights};
 use crate::spec::WeightOptions;
 
-/// Returns the weights with the chosen freedoms taken out. The unembedding
-/// becomes one of its own, since a tied one cannot hold the final gain.
+/// Returns the weights with the chosen degrees of freedom removed. The unembedding becomes separate
+/// from the embedding, since a tied one cannot hold the final gain.
 pub fn preprocess(weights: &Weights, config: &Config, options: &WeightOptions) -> Weights {
     let d = config.d_model;
     let mut w = weights.clone();
@@ -38,8 +38,8 @@ fn fold_block(block: &mut Block, d: usize) {
     fold_linear(&mut block.mlp_in, &mut block.ln_2, d);
 }
 
-/// `W_eff = diag(γ) W`, `b_eff = b + β W`, then each output's weights are
-/// centred over d_model: a normalised input has mean zero and cannot tell.
+/// Computes `W_eff = diag(γ) W` and `b_eff = b + β W`, then centres each output's weights over
+/// d_model. This changes no output, because a normalised input has mean zero.
 fn fold_linear(linear: &mut Linear, norm: &mut Norm, d: usize) {
     let d_out = linear.bias.len();
     for j in 0..d_out {
@@ -56,7 +56,7 @@ fn fold_linear(linear: &mut Linear, norm: &mut Norm, d: usize) {
     neutralise(norm);
 }
 
-/// The same for the unembedding, whose rows are the outputs.
+/// Does the same as [`fold_linear`] for the unembedding, whose rows are the outputs.
 fn fold_unembed(unembed: &mut Unembed, norm: &mut Norm) {
     let d = norm.gain.len();
     for (row, bias) in unembed.weight.chunks_exact_mut(d).zip(&mut unembed.bias) {

@@ -1,5 +1,5 @@
-//! The models: configuration, weights, the forward pass, hooks into it, and
-//! the preprocessing that weight statistics need.
+//! Models: configuration, weights, the forward pass with its hooks, and the preprocessing that
+//! weight statistics need.
 
 pub mod capture;
 pub mod config;

@@ -211,6 +211,6 @@ mod tests {
         assert_relative_eq!(scores[3..6], [0.5, 0.5, 0.0]);
         assert_relative_eq!(scores[6..], [1.0 / 3.0; 3], epsilon = 1e-6);
         causal_softmax(&mut last, 3, 1, 1.0);
-        assert_eq!(last, scores[3..], "some rows alone");
+        assert_eq!(last, scores[3..], "only some rows");
     }
 }

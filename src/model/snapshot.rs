@@ -1,24 +1,24 @@
-//! The folder of a model, also where a folder of the hub's cache is given instead of one of
-//! its snapshots.
+//! Finds the folder of a model, even if a repository folder of the hub's cache is given instead of
+//! one of its snapshots.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 
-/// The folder of a cache's repository with a folder for each commit.
+/// Name of the folder in a repository of the cache that has one folder per commit.
 const SNAPSHOTS: &str = "snapshots";
 /// The file that holds the commit of the branch `main`.
 const MAIN: &str = "refs/main";
-/// Longest such file that is read, in bytes; a commit has 40.
+/// Maximum length of that file, in bytes; a commit has 40.
 const MAX_REF: u64 = 256;
 
-/// Returns the folder that holds the files of a model: `folder`, or the snapshot of `main`,
-/// or else the only snapshot, where `folder` is a repository in the hub's cache
-/// (`models--OWNER--NAME`).
+/// Returns the folder that holds the files of a model. This is `folder` itself unless `folder` is a
+/// repository in the hub's cache (`models--OWNER--NAME`): then it is the snapshot of `main`, or else
+/// the only snapshot.
 ///
 /// # Errors
-/// Returns an error that names the snapshots if there are several and none is that of `main`.
+/// Returns an error naming the snapshots if there are several and none is that of `main`.
 pub fn resolve(folder: &Path) -> Result<PathBuf> {
     let snapshots = folder.join(SNAPSHOTS);
     if folder.join("config.json").exists() || !snapshots.is_dir() {

@@ -165,7 +165,7 @@ impl Transformer {
                 let first = from * 3 * d + which * d + head * d_head;
                 MatrixView::strided(&qkv[first..], to - from, d_head, 3 * d)
             };
-            // Some queries at a time, so that most keys that none of them can see are skipped.
+            // A few queries at a time, so that most keys that these queries cannot see are skipped.
             for from in (0..len).step_by(QUERIES) {
                 let to = (from + QUERIES).min(len);
                 let scores = &mut scores[..(to - from) * to];

@@ -1,4 +1,4 @@
-//! The identity of a run: digests of all that its sums depend on.
+//! The identity of a run: digests of everything that its sums depend on.
 
 use super::Plan;
 use crate::backend::kernel::CpuKernel;
@@ -12,7 +12,7 @@ impl Plan {
         digest(&ids.collect::<Vec<u8>>())
     }
 
-    /// Returns the SHA-256 of all that the sums of the run depend on, bit by bit.
+    /// Returns the SHA-256 of everything that the bits of the run's sums depend on.
     pub fn identity(&self) -> String {
         let (tokens, keep) = (self.tokens_digest(), format!("{:?}", self.keep));
         let mut parts: Vec<&str> = vec![&self.spec_digest, &self.corpus_digest, &tokens];

@@ -1,15 +1,15 @@
-//! The memory of a run, and what it keeps of the tokens.
+//! The memory that a run needs, and the choice of what it keeps of the tokens.
 
 use super::{Plan, PlannedModel};
 use crate::correlation::{Keep, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 
 impl Plan {
-    /// Returns what is kept of the tokens: whatever is smaller, and within the memory that the
-    /// spec allows.
+    /// Returns what the run keeps of the tokens: activations or sums, whichever is smaller, within
+    /// the memory that the spec allows.
     ///
     /// # Errors
-    /// Returns an error if nothing fits into that memory.
+    /// Returns an error if neither fits into that memory.
     pub(super) fn choose_keep(&self) -> Result<Keep> {
         let bytes = |keep: &Keep| self.bytes_with(*keep);
         let once = [Keep::Tokens, Keep::Sums { passes: 1 }];
@@ -40,13 +40,13 @@ impl Plan {
         })
     }
 
-    /// Returns the bytes that weights, activations and what is kept of them take.
+    /// Returns the bytes that weights, activations, and the data kept of the tokens need.
     pub fn bytes(&self) -> usize {
         self.bytes_with(self.keep)
     }
 
-    /// Returns the bytes that a screened run may take for neurons it compares exactly: what the
-    /// spec leaves, or as much as the rest of the run.
+    /// Returns the bytes that a screened run may use for neurons that it compares exactly: the
+    /// rest of the memory that the spec allows, or without a limit as much as the rest of the run.
     pub fn room(&self) -> usize {
         let limit = self.spec.batch.memory_gib.map(|gib| (gib * f64::from(1 << 30)) as usize);
         limit.map_or(self.bytes(), |limit| limit.saturating_sub(self.bytes()))

@@ -1,6 +1,5 @@
-//! The plan: a spec made real. Paths are resolved, files are digested, the
-//! corpus is tokenised, and everything that can be found wrong before the
-//! first forward pass has been.
+//! A plan is a resolved spec. Paths are resolved, files are digested, the corpus is tokenised, and
+//! every mistake that can be found before the first forward pass is reported.
 
 mod identity;
 mod memory;
@@ -27,23 +26,23 @@ pub struct Plan {
     pub spec: Spec,
     /// Where it was loaded from.
     pub spec_path: PathBuf,
-    /// SHA-256 of the spec, its base included.
+    /// SHA-256 of the spec, including its base.
     pub spec_digest: String,
     /// The family, in the order of the spec.
     pub models: Vec<PlannedModel>,
-    /// Indices of the models judged in the family, the reference first.
+    /// Indices in the family of the judged models, the reference first.
     pub judged: Vec<usize>,
     /// SHA-256 of the corpus file.
     pub corpus_digest: String,
-    /// The samples used; their texts where syntax labels are asked for alone.
+    /// The samples used. Their texts are empty unless the kind of experiment needs them.
     pub samples: Vec<Sample>,
-    /// How many documents were read, and skipped.
+    /// Numbers of documents read and skipped.
     pub documents: DocumentCount,
-    /// Their tokens.
+    /// The tokens of the samples.
     pub tokens: Tokens,
-    /// What the run keeps of them.
+    /// What the run keeps of the tokens: activations or sums.
     pub keep: Keep,
-    /// The files that the settings name and that were read.
+    /// The files read so far that the settings name.
     pub files: ReadFiles,
 }
 
@@ -69,13 +68,13 @@ impl Plan {
         (0..self.models.len()).filter(move |&i| i != judged)
     }
 
-    /// Returns the threshold of the excess, and those reported beside it.
+    /// Returns the threshold of the excess, followed by those that are also reported.
     pub fn thresholds(&self) -> impl Iterator<Item = f64> {
         let correlation = &self.spec.correlation;
         std::iter::once(correlation.threshold).chain(correlation.also_report.iter().copied())
     }
 
-    /// Returns what is compared with what, and how.
+    /// Returns which models are compared, and how.
     pub fn comparison_plan(&self) -> ComparisonPlan {
         let correlation = &self.spec.correlation;
         ComparisonPlan {

@@ -1,4 +1,4 @@
-//! A model of a plan: its folder, shape and digests.
+//! A model of a plan, with its folder, shape and digests.
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,22 @@ use crate::model::weights::{Source, Weights};
 use crate::model::{Config, Transformer, snapshot};
 use crate::progress::Progress;
 
-/// A model whose config was read and whose files are there.
+/// A model whose config was read and whose files were found.
 #[derive(Debug, Clone)]
 pub struct PlannedModel {
-    /// Its name in the spec.
+    /// Name of the model in the spec.
     pub name: String,
-    /// Its folder.
+    /// Folder of the model.
     pub folder: PathBuf,
-    /// Its shape.
+    /// Shape and options of the model.
     pub config: Config,
-    /// SHA-256 of its `config.json`.
+    /// SHA-256 of `config.json`.
     pub config_digest: String,
-    /// SHA-256 of its files of weights.
+    /// SHA-256 of the files of weights.
     pub weights_digest: String,
-    /// SHA-256 of the files of its tokenizer, if it has one.
+    /// SHA-256 of the files of the tokenizer; `None` if the folder has none.
     pub tokenizer_digest: Option<String>,
-    /// What tells the files of weights that were digested from others.
+    /// Stamps that identify the files of weights that were digested.
     weights_stamps: Vec<Stamp>,
     /// The tensors that hold NaN or infinity, known once the model is loaded.
     pub non_finite: NonFiniteWeights,
@@ -93,10 +93,10 @@ impl PlannedModel {
         of(self) == of(other)
     }
 
-    /// Loads its tokenizer.
+    /// Loads the model's tokenizer.
     ///
     /// # Errors
-    /// Returns an error if a file is missing or malformed, or if its ids are not the model's.
+    /// Returns an error if a file is missing or malformed, or if its ids do not fit the model.
     pub fn tokenizer(&self) -> Result<BpeTokenizer> {
         let model = TokenizerFor { model: &self.name, d_vocab: self.config.d_vocab };
         let files = TokenizerFiles::read(&self.folder)?;
@@ -111,7 +111,7 @@ impl PlannedModel {
     }
 
     /// Refuses an unlikely token for the beginning of rows: versions of Transformers before 2.9
-    /// wrote 0, which is an exclamation mark of GPT-2.
+    /// wrote 0, which is an exclamation mark in GPT-2's vocabulary.
     fn check_bos(&self, tokenizer: &BpeTokenizer) -> Result<()> {
         let bos = self.config.bos_token_id;
         match tokenizer.id_of(END_OF_TEXT) {
@@ -129,10 +129,9 @@ impl PlannedModel {
         }
     }
 
-    /// Returns the error of a checkpoint of another model.
+    /// Returns the error for a checkpoint with another number of layers or neurons.
     pub fn another_shape(&self) -> Error {
-        let problem =
-            format!("model `{}` has another number of layers or neurons there", self.name);
+        let problem = format!("this checkpoint of model `{}` has a different shape", self.name);
         Error::new(
             Kind::Model,
             self.folder.display(),
@@ -141,7 +140,7 @@ impl PlannedModel {
         )
     }
 
-    /// Returns how its neurons are arranged.
+    /// Returns the numbers of layers and of neurons per layer.
     pub fn layout(&self) -> Layout {
         Layout { n_layers: self.config.n_layers, d_mlp: self.config.d_mlp() }
     }

@@ -1,4 +1,4 @@
-//! What is found while a plan is carried out, for the provenance of its run.
+//! Facts for the provenance of a run that become known while its plan is carried out.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::input::InputFile;
 pub struct ReadFiles(Arc<Mutex<BTreeMap<PathBuf, String>>>);
 
 impl ReadFiles {
-    /// Reads a text of at most `limit` bytes and keeps the digest of its bytes.
+    /// Reads a text of at most `limit` bytes and records the digest of its bytes.
     ///
     /// # Errors
     /// Returns an error as [`InputFile::open`] and [`InputFile::text`] do, or if the file was
@@ -42,12 +42,12 @@ impl ReadFiles {
 pub struct NonFiniteWeights(Arc<OnceLock<Vec<String>>>);
 
 impl NonFiniteWeights {
-    /// Keeps what loading found, the first time that the model is loaded.
+    /// Records the tensors that loading found. Only the first call has an effect.
     pub fn keep(&self, found: Vec<String>) {
         self.0.get_or_init(|| found);
     }
 
-    /// Returns what was found; empty before the model is loaded.
+    /// Returns the tensors that loading found; empty before the model is loaded.
     pub fn found(&self) -> &[String] {
         self.0.get().map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! Resolving a spec: files are found, checked and digested, text becomes tokens.
+//! Resolves a spec: finds, checks and digests its files, and tokenises the text.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ impl Plan {
     /// Resolves a spec.
     ///
     /// # Errors
-    /// Returns an error if a model, tokenizer or corpus is missing or malformed, or if they do
-    /// not fit each other: another vocabulary, a context longer than the models'.
+    /// Returns an error if a model, tokenizer or corpus is missing or malformed, if the models have
+    /// different vocabularies, or if the context is longer than a model's.
     pub fn make(loaded: Loaded) -> Result<Self> {
         let Loaded { spec, path, digest: spec_digest, kind } = loaded;
         let models = spec.models.family.iter();
@@ -62,7 +62,7 @@ impl Plan {
     }
 }
 
-/// Returns the places in the family of the reference, and of the models judged beside it.
+/// Returns the indices in the family of the reference and of the other judged models.
 fn positions(spec: &Spec) -> Result<Vec<usize>> {
     let wanted = std::iter::once(&spec.models.reference).chain(&spec.models.also_reference);
     let place = |wanted: &String| {
@@ -74,7 +74,7 @@ fn positions(spec: &Spec) -> Result<Vec<usize>> {
     wanted.map(place).collect()
 }
 
-/// Checks that every model reads rows as long as those of the spec.
+/// Checks that every model can read rows as long as those of the spec.
 pub(super) fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()> {
     let context = spec.corpus.context;
     match models.iter().find(|m| m.config.n_ctx < context) {
@@ -91,8 +91,8 @@ pub(super) fn check_context(spec: &Spec, path: &Path, models: &[PlannedModel]) -
     }
 }
 
-/// Reads the documents of the file whose digest was taken and cuts them into rows, or finds
-/// both in a cache. Texts are dropped unless `keep` is set.
+/// Reads the documents of the digested file and cuts them into rows, or reads both from the cache.
+/// Texts are dropped unless `keep` is set.
 fn read_corpus(
     file: &mut InputFile,
     spec: &Spec,

@@ -1,5 +1,5 @@
-//! Variants of a plan: the same study over other tokens, of other models, or with other
-//! draws. What follows from the change is recomputed: memory, vocabulary and identity.
+//! Variants of a plan: the same study with other tokens, other models, or another number of draws.
+//! Everything that depends on the change is recomputed: memory, vocabulary and identity.
 
 use super::resolve::check_context;
 use super::vocabulary::check_same_vocabulary;
@@ -9,8 +9,8 @@ use crate::digest::digest;
 use crate::error::Result;
 
 impl Plan {
-    /// Returns the plan over other tokens of the same samples. What the run keeps of them is
-    /// chosen again.
+    /// Returns the plan over other tokens of the same samples. The choice of what the run keeps of
+    /// the tokens is made again.
     ///
     /// # Errors
     /// Returns an error if the run does not fit into the memory that the spec allows.
@@ -20,15 +20,15 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Returns the plan of other models, one in the place of each: checkpoints of another step
-    /// of training, for example.
+    /// Returns the plan with every model replaced by another, for example by a checkpoint from
+    /// another training step.
     ///
     /// # Errors
-    /// Returns an error if a model has another vocabulary than the one whose place it takes or
-    /// a context that is too short, or if the run does not fit into the memory that the spec
+    /// Returns an error if a model has another vocabulary than the model it replaces or a context
+    /// that is too short, or if the run does not fit into the memory that the spec
     /// allows.
     pub fn with_models(&self, models: Vec<PlannedModel>) -> Result<Self> {
-        assert_eq!(models.len(), self.models.len(), "one model in the place of each");
+        assert_eq!(models.len(), self.models.len(), "one model replaces each");
         for (model, planned) in models.iter().zip(&self.models) {
             check_same_vocabulary(model, planned)?;
         }

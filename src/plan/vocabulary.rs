@@ -1,10 +1,10 @@
-//! The vocabulary of a plan's models: one for all of them, as it is and as it is shown.
+//! The vocabulary that all models of a plan share, as text and in the form that is shown.
 
 use super::{Plan, PlannedModel};
 use crate::error::{Error, Kind, Result};
 
 impl Plan {
-    /// Returns the text of every token of the vocabulary, leading space included.
+    /// Returns the text of every token of the vocabulary, including leading spaces.
     ///
     /// # Errors
     /// Returns an error if the tokenizer cannot be read.
@@ -12,8 +12,8 @@ impl Plan {
         Ok(self.reference().tokenizer()?.texts())
     }
 
-    /// Returns the same texts as they are shown: a token that is not a whole character as its
-    /// bytes, `⟨E2 80⟩`.
+    /// Returns the text of every token as it is shown. A token that is not whole characters is
+    /// shown as its bytes, such as `⟨E2 80⟩`.
     ///
     /// # Errors
     /// Returns an error if the tokenizer cannot be read.
@@ -36,8 +36,8 @@ pub(super) fn check_one_vocabulary(models: &[PlannedModel]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a model can take the place of `planned`, whose tokenizer cut the text. A
-/// checkpoint without files of a tokenizer is taken to have the same one.
+/// Checks that a model can replace `planned`, whose tokenizer tokenised the text. A checkpoint
+/// without tokenizer files is assumed to have the same tokenizer.
 ///
 /// # Errors
 /// Returns an error if the model has another vocabulary, or its tokenizer cannot be read.

@@ -1,23 +1,25 @@
-//! Intervals by resampling sequences: tokens of one sequence are not independent.
+//! Confidence intervals by bootstrap. Whole sequences are resampled, because the tokens of a
+//! sequence are not independent.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// A mean with the middle 95 % of what resampled sequences give.
+/// A mean with its 95 % confidence interval from resampled sequences.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// Mean over all tokens.
     pub mean: f64,
-    /// 2.5th percentile of resampled means.
+    /// 2.5th percentile of the resampled means.
     pub low: f64,
-    /// 97.5th percentile.
+    /// 97.5th percentile of the resampled means.
     pub high: f64,
 }
 
-/// Of sums over the tokens of each sequence, and their numbers of tokens.
+/// Returns the mean per token and its interval, from the sum over each sequence and the number of
+/// tokens of each sequence.
 ///
 /// # Panics
-/// If there is no sequence.
+/// Panics if there is no sequence.
 pub fn bootstrap(sums: &[f64], tokens: &[f64], resamples: usize, seed: u64) -> Interval {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mean = |pick: &mut dyn FnMut(usize) -> usize| {

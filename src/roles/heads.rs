@@ -1,22 +1,22 @@
-//! One attention head, taken apart: what it asks for, what it would write, and what
-//! becomes of its attention to the first token when a neuron is taken out of its query
-//! (§5.3). Everything here is in f64 and by definition; the forward pass is not.
+//! The parts of one attention head: its queries, keys and values, the norm of its output, and how
+//! its attention to the first token changes when a neuron is removed from its query (§5.3).
+//! Everything is computed in f64 directly from the definition, independently of the forward pass.
 
 use crate::model::Transformer;
 use crate::model::weights::Norm;
 
-/// A head of a model.
+/// An attention head of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionHead<'a> {
     /// The model.
     pub model: &'a Transformer,
-    /// Its layer.
+    /// Layer of the head.
     pub layer: usize,
-    /// Its place in the layer.
+    /// Index of the head in its layer.
     pub head: usize,
 }
 
-/// What a head reads of a token.
+/// A vector that a head computes for a token.
 #[derive(Debug, Clone, Copy)]
 enum HeadPart {
     Query,
@@ -24,10 +24,10 @@ enum HeadPart {
     Value,
 }
 
-/// Of one destination token: attention to the first token, and norm of what is written.
+/// Results for one destination token: attention to the first token, and norm of the output.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attends {
-    /// Weight of the first token.
+    /// Attention weight of the first token.
     pub first: f64,
     /// ‖W_O Σ p_s v_s‖
     pub norm: f64,
@@ -42,7 +42,7 @@ impl AttentionHead<'_> {
         &self.model.weights.blocks[self.layer].ln_1
     }
 
-    /// LN1 of a row of the residual stream.
+    /// Returns LN1 of a row of the residual stream.
     fn normed(&self, resid: &[f64]) -> Vec<f64> {
         let n = resid.len() as f64;
         let mean = resid.iter().sum::<f64>() / n;
@@ -66,7 +66,7 @@ impl AttentionHead<'_> {
         (first..first + self.d_head()).map(column).collect()
     }
 
-    /// ‖W_O v‖ of a value.
+    /// Returns ‖W_O v‖ of a value.
     fn written(&self, value: &[f64]) -> f64 {
         let d = self.model.config.d_model;
         let w_o = &self.model.weights.blocks[self.layer].attn_out.weight;
@@ -78,14 +78,14 @@ impl AttentionHead<'_> {
         out.iter().map(|v| v * v).sum::<f64>().sqrt()
     }
 
-    /// ‖W_O v‖ of the value that a token of this residual stream offers.
+    /// Returns ‖W_O v‖ of the value of a token with this residual stream.
     pub fn value_norm(&self, resid: &[f64]) -> f64 {
         self.written(&self.read(HeadPart::Value, &self.normed(resid)))
     }
 
-    /// `γ ⊙ W_Q k` for the key of a token: what a direction of the residual stream is
-    /// multiplied with to know how much it draws the head there. Its mean is removed,
-    /// as LayerNorm would remove that of the direction.
+    /// Returns `γ ⊙ W_Q k` for the key k of a token. Its dot product with a direction of the
+    /// residual stream shows how much the direction raises the head's attention to the token.
+    /// The mean is subtracted, because LayerNorm subtracts the mean of the direction.
     pub fn drawn_by(&self, key_resid: &[f64]) -> Vec<f64> {
         let d = self.model.config.d_model;
         let key = self.read(HeadPart::Key, &self.normed(key_resid));
@@ -101,8 +101,8 @@ impl AttentionHead<'_> {
         drawn.into_iter().map(|v| v - mean).collect()
     }
 
-    /// What destination tokens of a row do, as they are and with `removed` taken out of
-    /// what their query reads: `resid` is the residual stream that enters the layer.
+    /// Returns the results for the destination tokens of a row, each unchanged and with `removed`
+    /// subtracted from what the query reads. `resid` is the residual stream before the layer.
     pub fn attends(
         &self,
         resid: &[Vec<f64>],

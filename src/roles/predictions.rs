@@ -1,13 +1,13 @@
-//! How well, and how surely, a model predicts the next token.
+//! Measures of a model's prediction of the next token: loss, entropy and rank.
 
 use rayon::prelude::*;
 
 use crate::model::Transformer;
 
-/// Of every position that has a next token in its row, in order.
+/// Measures of the prediction at every position that has a next token in its row, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Predictions {
-    /// Row of the batch.
+    /// Index of the row in the batch.
     pub row: Vec<usize>,
     /// −log p of the next token, in nats.
     pub loss: Vec<f64>,
@@ -15,13 +15,13 @@ pub struct Predictions {
     pub entropy: Vec<f64>,
     /// 1 / rank of the next token.
     pub reciprocal_rank: Vec<f64>,
-    /// Spread of the final residual stream, by which the last LayerNorm divides.
+    /// Standard deviation of the final residual stream, by which the final LayerNorm divides.
     pub scale: Vec<f64>,
     /// log p of every token, `[positions, d_vocab]`.
     pub log_probs: Vec<f32>,
 }
 
-/// What one position says.
+/// The measures at one position.
 struct One {
     loss: f64,
     entropy: f64,
@@ -30,7 +30,8 @@ struct One {
 }
 
 impl Predictions {
-    /// From the final residual stream `[tokens, d_model]` of rows of token ids.
+    /// Computes the measures from the final residual stream `[tokens, d_model]` of rows of token
+    /// ids.
     pub fn of(model: &Transformer, resid: &[f32], rows: &[&[u32]]) -> Self {
         let (d, d_vocab) = (model.config.d_model, model.config.d_vocab);
         let mut places = Vec::new();
@@ -61,8 +62,8 @@ impl Predictions {
         }
     }
 
-    /// KL divergence of other predictions from these at each position, in nats:
-    /// `Σ p (log p − log q)`.
+    /// Returns the KL divergence `Σ p (log p − log q)` of other predictions q from these at each
+    /// position, in nats.
     pub fn divergence(&self, other: &Self, d_vocab: usize) -> Vec<f64> {
         let kl = |(p, q): (&[f32], &[f32])| -> f64 {
             let term = |(p, q): (&f32, &f32)| f64::from(*p).exp() * (f64::from(*p) - f64::from(*q));
@@ -72,7 +73,7 @@ impl Predictions {
         rows.zip(other.log_probs.par_chunks_exact(d_vocab)).map(kl).collect()
     }
 
-    /// Sums of a quantity over the positions of each row.
+    /// Returns the sums of a quantity over the positions of each row.
     pub fn by_row(&self, values: &[f64], rows: usize) -> Vec<f64> {
         let mut sums = vec![0.0; rows];
         self.row.iter().zip(values).for_each(|(&row, value)| sums[row] += value);
@@ -80,7 +81,8 @@ impl Predictions {
     }
 }
 
-/// Turns logits into log-probabilities.
+/// Turns logits into log-probabilities in place. Returns the measures of the prediction of `next`,
+/// except for the scale.
 fn one(logits: &mut [f32], next: usize) -> One {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();

@@ -1,4 +1,4 @@
-//! How a run is watched, stopped, and gone on with.
+//! Progress, cancellation and checkpoints of a run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::output::tell;
 use crate::progress::Progress;
 use crate::spec::DeviceChoice;
 
-/// How a run is watched, stopped and gone on with. Nothing here changes a number.
+/// Progress, cancellation, device and checkpoints of a run. Nothing here changes a number.
 #[derive(Default)]
 pub struct Control {
     /// Where progress is shown.
@@ -18,24 +18,24 @@ pub struct Control {
     pub stop: Arc<AtomicBool>,
     /// The device that multiplies; the CPU if none is given.
     pub device: Option<DeviceChoice>,
-    /// Where sums are kept, if they are.
+    /// Where checkpoints of the sums are written; `None` if the run writes none.
     pub checkpoints: Option<Checkpoints>,
-    /// Whether to go on from the checkpoint.
+    /// Whether to resume from the checkpoint.
     pub resume: bool,
 }
 
 impl Control {
-    /// Returns a control that shows no progress and is stopped together with this one.
+    /// Returns a control that shows no progress and shares this one's stop flag.
     pub(super) fn quiet(&self) -> Self {
         Self { stop: Arc::clone(&self.stop), ..Self::default() }
     }
 
-    /// Returns whether somebody asked for an end.
+    /// Returns whether the run was asked to stop.
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Counts one step of the stage as done.
+    /// Marks one step of the current stage as done.
     ///
     /// # Errors
     /// Returns an error of kind interrupted if the run was stopped.
@@ -48,23 +48,23 @@ impl Control {
         }
     }
 
-    /// Writes a checkpoint of the first `batches` batches if it is time for one. A checkpoint
-    /// that cannot be written costs no result, so that the run goes on.
+    /// Writes a checkpoint of the first `batches` batches if one is due. If it cannot be written,
+    /// warns and lets the run continue, because no result is lost.
     pub(super) fn keep_if_due(&mut self, state: Option<&mut dyn State>, batches: usize) {
         if let (Some(checkpoints), Some(state)) = (&mut self.checkpoints, state) {
             warn(checkpoints.write_if_due(state, batches));
         }
     }
 
-    /// Writes a checkpoint of the first `batches` batches.
+    /// Writes a checkpoint of the first `batches` batches. Warns if it cannot be written.
     pub(super) fn keep(&mut self, state: &mut dyn State, batches: usize) {
         if let Some(checkpoints) = &mut self.checkpoints {
             warn(checkpoints.write(state, batches));
         }
     }
 
-    /// Keeps the state of a run that was stopped after `batches` batches; returns the error
-    /// that ends it.
+    /// Saves the state of a run that was stopped after `batches` batches. Returns the error that
+    /// ends the run.
     pub(super) fn end_early(&mut self, state: Option<&mut dyn State>, batches: usize) -> Error {
         let Some(state) = state else { return interrupted("run the command again") };
         let Some(checkpoints) = &mut self.checkpoints else { return interrupted(WITH_CHECKPOINT) };
@@ -76,7 +76,7 @@ impl Control {
 }
 
 const WITH_CHECKPOINT: &str =
-    "run the command again; a run that `run --checkpoint` began can go on";
+    "run the command again; a run that was started with `run --checkpoint` can be resumed";
 
 fn interrupted(remedy: &str) -> Error {
     let problem = "interrupted before the end; no results were written";

@@ -1,4 +1,5 @@
-//! A run on a device: forward passes, sums and comparisons there, findings here.
+//! A run on a device: forward passes, sums and comparisons run on the device, and the findings are
+//! computed on the host.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,13 +23,17 @@ use crate::spec::{DeviceChoice, MomentKind, Precision};
 use crate::stats::activation::{NOTE_THRESHOLD, PUBLISHED_EDGE};
 use crate::stats::{ActivationSums, PILOT_TOKENS};
 
-/// Tokens that are held at a time where sums are kept.
+/// Number of tokens whose activations are held at a time if sums are kept.
 const HELD: usize = 16_384;
 
-/// Share of the device's free memory that a run may take.
+/// Maximum share of the device's free memory that a run uses.
 const SHARE: f64 = 0.9;
 
-/// The card, if the run is to use it; says so where it was left to the program.
+/// Returns the GPU if the run is to use it, and shows which device was chosen.
+///
+/// # Errors
+/// Returns an error if `device: cuda` is demanded and there is no GPU, or the run needs something
+/// that only the CPU supports.
 pub fn choose(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
     let wanted = control.device.unwrap_or(DeviceChoice::Cpu);
     if wanted == DeviceChoice::Cpu {
@@ -51,10 +56,10 @@ pub fn choose(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
     }
 }
 
-/// Refuses what only the CPU can do, where another device is demanded.
+/// Refuses `what`, which only the CPU supports, if `device: cuda` is demanded.
 ///
 /// # Errors
-/// If one is.
+/// Returns an error if `device: cuda` is demanded.
 pub fn refuse(control: &Control, what: &str) -> Result<()> {
     match control.device {
         Some(DeviceChoice::Cuda) => Err(refused(what)),
@@ -63,11 +68,11 @@ pub fn refuse(control: &Control, what: &str) -> Result<()> {
 }
 
 fn refused(what: &str) -> Error {
-    let problem = format!("{what} is done by the CPU alone");
-    Error::new(Kind::Device, "device cuda", problem, "leave it out, or use `device: cpu`")
+    let problem = format!("{what} is supported only on the CPU");
+    Error::new(Kind::Device, "device cuda", problem, "remove it, or use `device: cpu`")
 }
 
-/// What the plan asks for that a device does not do.
+/// Returns what the plan needs that is not supported on a device, if there is anything.
 fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
     let odd = |n: usize| !n.is_multiple_of(8);
     let shape = |m: &crate::plan::PlannedModel| {
@@ -81,14 +86,15 @@ fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
         (!plan.comparison_plan().uses_rotation(), "this kind of `correlation.baseline`"),
         (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
         (control.checkpoints.is_some(), "keeping checkpoints"),
-        (plan.models.iter().any(other), "a model that is no GPT-2 with `gelu_new`"),
-        (plan.models.iter().any(shape), "a model whose sizes are no multiples of 8"),
+        (plan.models.iter().any(other), "a model other than a GPT-2 with `gelu_new`"),
+        (plan.models.iter().any(shape), "a model with sizes that are not multiples of 8"),
     ]
     .into_iter()
     .find_map(|(asked, what)| asked.then_some(what))
 }
 
-/// How values enter products: f32 as pairs of f16, whose products are nearly those of f32.
+/// Returns the format of factors on the device for a precision: for f32 pairs of f16, whose
+/// products are nearly as accurate as those of f32.
 fn form(precision: Precision) -> HalfFormat {
     match precision {
         Precision::F32 => HalfFormat { number: HalfType::F16, split: true },
@@ -120,7 +126,7 @@ impl Session<'_> {
     }
 }
 
-/// The models on the device, and what is kept of their tokens.
+/// The models on the device, with their comparison and statistics.
 struct Family<'a, D: Device> {
     plan: &'a Plan,
     device: &'a D,
@@ -153,7 +159,7 @@ impl<'a, D: Device> Family<'a, D> {
         })
     }
 
-    /// Runs a model over a batch; its activations become the next columns that are kept.
+    /// Runs a model over a batch. Its activations are stored in the next columns of the comparison.
     fn forward(&mut self, model: usize, batch: &Batch) -> Result<BatchSums> {
         let rows = batch.ids();
         let keep = batch.kept();
@@ -169,7 +175,8 @@ impl<'a, D: Device> Family<'a, D> {
         Ok(sums)
     }
 
-    /// Looks at neurons from their means over the first chunk, in units of their spread.
+    /// Sets the pilots of all neurons from the first tokens: their means are subtracted from
+    /// stored activations, which are then divided by about one standard deviation.
     fn take_pilots(&mut self) -> Result<()> {
         let batches = self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..PILOT_TOKENS);
         for model in 0..self.models.len() {
@@ -234,7 +241,8 @@ impl<D: Device> BatchReader for Family<'_, D> {
     }
 }
 
-/// Means of the first tokens, and the power of two nearest to 1 / spread.
+/// Returns the pilot of a neuron: its means over the first tokens, and the power of two nearest to
+/// 1 / standard deviation.
 fn pilot(sums: &BatchSums, neuron: usize) -> NeuronPilot {
     let n = sums.tokens as f64;
     let mean = |q: usize| sums.sums[q][neuron] / n;
@@ -245,8 +253,11 @@ fn pilot(sums: &BatchSums, neuron: usize) -> NeuronPilot {
     NeuronPilot { pre: finite(mean(0)), post: finite(mean(4)), scale: scale as f32 }
 }
 
-/// Tokens that the device holds at a time, and whether they are all: then they are
-/// what is kept, if they are smaller than sums would be.
+/// Returns how many tokens the device holds at a time, and whether these are all tokens. All are
+/// held if their activations take less memory than sums would, or if there is no room for sums.
+///
+/// # Errors
+/// Returns an error if the device has too little memory.
 fn choose_held(plan: &Plan, form: HalfFormat, free: usize) -> Result<(usize, bool)> {
     let study = plan.comparison_plan();
     let used = plan.tokens.count().used;
@@ -263,7 +274,7 @@ fn choose_held(plan: &Plan, form: HalfFormat, free: usize) -> Result<(usize, boo
     if all_fit && all <= sums + per_token * HELD {
         return Ok((used, true));
     }
-    // As many at a time as there is room for beside the sums.
+    // As many tokens at a time as fit into memory in addition to the sums.
     let some = (room.saturating_sub(besides + sums) / per_token / 8 * 8).min(HELD.max(batch));
     if some >= batch {
         return Ok((some, false));
@@ -274,7 +285,8 @@ fn choose_held(plan: &Plan, form: HalfFormat, free: usize) -> Result<(usize, boo
     let least = all.min(sums + per_token * batch) + besides;
     let gib = |bytes: usize| bytes as f64 / 2f64.powi(30);
     let (least, room) = (gib(least), gib(room));
-    let problem = format!("the run needs {least:.2} GiB beside the weights, there are {room:.2}");
+    let problem =
+        format!("the run needs {least:.2} GiB in addition to the weights, {room:.2} are available");
     let remedy = "compare fewer models, use `precision: bf16`, or `device: cpu`";
     Err(Error::new(Kind::Device, "memory of the device", problem, remedy))
 }

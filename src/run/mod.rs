@@ -1,5 +1,5 @@
-//! The pipeline: models read tokens, sums are kept, findings are drawn. A [`Session`] owns all
-//! of it.
+//! The pipeline: models read tokens, their activations are summed, and findings are computed from
+//! the sums. A [`Session`] owns all of it.
 
 mod control;
 mod device;

@@ -1,4 +1,4 @@
-//! Passes over the tokens on the CPU: reading, matching, and drawing the findings.
+//! Passes over the tokens on the CPU: reading tokens, matching neurons, and computing the findings.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::error::{Error, Kind, Result};
 use crate::findings::Outcome;
 use crate::plan::Plan;
 
-/// The stage of reading tokens.
+/// Name of the stage that reads tokens.
 pub const READING: &str = "reading tokens";
 
-/// Seconds that each part of the work took.
+/// Seconds spent on each part of a run.
 pub struct Spent {
     /// Reading tokens.
     pub reading: f64,
@@ -21,8 +21,8 @@ pub struct Spent {
     pub matching: f64,
 }
 
-/// Reads all tokens and compares what was kept, pass by pass, but for the first `done`
-/// batches, which the sums hold.
+/// Reads all tokens and matches neurons, pass by pass. The first pass skips the first `done`
+/// batches, which the sums already hold.
 ///
 /// # Errors
 /// Returns an error if the run was stopped.
@@ -37,7 +37,7 @@ pub fn read_and_match<C: NeuronComparison>(
     loop {
         let begun = Instant::now();
         session.read_batches(READING, &batches, done, sums)?;
-        // Matching cannot be stopped half-way, so what it starts from is kept.
+        // Matching cannot be resumed halfway, so the state that it starts from is saved.
         session.control.keep(sums, batches.len());
         spent.reading += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
@@ -50,7 +50,7 @@ pub fn read_and_match<C: NeuronComparison>(
     }
 }
 
-/// Compares what was kept; returns whether another pass over the tokens is needed.
+/// Matches neurons. Returns whether another pass over the tokens is needed.
 ///
 /// # Errors
 /// Returns an error if the run was stopped.
@@ -65,7 +65,7 @@ pub fn match_neurons<C: NeuronComparison>(
     sums.comparison.end_pass(&|| control.step())
 }
 
-/// Draws the findings. The checkpoint stays until they are on the disk.
+/// Computes the findings. The checkpoint stays until they are on disk.
 pub fn end<C: NeuronComparison>(
     session: &Session,
     sums: Sums<C>,
@@ -76,8 +76,8 @@ pub fn end<C: NeuronComparison>(
     outcome
 }
 
-/// Reads the checkpoint if the run is to go on from it. Returns the number of the `batches`
-/// that the sums hold already.
+/// Reads the checkpoint if the run is to be resumed. Returns how many of the `batches` the sums
+/// already hold.
 ///
 /// # Errors
 /// Returns an error if the checkpoint is not that of a run over these batches.
@@ -96,7 +96,7 @@ pub fn resume(session: &Session, sums: &mut Sums<Correlator>, batches: &[Batch])
     Ok(done)
 }
 
-/// Refuses to cut a screened run: its candidates are not part of what is kept.
+/// Refuses `option` for a screened run, because checkpoints do not contain its candidates.
 ///
 /// # Errors
 /// Returns an error if the plan asks for screening.
@@ -104,7 +104,7 @@ pub fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
     if plan.spec.correlation.screen.is_none() {
         return Ok(());
     }
-    let problem = format!("`correlation.screen` does not go with {option}");
-    let remedy = "leave one of them out";
+    let problem = format!("`correlation.screen` cannot be combined with {option}");
+    let remedy = "remove one of them";
     Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy))
 }

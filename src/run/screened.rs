@@ -1,4 +1,4 @@
-//! A screened run: a sample first, then all tokens for the candidates it found.
+//! A screened run: reads a sample to find candidates, then all tokens for the candidates only.
 
 use std::time::Instant;
 
@@ -13,10 +13,11 @@ use crate::findings::Outcome;
 use crate::record::Timing;
 use crate::spec::Screen;
 
-/// Runs a plan that asks for screening; `load_s` is what loading the models took.
+/// Runs a plan that asks for screening. `load_s` is the time that loading the models took, in
+/// seconds.
 ///
 /// # Errors
-/// Returns an error as [`Session::study`] does, or if checkpoints were asked for too.
+/// Returns an error as [`Session::study`] does, or if the run writes checkpoints.
 pub fn run(session: &mut Session, screen: &Screen, load_s: f64) -> Result<Outcome> {
     let (plan, models) = (session.plan, session.models()?);
     if session.control.checkpoints.is_some() {

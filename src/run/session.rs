@@ -1,5 +1,5 @@
-//! A session: a plan at work. It holds the loaded models, how the run is watched and stopped,
-//! and the loop over batches.
+//! A session carries out a plan. It holds the loaded models, the control of the run, and the loop
+//! over batches.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::findings::Universal;
 use crate::model::Transformer;
 use crate::plan::{Plan, PlannedModel};
 
-/// A plan at work: its models, each loaded once, and the loop over its tokens.
+/// The execution of a plan: its models, each loaded once, and the loop over its tokens.
 ///
 /// # Examples
 ///
@@ -40,17 +40,17 @@ use crate::plan::{Plan, PlannedModel};
 /// # Ok::<(), universal_neurons::Error>(())
 /// ```
 pub struct Session<'a> {
-    /// What is to be done.
+    /// The plan to carry out.
     pub plan: &'a Plan,
-    /// How the run is watched and stopped.
+    /// Progress, cancellation and checkpoints of the run.
     pub control: &'a mut Control,
-    /// The models of the plan that are loaded.
+    /// The models of the plan; `None` for those not loaded yet.
     models: Vec<Option<Arc<Transformer>>>,
-    /// The universal neurons, if they are known.
+    /// The universal neurons, if they are known already.
     pub(super) universal: Option<Universal>,
 }
 
-/// Takes in a pass over the tokens, batch by batch.
+/// Receives the batches of a pass over the tokens.
 pub(super) trait BatchReader {
     /// Reads a batch.
     ///
@@ -58,8 +58,7 @@ pub(super) trait BatchReader {
     /// Returns an error that ends the pass.
     fn read(&mut self, batch: &Batch) -> Result<()>;
 
-    /// Returns what a checkpoint keeps of the batches that were read, if the pass can go on
-    /// from one.
+    /// Returns the state that a checkpoint saves, or `None` if the pass cannot be resumed.
     fn state(&mut self) -> Option<&mut dyn State> {
         None
     }
@@ -72,7 +71,7 @@ impl<F: FnMut(&Batch) -> Result<()>> BatchReader for F {
 }
 
 impl<'a> Session<'a> {
-    /// Begins work on a plan. Models are loaded when they are first needed.
+    /// Creates a session for a plan. Models are loaded when they are first needed.
     pub fn new(plan: &'a Plan, control: &'a mut Control) -> Self {
         let models = vec![None; plan.models.len()];
         Self { plan, control, models, universal: None }
@@ -84,7 +83,7 @@ impl<'a> Session<'a> {
         Self { universal, ..self }
     }
 
-    /// Begins work on a variant of the plan, which shares the models that both name.
+    /// Creates a session for a variant of the plan. It shares the models that both have.
     ///
     /// # Errors
     /// Returns an error if a shared model cannot be loaded.
@@ -128,7 +127,7 @@ impl<'a> Session<'a> {
         partners.for_each(|(_, model)| *model = None);
     }
 
-    /// Loads those of some models that are not loaded yet.
+    /// Loads the wanted models that are not loaded yet.
     fn load(&mut self, wanted: impl IntoIterator<Item = usize>) -> Result<()> {
         let missing: Vec<usize> =
             wanted.into_iter().filter(|&i| self.models[i].is_none()).collect();
@@ -169,12 +168,12 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Passes batches to a reader, but for the first `done`, which it has read already. Every
-    /// pass over tokens goes through this loop.
+    /// Passes batches to a reader, except for the first `done`, which it has read already. Every
+    /// pass over tokens uses this loop.
     ///
     /// # Errors
-    /// Returns the reader's error, or one of kind interrupted if the run was stopped. What was
-    /// read until then is kept if there are checkpoints.
+    /// Returns the reader's error, or one of kind interrupted if the run was stopped. The
+    /// state at that point is saved if the run writes checkpoints.
     pub(super) fn read_batches(
         &mut self,
         stage: &str,

@@ -1,5 +1,5 @@
-//! A run in shares, on as many machines as there are: each sums its own tokens,
-//! and since sums over disjoint tokens add, the shares are merged at the end.
+//! A run in shares, one per machine. Each machine sums its own share of the tokens. Sums over
+//! disjoint tokens can be added, so the shares are merged at the end.
 
 use std::fmt;
 use std::ops::Range;
@@ -44,10 +44,10 @@ impl fmt::Display for Shard {
 }
 
 impl Shard {
-    /// Share `i` of `n`, counted from 1.
+    /// Returns share `i` of `n`, counted from 1.
     ///
     /// # Panics
-    /// If there is no such share.
+    /// Panics unless `1 ≤ i ≤ n`.
     pub fn of(i: usize, n: usize) -> Self {
         assert!((1..=n).contains(&i), "share {i} of {n}");
         Self { i, n }
@@ -58,8 +58,8 @@ impl Shard {
         [self.i, self.n]
     }
 
-    /// Its tokens among all that are used: whole chunks, so that every product is
-    /// added in the same company as in an undivided run.
+    /// Returns the range of the share's tokens among all `used` tokens. A share consists of whole
+    /// chunks, so that products are summed in the same groups as in an undivided run.
     fn tokens(self, used: usize) -> Range<usize> {
         let chunks = used.div_ceil(CHUNK);
         let start = |i: usize| (chunks * i / self.n * CHUNK).min(used);
@@ -96,10 +96,10 @@ impl Session<'_> {
         checkpoints.expect("a share is written as a checkpoint").write_share(&mut sums)
     }
 
-    /// Adds the sums of all shares and draws the findings.
+    /// Adds the sums of all shares and computes the findings.
     ///
     /// # Errors
-    /// Returns an error if a share is missing, there twice, damaged, or of another spec, model,
+    /// Returns an error if a share is missing, given twice, damaged, or of another spec, model,
     /// corpus or program, and as [`Session::study`] does.
     pub fn merge(&mut self, files: &[PathBuf]) -> Result<Outcome> {
         let plan = self.plan;
@@ -129,9 +129,9 @@ impl Session<'_> {
     }
 }
 
-/// Takes the pilots, which all sums are relative to, from the first tokens of the corpus,
-/// without adding these tokens. All shares thus have the same ones. The few batches do not
-/// hear a stop, so that a checkpoint always has the pilots.
+/// Takes the pilots, which are subtracted from all activations, from the first tokens of the corpus
+/// without adding these tokens. All shares thus have the same pilots. These few batches cannot be
+/// interrupted, so every checkpoint contains the pilots.
 fn take_pilots(plan: &Plan, sums: &mut Sums<Correlator>) {
     for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
         sums.run_models(&batch);
@@ -139,7 +139,7 @@ fn take_pilots(plan: &Plan, sums: &mut Sums<Correlator>) {
     sums.take_pilots();
 }
 
-/// Refuses a plan whose sums cannot be made in shares.
+/// Refuses a plan whose sums cannot be computed in shares.
 fn refuse_to_cut(plan: &Plan) -> Result<()> {
     refuse_screened(plan, "--shard")?;
     match plan.keep {
@@ -147,7 +147,7 @@ fn refuse_to_cut(plan: &Plan) -> Result<()> {
             Kind::Spec,
             plan.spec_path.display(),
             format_args!(
-                "`batch.memory_gib` leaves room for the sums of one layer in {passes} only"
+                "within `batch.memory_gib` the run needs {passes} passes over the tokens, a share has one"
             ),
             "give a share of the tokens more memory, or run without --shard",
         )),

@@ -1,5 +1,5 @@
-//! The study of universality: of the plan, of its variants, and for experiments that ask which
-//! neurons are universal.
+//! The study of universality: for a plan, for its variants, and for experiments that need to know
+//! which neurons are universal.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ impl Session<'_> {
     /// Runs the study on the device that the control asks for.
     ///
     /// # Errors
-    /// Returns an error if the device is missing or cannot do what the plan asks, if a model
+    /// Returns an error if the device is missing or does not support the plan, if a model
     /// cannot be loaded, no neuron can be correlated, a checkpoint cannot be written or read,
     /// or the run was stopped.
     pub fn study(&mut self) -> Result<Outcome> {
@@ -44,8 +44,8 @@ impl Session<'_> {
         Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))
     }
 
-    /// Runs the study of a variant of the plan on the CPU. Shows its name instead of its
-    /// progress. Models that the plan has too are not loaded again.
+    /// Runs the study of a variant of the plan on the CPU. Shows `name` instead of progress.
+    /// Models that are also in the plan are not loaded again.
     ///
     /// # Errors
     /// Returns an error if a model cannot be loaded, no neuron can be correlated, or the run
@@ -59,12 +59,12 @@ impl Session<'_> {
         Ok(outcome.reference)
     }
 
-    /// Returns which neurons are universal, counted over all layers. Runs the study of the
-    /// plan if they are not known; its partners are not kept in memory afterwards.
+    /// Returns whether each neuron is universal, for all layers. Runs the study of the plan if this
+    /// is not known, and afterwards drops the partner models from memory.
     ///
     /// # Errors
-    /// Returns an error if the study fails, or the universal neurons are of a model of another
-    /// size.
+    /// Returns an error if the study fails, or the universal neurons are those of a model of
+    /// another size.
     pub fn universal(&mut self) -> Result<Vec<bool>> {
         let found = match &self.universal {
             Some(universal) => universal.clone(),

@@ -1,4 +1,4 @@
-//! What a run keeps of the tokens that it has read.
+//! The sums that a run keeps of the tokens that it has read.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use crate::plan::Plan;
 use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
 
-/// Everything that one pass over the tokens feeds.
+/// The sums that one pass over the tokens updates.
 pub struct Sums<C> {
     /// The models of the plan, in its order.
     models: Vec<Arc<Transformer>>,
     /// Post-activations that are not yet added to the comparison, one buffer per model.
     post: Vec<Activations>,
     judged: Vec<Judged>,
-    /// The comparison itself.
+    /// The comparison of neurons.
     pub comparison: C,
 }
 
-/// What is kept of a judged model beside its correlations.
+/// The statistics of a judged model, in addition to its correlations.
 struct Judged {
     model: usize,
     /// Pre-activations that are not yet added to the statistics.
@@ -54,7 +54,7 @@ impl<C: NeuronComparison> Sums<C> {
         }
     }
 
-    /// Runs every model once over a batch. Its activations wait in the buffers.
+    /// Runs every model once over a batch. The activations are buffered.
     pub fn run_models(&mut self, batch: &Batch) {
         let rows = batch.ids();
         let keep = batch.kept();
@@ -66,14 +66,14 @@ impl<C: NeuronComparison> Sums<C> {
         }
     }
 
-    /// Adds what is still in the buffers.
+    /// Adds the remaining buffered activations to the sums.
     pub fn absorb_rest(&mut self) {
         if self.post[0].tokens() > 0 {
             self.absorb(self.post[0].tokens());
         }
     }
 
-    /// Adds the first tokens of every buffer to the sums and drops them.
+    /// Adds the first tokens of every buffer to the sums and removes them from the buffer.
     fn absorb(&mut self, tokens: usize) {
         let again = self.comparison.is_repeated_pass();
         for Judged { model, pre, statistics } in &mut self.judged {
@@ -89,7 +89,7 @@ impl<C: NeuronComparison> Sums<C> {
         self.post.iter_mut().for_each(|a| a.discard(tokens));
     }
 
-    /// Draws the findings.
+    /// Computes the findings.
     pub fn finish(self, plan: &Plan, screening: &[ScreeningCounts]) -> Outcome {
         let family = 0..plan.models.len();
         let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i).clone()).collect();
@@ -105,20 +105,20 @@ impl<C: NeuronComparison> Sums<C> {
     }
 }
 
-/// What was found of a judged model.
+/// The results for a judged model.
 pub struct Found<'a> {
-    /// Its place in the family.
+    /// Index of the model in the family.
     pub model: usize,
     /// The comparison with each partner.
     pub pairs: &'a [PairResult],
-    /// Statistics of their activations.
+    /// Statistics of the model's activations.
     pub activations: &'a ActivationSums,
-    /// What screening did, if there was any.
+    /// Counts from screening; `None` if the run was not screened.
     pub screening: Option<ScreeningCounts>,
 }
 
-/// Draws the findings of every judged model, the reference first. `family` are the sums
-/// over the neurons of every model, in the order of the plan.
+/// Computes the findings of every judged model, the reference first. `family` holds the sums over
+/// the neurons of every model, in the order of the plan.
 pub fn draw<'a>(
     plan: &Plan,
     models: &[Arc<Transformer>],
@@ -140,19 +140,19 @@ pub fn draw<'a>(
 }
 
 impl Sums<Correlator> {
-    /// Checks that the sums, read from a file, are those of a pass that has seen `held` of
-    /// `all` tokens.
+    /// Checks that the sums, read from a file, are those of a pass that has read `held` of `all`
+    /// tokens.
     ///
     /// # Errors
-    /// Returns what does not fit.
+    /// Returns an error that describes the first inconsistency.
     pub fn check(&self, held: u64, all: u64) -> Result<(), String> {
         let waiting = self.post[0].tokens();
         let judged = self.judged.iter().map(|judged| &judged.pre);
         let mut buffers = self.post.iter().chain(judged);
         let is_whole = |a: &Activations| a.values.len() == waiting * a.n_neurons;
-        // Whoever counts fewer tokens than they hold would not have them waiting.
+        // A consistent file buffers fewer tokens than are absorbed at once.
         if waiting >= TOKENS_AT_ONCE || !buffers.all(is_whole) {
-            return Err("its models have seen different tokens".into());
+            return Err("its models have read different tokens".into());
         }
         let absorbed = held.checked_sub(waiting as u64).ok_or("it holds too many tokens")?;
         self.comparison.check(absorbed, all)?;
@@ -163,8 +163,8 @@ impl Sums<Correlator> {
         }
     }
 
-    /// Takes the pilots, which all sums are relative to, from the tokens in the buffers, and
-    /// drops these.
+    /// Takes the pilots, which are subtracted from all activations, from the buffered tokens, and
+    /// removes these tokens.
     pub fn take_pilots(&mut self) {
         for Judged { pre, statistics, .. } in &mut self.judged {
             statistics.take_pilot(&pre.values);

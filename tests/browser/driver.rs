@@ -28,7 +28,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts Chromium, or tells why it cannot.
+    /// Starts Chromium, or returns the reason why it cannot be started.
     pub fn start() -> Result<Self, String> {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -118,7 +118,7 @@ impl Browser {
         self.element(selector, "value", &json!({ "text": keys }));
     }
 
-    /// Writes into a field in place of what it holds.
+    /// Replaces the content of a field.
     pub fn write(&self, selector: &str, text: &str) {
         self.element(selector, "clear", &json!({}));
         self.press(selector, text);

@@ -150,7 +150,7 @@ fn a_neuron_is_found_and_its_card_opened() {
     );
     let own = desk::percentile("L1.N507", universal_neurons::table::Column::Skew);
     assert_eq!(row, format!("{own:.0}"));
-    // One that nobody looked at closely says so, and one that there is not is no card.
+    // A neuron without a card says so, and a neuron that does not exist has no entry.
     browser.open(&address(&desk::folder().join("report.html#L2.N0")));
     assert!(browser.text("#card").contains("inspect L2.N0"));
     browser.open(&address(&desk::folder().join("report.html#L9.N9")));

@@ -88,7 +88,7 @@ fn a_killed_run_does_not_go_on_with_other_models() {
         assert_eq!(std::fs::read(&checkpoint).expect("it stays"), whole);
         bench.write(file, kept);
     }
-    assert!(run(bench.path(), &resumed).status.success(), "as it was, it goes on");
+    assert!(run(bench.path(), &resumed).status.success(), "the unchanged run is resumed");
 }
 
 #[test]

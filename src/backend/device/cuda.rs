@@ -1,7 +1,7 @@
 //! An NVIDIA GPU through its driver. All `unsafe` code for devices is here.
 //!
-//! The driver is looked up at run time: building needs nothing of CUDA, and a machine without a GPU
-//! gets an error that says so.
+//! The driver is loaded at run time: building does not need CUDA, and a machine without a GPU gets
+//! an error that says so.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -77,8 +77,8 @@ impl Cuda {
 /// Checks that there is a driver and that it reports a GPU. cudarc panics if the library is absent,
 /// so this check must come first.
 fn check_driver() -> Result<()> {
-    // SAFETY: loads a shared library and lets go of it. That runs its initialisers,
-    // which are those of NVIDIA's driver, or of what the user has put in its place.
+    // SAFETY: loads a shared library and unloads it. That runs the library's initialisers,
+    // which are those of NVIDIA's driver, or of a library that the user put in its place.
     if !unsafe { sys::is_culib_present() } {
         return Err(missing("there is no NVIDIA driver: libcuda was not found".to_owned()));
     }
@@ -106,12 +106,12 @@ fn failed(doing: impl fmt::Display, error: DriverError) -> Error {
         sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
             "update the driver: branch 550 is the oldest that reads these kernels"
         }
-        _ => "see `nvidia-smi`; use `device: cpu` to go on without the card",
+        _ => "see `nvidia-smi`; use `device: cpu` to run without the GPU",
     };
     Error::new(Kind::Device, "device cuda", problem, remedy)
 }
 
-/// A kernel argument, held while a launch is put together.
+/// A kernel argument, held while a launch is prepared.
 enum LaunchArg<'a> {
     View(CudaView<'a, u8>),
     ViewMut(CudaViewMut<'a, u8>),
@@ -133,8 +133,8 @@ impl Device for Cuda {
     }
 
     fn allocate(&self, bytes: usize) -> Result<CudaSlice<u8>> {
-        // SAFETY: every pattern of bits is a u8. What the bytes mean is decided by the
-        // typed arrays above, which write before they read.
+        // SAFETY: every bit pattern is a valid u8. The typed arrays in `array.rs` decide what
+        // the bytes mean, and write them before they read them.
         let memory = unsafe { self.stream.alloc::<u8>(bytes.max(1)) };
         memory.map_err(|e| failed(format_args!("allocating {bytes} bytes"), e))
     }
@@ -185,8 +185,8 @@ impl Device for Cuda {
         // 2. Kernels write only what is passed as `KernelArg::Out`, which is a `&mut` here:
         //    the machine faults on a write to anything else.
         // 3. `super::ops` checks the lengths of arrays against the sizes it passes, and
-        //    the machine checks every access on sizes that are no multiple of a tile.
-        // Memory lives on: the slices are borrowed here, and cudarc orders their release
+        //    the machine checks every access on sizes that are not multiples of a tile.
+        // Memory stays allocated: the slices are borrowed here, and cudarc orders their release
         // after the launch by events.
         let launched = unsafe { launch.launch(config) };
         launched.map(drop).map_err(|e| failed(format_args!("launching {}", kernel.entry()), e))

@@ -1,9 +1,8 @@
-//! A graphics processor, or whatever can execute the kernels of `kernels/`.
+//! A graphics processor, or anything else that can execute the kernels of `kernels/`.
 //!
-//! [`Device`] is all that the rest of the program asks of one: memory, and launches
-//! of a closed set of kernels. [`cuda`] is an NVIDIA card through its driver; the
-//! tests have a virtual machine that executes the same PTX, so that everything
-//! above this trait is proved on machines without a card.
+//! [`Device`] is the whole interface to a device: memory, and launches of a closed set of kernels.
+//! [`cuda`] is an NVIDIA GPU through its driver. The tests have a virtual machine that executes the
+//! same PTX, so that all code above this trait is tested on machines without a GPU.
 
 pub mod array;
 pub mod cuda;

@@ -5,7 +5,7 @@
 //!
 //! In f32 every element is one chain of fused multiply-adds in the order of k,
 //! so AVX-512, AVX2 and NEON give the same bits; only a processor without fused
-//! multiply-add rounds otherwise. In bf16 the factors are rounded to 8 bits and
+//! multiply-add rounds differently. In bf16 the factors are rounded to 8 bits and
 //! their products, which f32 holds exactly, are added in f32 in an order that
 //! depends on the instructions.
 

@@ -69,8 +69,8 @@ pub unsafe fn avx512_bf16(
     }
     for step in 0..words {
         fetch(ahead, step);
-        // SAFETY: the caller gives so many packed words of each; a register of
-        // integers and one of pairs are the same bits.
+        // SAFETY: the caller gives `words` packed words of each row and column; a
+        // register of integers and a register of pairs have the same bits.
         unsafe {
             let pairs = |v| std::mem::transmute::<_, __m512bh>(v);
             let b = b.add(step * 32);

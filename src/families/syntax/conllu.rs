@@ -3,7 +3,7 @@
 /// Number of tab-separated columns.
 const COLUMNS: usize = 10;
 
-/// A line.
+/// A line of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConlluLine<'a> {
     /// `# newdoc`, with its id if it has one.
@@ -30,7 +30,7 @@ pub(super) enum Node<'a> {
 /// Reads a line.
 ///
 /// # Errors
-/// Returns what is wrong if the line is nothing that CoNLL-U has.
+/// Returns an error that describes the problem if the line is not valid CoNLL-U.
 pub(super) fn parse(line: &str) -> Result<ConlluLine<'_>, String> {
     if line.trim().is_empty() {
         return Ok(ConlluLine::End);
@@ -75,8 +75,8 @@ fn node<'a>(id: &str, form: &'a str, upos: &'a str, deprel: &'a str) -> Option<N
     Some(Node::Word { number, form, upos, deprel })
 }
 
-/// Returns how many bytes of a text a form takes at its beginning. White space in a form is
-/// any white space in the text.
+/// Returns the number of bytes that a form takes at the beginning of a text, or `None` if the text
+/// does not begin with it. White space in a form matches any white space in the text.
 pub(super) fn length_in(text: &str, form: &str) -> Option<usize> {
     let mut rest = text;
     let mut parts = form.split_whitespace().enumerate();

@@ -14,7 +14,7 @@ pub const NOT_A_CONFIG: &str = "give the config.json of the model as Transformer
 /// Problem and remedy.
 pub type Problem = (String, &'static str);
 
-/// The fields of a JSON object, none of them twice.
+/// The fields of a JSON object, without repeated names.
 pub struct ConfigFields(pub Map<String, Value>);
 
 impl<'de> Deserialize<'de> for ConfigFields {
@@ -23,7 +23,7 @@ impl<'de> Deserialize<'de> for ConfigFields {
     }
 }
 
-/// Reads an object whose fields come once.
+/// Reads an object and refuses repeated fields.
 struct Once;
 
 impl<'de> Visitor<'de> for Once {
@@ -48,7 +48,7 @@ impl<'de> Visitor<'de> for Once {
 /// Moves the value of `synonym` to `name`.
 ///
 /// # Errors
-/// Returns a problem that names both fields if both are there with different values.
+/// Returns a problem that names both fields if both are present with different values.
 pub fn unify(fields: &mut Map<String, Value>, name: &str, synonym: &str) -> Result<(), Problem> {
     match fields.remove(synonym) {
         None | Some(Value::Null) => Ok(()),
@@ -56,10 +56,10 @@ pub fn unify(fields: &mut Map<String, Value>, name: &str, synonym: &str) -> Resu
     }
 }
 
-/// Sets a field to a value that `from` gives.
+/// Sets a field to a value that comes from `from`.
 ///
 /// # Errors
-/// Returns a problem that names both if the field is there with another value.
+/// Returns a problem that names both if the field is present with another value.
 pub fn set(
     fields: &mut Map<String, Value>,
     name: &str,
@@ -79,18 +79,18 @@ pub fn set(
     }
 }
 
-/// Returns whether two values are equal; 10000 and 10000.0 are.
+/// Returns whether two values are equal. 10000 and 10000.0 count as equal.
 fn same(a: &Value, b: &Value) -> bool {
     a == b || a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| a == b)
 }
 
-/// Returns the problem of a field with a value that this program cannot run.
+/// Returns the problem for a field with an unsupported value.
 pub fn unsupported(field: &str, expected: &str) -> Problem {
     let problem = format!("field `{field}` is unsupported, expected {expected}");
     (problem, "this program runs GPT-2 and GPT-NeoX; convert or choose another model")
 }
 
-/// Refuses the first option that is not as this forward pass has it.
+/// Refuses the first option with a value that this forward pass does not support.
 pub fn require(options: &[(&str, bool, &str)]) -> Result<(), Problem> {
     match options.iter().find(|(_, as_expected, _)| !as_expected) {
         Some((field, _, expected)) => Err(unsupported(field, expected)),
@@ -98,7 +98,7 @@ pub fn require(options: &[(&str, bool, &str)]) -> Result<(), Problem> {
     }
 }
 
-/// Returns the problem of a field that this program does not know.
+/// Returns the problem for an unknown field.
 pub fn unknown(field: &str) -> Problem {
     (
         format!("unknown field `{field}`, which may change the numbers"),
@@ -106,8 +106,8 @@ pub fn unknown(field: &str) -> Problem {
     )
 }
 
-/// Refuses fields that may change the numbers: unknown ones, and options that are on and
-/// that this forward pass does not have.
+/// Refuses fields that may change the numbers: unknown fields, and options that are on and that this
+/// forward pass does not support.
 pub fn refuse_unknown(other: &Map<String, Value>, neutral: &[&str]) -> Result<(), Problem> {
     for (field, value) in other {
         if known::is_on(field, value) {

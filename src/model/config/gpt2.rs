@@ -22,7 +22,7 @@ const NEUTRAL: &[&str] = &[
     "summary_use_proj",
 ];
 
-/// Names that Transformers takes for a field of GPT-2 beside its own.
+/// Synonyms that Transformers accepts for fields of GPT-2.
 const SYNONYMS: &[(&str, &str)] = &[
     ("n_embd", "hidden_size"),
     ("n_head", "num_attention_heads"),
@@ -30,7 +30,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("n_positions", "max_position_embeddings"),
 ];
 
-/// `<|endoftext|>`, which the class of the config has as its default.
+/// Id of `<|endoftext|>`, the default token id in Transformers' config class.
 const END_OF_TEXT: u32 = 50_256;
 
 #[derive(Deserialize)]
@@ -50,12 +50,12 @@ struct Gpt2ConfigFile {
     scale_attn_weights: bool,
     #[serde(default)]
     scale_attn_by_inverse_layer_idx: bool,
-    // Asks for f32 attention; this forward pass is in f32 throughout.
+    // Requests f32 attention. This forward pass always uses f32.
     #[serde(default, rename = "reorder_and_upcast_attn")]
     _reorder_and_upcast_attn: bool,
     #[serde(default = "yes")]
     tie_word_embeddings: bool,
-    /// Not written before Transformers 2.8.
+    /// Transformers before 2.8 does not write this field.
     #[serde(default)]
     bos_token_id: Option<u32>,
     #[serde(flatten)]
@@ -74,8 +74,9 @@ fn yes() -> bool {
     true
 }
 
-/// Returns whether fields without `model_type`, which came with Transformers 2.4, are those
-/// of a GPT-2. GPT-1 and CTRL share these, but each has another that is refused as unknown.
+/// Returns whether fields without `model_type`, which Transformers writes since 2.4, are those of a
+/// GPT-2. GPT-1 and CTRL have the same fields, and each has a further field that is refused as
+/// unknown.
 pub fn is_likely(fields: &Map<String, Value>) -> bool {
     let classes = fields.get("architectures").and_then(Value::as_array);
     let class = |c: &Value| c.as_str().is_some_and(|c| c.starts_with("GPT2"));

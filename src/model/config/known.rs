@@ -7,7 +7,7 @@ use serde_json::Value;
 /// training, classification heads, the shape of returned objects, and defaults of text
 /// generation.
 const NEUTRAL: &[&str] = &[
-    // Where the file comes from.
+    // Origin of the file.
     "_name_or_path",
     "_commit_hash",
     "architectures",
@@ -15,7 +15,7 @@ const NEUTRAL: &[&str] = &[
     "name_or_path",
     "tokenizer_class",
     "transformers_version",
-    // Types and kernels that another program would compute with; this one computes in f32.
+    // Number types and kernels for other programs. This program computes in f32.
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_attn_implementation_internal",
@@ -40,14 +40,14 @@ const NEUTRAL: &[&str] = &[
     "num_labels",
     "problem_type",
     "task_specific_params",
-    // What a call returns.
+    // Values that a call returns.
     "keys_to_ignore_at_inference",
     "output_attentions",
     "output_hidden_states",
     "output_past",
     "return_dict",
     "use_return_dict",
-    // Two classes of one model, of which a decoder has only one.
+    // Options of encoder-decoder pairs. A decoder is only one part of such a pair.
     "is_decoder",
     "tie_encoder_decoder",
     // Text generation.
@@ -86,7 +86,7 @@ const NEUTRAL: &[&str] = &[
     "typical_p",
 ];
 
-/// Fields that change nothing only while they are off: `false`, `null` or empty.
+/// Fields that change nothing if they are off: `false`, `null` or empty.
 const OFF: &[&str] = &[
     "add_cross_attention",
     "cross_attention_hidden_size",
@@ -97,12 +97,12 @@ const OFF: &[&str] = &[
     "use_bfloat16",
 ];
 
-/// Returns whether a field says nothing about inference, whatever its value.
+/// Returns whether a field does not affect inference, whatever its value.
 pub fn is_neutral(field: &str) -> bool {
     NEUTRAL.contains(&field)
 }
 
-/// Returns whether a field must be off, and is not.
+/// Returns whether a field must be off but is on.
 pub fn is_on(field: &str, value: &Value) -> bool {
     let off = match value {
         Value::Null | Value::Bool(false) => true,
@@ -113,7 +113,7 @@ pub fn is_on(field: &str, value: &Value) -> bool {
     OFF.contains(&field) && !off
 }
 
-/// Returns whether a field is known, and off.
+/// Returns whether a field is known and off.
 pub fn is_off(field: &str, value: &Value) -> bool {
     OFF.contains(&field) && !is_on(field, value)
 }

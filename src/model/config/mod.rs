@@ -1,7 +1,6 @@
 //! `config.json` of a model in Hugging Face form.
 //!
-//! Read, never assumed: a field that would change numbers and that this forward
-//! pass does not know is refused, not ignored.
+//! Nothing is assumed: an unknown field that could change numbers is refused, not ignored.
 
 mod fields;
 mod gpt2;
@@ -33,7 +32,7 @@ impl Config {
         Self::load_digested(path).map(|(config, _)| config)
     }
 
-    /// Reads `config.json`, and returns the SHA-256 of the bytes that were read beside it.
+    /// Reads `config.json`. Also returns the SHA-256 of its bytes.
     ///
     /// # Errors
     /// Returns an error as [`Self::load`] does.
@@ -49,7 +48,7 @@ impl Config {
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
-    /// Returns what is wrong, and what to do about it, in the cases of [`Self::load`].
+    /// Returns the problem and the remedy, in the cases of [`Self::load`].
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let read = serde_json::from_str(text);
         let fields::ConfigFields(mut all) = read.map_err(|e| (e.to_string(), NOT_A_CONFIG))?;

@@ -9,9 +9,9 @@ use super::shape::{Activation, Architecture, Config, Rotary};
 /// Fields of GPT-NeoX configs that do not change the forward pass.
 const NEUTRAL: &[&str] = &["attention_dropout", "classifier_dropout", "hidden_dropout"];
 
-/// Base of the angles: the name of most versions, and the other that 4.48 to 4.57 write too.
+/// Names of the base of the angles: that of most versions, and one that 4.48 to 4.57 also write.
 const BASE: (&str, &str) = ("rotary_emb_base", "rope_theta");
-/// Share of the dimensions of a head that are rotated, likewise.
+/// Names of the share of a head's dimensions that are rotated, in the same order.
 const SHARE: (&str, &str) = ("rotary_pct", "partial_rotary_factor");
 
 #[derive(Deserialize)]
@@ -48,13 +48,13 @@ fn yes() -> bool {
     true
 }
 
-/// Brings the parameters of rotary positions to the names of most versions, wherever they
-/// are: beside the other fields, or in an object of their own since 5.0.
+/// Moves the parameters of rotary positions to the names that most versions use. They are next to
+/// the other fields or, since 5.0, in a separate object.
 fn gather_rotary(fields: &mut Map<String, Value>) -> Result<(), Problem> {
     for (name, synonym) in [BASE, SHARE] {
         unify(fields, name, synonym)?;
     }
-    // Version 5 reads the older object as the newer one.
+    // Version 5 treats the older object as the newer one.
     for object in ["rope_parameters", "rope_scaling"] {
         let inner = match fields.get(object) {
             None | Some(Value::Null) => continue,

@@ -1,11 +1,11 @@
-//! Shape and options of a model, whatever family it is of.
+//! Shape and options of a model of any family.
 
 use super::fields::{Problem, unsupported};
 
 /// Shape and options of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Which family of models it is of.
+    /// Family of models that the model belongs to.
     pub architecture: Architecture,
     /// Number of blocks.
     pub n_layers: usize,
@@ -19,15 +19,16 @@ pub struct Config {
     pub d_vocab: usize,
     /// Longest row, in tokens.
     pub n_ctx: usize,
-    /// Added to the variance by every LayerNorm.
+    /// The epsilon that every LayerNorm adds to the variance.
     pub layer_norm_eps: f32,
-    /// What is between pre- and post-activations.
+    /// The function from pre- to post-activations.
     pub activation: Activation,
-    /// Divide attention scores of layer l by l + 1 as well (true for the Stanford models).
+    /// Whether attention scores of layer l are also divided by l + 1 (true for the Stanford
+    /// models).
     pub scale_attn_by_inverse_layer_idx: bool,
-    /// How positions enter attention; learned positions enter the embedding where there is none.
+    /// Rotary positions; `None` for a model with learned positions, which enter the embedding.
     pub rotary: Option<Rotary>,
-    /// Attention and MLP of a block read the same residual stream.
+    /// Whether attention and MLP of a block read the same residual stream.
     pub parallel_residual: bool,
     /// Id of the token that begins every row.
     pub bos_token_id: u32,
@@ -38,21 +39,21 @@ pub struct Config {
 pub enum Architecture {
     /// GPT-2: learned positions, tied unembedding.
     Gpt2,
-    /// GPT-NeoX (Pythia): rotary positions, unembedding of its own.
+    /// GPT-NeoX (Pythia): rotary positions, separate unembedding.
     Neox,
 }
 
 /// Forms of GELU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// By tanh.
+    /// The approximation by tanh.
     GeluNew,
-    /// By the error function.
+    /// The exact form, by the error function.
     Gelu,
 }
 
 impl Activation {
-    /// Returns the activation of a name in `field`.
+    /// Returns the activation with the given name, read from `field`.
     pub(super) fn named(name: &str, field: &str) -> Result<Self, Problem> {
         match name {
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Self::GeluNew),
@@ -65,7 +66,7 @@ impl Activation {
 /// Rotary positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rotary {
-    /// Dimensions of a head that are rotated, the first ones.
+    /// Number of dimensions of a head that are rotated: the first ones.
     pub dims: usize,
     /// Base of the angles: position · base^(−2i / dims).
     pub base: f64,
@@ -94,7 +95,7 @@ impl Config {
         }
         if !self.d_model.is_multiple_of(self.n_heads) {
             let problem =
-                format!("d_model {} is no multiple of {} heads", self.d_model, self.n_heads);
+                format!("d_model {} is not a multiple of {} heads", self.d_model, self.n_heads);
             return Err((problem, REMEDY));
         }
         if self.bos_token_id as usize >= self.d_vocab {
@@ -129,18 +130,19 @@ impl Config {
         self.d_mlp
     }
 
-    /// Width of an attention head.
+    /// Returns the width of an attention head.
     pub fn d_head(&self) -> usize {
         self.d_model / self.n_heads
     }
 
-    /// Weights of all blocks, biases aside: two operations each per token.
+    /// Returns the number of weights of all blocks, without biases. Each costs two operations per
+    /// token.
     pub fn block_weights(&self) -> usize {
         self.n_layers * self.d_model * (4 * self.d_model + 2 * self.d_mlp())
     }
 
-    /// What attention scores of a layer are multiplied by: `1/√d_head`, and
-    /// `1/(layer + 1)` where the config asks for it.
+    /// Returns the factor of the attention scores of a layer: `1/√d_head`, times `1/(layer + 1)` if
+    /// the config asks for it.
     pub fn attention_scale(&self, layer: usize) -> f32 {
         let depth = if self.scale_attn_by_inverse_layer_idx { layer + 1 } else { 1 };
         1.0 / ((self.d_head() as f32).sqrt() * depth as f32)

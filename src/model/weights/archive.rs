@@ -1,5 +1,5 @@
-//! Checkpoints that `torch.save` writes: a zip archive of a pickle that names tensors, and of
-//! the bytes of each.
+//! Checkpoints that `torch.save` writes: a zip archive with a pickle that names tensors, and the
+//! bytes of each tensor.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -11,14 +11,15 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{PickleResult, Pickled, pickled};
 use super::tensor::Tensor;
 
-/// Longest pickle that is read: names and shapes of tensors take far less.
+/// Maximum length of the pickle, in bytes. Names and shapes of tensors take far less.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// The tensors of an archive of `length` bytes, and where in it their bytes lie.
+/// Returns the tensors of an archive of `length` bytes, with the positions of their bytes.
 ///
 /// # Errors
-/// What is wrong: no archive, compressed or cut-short entries, an object that is none of
-/// the few known ones, a tensor that does not lie in its storage or is not row-major.
+/// Returns an error that describes the problem if the file is not an archive, an entry is compressed
+/// or truncated, an object is not one of the few known ones, or a tensor exceeds its storage or is
+/// not row-major.
 pub fn tensors(file: impl Read + Seek, length: u64) -> PickleResult<BTreeMap<String, Tensor>> {
     let archive = Archive::open(file, length)?;
     let place = |(name, tensor): (String, Rc<Pickled>)| {
@@ -37,7 +38,7 @@ struct Archive {
 impl Archive {
     fn open(file: impl Read + Seek, length: u64) -> PickleResult<Self> {
         let mut zip = ZipArchive::new(file).map_err(|e| {
-            format!("is no zip archive as `torch.save` of PyTorch 1.6 or newer writes it ({e})")
+            format!("is not a zip archive as `torch.save` of PyTorch 1.6 or newer writes it ({e})")
         })?;
         let (mut pickle, mut storages) = (None, BTreeMap::new());
         for i in 0..zip.len() {
@@ -69,7 +70,7 @@ impl Archive {
         Ok(Self { pickle, storages })
     }
 
-    /// Where a tensor lies in the file.
+    /// Returns the position of a tensor in the file.
     fn place(&self, tensor: &Pickled) -> PickleResult<Tensor> {
         let Pickled { dtype, key, offset, shape, strides } = tensor;
         let storage = self.storages.get(&**key).ok_or("has no bytes in the archive")?;
@@ -102,7 +103,7 @@ fn read_whole(entry: &mut impl Read) -> PickleResult<Vec<u8>> {
 fn row_major(shape: &[usize], strides: &[usize]) -> bool {
     let mut next = 1_usize;
     let fits = |(d, stride): (&usize, &usize)| {
-        // The stride of a dimension of one value moves nothing.
+        // The stride of a dimension of length 1 has no effect.
         let fits = *d == 1 || *stride == next;
         next = next.saturating_mul(*d);
         fits

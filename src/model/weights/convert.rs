@@ -1,4 +1,4 @@
-//! Weights of any format as one file of safetensors.
+//! Converts weights of any supported format to one safetensors file.
 
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use crate::input::InputFile;
 use crate::model::{Config, snapshot};
 use crate::store::write_whole;
 
-/// Files beside the weights that a model needs, if they are there.
+/// Files that a model needs in addition to the weights. They are copied if they exist.
 const BESIDE: [&str; 4] = ["config.json", "tokenizer.json", "vocab.json", "merges.txt"];
 
-/// Longest of these that is copied, in bytes.
+/// Maximum length of a copied file, in bytes.
 const MAX_BESIDE: u64 = 1 << 28;
 
-/// Reads the model in `from` and writes it to `to`: the same tensors in the same types,
-/// config and tokenizer beside them.
+/// Reads the model in `from` and writes it to `to`: the same tensors in the same types, with config
+/// and tokenizer.
 ///
 /// # Errors
-/// If the model cannot be read or its config is none of a known architecture, or `to`
-/// cannot be written.
+/// Returns an error if the model cannot be read, its config is not that of a known architecture, or
+/// `to` cannot be written.
 pub fn convert(from: &Path, to: &Path) -> Result<()> {
     let from = &snapshot::resolve(from)?;
-    // Checked as a model first: what cannot be run is not worth converting.
+    // Checked as a model first, because converting a model that cannot be run is useless.
     let source = Source::open(from)?;
     super::Weights::check(&source, &Config::load(&from.join("config.json"))?)?;
     let stored: Vec<_> = source

@@ -5,12 +5,12 @@ use super::reader::{Shape, TensorReader};
 use crate::error::Result;
 use crate::model::Config;
 
-/// The embedding.
+/// Name of the embedding.
 const EMBED: &str = "wte.weight";
-/// The unembedding, which is the embedding: some programs save the one, some the other.
+/// Name of the unembedding, which is tied to the embedding. Programs save one or the other or both.
 const HEAD: &str = "lm_head.weight";
 
-/// Checks that all tensors are there, and no others.
+/// Checks that all tensors exist, and no unknown ones.
 pub fn check(t: &TensorReader, config: &Config) -> Result<()> {
     let d = config.d_model;
     let vocab = vec![config.d_vocab, d];
@@ -22,7 +22,7 @@ pub fn check(t: &TensorReader, config: &Config) -> Result<()> {
     }
     (0..config.n_layers).for_each(|l| expected.extend(shapes_of_block(l, config)));
     expected.extend(pair("ln_f", vec![d], d));
-    // Causal masks, which old checkpoints hold beside the weights.
+    // Causal masks, which old checkpoints contain in addition to the weights.
     t.check(&expected, |name| {
         let mut parts = name.split('.');
         let block =
@@ -46,7 +46,7 @@ fn shapes_of_block(layer: usize, config: &Config) -> impl Iterator<Item = Shape>
         .flat_map(move |(part, weight, bias)| pair(&format!("h.{layer}.{part}"), weight, bias))
 }
 
-/// Shapes of a weight and its bias.
+/// Returns the shapes of a weight and its bias.
 pub(super) fn pair(name: &str, weight: Vec<usize>, bias: usize) -> [Shape; 2] {
     [(format!("{name}.weight"), weight), (format!("{name}.bias"), vec![bias])]
 }
@@ -84,13 +84,13 @@ fn linear(t: &mut TensorReader, name: &str) -> Result<Linear> {
     Ok(Linear { weight, bias: t.take(&format!("{name}.bias"))? })
 }
 
-/// A head that is stored beside the embedding must be the embedding that it is tied to.
+/// Checks that an unembedding stored in addition to the embedding equals it.
 fn check_tied_head(t: &mut TensorReader, embed: &[f32]) -> Result<()> {
     if !(t.has(EMBED) && t.has(HEAD)) {
         return Ok(());
     }
     let head = t.take(HEAD)?;
-    // By bits, so that NaN equals itself.
+    // Bits are compared, so that NaN equals itself.
     if head.iter().zip(embed).all(|(a, b)| a.to_bits() == b.to_bits()) {
         return Ok(());
     }

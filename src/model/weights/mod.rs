@@ -1,4 +1,4 @@
-//! Weights of a model: what they are, and reading them from the files of a checkpoint.
+//! The weights of a model, and reading them from the files of a checkpoint.
 
 mod archive;
 mod convert;
@@ -34,7 +34,7 @@ impl Weights {
         Self::read(&Source::open(folder)?, config).map(|(weights, _)| weights)
     }
 
-    /// Reads all tensors, and returns those beside them that hold NaN or infinity.
+    /// Reads all tensors. Also returns those that contain NaN or infinity.
     ///
     /// # Errors
     /// Returns an error as [`Self::check`] does, or if a file changed since it was opened.
@@ -62,10 +62,10 @@ impl Weights {
     }
 }
 
-/// The names and places of the tensors of an archive that `torch.save` wrote.
+/// Returns the names and positions of the tensors of an archive that `torch.save` wrote.
 ///
 /// # Errors
-/// Returns what is wrong with it.
+/// Returns an error that describes the problem if the archive is malformed.
 pub fn tensors_of_archive(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     archive::tensors(std::io::Cursor::new(bytes), bytes.len() as u64)
 }

@@ -7,15 +7,15 @@ use super::reader::{Shape, TensorReader};
 use crate::error::Result;
 use crate::model::Config;
 
-/// The unembedding, by its name of Pythia's repositories and by that of newer Transformers.
+/// Names of the unembedding: in Pythia's repositories, and in newer versions of Transformers.
 const HEADS: [&str; 2] = ["embed_out.weight", "lm_head.weight"];
 
-/// Name of the unembedding in this checkpoint.
+/// Returns the name of the unembedding in this checkpoint.
 fn head(t: &TensorReader) -> &'static str {
     HEADS.into_iter().find(|name| t.has(name)).unwrap_or(HEADS[0])
 }
 
-/// Checks that all tensors are there, and no others.
+/// Checks that all tensors exist, and no unknown ones.
 pub fn check(t: &TensorReader, config: &Config) -> Result<()> {
     let d = config.d_model;
     let vocab = vec![config.d_vocab, d];
@@ -23,7 +23,7 @@ pub fn check(t: &TensorReader, config: &Config) -> Result<()> {
         vec![("embed_in.weight".into(), vocab.clone()), (head(t).into(), vocab)];
     (0..config.n_layers).for_each(|l| expected.extend(shapes_of_block(l, config)));
     expected.extend(pair("final_layer_norm", vec![d], d));
-    // Causal masks and the angles of rotations, which old checkpoints hold too.
+    // Causal masks and rotation angles, which old checkpoints also contain.
     t.check(&expected, |name| {
         let Some(rest) = name.strip_prefix("layers.") else {
             return name == "rotary_emb.inv_freq";
@@ -76,7 +76,7 @@ fn block(t: &mut TensorReader, layer: usize, config: &Config) -> Result<Block> {
     })
 }
 
-/// A linear layer of `d_in` inputs that is stored with one row per output.
+/// Reads a linear layer of `d_in` inputs that is stored with one row per output.
 fn linear(t: &mut TensorReader, name: &str, d_in: usize) -> Result<Linear> {
     let stored = t.take(&format!("{name}.weight"))?;
     let d_out = stored.len() / d_in;
@@ -87,7 +87,7 @@ fn linear(t: &mut TensorReader, name: &str, d_in: usize) -> Result<Linear> {
     Ok(Linear { weight, bias: t.take(&format!("{name}.bias"))? })
 }
 
-/// From query, key and value of each head to all queries, all keys and all values.
+/// Reorders columns from query, key and value of each head to all queries, all keys, all values.
 fn side_by_side(qkv: &Linear, config: &Config) -> Linear {
     let (heads, d_head) = (config.n_heads, config.d_head());
     let place = |to: usize| {

@@ -40,17 +40,17 @@ pub struct Block {
 pub struct Weights {
     /// W_E, `[d_vocab, d_model]`.
     pub embed: Vec<f32>,
-    /// W_pos, `[n_ctx, d_model]`; empty where positions are rotary.
+    /// W_pos, `[n_ctx, d_model]`; empty if positions are rotary.
     pub pos_embed: Vec<f32>,
     /// The blocks, in order.
     pub blocks: Vec<Block>,
     /// LayerNorm before the unembedding.
     pub ln_final: Norm,
-    /// The unembedding where it is not the embedding itself.
+    /// The unembedding; `None` if it is tied to the embedding.
     pub unembed: Option<Unembed>,
 }
 
-/// An unembedding of its own: GPT-NeoX has one, and preprocessing makes one of a tied one.
+/// An unembedding that is separate from the embedding, as in GPT-NeoX and after preprocessing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unembed {
     /// W_Uᵀ, `[d_vocab, d_model]`: row t writes the logit of token t.
@@ -60,7 +60,7 @@ pub struct Unembed {
 }
 
 impl Weights {
-    /// Returns the unembedding, `[d_vocab, d_model]`: the embedding where they are tied.
+    /// Returns the unembedding, `[d_vocab, d_model]`: the embedding if they are tied.
     pub fn unembedding(&self) -> &[f32] {
         self.unembed.as_ref().map_or(&self.embed, |u| &u.weight)
     }

@@ -1,5 +1,5 @@
-//! The pickle of a checkpoint, read by a machine that knows the few objects that weights need,
-//! and executes nothing.
+//! Reads the pickle of a checkpoint. The reader knows only the few objects that weights need, and
+//! executes nothing.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,26 +7,27 @@ use std::rc::Rc;
 
 use safetensors::Dtype;
 
-/// Most nested tuples, and most dictionaries and lists; real files have a few, and some
-/// hundreds.
+/// Maximum depth of nested tuples, and maximum number of dictionaries and lists. Real files have a
+/// depth of a few, and some hundreds of these.
 const MAX_DEPTH: usize = 16;
 const MAX_CONTAINERS: usize = 10_000;
 
-/// Something, or what is wrong.
+/// A result whose error describes the problem.
 pub(super) type PickleResult<T> = Result<T, String>;
 
-/// How many tensors a pickle names.
+/// Returns the number of tensors that a pickle names.
 ///
 /// # Errors
-/// As reading the archive.
+/// Returns an error as reading the archive does.
 pub fn tensors_of_pickle(bytes: &[u8]) -> PickleResult<usize> {
     pickled(bytes).map(|tensors| tensors.len())
 }
 
-/// The tensors that a pickle names.
+/// Returns the tensors that a pickle names.
 ///
 /// # Errors
-/// What is wrong: an object that is none of the few known ones, or a damaged pickle.
+/// Returns an error that describes the problem if an object is not one of the few known ones, or the
+/// pickle is damaged.
 pub(super) fn pickled(bytes: &[u8]) -> PickleResult<Vec<(String, Rc<Pickled>)>> {
     let Value::Dict(items) = Machine::new(bytes).run()? else {
         return Err("holds something else than tensors by name".into());
@@ -34,7 +35,7 @@ pub(super) fn pickled(bytes: &[u8]) -> PickleResult<Vec<(String, Rc<Pickled>)>> 
     let items = items.borrow();
     let tensor = |(name, value): &(Value, Value)| match (name, value) {
         (Value::Text(name), Value::Tensor(tensor)) => Ok((name.to_string(), tensor.clone())),
-        (Value::Text(name), _) => Err(format!("`{name}` is no tensor")),
+        (Value::Text(name), _) => Err(format!("`{name}` is not a tensor")),
         _ => Err("holds a tensor without a name".into()),
     };
     items.iter().map(tensor).collect()
@@ -44,15 +45,15 @@ pub(super) fn pickled(bytes: &[u8]) -> PickleResult<Vec<(String, Rc<Pickled>)>> 
 #[derive(Debug)]
 pub(super) struct Pickled {
     pub dtype: Dtype,
-    /// Name of its bytes in the archive.
+    /// Name of the entry with the tensor's bytes in the archive.
     pub key: Rc<str>,
-    /// Values of the storage before its own.
+    /// Number of values in the storage before the tensor's first.
     pub offset: usize,
     pub shape: Vec<usize>,
     pub strides: Vec<usize>,
 }
 
-/// What may be called or named.
+/// A global that a pickle may name or call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Global {
     OrderedDict,
@@ -97,7 +98,7 @@ enum Value {
     Nothing,
     Int(i64),
     Text(Rc<str>),
-    /// Values, and how deep they are nested.
+    /// The values, and the depth to which they are nested.
     Tuple(Rc<[Value]>, usize),
     Dict(Items),
     List,
@@ -106,7 +107,7 @@ enum Value {
     Tensor(Rc<Pickled>),
 }
 
-/// The machine that reads a pickle of protocol 2.
+/// A stack machine that reads a pickle of protocol 2.
 struct Machine<'a> {
     code: &'a [u8],
     at: usize,
@@ -205,13 +206,13 @@ impl<'a> Machine<'a> {
                 self.set_items(vec![key, value])
             }
             b'e' => self.since_mark().map(|_| ()),
-            // An element of a list, and the attributes of an object: of no interest.
+            // An element of a list, or the attributes of an object, which are not needed.
             b'a' | b'b' => self.pop().map(|_| ()),
             b'Q' => self.storage(),
             b'R' => self.call(),
-            _ => Err(format!(
-                "its pickle has the instruction {op:#04x}, which is none that weights need"
-            )),
+            _ => {
+                Err(format!("its pickle has the instruction {op:#04x}, which weights do not need"))
+            }
         }
     }
 
@@ -240,7 +241,7 @@ impl<'a> Machine<'a> {
         Ok(line)
     }
 
-    /// An integer of up to eight bytes.
+    /// Reads an integer of up to eight bytes.
     fn long(&mut self) -> PickleResult<()> {
         let length = usize::from(self.bytes(1)?[0]);
         let digits = self.bytes(length)?;
@@ -291,13 +292,14 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, key: u32) -> PickleResult<()> {
-        let value = self.memo.get(&key).ok_or("its pickle asks for what it has not made")?;
+        let value =
+            self.memo.get(&key).ok_or("its pickle asks for an object that it has not stored")?;
         self.push(value.clone())
     }
 
     fn set_items(&mut self, values: Vec<Value>) -> PickleResult<()> {
         let Some(Value::Dict(items)) = self.stack.last() else {
-            return Err("its pickle puts items into what is no dictionary".into());
+            return Err("its pickle puts items into an object that is not a dictionary".into());
         };
         let mut values = values.into_iter();
         while let (Some(key), Some(value)) = (values.next(), values.next()) {
@@ -358,7 +360,7 @@ impl<'a> Machine<'a> {
 fn size(value: &Value) -> PickleResult<usize> {
     match value {
         Value::Int(n) => usize::try_from(*n).map_err(|_| "its pickle has a negative size".into()),
-        _ => Err("its pickle has a size that is no number".into()),
+        _ => Err("its pickle has a size that is not a number".into()),
     }
 }
 

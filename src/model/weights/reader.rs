@@ -1,4 +1,4 @@
-//! Tensors by their names in a model, whatever a program that saved them put before these.
+//! Reads tensors by their names in a model, ignoring prefixes that programs put before the names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use safetensors::Dtype;
 use super::source::Source;
 use crate::error::{Error, Result};
 
-/// What programs put before the names of tensors: wrappers for several devices, for
-/// compilation and for other libraries, and the model within a model with a head.
+/// Prefixes that programs put before the names of tensors: those of wrappers for several devices,
+/// for compilation and for other libraries, and that of the model inside a model with a head.
 const PREFIXES: [&str; 6] =
     ["module.", "_orig_mod.", "model.", "base_model.", "transformer.", "gpt_neox."];
 
@@ -19,11 +19,11 @@ pub(super) type Shape = (String, Vec<usize>);
 /// A tensor that holds NaN or infinity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NonFinite {
-    /// Its name in the file.
+    /// Name of the tensor in the file.
     pub tensor: String,
-    /// Number of such values.
+    /// Number of values that are NaN or infinite.
     pub count: usize,
-    /// Indices of the first one.
+    /// Indices of the first such value.
     pub first: Vec<usize>,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for NonFinite {
 /// Reads tensors by name.
 pub(super) struct TensorReader<'a> {
     source: &'a Source,
-    /// The name in the file of every tensor, by its name without prefixes.
+    /// The name of every tensor in the file, by its name without prefixes.
     names: BTreeMap<String, String>,
     /// The tensors read so far that hold NaN or infinity.
     pub non_finite: Vec<NonFinite>,
@@ -59,7 +59,7 @@ pub(super) struct TensorReader<'a> {
 
 impl<'a> TensorReader<'a> {
     /// # Errors
-    /// Returns an error if two tensors have one name without their prefixes.
+    /// Returns an error if two tensors have the same name without prefixes.
     pub fn new(source: &'a Source) -> Result<Self> {
         let mut names = BTreeMap::new();
         for (stored, _) in source.tensors() {
@@ -76,13 +76,13 @@ impl<'a> TensorReader<'a> {
         self.source.error(problem)
     }
 
-    /// Returns whether there is a tensor of this name.
+    /// Returns whether there is a tensor with this name.
     pub fn has(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }
 
-    /// Checks that the expected tensors are there, with their shapes and as floating-point
-    /// numbers, and that others are harmless.
+    /// Checks that the expected tensors exist with the expected shapes and as floating-point numbers,
+    /// and that all others are known to be irrelevant.
     pub fn check(&self, expected: &[Shape], harmless: impl Fn(&str) -> bool) -> Result<()> {
         for (name, shape) in expected {
             let missing = || self.error(format!("tensor `{name}` is missing"));

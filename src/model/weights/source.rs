@@ -1,7 +1,7 @@
-//! The tensors of a checkpoint, wherever they lie: files of safetensors or archives that
-//! `torch.save` writes, one of them or several with an index. Nothing of the files is
-//! trusted: every length is checked before it is used. They are read, not mapped, so that a
-//! file that somebody truncates meanwhile is an error and does not end the program.
+//! The tensors of a checkpoint in any supported form: safetensors files or archives that
+//! `torch.save` writes, one file or several with an index. The files are not trusted: every length
+//! is checked before it is used. They are read, not mapped, so that truncating a file during a run
+//! is an error and does not crash the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
@@ -18,27 +18,27 @@ use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
 
-/// Names of the files of a checkpoint, in the order in which they are looked for; an index
-/// names the tensors of several files.
+/// Names of the files of a checkpoint, in the order of preference. An index names the tensors of
+/// several files.
 const NAMES: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
-/// What an index is recognised by.
+/// The suffix that identifies an index.
 const INDEX: &str = ".index.json";
-/// Longest index that is read, in bytes; real ones have some hundred kilobytes.
+/// Maximum length of an index, in bytes; real ones have a few hundred kilobytes.
 const MAX_INDEX: u64 = 1 << 26;
-/// Longest header of safetensors that is read, in bytes.
+/// Maximum length of a safetensors header, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
-/// Bytes read at once; a multiple of the size of every type.
+/// Number of bytes read at once; a multiple of the size of every type.
 const AT_ONCE: usize = 1 << 20;
 
 /// The tensors of a checkpoint.
 #[derive(Debug)]
 pub struct Source {
-    /// The file that names them.
+    /// The file that names the tensors.
     path: PathBuf,
     /// The index, if there is one.
     index: Option<InputFile>,
@@ -52,7 +52,7 @@ struct Index {
 }
 
 impl Source {
-    /// Files of weights in a folder, the one that names the tensors first.
+    /// Returns the files of weights in a folder, first the one that names the tensors.
     ///
     /// # Errors
     /// Returns an error if there is none, or an index is malformed.
@@ -67,10 +67,10 @@ impl Source {
         Ok(std::iter::once(first).chain(shards).collect())
     }
 
-    /// Opens the files in a folder and reads where their tensors lie.
+    /// Opens the files in a folder and reads the positions of their tensors.
     ///
     /// # Errors
-    /// Returns an error naming the file if one is missing, cut short or malformed.
+    /// Returns an error naming the file if one is missing, truncated or malformed.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = named_first(folder)?;
         let mut first = InputFile::open(Kind::Model, &path)?;
@@ -111,8 +111,8 @@ impl Source {
         Ok(())
     }
 
-    /// Returns the SHA-256 of all files: of the only one, or of the digests of the index and
-    /// of its shards one after the other.
+    /// Returns the SHA-256 of the only file, or if there are several, the SHA-256 of the concatenated
+    /// digests of the index and of its shards.
     ///
     /// # Errors
     /// Returns an error if one cannot be read.
@@ -125,12 +125,12 @@ impl Source {
         })
     }
 
-    /// What tells these files from others under their paths.
+    /// Returns stamps that identify the files, so that others at the same paths are noticed.
     pub fn stamps(&self) -> Vec<Stamp> {
         self.index.iter().chain(&self.files).map(InputFile::stamp).collect()
     }
 
-    /// Checks that nobody wrote to a file since it was opened.
+    /// Checks that no file was changed since it was opened.
     ///
     /// # Errors
     /// Returns an error naming the file that changed.
@@ -138,12 +138,12 @@ impl Source {
         self.index.iter().chain(&self.files).try_for_each(InputFile::unchanged)
     }
 
-    /// Names and places of all tensors.
+    /// Returns the names and positions of all tensors.
     pub fn tensors(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.tensors.iter()
     }
 
-    /// Place of a tensor.
+    /// Returns the position of a tensor.
     pub(super) fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
@@ -151,7 +151,7 @@ impl Source {
     /// Reads the bytes of a tensor, little-endian.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, or became shorter.
+    /// Returns an error if the file cannot be read or was truncated.
     pub fn bytes(&self, tensor: &Tensor) -> Result<Vec<u8>> {
         let mut bytes = vec![0; tensor.bytes.len()];
         self.files[tensor.file].read_at(tensor.bytes.start as u64, &mut bytes)?;
@@ -181,9 +181,9 @@ fn is_index(path: &Path) -> bool {
     path.to_string_lossy().ends_with(INDEX)
 }
 
-/// The file that names the tensors of a folder.
+/// Returns the file that names the tensors of a folder.
 fn named_first(folder: &Path) -> Result<PathBuf> {
-    // A link that leads nowhere is there, and is named when it is opened.
+    // A broken link counts as a file here; opening it then returns an error that names it.
     let present = |path: &PathBuf| path.symlink_metadata().is_ok();
     NAMES.iter().map(|name| folder.join(name)).find(present).ok_or_else(|| {
         let problem = format!("is missing, and so are {}", NAMES[1..].join(", "));
@@ -206,7 +206,7 @@ fn read_index(file: &mut InputFile) -> Result<Index> {
     }
 }
 
-/// The tensors of one file, which is the n-th.
+/// Returns the tensors of the n-th file.
 fn tensors_of(input: &InputFile, n: usize) -> Result<BTreeMap<String, Tensor>> {
     if input.path().extension().is_none_or(|e| e != "bin") {
         return safetensors_of(input, n);

@@ -1,16 +1,16 @@
-//! Places of tensors in the files of a checkpoint.
+//! Positions of tensors in the files of a checkpoint.
 
 use safetensors::Dtype;
 
-/// Where a tensor lies.
+/// The type, shape and position of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    /// Type of its values.
+    /// Type of the values.
     pub dtype: Dtype,
-    /// Its shape, row-major.
+    /// Shape of the tensor, which is row-major.
     pub shape: Vec<usize>,
-    /// Which file.
+    /// Index of the file.
     pub(super) file: usize,
-    /// Bytes in it.
+    /// Range of bytes in the file.
     pub(super) bytes: std::ops::Range<usize>,
 }

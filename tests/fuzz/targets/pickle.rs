@@ -3,6 +3,6 @@
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = universal_neurons::model::weights::tensors_of_archive(bytes);
-    // The pickle alone, which an archive would hide behind its checks.
+    // Tests only the pickle, because the checks of an archive would reject most inputs first.
     let _ = universal_neurons::model::weights::tensors_of_pickle(bytes);
 });
