@@ -188,7 +188,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// A product in f32 that is not summed further.
+    /// Returns a product in f32 that is not summed further.
     fn plain() -> Self {
         Self { kernel: CpuKernel::best(Precision::F32), chain: usize::MAX }
     }
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, in f64.
+    /// Computes the definition in f64.
     fn twin(a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) -> Vec<f64> {
         let term = |i, j, l| f64::from(a[i * k + l]) * f64::from(b[l * n + j]);
         let entry = |i, j| (0..k).map(|l| term(i, j, l)).sum();

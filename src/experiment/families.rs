@@ -270,7 +270,7 @@ fn chart(table: &TextTable) -> Result<Chart> {
         title: "Families by depth",
         caption:
             "Neurons that a simple question about the text explains, by layer, in the largest \
-                  families; the data have all. Paper: §4.3."
+                  families; the data have all of them. Paper: §4.3."
                 .into(),
         alt: format!("Lines for {} families over layers.", grouped(table, "family").len()),
         svg: by_depth(table, "family", "neurons explained")?,

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Equation 4, computed literally.
+    /// Computes equation 4 literally.
     fn twin(v: &[f64], y: &[bool]) -> f64 {
         let var = |values: &[f64]| {
             let mean = values.iter().sum::<f64>() / values.len() as f64;

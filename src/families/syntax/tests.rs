@@ -45,7 +45,7 @@ fn what_does_not_fit_is_named() {
     assert!(other.subject.ends_with(":2") && other.problem.contains("`cow`"), "{other}");
 }
 
-/// The texts and labels of the words of a file about one sample.
+/// Returns the texts and labels of the words of a file about one sample.
 fn labels_in(text: &str, conllu: &str) -> Result<Vec<(String, String)>> {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("x.conllu");
@@ -139,7 +139,7 @@ fn labels_of_another_text_are_refused_with_line_and_words() {
 }
 
 proptest::proptest! {
-    /// Whatever line is changed, labels are those of the right words or refused.
+    /// Changes any byte: the labels are those of the right words, or the file is refused.
     #[test]
     fn a_damaged_file_gives_no_other_words(at in 0usize..400, byte in proptest::prelude::any::<u8>()) {
         let text = "In dem Haus ist es, wie im Garten, warm.";

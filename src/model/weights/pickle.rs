@@ -308,7 +308,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// `('storage', class, key, device, size)`.
+    /// Reads a persistent id, `('storage', class, key, device, size)`.
     fn storage(&mut self) -> PickleResult<()> {
         let wrong = || "its pickle names bytes in an unknown way".to_owned();
         let Value::Tuple(parts, _) = self.pop()? else { return Err(wrong()) };
