@@ -9,7 +9,7 @@ use universal_neurons::experiment::load_spec;
 use universal_neurons::output::show;
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
-use universal_neurons::record::{Card, RunFolder, StudyRecord};
+use universal_neurons::record::{Card, Provenance, RunFolder, StudyRecord};
 use universal_neurons::report;
 use universal_neurons::report::files::PAGE;
 use universal_neurons::run::{Control, Session};
@@ -18,25 +18,27 @@ use universal_neurons::table::NeuronId;
 
 use super::{CLAIM_FAILS, show_json, stop_on_interrupt};
 
-pub fn inspect(neuron: NeuronId, run: &Path, spec: &Path) -> Result<()> {
+pub fn inspect(neuron: NeuronId, run: &Path, spec: Option<&Path>) -> Result<()> {
     let study = StudyRecord::read(run)?;
     let row = study.row(neuron).ok_or_else(|| report::card::missing(study.layout, neuron))?;
     let card = match study.card(neuron) {
         Some(card) => card.clone(),
-        None => look_at(row, spec)?,
+        None => look_at(row, run, spec)?,
     };
     show(&report::card::text(&study, row, &card))
 }
 
-/// Reads the tokens for the card of a neuron without one in the run.
-fn look_at(neuron: usize, spec: &Path) -> Result<Card> {
+/// Reads the tokens for the card of a neuron without one in the run. The spec is the one that the
+/// run recorded if none is given.
+fn look_at(neuron: usize, run: &Path, spec: Option<&Path>) -> Result<Card> {
     let stop = stop_on_interrupt()?;
-    let plan = Plan::make(load_spec(spec)?)?;
-    let n_neurons = plan.reference().layout().n_neurons();
-    if neuron >= n_neurons {
-        let problem = format!("its reference model has only {n_neurons} neurons");
-        let remedy = "name the spec that the run was made with";
-        return Err(Error::new(Kind::Spec, spec.display(), problem, remedy));
+    let provenance = Provenance::read(run)?;
+    let plan = Plan::make(load_spec(spec.unwrap_or(&provenance.spec_path))?)?;
+    provenance.check_reference(run, &plan)?;
+    if provenance.tokens_sha256 != plan.tokens_digest() {
+        let problem = format!("it read other tokens than {} does", plan.spec_path.display());
+        let remedy = "name the spec that the run was made with as --spec";
+        return Err(Error::new(Kind::Evidence, run.display(), problem, remedy));
     }
     let mut control = Control { progress: Progress::on_stderr(), stop, ..Control::default() };
     let mut session = Session::new(&plan, &mut control);

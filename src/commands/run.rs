@@ -9,7 +9,7 @@ use universal_neurons::experiment::{self, STUDY, load_spec};
 use universal_neurons::findings::Universal;
 use universal_neurons::output::{kept_in, show};
 use universal_neurons::plan::Plan;
-use universal_neurons::record::neurons;
+use universal_neurons::record::{Provenance, neurons};
 use universal_neurons::run::{Control, Session};
 use universal_neurons::store::{RunDirectory, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
@@ -72,6 +72,7 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
     }
     run::refuse_device(control, "this kind of experiment")?;
     let universal = |folder: &PathBuf| {
+        Provenance::read(folder)?.check_reference(folder, plan)?;
         let table = neurons::read(folder, plan.reference().layout())?;
         Ok(Universal::above(&table, plan.spec.correlation.threshold))
     };

@@ -63,7 +63,7 @@ impl RunFolder {
     /// # Errors
     /// Returns an error if the folder is not that of a run, or a file is damaged.
     pub fn read(path: &Path) -> Result<Self> {
-        let provenance: Provenance = read_json(&path.join(MARK))?;
+        let provenance = Provenance::read(path)?;
         let results = if path.join(FigureFile::FILE).exists() {
             RunResults::Figures(FiguresRecord::read(path)?)
         } else {

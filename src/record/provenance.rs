@@ -1,13 +1,16 @@
 //! `provenance.json`: everything that the numbers of a run depend on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::{Mapping, Value};
 
+use crate::error::{Error, Kind, Result};
+use crate::plan::Plan;
 use crate::spec::Spec;
+use crate::store::{MARK, read_json};
 
 /// `provenance.json`. When a run is complete, the file also lists all files of the run, which
 /// [`crate::store`] adds and checks.
@@ -66,11 +69,41 @@ pub struct ModelDigests {
 }
 
 impl Provenance {
-    /// Returns the digest of the reference model's weights.
-    pub fn reference_weights(&self) -> Option<&str> {
-        let reference = &self.spec.models.reference;
-        let model = self.models.iter().find(|m| m.name == *reference)?;
-        Some(&model.weights_sha256)
+    /// Reads the provenance of the run in a folder.
+    ///
+    /// # Errors
+    /// Returns an error if the folder is not that of a run, or the file is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        read_json(&folder.join(MARK))
+    }
+
+    /// Returns the reference model and the digests of its files.
+    pub fn reference(&self) -> Option<&ModelDigests> {
+        self.models.iter().find(|m| m.name == self.spec.models.reference)
+    }
+
+    /// Refuses the run in `folder` if its reference model is not that of a plan: neurons of
+    /// different models have nothing in common but their numbers.
+    ///
+    /// # Errors
+    /// Returns an error if the weights or the configs of the two models differ.
+    pub fn check_reference(&self, folder: &Path, plan: &Plan) -> Result<()> {
+        let (own, reference) = (self.reference(), plan.reference());
+        let same = own.is_some_and(|own| {
+            own.weights_sha256 == reference.weights_digest
+                && own.config_sha256 == reference.config_digest
+        });
+        if same {
+            return Ok(());
+        }
+        let name = &self.spec.models.reference;
+        let problem = format!(
+            "its reference model `{name}` is not the model `{}` of {}: weights or config differ",
+            reference.name,
+            plan.spec_path.display()
+        );
+        let remedy = "name a run and a spec with the same reference model";
+        Err(Error::new(Kind::Evidence, folder.display(), problem, remedy))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Compares two runs: what changed from the first to the second.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::claims::{Claim, Evidence, Evidences, Ledger};
 use crate::error::{Error, Kind, Result};
-use crate::record::StudyRecord;
+use crate::printable;
+use crate::record::{Provenance, StudyRecord};
 use crate::table::{Column, NeuronId};
 
 /// Maximum number of neurons that are named.
@@ -17,6 +18,9 @@ const NAMED: usize = 20;
 /// The differences between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
+    /// Keys of the specs, and files of the runs, that differ: name, value in the first run, value in
+    /// the second run.
+    pub settings: Vec<(String, String, String)>,
     /// Universal share in percent at each threshold that both runs report: threshold, share in the
     /// first run, share in the second run.
     pub shares: Vec<(f64, f64, f64)>,
@@ -35,6 +39,7 @@ pub struct Comparison {
 
 /// One of the two runs.
 struct ComparedRun {
+    provenance: Provenance,
     study: StudyRecord,
     evidence: Evidence,
 }
@@ -43,7 +48,7 @@ impl ComparedRun {
     fn read(path: &Path) -> Result<Self> {
         let study = StudyRecord::read(path)?;
         let evidence = Evidence::of_study(path, &study)?;
-        Ok(Self { study, evidence })
+        Ok(Self { provenance: Provenance::read(path)?, study, evidence })
     }
 
     fn universal(&self, threshold: f64) -> BTreeSet<(usize, usize)> {
@@ -74,6 +79,16 @@ pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparis
         let remedy = "compare runs with the same reference model";
         return Err(Error::new(Kind::Evidence, second.display(), problem, remedy));
     }
+    let (own, other) = (a.provenance.reference(), b.provenance.reference());
+    if own.map(|m| &m.weights_sha256) != other.map(|m| &m.weights_sha256) {
+        let [own, other] = [&a, &b].map(|run| &run.study.summary.reference);
+        let problem = format!(
+            "its reference model `{other}` has other weights than `{own}` of {}",
+            first.display()
+        );
+        let remedy = "compare runs with the same reference model";
+        return Err(Error::new(Kind::Evidence, second.display(), problem, remedy));
+    }
     let threshold = a.study.summary.shares[0].threshold;
     let (was, is) = (a.universal(threshold), b.universal(threshold));
     let name = |&(layer, neuron): &(usize, usize)| NeuronId { layer, neuron }.to_string();
@@ -84,6 +99,7 @@ pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparis
     let ledgers = a.ledger(claims)?.zip(b.ledger(claims)?);
     let (verdicts, judged) = ledgers.map_or((Vec::new(), 0), |(a, b)| changed(&a, &b));
     Ok(Comparison {
+        settings: differences(&a.provenance, &b.provenance),
         shares: shares.collect(),
         entered: is.difference(&was).map(name).collect(),
         left: was.difference(&is).map(name).collect(),
@@ -91,6 +107,46 @@ pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparis
         verdicts,
         judged,
     })
+}
+
+/// Keys of a spec that change no number.
+const LABELS: [&str; 3] = ["name", "question", "source"];
+
+/// Returns what differs between the specs and the text of two runs.
+fn differences(a: &Provenance, b: &Provenance) -> Vec<(String, String, String)> {
+    let facts = |run: &Provenance| {
+        let mut facts = BTreeMap::new();
+        flatten("", &serde_json::json!(run.spec), &mut facts);
+        facts.retain(|key, _| !LABELS.contains(&key.as_str()));
+        facts.insert("text, SHA-256".to_owned(), run.corpus_sha256.clone());
+        for model in &run.models {
+            facts.insert(format!("weights of {}, SHA-256", model.name), model.weights_sha256.clone());
+        }
+        facts
+    };
+    let (a, b) = (facts(a), facts(b));
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let value = |facts: &BTreeMap<String, String>, name: &str| {
+        facts.get(name).map_or("absent".to_owned(), Clone::clone)
+    };
+    let pairs = names.into_iter().map(|name| (name.clone(), value(&a, name), value(&b, name)));
+    pairs.filter(|(_, a, b)| a != b).collect()
+}
+
+/// Adds the values of a JSON document under their key paths.
+fn flatten(path: &str, value: &serde_json::Value, facts: &mut BTreeMap<String, String>) {
+    let within = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| flatten(&within(key), value, facts));
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| flatten(&within(&i.to_string()), item, facts));
+        }
+        value => {
+            facts.insert(path.to_owned(), value.to_string());
+        }
+    }
 }
 
 fn changed(a: &Ledger, b: &Ledger) -> (Vec<(String, String, String)>, usize) {
@@ -125,6 +181,9 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, a, b) in &self.settings {
+            writeln!(f, "differs: {key}: {} -> {}", printable::line(a), printable::line(b))?;
+        }
         for (threshold, a, b) in &self.shares {
             writeln!(f, "universal above {threshold}: {a:.2} % -> {b:.2} %")?;
         }

@@ -152,7 +152,8 @@ fn fits(folder: &RunFolder, other: &RunFolder) -> Result<()> {
             "give it a report of its own, or `compare` the two",
         );
     }
-    if folder.provenance.reference_weights() != other.provenance.reference_weights() {
+    let weights = |run: &RunFolder| run.provenance.reference().map(|m| m.weights_sha256.clone());
+    if weights(folder) != weights(other) {
         return refuse("is a run of another model", "give runs with the same reference model");
     }
     Ok(())
