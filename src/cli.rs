@@ -18,8 +18,8 @@ pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
 ///
 /// Without a command, runs the experiment on the bundled models.
 ///
-/// Exit codes: 0 if all claims that ran hold, 1 if one fails, 2 if something
-/// could not run.
+/// Exit codes: 0 if the command succeeded and every verdict is the recorded one, 1 if a verdict is
+/// another one, 2 if something could not run.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -75,9 +75,9 @@ pub enum Command {
         /// Folder of a run.
         #[arg(long, value_name = "FOLDER", default_value = "runs/desk-universality")]
         run: PathBuf,
-        /// The experiment that the run was made with.
-        #[arg(long, value_name = "FILE", default_value = DEFAULT_SPEC)]
-        spec: PathBuf,
+        /// The experiment that the run was made with [default: the file that the run recorded].
+        #[arg(long, value_name = "FILE")]
+        spec: Option<PathBuf>,
     },
     /// Write the activations of some neurons at every token, as safetensors.
     Activations {

@@ -59,7 +59,7 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Validate { specs } => commands::validate(&specs).map(|()| 0),
         Command::Verify(options) => commands::verify(&options),
         Command::Inspect { neuron, run, spec } => {
-            commands::inspect(neuron, &run, &spec).map(|()| 0)
+            commands::inspect(neuron, &run, spec.as_deref()).map(|()| 0)
         }
         Command::Activations { neurons, spec, out } => {
             commands::activations(&neurons, &spec, &out).map(|()| 0)

@@ -15,6 +15,7 @@ mod golden;
 mod guide;
 mod hostile;
 mod hub;
+mod identity;
 mod inputs;
 mod kernels;
 mod ledger;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::store::{MARK, read_json};
+use crate::store::read_json;
 use crate::table::{Column, NeuronId, Table};
 
 /// A run folder.

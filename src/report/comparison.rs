@@ -120,7 +120,10 @@ fn differences(a: &Provenance, b: &Provenance) -> Vec<(String, String, String)> 
         facts.retain(|key, _| !LABELS.contains(&key.as_str()));
         facts.insert("text, SHA-256".to_owned(), run.corpus_sha256.clone());
         for model in &run.models {
-            facts.insert(format!("weights of {}, SHA-256", model.name), model.weights_sha256.clone());
+            facts.insert(
+                format!("weights of {}, SHA-256", model.name),
+                model.weights_sha256.clone(),
+            );
         }
         facts
     };
@@ -141,7 +144,10 @@ fn flatten(path: &str, value: &serde_json::Value, facts: &mut BTreeMap<String, S
             fields.iter().for_each(|(key, value)| flatten(&within(key), value, facts));
         }
         serde_json::Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| flatten(&within(&i.to_string()), item, facts));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(i, item)| flatten(&within(&i.to_string()), item, facts));
         }
         value => {
             facts.insert(path.to_owned(), value.to_string());
