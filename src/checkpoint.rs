@@ -197,8 +197,8 @@ impl Checkpoints {
         }
         let problem = format!("{}; its sums are in {}", error.problem, self.path.display());
         let remedy = match error.kind {
-            Kind::Interrupted => "go on with --resume".into(),
-            _ => format!("{}; then go on with --resume", error.remedy),
+            Kind::Interrupted => "continue with --resume".into(),
+            _ => format!("{}; then continue with --resume", error.remedy),
         };
         Error { problem, remedy, ..error }
     }

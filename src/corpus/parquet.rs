@@ -37,7 +37,7 @@ impl ParquetTable {
         let metadata = metadata.and_then(|metadata| metadata.map_err(|e| e.to_string()));
         let metadata = metadata.map_err(|problem| {
             (
-                format!("is no whole Parquet file: {problem}"),
+                format!("is not a complete Parquet file: {problem}"),
                 "copy or download the corpus again".into(),
             )
         })?;
@@ -186,7 +186,7 @@ impl Rows<'_> {
                 && cell(reader)?.is_some()
             {
                 return Err(ParquetError::General(
-                    "is damaged: a column goes on after its rows".into(),
+                    "is damaged: a column has more values than rows".into(),
                 ));
             }
             *reader = None;

@@ -1,4 +1,4 @@
-//! Requests to a server: repeated while it is busy, and ended at once by an interrupt.
+//! Requests to a server, which are repeated while it is busy, and end at once if the user interrupts.
 
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ const CHUNK: usize = 1 << 16;
 /// Chunks that are read ahead of what is written.
 const CHUNKS_AHEAD: usize = 4;
 
-/// How patient to be.
+/// How often and how long a request is repeated.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Attempts without a single new byte before giving up.
@@ -70,16 +70,16 @@ impl Miss {
     }
 }
 
-/// Asks one server on behalf of one command.
+/// Sends requests to one server for one command.
 pub(super) struct Client<'a> {
     agent: Agent,
     patience: Patience,
     stop: &'a AtomicBool,
-    /// Sent as authorization, where given.
+    /// Access token, if there is one.
     pub token: Option<&'a str>,
-    /// Kind of what is asked for.
+    /// Kind of errors.
     pub kind: Kind,
-    /// What a user can do if it cannot be had; names options of the command only.
+    /// The remedy if a request fails; names options of the command only.
     pub remedy: &'static str,
 }
 
@@ -211,7 +211,7 @@ impl<'a> Client<'a> {
             Miss::Passing { problem, .. } | Miss::Final(problem) => self.error(url, problem),
             Miss::Failed(error) => error,
             Miss::Stopped => {
-                let remedy = "run it again: it goes on where it stopped";
+                let remedy = "run it again: it continues where it stopped";
                 Error::new(Kind::Interrupted, url, "interrupted", remedy)
             }
         }

@@ -1,4 +1,4 @@
-//! One file from a server: resumed where it broke, checked before it counts.
+//! Downloads one file: resumes it after an interruption, and checks it before it gets its name.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::digest::hex;
 use crate::error::{Error, Kind, Result};
 use crate::store::folder_of;
 
-/// The most bytes that are taken of a file whose size is neither known nor announced.
+/// Maximum number of bytes accepted of a file whose size is neither known nor announced.
 const UNANNOUNCED: u64 = 1 << 28;
 
 /// Returns the id that git gives a file of these bytes.
@@ -25,17 +25,17 @@ pub fn blob_id(bytes: &[u8]) -> String {
     hex(&hasher.finalize())
 }
 
-/// What a file must be.
+/// The digest that a file must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Digest {
-    /// The id that git gives it.
+    /// Its git blob id.
     Blob(String),
     /// Its SHA-256, in hexadecimal.
     Sha256(String),
 }
 
 impl Digest {
-    /// The digest that a server calls by its length.
+    /// Returns the digest of this text, whose length says which kind it is.
     pub fn of_length(text: &str) -> Option<Self> {
         let plain = text.bytes().all(|b| b.is_ascii_hexdigit());
         match text.len() {
@@ -45,7 +45,7 @@ impl Digest {
         }
     }
 
-    /// What it must be, in hexadecimal.
+    /// Returns the digest in hexadecimal.
     pub fn expected(&self) -> &str {
         match self {
             Self::Blob(expected) | Self::Sha256(expected) => expected,
@@ -59,10 +59,10 @@ impl Digest {
         }
     }
 
-    /// The digest of the same kind of a file.
+    /// Returns the digest of a file, of the same kind.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn of_file(&self, path: &Path) -> std::io::Result<String> {
         let mut file = File::open(path)?;
         Ok(match self {
@@ -80,35 +80,35 @@ impl Digest {
         })
     }
 
-    /// Whether a file is there and is the one.
+    /// Returns whether a file exists and has this digest.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
+    /// Returns an error if the file exists and cannot be read.
     pub fn is_of(&self, path: &Path) -> std::io::Result<bool> {
         Ok(path.exists() && self.of_file(path)? == self.expected())
     }
 }
 
-/// One file on its way.
+/// One file that is being downloaded.
 pub(super) struct Download<'a> {
-    /// Who asks.
+    /// Sends the requests.
     pub client: &'a Client<'a>,
-    /// Where it lies.
+    /// Address of the file.
     pub url: String,
-    /// What it must be.
+    /// Digest that the file must have.
     pub digest: Digest,
-    /// Its bytes, where known.
+    /// Size in bytes, if it is known.
     pub size: Option<u64>,
-    /// Told how many bytes have come.
+    /// Called with the number of bytes of each part that arrives.
     pub came: &'a dyn Fn(u64),
 }
 
 impl Download<'_> {
-    /// Fetches the file unless it is there; returns whether it was fetched.
+    /// Fetches the file unless it is there. Returns whether it was fetched.
     ///
     /// # Errors
-    /// Returns an error if it cannot be had or written, or is not the one expected; a part
-    /// of it stays.
+    /// Returns an error if the file cannot be fetched or written, or is not the one expected. What
+    /// arrived of it stays, unless it is not part of the file.
     pub fn run(&self, target: &Path) -> Result<bool> {
         let store = |e: std::io::Error| unwritten(target, &e);
         if self.digest.is_of(target).map_err(store)? {
@@ -196,7 +196,7 @@ impl Download<'_> {
         Ok(received)
     }
 
-    /// Whether the file is the one expected; the outer error is the disk's.
+    /// Checks size and digest of the file. The outer error is that of the disk.
     fn check(&self, partial: &Path) -> std::io::Result<Result<(), String>> {
         let size = length(partial);
         if let Some(expected) = self.size.filter(|expected| *expected != size) {

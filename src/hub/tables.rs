@@ -10,11 +10,11 @@ use super::download::{Digest, Download};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
-/// What to do if a table cannot be had.
+/// The remedy if a table cannot be fetched.
 const REMEDY: &str =
     "check the connection and any proxy (HTTPS_PROXY), or name another source with --base";
 
-/// Which files of which commit.
+/// The files of a commit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -32,27 +32,27 @@ pub struct Manifest {
 pub struct RemoteFile {
     /// Path in the repository, and below the target folder.
     pub path: String,
-    /// Bytes, where known.
+    /// Size in bytes, if it is known.
     pub size: Option<u64>,
     /// Git blob id.
     pub blob: String,
 }
 
-/// The authors' tables.
+/// Returns the list of the authors' tables.
 ///
 /// # Errors
-/// If the embedded manifest is malformed.
+/// Returns an error if the embedded list is malformed.
 pub fn manifest() -> Result<Manifest> {
     serde_yaml::from_str(include_str!("../../expected/published.yaml"))
         .map_err(|e| Error::new(Kind::Evidence, "expected/published.yaml", e, "correct it"))
 }
 
-/// Fetches all files of a manifest into a folder; what is there and whole is
-/// kept. Returns the number of files fetched.
+/// Fetches all files of a manifest into a folder. Complete files that are already there are kept.
+/// Returns the number of files fetched.
 ///
 /// # Errors
-/// If a file cannot be had, or is not the one expected; files fetched before
-/// stay, and the part of one that was cut short is gone on with next time.
+/// Returns an error if a file cannot be fetched or is not the one expected. Files fetched before
+/// stay, and a partial file is resumed next time.
 pub fn fetch(
     manifest: &Manifest,
     to: &Path,

@@ -36,7 +36,7 @@ fn check_header(spec: &Spec) -> Result<(), Finding> {
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if spec.name.is_empty() || spec.name.len() > 100 || !spec.name.chars().all(plain) {
-        let problem = format!("`{}` is no name for a folder", spec.name);
+        let problem = format!("`{}` is not a name for a folder", spec.name);
         return finding("name", problem, "use lower-case letters, digits and hyphens");
     }
     for (key, text) in [("question", &spec.question), ("source", &spec.source)] {
@@ -67,7 +67,7 @@ fn check_models(spec: &Spec) -> Result<(), Finding> {
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if let Some(i) = family.iter().position(|m| m.name.is_empty() || !m.name.chars().all(plain)) {
-        let problem = format!("`{}` is no name for a column", family[i].name);
+        let problem = format!("`{}` is not a name for a column", family[i].name);
         return finding(
             format!("models.family[{i}].name"),
             problem,
