@@ -217,7 +217,7 @@ fn incomplete_or_foreign_shares_are_refused() {
     };
     refused(&plan, &files[..1], "with 1 files");
     refused(&plan, &[files[0].clone(), files[0].clone()], "with 2 files");
-    refused(&plan, &[folder.path().join("none")], "cannot open");
+    refused(&plan, &[folder.path().join("none")], "cannot read the file");
     let other = self::plan(|spec| spec.corpus.limit = Some(9));
     refused(&other, &files, "another spec");
     let mut bytes = std::fs::read(&files[1]).expect("a share");
