@@ -57,7 +57,7 @@ impl TestEntry {
 ///
 /// # Errors
 ///
-/// Returns an error if the file cannot be read, and as [`parse_token_tests`] does.
+/// Returns an error if the file cannot be read or is malformed.
 pub fn read_token_tests(path: &Path, plan: &Plan, vocabulary: &[String]) -> Result<Vec<TokenTest>> {
     parse_token_tests(path, &plan.files.text(Kind::Spec, path, MAX_FILE)?, vocabulary)
 }

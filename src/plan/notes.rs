@@ -16,8 +16,8 @@ impl ReadFiles {
     /// Reads a text of at most `limit` bytes and records the digest of its bytes.
     ///
     /// # Errors
-    /// Returns an error as [`InputFile::open`] and [`InputFile::text`] do, or if the file was
-    /// read before and held other bytes.
+    /// Returns an error if the file cannot be read, is too long or is not UTF-8, or if it was read
+    /// before and held other bytes.
     pub fn text(&self, kind: Kind, path: &Path, limit: u64) -> Result<String> {
         let (text, digest) = InputFile::open(kind, path)?.digested_text(limit)?;
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
