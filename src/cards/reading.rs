@@ -119,33 +119,33 @@ fn explain(plan: &Plan, seen: &Seen, n: usize) -> Result<Vec<(Vec<Explanation>, 
     let spec = FamilySettings::of(path.clone());
     let suite = TestSuite::read(&spec, plan, &seen.readings, None)?;
     let grouped = suite.over(&seen.readings);
-    let mut found: Vec<Vec<(f64, Found)>> = vec![Vec::new(); n];
+    let mut found: Vec<Vec<(f64, TestMatch)>> = vec![Vec::new(); n];
     let see = |group: usize, test: usize, reductions: &[Option<(f64, f64)>]| {
         for (found, reduction) in found.iter_mut().zip(reductions) {
             let Some((reduction, difference)) = *reduction else { continue };
             let at = found.partition_point(|(other, _)| *other >= reduction);
-            found.insert(at, (reduction, Found { group, test, difference }));
+            found.insert(at, (reduction, TestMatch { group, test, difference }));
             found.truncate(EXPLANATIONS);
         }
     };
     best_explanations(&grouped, n, spec.support, see);
-    let told = |found: Vec<(f64, Found)>| {
+    let explanation = |found: Vec<(f64, TestMatch)>| {
         let yes = found.first().map_or_else(|| nothing().1, |(_, best)| best.says(&grouped, seen));
-        (found.iter().map(|(reduction, f)| f.told(&grouped, *reduction)).collect(), yes)
+        (found.iter().map(|(reduction, f)| f.explanation(&grouped, *reduction)).collect(), yes)
     };
-    Ok(found.into_iter().map(told).collect())
+    Ok(found.into_iter().map(explanation).collect())
 }
 
 /// A test that explains a neuron, by its indices.
 #[derive(Clone, Copy)]
-struct Found {
+struct TestMatch {
     group: usize,
     test: usize,
     difference: f64,
 }
 
-impl Found {
-    fn told(&self, grouped: &[GroupedTests], reduction: f64) -> Explanation {
+impl TestMatch {
+    fn explanation(&self, grouped: &[GroupedTests], reduction: f64) -> Explanation {
         let GroupedTests { sums, tests, .. } = &grouped[self.group];
         let test = &tests[self.test];
         Explanation {

@@ -23,7 +23,7 @@ pub struct PredictionLabel {
 /// A row as the file has it, with the authors' spelling.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct LabelRow {
     layer: usize,
     neuron: usize,
     feature: String,
@@ -42,7 +42,7 @@ pub fn read_labels(path: &Path, bytes: &[u8], shape: Layout) -> Result<Vec<Predi
     };
     let (mut labels, mut seen) = (Vec::new(), HashSet::new());
     let mut reader = csv::Reader::from_reader(bytes);
-    for row in reader.deserialize::<Row>() {
+    for row in reader.deserialize::<LabelRow>() {
         let line = labels.len() as u64 + 2;
         let label = label(row, shape).map_err(|problem| refuse(line, problem))?;
         if !seen.insert((label.id, label.feature.clone())) {
@@ -53,7 +53,7 @@ pub fn read_labels(path: &Path, bytes: &[u8], shape: Layout) -> Result<Vec<Predi
     if labels.is_empty() { Err(refuse(1, "holds no row".into())) } else { Ok(labels) }
 }
 
-fn label(row: csv::Result<Row>, shape: Layout) -> Result<PredictionLabel, String> {
+fn label(row: csv::Result<LabelRow>, shape: Layout) -> Result<PredictionLabel, String> {
     let row = row.map_err(|e| e.to_string())?;
     let id = NeuronId { layer: row.layer, neuron: row.neuron };
     if row.layer >= shape.n_layers || row.neuron >= shape.d_mlp {

@@ -49,14 +49,13 @@ impl FastRotation {
         (ROUNDS * transforms * p * (1 + p.ilog2() as usize)) as f64
     }
 
-    /// Multiplies rows, `[n, d]`, by the matrix: row `s` becomes `R s`. Passes blocks of up to
-    /// `LANES` rows to `see`, component by component.
-    fn transform(&self, block: &mut Block, rows: &[f32]) {
+    /// Fills a block with `R s` for every row `s` of up to `LANES` rows, `[n, d]`.
+    fn transform(&self, block: &mut RowBlock, rows: &[f32]) {
         block.load(rows, self.d);
         self.apply(block);
     }
 
-    fn apply(&self, block: &mut Block) {
+    fn apply(&self, block: &mut RowBlock) {
         let (p, _) = shape(self.d);
         for round in &self.rounds {
             block.reorder(&round.order);
@@ -70,7 +69,7 @@ impl FastRotation {
     pub fn dense(&self) -> Vec<f32> {
         let d = self.d;
         let mut all = vec![0.0; d * d];
-        let mut block = Block::new(d);
+        let mut block = RowBlock::new(d);
         for first in (0..d).step_by(LANES) {
             let lanes = LANES.min(d - first);
             block.values.fill([0.0; LANES]);
@@ -87,16 +86,16 @@ impl FastRotation {
     pub fn squares(&self, c: &[f32]) -> Vec<f64> {
         let d = self.d;
         // The blocks hold R C by columns: component j of block b is `(R C)[j, LANES b + lane]`.
-        let blocks: Vec<Block> = c
+        let blocks: Vec<RowBlock> = c
             .par_chunks(LANES * d)
             .map(|rows| {
-                let mut block = Block::new(d);
+                let mut block = RowBlock::new(d);
                 self.transform(&mut block, rows);
                 block
             })
             .collect();
         let diagonal = |first: usize| {
-            let mut block = Block::new(d);
+            let mut block = RowBlock::new(d);
             for k in 0..d {
                 let column = &blocks[k / LANES].values;
                 for lane in 0..LANES.min(d - first) {
@@ -115,7 +114,7 @@ impl FastRotation {
     pub fn raise(&self, rows: &[f32], inverse: &[f64], best: &mut [f64]) {
         let blocks = best.par_chunks_mut(LANES).zip(rows.par_chunks(LANES * self.d));
         blocks.for_each_init(
-            || Block::new(self.d),
+            || RowBlock::new(self.d),
             |block, (best, rows)| {
                 self.transform(block, rows);
                 let mut largest = [f64::NEG_INFINITY; LANES];
@@ -154,12 +153,12 @@ impl Round {
 }
 
 /// Up to `LANES` rows, component by component.
-struct Block {
+struct RowBlock {
     values: Vec<Lanes>,
     spare: Vec<Lanes>,
 }
 
-impl Block {
+impl RowBlock {
     fn new(d: usize) -> Self {
         Self { values: vec![[0.0; LANES]; d], spare: vec![[0.0; LANES]; d] }
     }
