@@ -63,7 +63,7 @@ fn refusal(file: &Path) -> String {
     } else if name.ends_with(".yaml") {
         load_spec(file).map(|_| ()).expect_err(&name).to_string()
     } else {
-        documents::read(&corpus_of(file), &mut |_| Ok(())).map(|_| ()).expect_err(&name).to_string()
+        documents::read(&corpus_of(file), &mut |_| Ok(0)).map(|_| ()).expect_err(&name).to_string()
     }
 }
 

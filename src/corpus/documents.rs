@@ -16,8 +16,12 @@ use crate::spec::Corpus;
 
 /// Estimated memory of a document beside its text (id, label, rows), in bytes.
 const HELD: u64 = 256;
-/// Factor by which a file may grow when it is unpacked, where `corpus.max_unpacked_mib` is less.
-const EXPANSION: u64 = 256;
+/// Bytes of memory that documents may take for each byte of their file, where that is more than
+/// `corpus.max_unpacked_mib`. Compressed text with its tokens takes about 10.
+const EXPANSION: u64 = 64;
+
+/// Receives a document. Returns how many bytes of memory the caller keeps for it.
+pub type VisitSample<'a> = &'a mut dyn FnMut(Sample) -> Result<u64>;
 
 /// One labelled text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +57,7 @@ pub struct DocumentCount {
 /// Returns an error naming file and line if the file has another format, is damaged or cut off;
 /// if a document is too long or malformed, lacks its id or label, or repeats an id; or if there
 /// is no document. Returns the errors of `visit`.
-pub fn read(corpus: &Corpus, visit: &mut dyn FnMut(Sample) -> Result<()>) -> Result<DocumentCount> {
+pub fn read(corpus: &Corpus, visit: VisitSample) -> Result<DocumentCount> {
     let mut input = InputFile::open(Kind::Corpus, &corpus.path)?;
     read_input(&mut input, corpus, visit)
 }
@@ -65,7 +69,7 @@ pub fn read(corpus: &Corpus, visit: &mut dyn FnMut(Sample) -> Result<()>) -> Res
 pub fn read_input(
     input: &mut InputFile,
     corpus: &Corpus,
-    visit: &mut dyn FnMut(Sample) -> Result<()>,
+    visit: VisitSample,
 ) -> Result<DocumentCount> {
     let allowed = (corpus.max_unpacked() as u64).max(input.len().saturating_mul(EXPANSION));
     let mut documents = Documents {
@@ -89,11 +93,11 @@ pub fn read_input(
 pub(super) struct Documents<'a> {
     pub(super) corpus: &'a Corpus,
     pub(super) wanted: Wanted<'a>,
-    visit: &'a mut dyn FnMut(Sample) -> Result<()>,
+    visit: VisitSample<'a>,
     /// Line or row of each id.
     ids: HashMap<String, usize>,
     count: DocumentCount,
-    /// Estimated memory of the documents so far, and its maximum, in bytes.
+    /// Estimated bytes of the documents and their tokens so far, and the most that is allowed.
     held: u64,
     allowed: u64,
 }
@@ -236,7 +240,7 @@ impl Documents<'_> {
             self.count.empty += 1;
             return Ok(());
         }
-        self.allow(&sample, &at)?;
+        self.check_length(&sample, &at)?;
         if let Some(first) = self.ids.get(&sample.id) {
             let problem = format!("id `{}` was used before, on line {first}", sample.id);
             return Err(self.error(&at, problem, "give every sample an id of its own"));
@@ -247,11 +251,13 @@ impl Documents<'_> {
             self.ids.insert(sample.id.clone(), number);
         }
         self.count.documents += 1;
-        (self.visit)(sample)
+        let text = sample.text.len() as u64;
+        let kept = (self.visit)(sample)?;
+        self.hold(text + kept + HELD, &at)
     }
 
-    /// Checks the length of a document and of all documents so far.
-    fn allow(&mut self, sample: &Sample, at: &str) -> Result<()> {
+    /// Checks the length of a document.
+    fn check_length(&self, sample: &Sample, at: &str) -> Result<()> {
         let longest = self.corpus.max_document();
         if sample.text.len() > longest {
             let problem = format!("the document is over {} MiB long", longest >> 20);
@@ -259,16 +265,21 @@ impl Documents<'_> {
                 "split the text into several documents, or raise `corpus.max_document_mib`";
             return Err(self.error(at, problem, remedy));
         }
-        self.held += sample.text.len() as u64 + HELD;
-        if self.held > self.allowed {
-            let problem = format!(
-                "the file unpacks to over {} MiB of documents, far more than its size",
-                self.allowed >> 20
-            );
-            let remedy = "check where the file comes from; raise `corpus.max_unpacked_mib` if it is \
-                          right";
-            return Err(self.error(at, problem, remedy));
-        }
         Ok(())
+    }
+
+    /// Adds `bytes` to the memory of all documents, and checks it.
+    fn hold(&mut self, bytes: u64, at: &str) -> Result<()> {
+        self.held += bytes;
+        if self.held <= self.allowed {
+            return Ok(());
+        }
+        let problem = format!(
+            "the file unpacks to over {} MiB of text and tokens, far more than its size",
+            self.allowed >> 20
+        );
+        let remedy = "check where the file comes from; raise `corpus.max_unpacked_mib` if it is \
+                      right, or read fewer documents with `corpus.limit`";
+        Err(self.error(at, problem, remedy))
     }
 }

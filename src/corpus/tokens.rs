@@ -7,6 +7,9 @@ use super::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::spec::{Corpus, Exclusion, Tokenisation};
 
+/// Estimated bytes that an allocation takes in addition to its values.
+const ALLOCATION: usize = 16;
+
 /// One row of tokens, which a model reads in one pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -208,11 +211,12 @@ impl<'a> Cutter<'a> {
         Self { tokenizer, bos, corpus, rows: Vec::new(), samples: 0, open: None }
     }
 
-    /// Adds a sample.
+    /// Adds a sample. Returns the number of bytes of memory that its rows take.
     ///
     /// # Errors
     /// Returns an error if the text cannot be tokenised.
-    pub fn push(&mut self, sample: &Sample) -> Result<()> {
+    pub fn push(&mut self, sample: &Sample) -> Result<u64> {
+        let before = self.rows.len();
         let ids = self.tokenizer.encode(&sample.text).map_err(|fault| {
             let subject = format!("sample `{}`", sample.id);
             Error::new(Kind::Corpus, subject, fault.problem, fault.remedy)
@@ -231,7 +235,8 @@ impl<'a> Cutter<'a> {
             Tokenisation::Concatenated => self.fill(ids.iter().copied()),
         }
         self.samples += 1;
-        Ok(())
+        let rows = (self.rows.len() - before) * (size_of::<Row>() + ALLOCATION);
+        Ok((rows + ids.len() * size_of::<u32>()) as u64)
     }
 
     /// Appends tokens to the open row, and opens further rows as needed.

@@ -110,12 +110,12 @@ fn read_corpus(
     let mut cutter = tokens::Cutter::new(tokenizer, bos, &spec.corpus);
     let mut samples = Vec::new();
     let count = documents::read_input(file, &spec.corpus, &mut |mut sample: Sample| {
-        cutter.push(&sample)?;
+        let rows = cutter.push(&sample)?;
         if !keep {
             sample.text = String::new();
         }
         samples.push(sample);
-        Ok(())
+        Ok(rows)
     })?;
     let read = Read { samples, count, rows: cutter.finish() };
     cache.map_or(Ok(()), |cache| cache.write(&read))?;

@@ -179,7 +179,8 @@ pub struct Corpus {
     #[schemars(range(min = 1, max = 4096))]
     pub max_document_mib: Option<usize>,
     /// Most MiB, 256 when absent, that one Zstandard window or one page of Parquet may take,
-    /// and that all documents of a file may take which unpacks to over 256 times its size.
+    /// and that all documents of a file and their tokens may take, where that is over 64 times
+    /// the size of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub max_unpacked_mib: Option<usize>,

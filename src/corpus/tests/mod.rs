@@ -10,22 +10,27 @@ use super::documents::{Sample, read};
 use crate::error::Result;
 use crate::spec::{Corpus, Fields};
 
+/// A corpus of one file of some name, and the folder that holds the file.
+fn corpus(name: &str, bytes: &[u8]) -> (tempfile::TempDir, Corpus) {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("write");
+    let text = format!("{{path: {}, context: 8}}", path.display());
+    (folder, serde_yaml::from_str(&text).expect("a corpus"))
+}
+
 /// The documents of a file of some name, and how many were empty.
 fn documents(
     name: &str,
     bytes: &[u8],
     change: impl FnOnce(&mut Corpus),
 ) -> Result<(Vec<Sample>, usize)> {
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join(name);
-    std::fs::write(&path, bytes).expect("write");
-    let text = format!("{{path: {}, context: 8}}", path.display());
-    let mut corpus: Corpus = serde_yaml::from_str(&text).expect("a corpus");
+    let (_folder, mut corpus) = corpus(name, bytes);
     change(&mut corpus);
     let mut all = Vec::new();
     let count = read(&corpus, &mut |sample| {
         all.push(sample);
-        Ok(())
+        Ok(0)
     })?;
     assert_eq!(count.documents, all.len());
     Ok((all, count.empty))

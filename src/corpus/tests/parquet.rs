@@ -11,6 +11,8 @@ use ::parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
 
 use super::*;
+use crate::corpus::tokenizer::{TokenizerFor, load};
+use crate::corpus::tokens::Cutter;
 
 /// Rows of a text that may be null, a number, a set in a structure and a list.
 fn parquet(texts: &[Option<&str>], properties: WriterProperties) -> Vec<u8> {
@@ -132,18 +134,54 @@ fn small_files_of_large_texts_are_refused_before_they_take_memory() {
     let many = parquet(&same, written(zstd, true, WriterVersion::PARQUET_1_0));
     assert!(many.len() < 1 << 20, "{} bytes", many.len());
     let mut read_before = 0;
-    let folder = tempfile::tempdir().expect("folder");
-    let path = folder.path().join("x.parquet");
-    std::fs::write(&path, &many).expect("write");
-    let text = format!("{{path: {}, context: 8}}", path.display());
-    let corpus: Corpus = serde_yaml::from_str(&text).expect("a corpus");
+    let (_folder, corpus) = corpus("x.parquet", &many);
     let corpus = Corpus { fields: Some(Fields::default()), ..corpus };
     let error = read(&corpus, &mut |_| {
         read_before += 1;
-        Ok(())
+        Ok(0)
     });
     let error = error.expect_err("4 GB of documents in a small file");
     assert!(error.remedy.contains("corpus.max_unpacked_mib") && read_before < 200, "{error}");
+}
+
+/// Repeated letters compress well and have one token each: their rows take more memory than their
+/// text.
+#[test]
+fn tokens_of_a_small_file_stay_within_the_budget() {
+    let letters = "abcd".repeat(4 << 10);
+    let pages =
+        WriterProperties::builder().set_data_page_row_count_limit(1).set_write_batch_size(1);
+    let zstd = pages.set_compression(Compression::ZSTD(ZstdLevel::default()));
+    let zstd = zstd.set_dictionary_enabled(false).build();
+    let bytes = parquet(&vec![Some(letters.as_str()); 400], zstd);
+    assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
+
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
+    let model = TokenizerFor { model: "tiny", d_vocab: 32 };
+    let tokenizer = load(folder.as_ref(), model).expect("tokenizer");
+    for (limit, documents) in [(16, 100), (32, 200), (256, 400)] {
+        let (_folder, mut corpus) = corpus("x.parquet", &bytes);
+        fields("text", None, None)(&mut corpus);
+        corpus.max_unpacked_mib = Some(limit);
+        let mut cutter = Cutter::new(&tokenizer, 31, &corpus);
+        let mut kept = Vec::new();
+        let read = read(&corpus, &mut |sample| {
+            let bytes = cutter.push(&sample)?;
+            kept.push(bytes);
+            Ok(bytes)
+        });
+        let tokens: usize = cutter.finish().iter().map(|row| row.ids.len()).sum();
+        assert!(kept.iter().sum::<u64>() >= 4 * tokens as u64, "rows take their ids at least");
+        assert!((1..=documents).contains(&kept.len()), "{limit} MiB: {} documents", kept.len());
+        match read {
+            Ok(count) => assert_eq!((count.documents, documents), (400, 400)),
+            Err(error) => {
+                let says = format!("over {limit} MiB of text and tokens");
+                assert!(error.problem.contains(&says), "{error}");
+                assert!(error.remedy.contains("max_unpacked_mib"), "{error}");
+            }
+        }
+    }
 }
 
 proptest! {

@@ -26,7 +26,7 @@ fn documents(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
     let mut texts = Vec::new();
     let read = read(&corpus, &mut |sample| {
         texts.push(sample.text);
-        Ok(())
+        Ok(0)
     });
     read.is_ok().then_some(texts)
 }

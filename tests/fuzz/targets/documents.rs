@@ -22,5 +22,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         max_document_mib: None,
         max_unpacked_mib: None,
     };
-    let _ = read(&corpus, &mut |_| Ok(()));
+    let _ = read(&corpus, &mut |_| Ok(0));
 });
