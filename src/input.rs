@@ -242,10 +242,10 @@ fn refuse_irregular(kind: Kind, path: &Path, found: FileType) -> Result<()> {
     Err(Error::new(kind, path.display(), problem, "give the path of a file on disk"))
 }
 
-/// Returns what a file is that stands in for the real one, and the remedy. Such files arrive
-/// when a download is answered with something else.
-fn stand_in(head: &[u8]) -> Option<(&'static str, &'static str)> {
-    let text = String::from_utf8_lossy(head);
+/// Returns what a file that begins with `head` is if it stands in for the real one, and the
+/// remedy. Such files arrive when a download is answered with something else.
+pub(crate) fn stand_in(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    let text = String::from_utf8_lossy(&head[..head.len().min(HEAD as usize)]);
     let text = text.trim_start_matches(BOM).trim_start();
     let begins = |with: &str| text.get(..with.len()).is_some_and(|t| t.eq_ignore_ascii_case(with));
     if text.starts_with(LFS) {

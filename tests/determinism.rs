@@ -7,44 +7,11 @@ use universal_neurons::findings::Universal;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, run};
 
-use crate::support::{Bench, path};
+use crate::support::{Bench, settings_of, varied_corpus};
 
 /// Tokens of a batch and threads: one row at a time, rows that do not divide the corpus
 /// evenly, and everything at once.
 const WAYS: [(usize, usize); 4] = [(12, 1), (30, 2), (100_000, 1), (12, 3)];
-/// Words that the tiny tokenizer knows.
-const WORDS: [&str; 7] =
-    ["the quick", " brown fox,", " jumps", " over.", " the lazy", " dog!", "\n"];
-
-/// Returns a corpus of documents of different lengths and beginnings.
-fn corpus() -> String {
-    let document = |i: usize| {
-        let words: String = (0..3 + i % 4).map(|j| WORDS[(i * 3 + j * j) % WORDS.len()]).collect();
-        let domain = ["x", "y"][i % 2];
-        serde_json::json!({"id": i.to_string(), "domain": domain, "text": words})
-    };
-    (0..50).map(|i| format!("{}\n", document(i))).collect()
-}
-
-/// Returns the section of settings that a kind needs for the tiny models.
-fn section(kind: &str) -> String {
-    let tests = path("experiments/families/token-tests.yaml");
-    match kind {
-        "ablation" => "ablation: { replacement: mean, controls: 2, seed: 1, resamples: 20 }".into(),
-        "attention" => "attention: { pairs: 3, directions: 20, seed: 1 }".into(),
-        "convergence" => "convergence: { tokens: [100, 150], resamples: 3, seed: 1 }".into(),
-        "dynamics" => {
-            "dynamics: { steps: [{ step: 1, path: '{model}' }, { step: 2, path: './{model}' }] }"
-                .into()
-        }
-        "entropy" => "entropy: { candidates: 3, controls: 3, seed: 1, values: [0, 2] }".into(),
-        "families" => format!("families: {{ path: '{}', explained: 0.37 }}", tests.display()),
-        "perturbed" => "perturbed: { copies: 2, noise: 0.3, rotation: 0.3, seed: 1 }".into(),
-        "prediction" => "prediction: { kurtosis: 1, tokens: 5 }".into(),
-        _ => String::new(),
-    }
-}
-
 /// Runs the experiment of a folder; returns all that it found, and the rows of its tables.
 fn found(bench: &Bench, tokens: usize, threads: usize) -> (String, usize) {
     let mut loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));
@@ -79,8 +46,12 @@ fn figures(plan: &Plan) -> Result<(String, usize)> {
 fn results_do_not_depend_on_batches_or_threads() {
     for kind in KINDS.map(|kind| kind.rules.name) {
         let bench = Bench::new();
-        bench.write("corpus.jsonl", corpus());
-        bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{}", section(kind)));
+        bench.write("corpus.jsonl", varied_corpus());
+        bench.edit(
+            "spec.yaml",
+            "kind: universality",
+            &format!("kind: {kind}\n{}", settings_of(kind)),
+        );
         let (expected, rows) = found(&bench, 100_000, 2);
         assert!(rows > 0, "{kind} found nothing");
         for (tokens, threads) in WAYS {

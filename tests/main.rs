@@ -19,6 +19,7 @@ mod identity;
 mod inputs;
 mod kernels;
 mod ledger;
+mod non_finite;
 mod ptx_vm;
 mod ranks;
 mod report;

@@ -155,6 +155,52 @@ pub fn interrupt(child: &mut Child) -> Option<i32> {
     None
 }
 
+/// Sets values of an F32 tensor in a file of safetensors.
+pub fn set_f32(file: &Path, name: &str, indices: &[usize], value: f32) {
+    let mut bytes = std::fs::read(file).expect("read");
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).expect("JSON");
+    assert_eq!(tensors[name]["dtype"], "F32", "{name}");
+    let start = 8 + header + tensors[name]["data_offsets"][0].as_u64().expect("number") as usize;
+    for i in indices {
+        bytes[start + 4 * i..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    std::fs::write(file, bytes).expect("write");
+}
+
+/// Words that the tiny tokenizer knows.
+const WORDS: [&str; 7] =
+    ["the quick", " brown fox,", " jumps", " over.", " the lazy", " dog!", "\n"];
+
+/// Returns a corpus of documents of different lengths and beginnings.
+pub fn varied_corpus() -> String {
+    let document = |i: usize| {
+        let words: String = (0..3 + i % 4).map(|j| WORDS[(i * 3 + j * j) % WORDS.len()]).collect();
+        let domain = ["x", "y"][i % 2];
+        serde_json::json!({"id": i.to_string(), "domain": domain, "text": words})
+    };
+    (0..50).map(|i| format!("{}\n", document(i))).collect()
+}
+
+/// Returns the section of settings that a kind needs for the tiny models.
+pub fn settings_of(kind: &str) -> String {
+    let tests = path("experiments/families/token-tests.yaml");
+    match kind {
+        "ablation" => "ablation: { replacement: mean, controls: 2, seed: 1, resamples: 20 }".into(),
+        "attention" => "attention: { pairs: 3, directions: 20, seed: 1 }".into(),
+        "convergence" => "convergence: { tokens: [100, 150], resamples: 3, seed: 1 }".into(),
+        "dynamics" => {
+            "dynamics: { steps: [{ step: 1, path: '{model}' }, { step: 2, path: './{model}' }] }"
+                .into()
+        }
+        "entropy" => "entropy: { candidates: 3, controls: 3, seed: 1, values: [0, 2] }".into(),
+        "families" => format!("families: {{ path: '{}', explained: 0.37 }}", tests.display()),
+        "perturbed" => "perturbed: { copies: 2, noise: 0.3, rotation: 0.3, seed: 1 }".into(),
+        "prediction" => "prediction: { kurtosis: 1, tokens: 5 }".into(),
+        _ => String::new(),
+    }
+}
+
 /// A folder with two tiny models, a corpus and a spec, as a user would have.
 pub struct Bench(tempfile::TempDir);
 

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{path, run, stderr};
+use crate::support::{path, run, set_f32, stderr};
 
 const CORPUS: &str = r#"{"id": "one", "domain": "x", "text": "the quick brown fox, jumps"}
 {"id": "two", "domain": "y", "text": "over. the lazy dog!\nand off it goes"}
@@ -26,7 +26,9 @@ fn bench(models: &str, faults: &[Fault]) -> tempfile::TempDir {
             std::fs::copy(from, at(name).join(file)).expect("copy");
         }
     }
-    faults.iter().for_each(|fault| set(&at("a/model.safetensors"), fault));
+    for (tensor, indices, value) in faults {
+        set_f32(&at("a/model.safetensors"), tensor, indices, *value);
+    }
     let family = "family: [{ name: a, path: a }, { name: b, path: b }, { name: c, path: c }]";
     let spec = format!(
         "version: 1\nname: bench\nkind: universality\nquestion: Does it run?\nsource: none\n\
@@ -37,19 +39,6 @@ fn bench(models: &str, faults: &[Fault]) -> tempfile::TempDir {
     std::fs::write(at("spec.yaml"), spec).expect("write");
     std::fs::write(at("corpus.jsonl"), CORPUS).expect("write");
     root
-}
-
-/// Sets values of an F32 tensor in a file of safetensors.
-fn set(file: &Path, (name, indices, value): &Fault) {
-    let mut bytes = std::fs::read(file).expect("read");
-    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
-    let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).expect("JSON");
-    assert_eq!(tensors[name]["dtype"], "F32", "{name}");
-    let start = 8 + header + tensors[name]["data_offsets"][0].as_u64().expect("number") as usize;
-    for i in indices {
-        bytes[start + 4 * i..][..4].copy_from_slice(&value.to_le_bytes());
-    }
-    std::fs::write(file, bytes).expect("write");
 }
 
 fn json(root: &Path, name: &str) -> Value {

@@ -11,7 +11,7 @@ use super::format::{DocumentLayout, Packing, Refusal, announced, layout, packing
 use super::json::{FieldValue, FieldValues, Wanted};
 use super::parquet::ParquetTable;
 use crate::error::{Error, Kind, Result};
-use crate::input::InputFile;
+use crate::input::{InputFile, stand_in};
 use crate::spec::Corpus;
 
 /// Estimated memory of a document beside its text (id, label, rows), in bytes.
@@ -112,6 +112,9 @@ impl Documents<'_> {
         let unpacked = unpack(file, packing, self.corpus.max_unpacked());
         let Unpacked { head, whole, bytes } =
             unpacked.map_err(|e| self.unreadable("", &e, packing))?;
+        if let Some((problem, remedy)) = stand_in(&head) {
+            return Err(self.error("", problem, remedy));
+        }
         match layout(&head, whole, laid_out).map_err(refused)? {
             DocumentLayout::Parquet if packing != Packing::Plain => {
                 let remedy = "unpack it: Parquet compresses its pages itself";

@@ -48,6 +48,24 @@ fn every_frame_and_member_is_read() {
 }
 
 #[test]
+fn a_stand_in_is_recognised_when_it_is_compressed() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    let page = [b"\xef\xbb\xbf <!DOCTYPE html>\n<html>".as_slice(), &[b' '; 1000]].concat();
+    for (name, bytes, problem) in [
+        ("x.txt.zst", zstd(pointer), "Git LFS pointer"),
+        ("x.jsonl.gz", gzip(pointer), "Git LFS pointer"),
+        ("x.jsonl.gz", gzip(&page), "web page"),
+        ("x.txt.zst", zstd(&page), "web page"),
+        ("x", gzip(&page), "web page"),
+    ] {
+        let error = documents(name, &bytes, |_| ()).expect_err(name);
+        assert!(error.problem.contains(problem), "{name}: {error}");
+    }
+    let late = [&[b'x'; 1000][..], pointer].concat();
+    assert!(documents("x.txt.gz", &gzip(&late), |_| ()).is_ok(), "only the beginning decides");
+}
+
+#[test]
 fn long_windows_are_read_where_they_are_allowed() {
     let long = || {
         let mut encoder = zstd::Encoder::new(Vec::new(), 3).expect("encoder");

@@ -45,7 +45,7 @@ fn packed(gzip: bool, text: &[u8]) -> Vec<u8> {
 }
 
 /// Returns whether a text that is not packed is read as something else than text, or refused
-/// as a stand-in for the real file (a Git LFS pointer, a web page).
+/// as a stand-in for the real file (a Git LFS pointer, a web page), of which a piece is none.
 fn is_special(text: &[u8]) -> bool {
     let visible = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
     if visible.starts_with(b"version https://git-lfs") || visible.starts_with(b"<") {
