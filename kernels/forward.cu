@@ -88,6 +88,19 @@ __device__ void attention(const float *qkv, const u32 *start, const u32 *length,
         if (lane + q * 32 < d_head) put<T>(out, row + lane + q * 32, plane, mixed[q] / total);
 }
 
+// Rotary positions: turns queries and keys of qkv [tokens, 3 d] in place. Dimension i of a head is paired with
+// dimension i + pairs; turns is [position][pairs] of cosine and sine. Grid: tokens; 256 threads.
+extern "C" __global__ void __launch_bounds__(256)
+    rotate(float *qkv, const u32 *position, const float *turns, int pairs, int d, int d_head) {
+    float *token = qkv + (u64)blockIdx.x * 3 * d;
+    const float *turn = turns + (u64)position[blockIdx.x] * pairs * 2;
+    for (int i = threadIdx.x; i < 2 * (d / d_head) * pairs; i += 256) {
+        int pair = i % pairs, at = i / pairs * d_head + pair;
+        float c = turn[pair * 2], s = turn[pair * 2 + 1], a = token[at], b = token[at + pairs];
+        token[at] = a * c - b * s, token[at + pairs] = b * c + a * s;
+    }
+}
+
 #define LAYER_NORM \
     const float *x, int rows, int d, const float *gain, const float *bias, float eps, u16 *out, u64 plane
 #define ATTENTION                                                                                              \

@@ -7,6 +7,7 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::correlation::oracle::pearson;
 use universal_neurons::model::capture::{Activations, Capture};
 use universal_neurons::model::fold::preprocess;
+use universal_neurons::model::forward::Decoder;
 use universal_neurons::model::{Site, Transformer};
 use universal_neurons::spec::{MomentKind, SparsityKind, WeightOptions};
 use universal_neurons::stats::percentile::{median, ranks};
@@ -36,14 +37,15 @@ pub fn load(relative: &str) -> Transformer {
 }
 
 /// Pre- and post-activations of all tokens, and logits.
-fn forward(model: &Transformer, rows: &[Vec<u32>]) -> (Activations, Activations, Vec<f32>) {
+fn forward(model: &dyn Decoder, rows: &[Vec<u32>]) -> (Activations, Activations, Vec<f32>) {
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let keep = vec![true; rows.iter().map(|r| r.len()).sum()];
-    let n_neurons = model.config.n_layers * model.config.d_mlp();
+    let n_neurons = model.config().n_layers * model.config().d_mlp();
     let (mut pre, mut post) = (Activations::new(n_neurons), Activations::new(n_neurons));
     let targets = vec![(Site::MlpPre, &mut pre), (Site::MlpPost, &mut post)];
     let resid = model.forward(&rows, &mut Capture::new(&keep, targets));
-    (pre, post, model.logits(&resid))
+    let logits = resid.and_then(|resid| model.logits(&resid));
+    (pre, post, logits.unwrap_or_else(|e| panic!("{e}")))
 }
 
 /// Chosen neurons of one layer, token by token.
@@ -59,12 +61,16 @@ fn widened(values: &[f32]) -> impl Iterator<Item = f64> + Clone {
 }
 
 pub fn check_forward(folder: &str, golden: &str) {
-    let model = load(folder);
+    check_decoder(&load(folder), golden);
+}
+
+/// Checks the activations and logits of a model, wherever it runs.
+pub fn check_decoder(model: &dyn Decoder, golden: &str) {
     let want: Forward = expected(golden);
-    let (pre, post, logits) = forward(&model, &want.rows);
-    let d_mlp = model.config.d_mlp();
+    let (pre, post, logits) = forward(model, &want.rows);
+    let d_mlp = model.config().d_mlp();
     let all: Vec<usize> = (0..d_mlp).collect();
-    for l in 0..model.config.n_layers {
+    for l in 0..model.config().n_layers {
         assert_close("hook_pre", layer(&pre, d_mlp, l, &all), &want.hook_pre[l], FORWARD);
         assert_close("hook_post", layer(&post, d_mlp, l, &all), &want.hook_post[l], FORWARD);
     }

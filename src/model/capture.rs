@@ -49,6 +49,10 @@ impl<'a> Capture<'a> {
 }
 
 impl Hooks for Capture<'_> {
+    fn wants(&self, point: HookPoint) -> bool {
+        self.targets.iter().any(|(site, ..)| *site == point.site)
+    }
+
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
         for (site, buffer, start) in &mut self.targets {
             if *site != point.site {

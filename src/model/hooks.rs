@@ -49,10 +49,20 @@ pub trait Hooks {
     /// rows of the batch follow one another. The rest of the forward pass sees any change made
     /// here.
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize);
+
+    /// Returns whether [`Self::at`] has to be called at a point. Elsewhere a forward pass on a
+    /// device need not copy activations to the host.
+    fn wants(&self, _: HookPoint) -> bool {
+        true
+    }
 }
 
 /// No hooks.
 impl Hooks for () {
+    fn wants(&self, _: HookPoint) -> bool {
+        false
+    }
+
     fn at(&mut self, _: HookPoint, _: &mut [f32], _: usize) {}
 }
 

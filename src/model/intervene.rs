@@ -39,6 +39,10 @@ pub struct Interventions<'a, H> {
 }
 
 impl<H: Hooks> Hooks for Interventions<'_, H> {
+    fn wants(&self, point: HookPoint) -> bool {
+        self.interventions.iter().any(|i| i.point == point) || self.then.wants(point)
+    }
+
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
         for intervention in self.interventions.iter().filter(|i| i.point == point) {
             for (t, row) in values.chunks_exact_mut(width).enumerate() {

@@ -4,9 +4,9 @@
 pub mod capture;
 pub mod config;
 pub mod fold;
+pub mod forward;
 pub mod hooks;
 pub mod intervene;
-pub mod on_device;
 mod ops;
 mod rotary;
 pub mod snapshot;

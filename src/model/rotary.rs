@@ -25,6 +25,11 @@ impl RotaryAngles {
         Self { pairs, turns: places.map(turn).collect() }
     }
 
+    /// Returns `[position][pair][2]`: cosine and sine.
+    pub fn turns(&self) -> Vec<f32> {
+        self.turns.iter().flat_map(|&(cos, sin)| [cos, sin]).collect()
+    }
+
     /// Rotates the queries and keys of one row, where `qkv` is `[len, 3 d_model]`. Dimension i of a
     /// head is paired with dimension i + dims / 2.
     pub fn turn(&self, qkv: &mut [f32], d_model: usize, d_head: usize) {

@@ -15,8 +15,10 @@ use crate::corpus::Batch;
 use crate::correlation::DeviceCorrelator;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Outcome;
-use crate::model::on_device::{BatchSums, DeviceCapture, DeviceGpt2, NeuronPilot};
-use crate::model::{Activation, Architecture, Transformer};
+use crate::model::Transformer;
+use crate::model::forward::{
+    BatchSums, Gpu, GpuTransformer, KeepNeurons, NeuronPilot, NeuronPilots,
+};
 use crate::plan::Plan;
 use crate::record::Timing;
 use crate::spec::{DeviceChoice, MomentKind, Precision};
@@ -78,15 +80,11 @@ fn unsupported(plan: &Plan, control: &Control) -> Option<&'static str> {
     let shape = |m: &crate::plan::PlannedModel| {
         odd(m.config.d_model) || odd(m.config.d_mlp()) || m.config.d_head() > 128
     };
-    let other = |m: &crate::plan::PlannedModel| {
-        m.config.architecture != Architecture::Gpt2 || m.config.activation != Activation::GeluNew
-    };
     [
         (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
         (!plan.comparison_plan().uses_rotation(), "this kind of `correlation.baseline`"),
         (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
         (control.checkpoints.is_some(), "keeping checkpoints"),
-        (plan.models.iter().any(other), "a model other than a GPT-2 with `gelu_new`"),
         (plan.models.iter().any(shape), "a model with sizes that are not multiples of 8"),
     ]
     .into_iter()
@@ -131,48 +129,53 @@ struct Family<'a, D: Device> {
     plan: &'a Plan,
     device: &'a D,
     models: &'a [Arc<Transformer>],
-    on_device: Vec<DeviceGpt2<D>>,
+    on_device: Vec<GpuTransformer<'a, D>>,
     comparison: DeviceCorrelator<'a, D>,
     pilots: Vec<Vec<NeuronPilot>>,
+    device_pilots: Vec<NeuronPilots<D>>,
     statistics: Vec<(usize, ActivationSums)>,
 }
 
 impl<'a, D: Device> Family<'a, D> {
     fn new(plan: &'a Plan, device: &'a D, models: &'a [Arc<Transformer>]) -> Result<Self> {
         let form = form(plan.spec.correlation.precision);
-        let upload = |model: &Arc<Transformer>| DeviceGpt2::of(device, model, form);
-        let on_device = models.iter().map(upload).collect::<Result<_>>()?;
+        let place =
+            |model: &Arc<Transformer>| GpuTransformer::of(Gpu { device, form }, Arc::clone(model));
+        let on_device = models.iter().map(place).collect::<Result<_>>()?;
         let held = choose_held(plan, form, device.free()?)?;
         let comparison = DeviceCorrelator::new(device, plan.comparison_plan(), form, held)?;
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let statistics = |&model: &usize| {
             (model, ActivationSums::new(n_neurons(model), plan.spec.statistics.moments))
         };
+        let pilots: Vec<Vec<NeuronPilot>> =
+            (0..models.len()).map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect();
+        let device_pilots = models.iter().zip(&pilots);
+        let device_pilots =
+            device_pilots.map(|(model, pilots)| NeuronPilots::of(device, &model.config, pilots));
         Ok(Self {
             plan,
             device,
             models,
             on_device,
             comparison,
-            pilots: (0..models.len()).map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect(),
+            device_pilots: device_pilots.collect::<Result<_>>()?,
+            pilots,
             statistics: plan.judged.iter().map(statistics).collect(),
         })
     }
 
     /// Runs a model over a batch. Its activations are stored in the next columns of the comparison.
     fn forward(&mut self, model: usize, batch: &Batch) -> Result<BatchSums> {
-        let rows = batch.ids();
-        let keep = batch.kept();
         let first = self.comparison.next();
-        let capture = DeviceCapture {
-            keep: &keep,
-            kept: &mut self.comparison.kept[model],
-            first,
-            edge: PUBLISHED_EDGE as f32,
-            low: NOTE_THRESHOLD,
-        };
-        let (sums, _) = self.on_device[model].forward(self.device, &rows, capture)?;
-        Ok(sums)
+        let kept = (&mut self.comparison.kept[model], first);
+        let config = &self.models[model].config;
+        let pilots = &self.device_pilots[model];
+        let limits = (PUBLISHED_EDGE as f32, NOTE_THRESHOLD);
+        let keep = batch.kept();
+        let mut tap = KeepNeurons::new(self.device, config, &keep, kept, pilots, limits)?;
+        self.on_device[model].run(&batch.ids(), &mut tap)?;
+        Ok(tap.finish())
     }
 
     /// Sets the pilots of all neurons from the first tokens: their means are subtracted from
@@ -190,8 +193,8 @@ impl<'a, D: Device> Family<'a, D> {
             }
             let Some(all) = all else { continue };
             self.pilots[model] = (0..self.pilots[model].len()).map(|i| pilot(&all, i)).collect();
-            let pilots = &self.pilots[model];
-            self.on_device[model].set_pilots(self.device, &self.models[model], pilots)?;
+            let (config, pilots) = (&self.models[model].config, &self.pilots[model]);
+            self.device_pilots[model] = NeuronPilots::of(self.device, config, pilots)?;
             let scales = pilots.iter().map(|pilot| pilot.scale).collect();
             self.comparison.set_scales(model, scales);
         }

@@ -13,6 +13,7 @@ on_every_device!(
     values_beyond_f16_are_clamped_and_infinity_is_kept,
     embeddings_are_looked_up,
     layer_norm_is_its_definition,
+    rotation_is_its_definition,
     attention_is_its_definition,
 );
 
@@ -254,6 +255,41 @@ fn layer_norm_is_its_definition<D: Probe>(device: &D) {
             }
             if let Some(writes) = device.writes(out.values().memory()) {
                 assert!(writes.iter().all(|&w| w == 1));
+            }
+        }
+    }
+}
+
+/// Dimension i < pairs of a head at position p becomes a cos θ − b sin θ, where b is dimension i +
+/// pairs, and b becomes b cos θ + a sin θ. Values and all other dimensions stay.
+fn rotation_is_its_definition<D: Probe>(device: &D) {
+    for (heads, d_head, pairs) in [(2, 8, 1), (3, 8, 4), (2, 40, 5)] {
+        let (d, positions) = (heads * d_head, [0_u32, 1, 2, 0, 1]);
+        let mut random = Random::new(pairs as u64);
+        let qkv = random.values(positions.len() * 3 * d);
+        let angle = |position: u32, pair: usize| f64::from(position) * 0.7 / (1.0 + pair as f64);
+        let turns = (0..3).flat_map(|p| (0..pairs).map(move |i| angle(p, i)));
+        let turns: Vec<f32> =
+            turns.flat_map(|angle| [angle.cos() as f32, angle.sin() as f32]).collect();
+        let mut rotated = Array::of(device, &qkv).unwrap();
+        let of = (&Array::of(device, &turns).unwrap(), pairs);
+        let places = Array::of(device, &positions).unwrap();
+        ops::rotate(device, &mut rotated, &places, of, (d, d_head)).unwrap();
+        let writes = device.writes(rotated.memory());
+        for (at, got) in rotated.to_vec(device).unwrap().into_iter().enumerate() {
+            let (token, column) = (at / (3 * d), at % (3 * d));
+            let i = column % d_head;
+            let turned = column < 2 * d && i < 2 * pairs;
+            let (sin, cos) = angle(positions[token], i % pairs).sin_cos();
+            let value = |at: usize| f64::from(qkv[at]);
+            let want = match (turned, i < pairs) {
+                (false, _) => value(at),
+                (true, true) => value(at) * cos - value(at + pairs) * sin,
+                (true, false) => value(at) * cos + value(at - pairs) * sin,
+            };
+            assert!((f64::from(got) - want).abs() < 1e-6, "column {column}: {got} for {want}");
+            if let Some(writes) = &writes {
+                assert_eq!(writes[4 * at], u8::from(turned), "column {column}");
             }
         }
     }

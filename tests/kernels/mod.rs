@@ -4,6 +4,7 @@
 mod compile;
 mod elementwise;
 mod machine;
+mod models;
 mod mutations;
 mod products;
 mod roofline;

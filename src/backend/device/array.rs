@@ -98,6 +98,15 @@ impl<D: Device, T: Scalar> Array<D, T> {
         &self.memory
     }
 
+    /// Replaces the first elements.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the values do not fit or the device fails.
+    pub fn write(&mut self, device: &D, values: &[T]) -> Result<()> {
+        device.write(&mut self.memory, 0, &bytes_of(values))
+    }
+
     /// Sets all elements to zero.
     ///
     /// # Errors
@@ -209,19 +218,19 @@ impl<D: Device> HalfMatrix<D> {
         form: HalfFormat,
         value: impl Fn(usize, usize) -> f32,
     ) -> Result<Self> {
-        let ld = cols.next_multiple_of(8);
-        let mut planes = vec![0_u16; rows * ld * form.planes()];
-        let (first, second) = planes.split_at_mut(rows * ld);
-        for row in 0..rows {
-            for col in 0..cols {
-                let (x, at) = (value(row, col), row * ld + col);
-                first[at] = form.number.round(x);
-                if form.split {
-                    second[at] = form.number.round(x - form.number.widen(first[at]));
-                }
-            }
-        }
+        let planes = planes((rows, cols), form, value);
         Ok(Self { values: Array::of(device, &planes)?, form, rows, cols })
+    }
+
+    /// Replaces all values with `values`, `[rows, cols]`, rounded on the host.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the device fails.
+    pub fn write(&mut self, device: &D, values: &[f32]) -> Result<()> {
+        let cols = self.cols;
+        let planes = planes((self.rows, cols), self.form, |row, col| values[row * cols + col]);
+        self.values.write(device, &planes)
     }
 
     /// Returns the numbers as stored: `[planes][rows][ld]`.
@@ -256,21 +265,36 @@ impl<D: Device> HalfMatrix<D> {
     ///
     /// Returns an error if the copy or an earlier launch failed.
     pub fn to_vec(&self, device: &D, cols: usize) -> Result<Vec<f32>> {
-        let mut out = Vec::with_capacity(self.rows * cols);
-        for row in 0..self.rows {
-            let at = row * self.ld();
-            let plane = |first: usize| self.values.read(device, first + at..first + at + cols);
-            let number = self.form.number;
-            let first = plane(0)?;
-            let second = if self.form.split { plane(self.rows * self.ld())? } else { Vec::new() };
-            out.extend(
-                first.iter().enumerate().map(|(i, &v)| {
-                    number.widen(v) + second.get(i).map_or(0.0, |&v| number.widen(v))
-                }),
-            );
-        }
-        Ok(out)
+        let (ld, number) = (self.ld(), self.form.number);
+        let planes = self.values.to_vec(device)?;
+        let (first, second) = planes.split_at(self.rows * ld);
+        let value = |at: usize| {
+            let low = second.get(at).map_or(0.0, |&low| number.widen(low));
+            number.widen(first[at]) + low
+        };
+        Ok((0..self.rows).flat_map(|row| (row * ld..row * ld + cols).map(value)).collect())
     }
+}
+
+/// Rounds a matrix to the planes of a format, `[planes][rows][ld]`.
+fn planes(
+    (rows, cols): (usize, usize),
+    form: HalfFormat,
+    value: impl Fn(usize, usize) -> f32,
+) -> Vec<u16> {
+    let ld = cols.next_multiple_of(8);
+    let mut planes = vec![0_u16; rows * ld * form.planes()];
+    let (first, second) = planes.split_at_mut(rows * ld);
+    for row in 0..rows {
+        for col in 0..cols {
+            let (x, at) = (value(row, col), row * ld + col);
+            first[at] = form.number.round(x);
+            if form.split {
+                second[at] = form.number.round(x - form.number.widen(first[at]));
+            }
+        }
+    }
+    planes
 }
 
 /// A view of some rows of a [`HalfMatrix`].

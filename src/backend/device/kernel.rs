@@ -87,6 +87,8 @@ pub enum DeviceKernel {
     LayerNorm(HalfType),
     /// `attention` in `kernels/forward.cu`.
     Attention(HalfType),
+    /// `rotate` in `kernels/forward.cu`.
+    Rotate,
 }
 
 impl DeviceKernel {
@@ -98,7 +100,9 @@ impl DeviceKernel {
             Self::Product(_) | Self::Fused(_) => PtxModule::Correlate,
             Self::Gram(_) => PtxModule::Gram,
             Self::JudgeSums | Self::MergeBest | Self::ScaleSums(_) => PtxModule::Reduce,
-            Self::Embed | Self::LayerNorm(_) | Self::Attention(_) => PtxModule::Forward,
+            Self::Embed | Self::LayerNorm(_) | Self::Attention(_) | Self::Rotate => {
+                PtxModule::Forward
+            }
         }
     }
 
@@ -125,6 +129,7 @@ impl DeviceKernel {
             Self::LayerNorm(Bf16) => "layer_norm_bf16",
             Self::Attention(F16) => "attention_f16",
             Self::Attention(Bf16) => "attention_bf16",
+            Self::Rotate => "rotate",
         }
     }
 }

@@ -18,21 +18,21 @@ pub struct Linear {
     pub bias: Vec<f32>,
 }
 
-/// One transformer block.
+/// One transformer block, on the host or, with other types of layers, on a device.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Block {
+pub struct Block<L = Linear, N = Norm> {
     /// LayerNorm before attention.
-    pub ln_1: Norm,
+    pub ln_1: N,
     /// Queries, keys and values side by side, `[d_model, 3 d_model]`.
-    pub qkv: Linear,
+    pub qkv: L,
     /// W_O, `[d_model, d_model]`.
-    pub attn_out: Linear,
+    pub attn_out: L,
     /// LayerNorm before the MLP.
-    pub ln_2: Norm,
+    pub ln_2: N,
     /// W_in, `[d_model, d_mlp]`: neuron j reads with column j.
-    pub mlp_in: Linear,
+    pub mlp_in: L,
     /// W_out, `[d_mlp, d_model]`: neuron j writes row j.
-    pub mlp_out: Linear,
+    pub mlp_out: L,
 }
 
 /// All weights of a model, in f32, row-major.

@@ -192,3 +192,34 @@ pub fn attention<D: Device>(
     let grid = [sequences.longest.div_ceil(8), d / d_head, count];
     device.launch(DeviceKernel::Attention(number), grid, &mut args)
 }
+
+/// Rotates the queries and keys of `qkv` `[tokens, 3 d]` by the angles of their positions: `turns`
+/// `[position][pairs][2]` holds a cosine and a sine. Dimension i of a head is paired with dimension
+/// i + `pairs`.
+///
+/// # Errors
+///
+/// Returns an error if the launch fails.
+///
+/// # Panics
+///
+/// Panics if the shapes do not fit.
+pub fn rotate<D: Device>(
+    device: &D,
+    qkv: &mut Array<D, f32>,
+    positions: &Array<D, u32>,
+    (turns, pairs): (&Array<D, f32>, usize),
+    (d, d_head): (usize, usize),
+) -> Result<()> {
+    assert!(2 * pairs <= d_head, "{pairs} pairs in a head of {d_head} dimensions");
+    let tokens = positions.len();
+    let mut args = [
+        whole_mut(qkv, tokens * 3 * d),
+        whole(positions, tokens),
+        KernelArg::In(&turns.memory, 0),
+        u32_of(pairs),
+        u32_of(d),
+        u32_of(d_head),
+    ];
+    device.launch(DeviceKernel::Rotate, [tokens, 1, 1], &mut args)
+}

@@ -6,7 +6,7 @@ mod products;
 
 pub use elementwise::{
     ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, Sequences, activation, attention,
-    embed, layer_norm,
+    embed, layer_norm, rotate,
 };
 pub use products::{
     BINS, BlockMatches, OperandSums, ProductTarget, StoredSums, candidates, correlate, gram,
