@@ -46,7 +46,7 @@ fn figures(plan: &Plan) -> Result<(String, usize)> {
 fn results_do_not_depend_on_batches_or_threads() {
     for kind in KINDS.map(|kind| kind.rules.name) {
         let bench = Bench::new();
-        bench.write("corpus.jsonl", varied_corpus());
+        bench.write("corpus.jsonl", varied_corpus(50));
         bench.edit(
             "spec.yaml",
             "kind: universality",

@@ -116,7 +116,10 @@ fn on_cpu(plan: &Plan) -> Outcome {
 }
 
 fn on<D: Probe>(device: &D, plan: &Plan) -> Outcome {
-    Session::new(plan, &mut Control::default()).study_on(device).unwrap_or_else(|e| panic!("{e}"))
+    Session::new(plan, &mut Control::default())
+        .on(Some(device))
+        .study()
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn assert_same(got: &Outcome, want: &Outcome, off: f64) {
@@ -176,7 +179,8 @@ fn sums_are_kept_where_tokens_do_not_fit() {
     assert!(tokens > tight.memory, "{tokens} bytes of tokens fit");
     assert_same(&on(&tight, &plan), &want, 2e-4);
     let none = Machine::of_memory(100_000);
-    let error = Session::new(&plan, &mut Control::default()).study_on(&none).expect_err("no room");
+    let error =
+        Session::new(&plan, &mut Control::default()).on(Some(&none)).study().expect_err("no room");
     assert!(error.problem.contains("GiB"), "{error}");
 }
 
@@ -205,7 +209,7 @@ fn a_run_on_a_device_can_be_stopped() {
     let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
     let mut control = Control::default();
     control.stop.store(true, Ordering::Relaxed);
-    let error = Session::new(&plan, &mut control).study_on(machine()).expect_err("stopped");
+    let error = Session::new(&plan, &mut control).on(Some(machine())).study().expect_err("stopped");
     assert!(error.problem.contains("interrupted"), "{error}");
 }
 

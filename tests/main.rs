@@ -8,6 +8,7 @@ mod configs;
 mod desk;
 mod determinism;
 mod device;
+mod device_kinds;
 mod experiments;
 mod fetch;
 mod forged;

@@ -45,7 +45,7 @@ fn no_kind_writes_nan_or_infinity() {
     for kind in KINDS.map(|kind| kind.rules.name) {
         for (model, tensor, index, value) in FAULTS {
             let bench = Bench::new();
-            bench.write("corpus.jsonl", varied_corpus());
+            bench.write("corpus.jsonl", varied_corpus(50));
             let settings = settings_of(kind);
             bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
             let weights = bench.path().join(model).join("model.safetensors");

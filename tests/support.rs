@@ -173,13 +173,13 @@ const WORDS: [&str; 7] =
     ["the quick", " brown fox,", " jumps", " over.", " the lazy", " dog!", "\n"];
 
 /// Returns a corpus of documents of different lengths and beginnings.
-pub fn varied_corpus() -> String {
+pub fn varied_corpus(documents: usize) -> String {
     let document = |i: usize| {
         let words: String = (0..3 + i % 4).map(|j| WORDS[(i * 3 + j * j) % WORDS.len()]).collect();
         let domain = ["x", "y"][i % 2];
         serde_json::json!({"id": i.to_string(), "domain": domain, "text": words})
     };
-    (0..50).map(|i| format!("{}\n", document(i))).collect()
+    (0..documents).map(|i| format!("{}\n", document(i))).collect()
 }
 
 /// Returns the section of settings that a kind needs for the tiny models.

@@ -121,7 +121,12 @@ fn a_session_loads_each_model_once_for_all_variants() {
     let found = session.universal().unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(found.len(), plan.reference().layout().n_neurons());
     let mut batches = 0;
-    session.read("reading tokens", |_, _| batches += 1).unwrap_or_else(|e| panic!("{e}"));
+    session
+        .read("reading tokens", |_, _| {
+            batches += 1;
+            Ok(())
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
     assert!(batches > 0, "the reference is still loaded");
     assert!(session.models().is_err(), "its partners were dropped");
     let mut control = Control::default();

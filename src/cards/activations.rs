@@ -36,13 +36,14 @@ impl ChosenActivations {
             let (rows, keep) = (batch.ids(), batch.kept());
             let (mut pre, mut post) = (Activations::new(n), Activations::new(n));
             let targets = vec![(Site::MlpPre, &mut pre), (Site::MlpPost, &mut post)];
-            model.forward(&rows, &mut Capture::new(&keep, targets));
+            model.forward(&rows, &mut Capture::new(&keep, targets))?;
             take_columns(&pre, chosen, &mut read.pre);
             take_columns(&post, chosen, &mut read.post);
             let places = (batch.first_row..).zip(&rows);
             let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p)));
             read.places.extend(places.zip(&keep).filter(|(_, keep)| **keep).map(|(p, _)| p));
             see(batch, &keep, &read);
+            Ok(())
         })?;
         session.control.progress.finish();
         Ok(read)

@@ -54,7 +54,8 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     // Opened first, so that a folder that cannot be written is found before the run.
     let directory = RunDirectory::begin(&out)?;
     cards::check(&plan)?;
-    let mut session = Session::new(&plan, &mut control);
+    let card = run::open_card(&plan, &control)?;
+    let mut session = Session::new(&plan, &mut control).on(card.as_ref().map(|card| card as _));
     let outcome = session.study()?;
     publish(&mut session, &outcome, directory, options.json)
 }
@@ -70,7 +71,6 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
             "remove these options",
         ));
     }
-    run::refuse_device(control, "this kind of experiment")?;
     let universal = |folder: &PathBuf| {
         Provenance::read(folder)?.check_reference(folder, plan)?;
         let table = neurons::read(folder, plan.reference().layout())?;

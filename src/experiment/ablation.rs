@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::capture::{Activations, Capture};
 use crate::model::intervene::{Action, Intervention, Interventions};
-use crate::model::{HookPoint, Site, Transformer};
+use crate::model::{Decoder, HookPoint, Site};
 use crate::record::{Tables, TextTable};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
@@ -116,9 +116,9 @@ impl Experiment for Ablation {
         let mut positions = Vec::new();
         session.read("ablating neurons", |model, batch| {
             let rows = batch.ids();
-            let clean = Predictions::of(model, &model.forward(&rows, &mut ()), &rows);
+            let clean = Predictions::of(model, &model.forward(&rows, &mut ())?, &rows)?;
             positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
-            sets.iter_mut().for_each(|set| set.read(model, &rows, &clean));
+            sets.iter_mut().try_for_each(|set| set.read(model, &rows, &clean))
         })?;
         let of = |values: &[f64]| bootstrap(values, &positions, settings.resamples, settings.seed);
         let found: Vec<(&AblatedSet, Interval, Interval)> =
@@ -132,14 +132,15 @@ impl Experiment for Ablation {
 }
 
 impl AblatedSet {
-    fn read(&mut self, model: &Transformer, rows: &[&[u32]], clean: &Predictions) {
+    fn read(&mut self, model: &dyn Decoder, rows: &[&[u32]], clean: &Predictions) -> Result<()> {
         let mut hooks =
             Interventions { interventions: &self.interventions, tokens: None, then: () };
-        let ablated = Predictions::of(model, &model.forward(rows, &mut hooks), rows);
+        let ablated = Predictions::of(model, &model.forward(rows, &mut hooks)?, rows)?;
         let more: Vec<f64> = ablated.loss.iter().zip(&clean.loss).map(|(a, c)| a - c).collect();
         self.loss.extend(clean.by_row(&more, rows.len()));
-        let kl = clean.divergence(&ablated, model.config.d_vocab);
+        let kl = clean.divergence(&ablated, model.config().d_vocab);
         self.kl.extend(clean.by_row(&kl, rows.len()));
+        Ok(())
     }
 }
 
@@ -213,11 +214,12 @@ fn means(session: &mut Session, layout: Layout) -> Result<Vec<f32>> {
         let rows = batch.ids();
         let keep = batch.kept();
         let mut post = Activations::new(n);
-        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
+        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]))?;
         tokens += post.tokens() as f64;
         for row in post.values.chunks_exact(n) {
             sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
         }
+        Ok(())
     })?;
     Ok(sums.into_iter().map(|s| (s / tokens) as f32).collect())
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
-use crate::model::{Config, HookPoint, Site, Transformer};
+use crate::model::{Config, Decoder, HookPoint, Site, Transformer};
 use crate::record::{Tables, TextTable};
 use crate::roles::heads::AttentionHead;
 use crate::run::Session;
@@ -102,21 +102,21 @@ impl Experiment for Attention {
         let drawn = drawn_to_first(&model, session.plan.reference().config.bos_token_id);
         let all = heuristics(&folded, &model.config, &drawn);
         let mut heads = Heads::new(&model.config);
-        session.read("looking at heads", |model, batch| {
+        session.read("looking at heads", |decoder, batch| {
             let rows = batch.ids();
-            heads.absorb(model, &rows, &BatchReadings::of(model, &rows, &[]));
+            heads.absorb(&model, &rows, &BatchReadings::of(decoder, &rows, &[])?);
+            Ok(())
         })?;
         let mut pairs = all.clone();
         pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= settings.attends);
         pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
         pairs.truncate(settings.pairs);
-        session.read("taking neurons out of queries", |model, batch| {
+        session.read("taking neurons out of queries", |decoder, batch| {
             let rows = batch.ids();
-            let seen = BatchReadings::of(model, &rows, &pairs);
-            pairs
-                .par_iter_mut()
-                .enumerate()
-                .for_each(|(i, pair)| pair.ablate(model, &rows, &seen, i));
+            let seen = BatchReadings::of(decoder, &rows, &pairs)?;
+            let ablate = |(i, pair): (usize, &mut Pair)| pair.ablate(&model, &rows, &seen, i);
+            pairs.par_iter_mut().enumerate().for_each(ablate);
+            Ok(())
         })?;
         let random = directions(&drawn, settings.directions, settings.seed);
         Ok(figures(&pairs, &all, &random, &heads))
@@ -194,9 +194,9 @@ struct BatchReadings {
 }
 
 impl BatchReadings {
-    fn of(model: &Transformer, rows: &[&[u32]], pairs: &[Pair]) -> Self {
+    fn of(model: &dyn Decoder, rows: &[&[u32]], pairs: &[Pair]) -> Result<Self> {
         let mut seen = Self {
-            resid: vec![Vec::new(); model.config.n_layers],
+            resid: vec![Vec::new(); model.config().n_layers],
             activations: vec![Vec::new(); pairs.len()],
         };
         let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| match point.site {
@@ -211,8 +211,8 @@ impl BatchReadings {
             }
             _ => {}
         };
-        model.forward(rows, &mut hooks);
-        seen
+        model.forward(rows, &mut hooks)?;
+        Ok(seen)
     }
 
     /// Returns the residual stream before a layer for one row of tokens, `[len][d]`.

@@ -100,13 +100,14 @@ impl Experiment for Entropy {
                     let change = [Intervention { point, columns, action: Action::Set(*value) }];
                     let mut hooks =
                         Interventions { interventions: &change, tokens: None, then: () };
-                    let found = Predictions::of(model, &model.forward(&rows, &mut hooks), &rows);
+                    let found = Predictions::of(model, &model.forward(&rows, &mut hooks)?, &rows)?;
                     let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
                     // Added token by token, so that no sum depends on where a batch ends.
                     sums.iter_mut().zip(of).for_each(|(s, v)| v.iter().for_each(|v| *s += v));
                 }
             }
             positions += rows.iter().map(|row| row.len() as f64 - 1.0).sum::<f64>();
+            Ok(())
         })?;
         let pairs = antipodes(&folded, &model.config, &fixed);
         Ok(figures(&fixed, &settings.values, positions, &pairs))

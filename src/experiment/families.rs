@@ -129,8 +129,9 @@ fn read_all(
         let rows = batch.ids();
         let keep = batch.kept();
         let mut post = Activations::new(n);
-        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
+        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]))?;
         readings.absorb(&grouping.of(batch, &keep), &post.values);
+        Ok(())
     })?;
     Ok(readings)
 }

@@ -30,7 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
 use crate::plan::Plan;
 use crate::record::Tables;
-use crate::run::{Control, Session};
+use crate::run::{Control, Session, open_card};
 use crate::spec::load::Loaded;
 use crate::spec::{KindRules, Spec, finding, rules};
 
@@ -134,13 +134,23 @@ pub fn check_files(plan: &Plan) -> Result<()> {
 /// Returns an error if the model cannot be loaded, a file that the settings name is malformed,
 /// or the run was stopped.
 pub fn run(plan: &Plan, universal: Option<Universal>, control: &mut Control) -> Result<Figures> {
+    let card = open_card(plan, control)?;
+    let session = Session::new(plan, control).on(card.as_ref().map(|card| card as _));
+    run_in(&mut session.with_universal(universal))
+}
+
+/// Runs the experiment of a session's plan, as [`run`] does.
+///
+/// # Errors
+/// Returns an error as [`run`] does.
+pub fn run_in(session: &mut Session) -> Result<Figures> {
+    let plan = session.plan;
     let name = &plan.spec.kind;
     let kind = kind(name).ok_or_else(|| {
         let remedy = "load the spec with `experiment::load_spec`";
         Error::new(Kind::Spec, plan.spec_path.display(), format!("unknown kind `{name}`"), remedy)
     })?;
-    let mut session = Session::new(plan, control).with_universal(universal);
-    let figures = (kind.run)(&mut session)?;
+    let figures = (kind.run)(session)?;
     session.control.progress.finish();
     Ok(figures)
 }

@@ -168,7 +168,8 @@ pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
     session.read("reading tokens", |model, batch| {
         let rows = batch.ids();
         let keep = batch.kept();
-        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
+        let mut capture = Capture::new(&keep, vec![(Site::MlpPost, &mut post)]);
+        model.forward(&rows, &mut capture).map(drop)
     })?;
     Ok(post.values)
 }

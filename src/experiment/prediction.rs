@@ -140,7 +140,7 @@ impl Experiment for Prediction {
                     }
                 }
             };
-            model.forward(&rows, &mut hooks);
+            model.forward(&rows, &mut hooks).map(drop)
         })?;
         Ok(figures(&neurons, &universal, &vocabulary, model.config.n_layers))
     }

@@ -14,5 +14,6 @@ pub mod transformer;
 pub mod weights;
 
 pub use config::{Activation, Architecture, Config, Rotary};
+pub use forward::Decoder;
 pub use hooks::{HookPoint, Hooks, Site};
 pub use transformer::Transformer;

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::model::Transformer;
+use crate::error::Result;
+use crate::model::Decoder;
 
 /// Measures of the prediction at every position that has a next token in its row, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,8 +33,12 @@ struct One {
 impl Predictions {
     /// Computes the measures from the final residual stream `[tokens, d_model]` of rows of token
     /// ids.
-    pub fn of(model: &Transformer, resid: &[f32], rows: &[&[u32]]) -> Self {
-        let (d, d_vocab) = (model.config.d_model, model.config.d_vocab);
+    ///
+    /// # Errors
+    /// Returns an error if the device that the model runs on fails.
+    pub fn of(model: &dyn Decoder, resid: &[f32], rows: &[&[u32]]) -> Result<Self> {
+        let config = model.config();
+        let (d, d_vocab, eps) = (config.d_model, config.d_vocab, config.layer_norm_eps.into());
         let mut places = Vec::new();
         let mut start = 0;
         for (r, row) in rows.iter().enumerate() {
@@ -42,24 +47,24 @@ impl Predictions {
         }
         let with_next: Vec<f32> =
             places.iter().flat_map(|&(_, t, _)| &resid[t * d..(t + 1) * d]).copied().collect();
-        let mut log_probs = model.logits(&with_next);
+        let mut log_probs = model.logits(&with_next)?;
         let ones: Vec<One> = log_probs
             .par_chunks_exact_mut(d_vocab)
             .zip(with_next.par_chunks_exact(d))
             .zip(&places)
-            .map(|((logits, resid), &(_, _, next))| {
-                let eps = model.config.layer_norm_eps;
-                One { scale: spread(resid, eps.into()), ..one(logits, next as usize) }
+            .map(|((logits, resid), &(_, _, next))| One {
+                scale: spread(resid, eps),
+                ..one(logits, next as usize)
             })
             .collect();
-        Self {
+        Ok(Self {
             row: places.iter().map(|place| place.0).collect(),
             loss: ones.iter().map(|one| one.loss).collect(),
             entropy: ones.iter().map(|one| one.entropy).collect(),
             reciprocal_rank: ones.iter().map(|one| one.reciprocal_rank).collect(),
             scale: ones.iter().map(|one| one.scale).collect(),
             log_probs,
-        }
+        })
     }
 
     /// Returns the KL divergence `Σ p (log p − log q)` of other predictions q from these at each

@@ -9,7 +9,8 @@ use crate::output::tell;
 use crate::progress::Progress;
 use crate::spec::DeviceChoice;
 
-/// Progress, cancellation, device and checkpoints of a run. Nothing here changes a number.
+/// Progress, cancellation, device and checkpoints of a run. Only the device changes a number, within
+/// the rounding of its products.
 #[derive(Default)]
 pub struct Control {
     /// Where progress is shown.

@@ -15,10 +15,10 @@ use crate::corpus::Batch;
 use crate::correlation::DeviceCorrelator;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Outcome;
-use crate::model::Transformer;
 use crate::model::forward::{
     BatchSums, Gpu, GpuTransformer, KeepNeurons, NeuronPilot, NeuronPilots,
 };
+use crate::model::{Decoder, Transformer};
 use crate::plan::Plan;
 use crate::record::Timing;
 use crate::spec::{DeviceChoice, MomentKind, Precision};
@@ -31,12 +31,46 @@ const HELD: usize = 16_384;
 /// Maximum share of the device's free memory that a run uses.
 const SHARE: f64 = 0.9;
 
-/// Returns the GPU if the run is to use it, and shows which device was chosen.
+/// A card, on which models run and are compared.
+pub trait Card {
+    /// Copies a model to the card.
+    ///
+    /// # Errors
+    /// Returns an error if the card has too little memory.
+    fn place(
+        &self,
+        model: &Arc<Transformer>,
+        precision: Precision,
+    ) -> Result<Box<dyn Decoder + '_>>;
+
+    /// Runs the study of a session.
+    ///
+    /// # Errors
+    /// Returns an error as [`Session::study`] does.
+    fn study(&self, session: &mut Session) -> Result<Outcome>;
+}
+
+impl<D: Device> Card for D {
+    fn place(
+        &self,
+        model: &Arc<Transformer>,
+        precision: Precision,
+    ) -> Result<Box<dyn Decoder + '_>> {
+        let gpu = Gpu { device: self, form: form(precision) };
+        Ok(Box::new(GpuTransformer::of(gpu, Arc::clone(model))?))
+    }
+
+    fn study(&self, session: &mut Session) -> Result<Outcome> {
+        session.study_on(self)
+    }
+}
+
+/// Opens the GPU if the run is to use it, and shows which device was chosen.
 ///
 /// # Errors
 /// Returns an error if `device: cuda` is demanded and there is no GPU, or the run needs something
 /// that only the CPU supports.
-pub fn choose(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
+pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
     let wanted = control.device.unwrap_or(DeviceChoice::Cpu);
     if wanted == DeviceChoice::Cpu {
         return Ok(None);
@@ -101,12 +135,7 @@ fn form(precision: Precision) -> HalfFormat {
 }
 
 impl Session<'_> {
-    /// Runs the study on a device.
-    ///
-    /// # Errors
-    /// Returns an error if a model cannot be loaded, the device fails or has too little memory,
-    /// no neuron can be correlated, or the run was stopped.
-    pub fn study_on<D: Device>(&mut self, device: &D) -> Result<Outcome> {
+    fn study_on<D: Device>(&mut self, device: &D) -> Result<Outcome> {
         let begun = Instant::now();
         let (plan, models) = (self.plan, self.models()?);
         let mut family = Family::new(plan, device, &models)?;

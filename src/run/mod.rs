@@ -15,7 +15,7 @@ use crate::findings::Outcome;
 use crate::plan::Plan;
 
 pub use control::Control;
-pub use device::refuse as refuse_device;
+pub use device::{Card, open_card, refuse as refuse_device};
 pub use session::Session;
 pub use shard::Shard;
 
@@ -24,5 +24,6 @@ pub use shard::Shard;
 /// # Errors
 /// Returns an error as [`Session::study`] does.
 pub fn run(plan: &Plan, control: &mut Control) -> Result<Outcome> {
-    Session::new(plan, control).study()
+    let card = open_card(plan, control)?;
+    Session::new(plan, control).on(card.as_ref().map(|card| card as _)).study()
 }

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::Control;
+use super::{Card, Control};
 use crate::checkpoint::State;
 use crate::corpus::{Batch, Tokens};
 use crate::error::Result;
 use crate::findings::Universal;
-use crate::model::Transformer;
+use crate::model::{Decoder, Transformer};
 use crate::plan::{Plan, PlannedModel};
 
 /// The execution of a plan: its models, each loaded once, and the loop over its tokens.
@@ -44,6 +44,8 @@ pub struct Session<'a> {
     pub plan: &'a Plan,
     /// Progress, cancellation and checkpoints of the run.
     pub control: &'a mut Control,
+    /// The card that the models run on; `None` for the CPU.
+    pub(super) card: Option<&'a dyn Card>,
     /// The models of the plan; `None` for those not loaded yet.
     models: Vec<Option<Arc<Transformer>>>,
     /// The universal neurons, if they are known already.
@@ -74,7 +76,13 @@ impl<'a> Session<'a> {
     /// Creates a session for a plan. Models are loaded when they are first needed.
     pub fn new(plan: &'a Plan, control: &'a mut Control) -> Self {
         let models = vec![None; plan.models.len()];
-        Self { plan, control, models, universal: None }
+        Self { plan, control, card: None, models, universal: None }
+    }
+
+    /// Sets the card that the models run on; `None` for the CPU.
+    #[must_use]
+    pub fn on(self, card: Option<&'a dyn Card>) -> Self {
+        Self { card, ..self }
     }
 
     /// Sets which neurons are universal, so that no study has to find them.
@@ -91,14 +99,17 @@ impl<'a> Session<'a> {
         &mut self,
         plan: &'b Plan,
         control: &'b mut Control,
-    ) -> Result<Session<'b>> {
+    ) -> Result<Session<'b>>
+    where
+        'a: 'b,
+    {
         let own = |model: &PlannedModel| {
             self.plan.models.iter().position(|own| own.has_weights_of(model))
         };
         let places: Vec<Option<usize>> = plan.models.iter().map(own).collect();
         self.load(places.iter().flatten().copied())?;
         let models = places.into_iter().map(|place| self.models[place?].clone()).collect();
-        Ok(Session { plan, control, models, universal: None })
+        Ok(Session { plan, control, card: self.card, models, universal: None })
     }
 
     /// Returns all models of the family, in the order of the plan.
@@ -145,27 +156,34 @@ impl<'a> Session<'a> {
     /// Passes every batch of the plan's tokens to `see`, together with the reference model.
     ///
     /// # Errors
-    /// Returns an error if the model cannot be loaded, or the run was stopped.
-    pub fn read(&mut self, stage: &str, see: impl FnMut(&Transformer, &Batch)) -> Result<()> {
+    /// Returns the error of `see`, or an error if the model cannot be loaded, the card has too
+    /// little memory, or the run was stopped.
+    pub fn read(
+        &mut self,
+        stage: &str,
+        see: impl FnMut(&dyn Decoder, &Batch) -> Result<()>,
+    ) -> Result<()> {
         self.read_tokens(stage, &self.plan.tokens, see)
     }
 
     /// Passes every batch of some tokens to `see`, together with the reference model.
     ///
     /// # Errors
-    /// Returns an error if the model cannot be loaded, or the run was stopped.
+    /// Returns an error as [`Self::read`] does.
     pub fn read_tokens(
         &mut self,
         stage: &str,
         tokens: &Tokens,
-        mut see: impl FnMut(&Transformer, &Batch),
+        mut see: impl FnMut(&dyn Decoder, &Batch) -> Result<()>,
     ) -> Result<()> {
-        let model = self.reference()?;
+        let host = self.reference()?;
+        let placed = match self.card {
+            Some(card) => Some(card.place(&host, self.plan.spec.correlation.precision)?),
+            None => None,
+        };
+        let model = placed.as_deref().unwrap_or(host.as_ref());
         let batches = tokens.batches(self.plan.spec.batch.tokens, 0..tokens.count().used);
-        self.read_batches(stage, &batches, 0, &mut |batch: &Batch| {
-            see(&model, batch);
-            Ok(())
-        })
+        self.read_batches(stage, &batches, 0, &mut |batch: &Batch| see(model, batch))
     }
 
     /// Passes batches to a reader, except for the first `done`, which it has read already. Every

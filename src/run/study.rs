@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::passes::{end, read_and_match, resume};
 use super::sums::Sums;
-use super::{Session, device, screened};
+use super::{Session, screened};
 use crate::correlation::Correlator;
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Findings, Outcome, Universal};
@@ -13,15 +13,14 @@ use crate::plan::Plan;
 use crate::record::Timing;
 
 impl Session<'_> {
-    /// Runs the study on the device that the control asks for.
+    /// Runs the study, on the card if the session has one.
     ///
     /// # Errors
-    /// Returns an error if the device is missing or does not support the plan, if a model
-    /// cannot be loaded, no neuron can be correlated, a checkpoint cannot be written or read,
-    /// or the run was stopped.
+    /// Returns an error if a model cannot be loaded, the card fails or has too little memory, no
+    /// neuron can be correlated, a checkpoint cannot be written or read, or the run was stopped.
     pub fn study(&mut self) -> Result<Outcome> {
-        match device::choose(self.plan, self.control)? {
-            Some(card) => self.study_on(&card),
+        match self.card {
+            Some(card) => card.study(self),
             None => self.study_on_cpu(),
         }
     }
@@ -44,7 +43,7 @@ impl Session<'_> {
         Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))
     }
 
-    /// Runs the study of a variant of the plan on the CPU. Shows `name` instead of progress.
+    /// Runs the study of a variant of the plan. Shows `name` instead of progress.
     /// Models that are also in the plan are not loaded again.
     ///
     /// # Errors
@@ -54,7 +53,7 @@ impl Session<'_> {
         let mut quiet = self.control.quiet();
         let mut session = self.share(variant, &mut quiet)?;
         self.control.progress.say(name);
-        let outcome = session.study_on_cpu()?;
+        let outcome = session.study()?;
         outcome.check_correlated()?;
         Ok(outcome.reference)
     }

@@ -262,8 +262,8 @@ fn layer_norm_is_its_definition<D: Probe>(device: &D) {
 
 /// Dimension i < pairs of a head at position p becomes a cos θ − b sin θ, where b is dimension i +
 /// pairs, and b becomes b cos θ + a sin θ. Values and all other dimensions stay.
-fn rotation_is_its_definition<D: Probe>(device: &D) {
-    for (heads, d_head, pairs) in [(2, 8, 1), (3, 8, 4), (2, 40, 5)] {
+pub fn rotation_is_its_definition<D: Probe>(device: &D) {
+    for (heads, d_head, pairs) in [(2, 8, 1), (3, 8, 4), (2, 40, 5), (128, 8, 4)] {
         let (d, positions) = (heads * d_head, [0_u32, 1, 2, 0, 1]);
         let mut random = Random::new(pairs as u64);
         let qkv = random.values(positions.len() * 3 * d);

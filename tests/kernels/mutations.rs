@@ -59,7 +59,7 @@ fn swap_first_two(line: &str) -> String {
     format!("{before}{{{b}, {a}, {rest}")
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault {
         what: "a barrier of the pipeline is dropped",
         module: PtxModule::Correlate,
@@ -194,6 +194,15 @@ const FAULTS: [Fault; 15] = [
         nth: 1,
         edit: ("gt", "ge"),
         caught_by: elementwise::attention_is_its_definition,
+    },
+    Fault {
+        what: "a pair of dimensions is mirrored instead of turned",
+        module: PtxModule::Forward,
+        entry: "rotate",
+        line: "sub.f32",
+        nth: 1,
+        edit: ("sub", "add"),
+        caught_by: elementwise::rotation_is_its_definition,
     },
 ];
 

@@ -1,0 +1,70 @@
+//! Every kind of experiment on a device gives the figures of the CPU, within rounding.
+
+use universal_neurons::compare::Tolerance;
+use universal_neurons::experiment::{self, KINDS, STUDY, load_spec};
+use universal_neurons::findings::{Figures, Universal};
+use universal_neurons::plan::Plan;
+use universal_neurons::run::{Card, Control, Session};
+
+use crate::kernels::{card, machine};
+use crate::support::{Bench, assert_close, settings_of, varied_corpus};
+
+/// Sums of f32 values in pairs of f16, over about 160 tokens and two layers.
+const ROUNDING: Tolerance = Tolerance { absolute: 2e-3, relative: 2e-3 };
+
+fn plan(kind: &str) -> (Bench, Plan) {
+    let bench = Bench::new();
+    bench.write("corpus.jsonl", varied_corpus(16));
+    let settings = settings_of(kind).replace("[100, 150]", "[50, 80]");
+    bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
+    let loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+    (bench, plan)
+}
+
+/// Runs an experiment with every tenth neuron for a universal one.
+fn figures(plan: &Plan, card: Option<&dyn Card>) -> Figures {
+    let neurons = plan.reference().layout().n_neurons();
+    let universal = Universal((0..neurons).map(|i| i % 10 == 0).collect());
+    let mut control = Control::default();
+    let session = Session::new(plan, &mut control).on(card);
+    let found = experiment::run_in(&mut session.with_universal(Some(universal)));
+    found.unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Returns the numbers of all figures and tables, and everything else as text.
+fn parts(figures: &Figures) -> (Vec<f64>, Vec<String>) {
+    let named = figures.named.values().flatten();
+    let mut numbers: Vec<f64> = named.clone().copied().filter(|v| v.is_finite()).collect();
+    let mut texts: Vec<String> = figures.named.keys().cloned().collect();
+    texts.extend(named.filter(|v| !v.is_finite()).map(f64::to_string));
+    for (name, table) in &figures.tables {
+        texts.push(name.clone());
+        for cell in table.rows.iter().flatten() {
+            match cell.parse() {
+                Ok(number) => numbers.push(number),
+                Err(_) => texts.push(cell.clone()),
+            }
+        }
+    }
+    (numbers, texts)
+}
+
+fn assert_same(kind: &str, card: &dyn Card) {
+    let (_bench, plan) = plan(kind);
+    let ((got, got_texts), (want, want_texts)) =
+        (parts(&figures(&plan, Some(card))), parts(&figures(&plan, None)));
+    assert_eq!(got_texts, want_texts, "{kind}");
+    assert!(want.len() > 2, "{kind}: too few numbers");
+    assert_close(kind, got, &want, ROUNDING);
+}
+
+#[test]
+fn every_kind_gives_the_figures_of_the_cpu() {
+    for kind in KINDS.map(|kind| kind.rules.name).into_iter().filter(|kind| *kind != STUDY) {
+        assert_same(kind, machine());
+        if let Some(card) = card() {
+            assert_same(kind, &card);
+        }
+    }
+}
