@@ -216,6 +216,13 @@ impl Checkpoints {
     }
 }
 
+/// Returns whether a file has the sums of the run with this `identity`; false if it cannot be read.
+pub fn is_of(path: &Path, identity: &str) -> bool {
+    let file = InputFile::open_unchecked(Kind::Store, path).and_then(InputFile::into_file);
+    let head = file.ok().and_then(|file| read_head(&mut Hashed::new(file)).ok());
+    head.is_some_and(|head| head.identity == identity)
+}
+
 /// All shares of a run, opened.
 pub struct Shares(Vec<SumsFile>);
 

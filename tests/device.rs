@@ -89,7 +89,7 @@ fn write_model(folder: &Path, own: u64) {
 }
 
 /// Writes a family of three tiny models and a spec.
-fn family(folder: &Path) {
+pub fn family(folder: &Path) {
     let mut spec = String::from(
         "version: 1\nname: tiny\nkind: universality\nquestion: Does a device say the same?\n\
          source: none\nmodels:\n  reference: a\n  family:\n",
@@ -105,24 +105,24 @@ fn family(folder: &Path) {
     std::fs::copy(path("experiments/desk/corpus.jsonl"), folder.join("corpus.jsonl")).unwrap();
 }
 
-fn plan(folder: &Path, change: impl FnOnce(&mut Spec)) -> Plan {
+pub fn plan(folder: &Path, change: impl FnOnce(&mut Spec)) -> Plan {
     let mut loaded = load_spec(&folder.join("tiny.yaml")).unwrap_or_else(|e| panic!("{e}"));
     change(&mut loaded.spec);
     Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn on_cpu(plan: &Plan) -> Outcome {
+pub fn on_cpu(plan: &Plan) -> Outcome {
     run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn on<D: Probe>(device: &D, plan: &Plan) -> Outcome {
+pub fn on<D: Probe>(device: &D, plan: &Plan) -> Outcome {
     Session::new(plan, &mut Control::default())
         .on(Some(device))
         .study()
         .unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn assert_same(got: &Outcome, want: &Outcome, off: f64) {
+pub fn assert_same(got: &Outcome, want: &Outcome, off: f64) {
     let tolerance = Tolerance { absolute: off, relative: off };
     for (got, want) in [&got.reference]
         .into_iter()
@@ -229,8 +229,11 @@ fn without_a_card_the_program_says_so() {
     assert!(left.status.success(), "{}", stderr(&left));
     let said = stderr(&left);
     assert_eq!(said.matches("device: cpu (there is no NVIDIA driver").count(), 1, "{said}");
-    let shard = ["run", "tiny.yaml", "--device", "cuda", "--shard", "1/2"];
-    let refused = program(folder.path(), &shard);
+    let screened = std::fs::read_to_string(folder.path().join("tiny.yaml")).unwrap();
+    let screened = screened
+        .replace("threshold: 0.2", "threshold: 0.2\n  screen: { sample: 100, candidates: 4 }");
+    std::fs::write(folder.path().join("screened.yaml"), screened).unwrap();
+    let refused = program(folder.path(), &["run", "screened.yaml", "--device", "cuda"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("supported only on the CPU"), "{}", stderr(&refused));
 }

@@ -4,18 +4,18 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::{self, KINDS, STUDY, load_spec};
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Card, Control, Session};
+use universal_neurons::run::{Accelerator, Control, Session};
 
 use crate::kernels::{card, machine};
 use crate::support::{Bench, assert_close, settings_of, varied_corpus};
 
-/// Sums of f32 values in pairs of f16, over about 160 tokens and two layers.
+/// Sums of f32 values in pairs of f16, over about 200 tokens and two layers.
 const ROUNDING: Tolerance = Tolerance { absolute: 2e-3, relative: 2e-3 };
 
 fn plan(kind: &str) -> (Bench, Plan) {
     let bench = Bench::new();
-    bench.write("corpus.jsonl", varied_corpus(16));
-    let settings = settings_of(kind).replace("[100, 150]", "[50, 80]");
+    bench.write("corpus.jsonl", varied_corpus(20));
+    let settings = settings_of(kind);
     bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
     let loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
@@ -23,7 +23,7 @@ fn plan(kind: &str) -> (Bench, Plan) {
 }
 
 /// Runs an experiment with every tenth neuron for a universal one.
-fn figures(plan: &Plan, card: Option<&dyn Card>) -> Figures {
+fn figures(plan: &Plan, card: Option<&dyn Accelerator>) -> Figures {
     let neurons = plan.reference().layout().n_neurons();
     let universal = Universal((0..neurons).map(|i| i % 10 == 0).collect());
     let mut control = Control::default();
@@ -50,7 +50,7 @@ fn parts(figures: &Figures) -> (Vec<f64>, Vec<String>) {
     (numbers, texts)
 }
 
-fn assert_same(kind: &str, card: &dyn Card) {
+fn assert_same(kind: &str, card: &dyn Accelerator) {
     let (_bench, plan) = plan(kind);
     let ((got, got_texts), (want, want_texts)) =
         (parts(&figures(&plan, Some(card))), parts(&figures(&plan, None)));

@@ -9,6 +9,7 @@ mod desk;
 mod determinism;
 mod device;
 mod device_kinds;
+mod device_state;
 mod experiments;
 mod fetch;
 mod forged;

@@ -49,7 +49,7 @@ fn sum_and_merge(
     let shards = (1..=ranks).map(|i| Shard::of(i, ranks)).collect::<Vec<_>>();
     let files: Vec<PathBuf> = shards.iter().map(|shard| shard_file(out, *shard)).collect();
     let own = shards[rank];
-    let checkpoints = checkpoint_of(plan, out, Some(own), options);
+    let checkpoints = checkpoint_of(out, Some(own), options, plan.identity());
     // A rank that had not begun has no checkpoint to resume from.
     control.resume = options.resume && checkpoints.as_ref().is_some_and(|c| c.path().exists());
     control.checkpoints = checkpoints;

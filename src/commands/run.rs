@@ -10,7 +10,7 @@ use universal_neurons::findings::Universal;
 use universal_neurons::output::{kept_in, show};
 use universal_neurons::plan::Plan;
 use universal_neurons::record::{Provenance, neurons};
-use universal_neurons::run::{Control, Session};
+use universal_neurons::run::{Control, Session, accelerator};
 use universal_neurons::store::{RunDirectory, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
 
@@ -25,44 +25,44 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     if options.dry_run {
         return show(&Estimate::of(&plan).to_string());
     }
-    let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
-    // A share is written beside the run at the end, so its folder must exist.
-    let beside = folder_of(&out);
-    std::fs::create_dir_all(beside)
-        .map_err(|e| Error::io(Kind::Store, beside, "create the folder for runs", &e))?;
-    let checkpoints = checkpoint_of(&plan, &out, options.shard, options);
-    checkpoints.as_ref().map_or(Ok(()), |c| c.refuse_existing(options.resume))?;
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
         device: Some(options.device.unwrap_or(plan.spec.device)),
-        checkpoints,
         resume: options.resume,
+        ..Control::default()
     };
+    let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
     #[cfg(feature = "mpi")]
     if options.mpi {
         return super::ranks::run_rank(&plan, &out, options, control);
     }
+    // A share is written beside the run at the end, so its folder must exist.
+    let beside = folder_of(&out);
+    std::fs::create_dir_all(beside)
+        .map_err(|e| Error::io(Kind::Store, beside, "create the folder for runs", &e))?;
     if plan.spec.kind != STUDY {
         return run_kind(&plan, options, &out, &mut control);
     }
+    let card = run::open_card(&plan, &control)?;
+    let identity = run::identity(&plan, accelerator(&card));
+    control.checkpoints = checkpoint_of(&out, options.shard, options, identity);
+    control.checkpoints.as_ref().map_or(Ok(()), |c| c.refuse_existing(options.resume))?;
     if let Some(shard) = options.shard {
-        run::refuse_device(&control, "--shard")?;
-        let path = Session::new(&plan, &mut control).sum_share(shard)?;
+        let path = Session::new(&plan, &mut control).on(accelerator(&card)).sum_share(shard)?;
         return show(&format!("sums in {}\n", path.display()));
     }
     // Opened first, so that a folder that cannot be written is found before the run.
     let directory = RunDirectory::begin(&out)?;
     cards::check(&plan)?;
-    let card = run::open_card(&plan, &control)?;
-    let mut session = Session::new(&plan, &mut control).on(card.as_ref().map(|card| card as _));
+    let mut session = Session::new(&plan, &mut control).on(accelerator(&card));
     let outcome = session.study()?;
     publish(&mut session, &outcome, directory, options.json)
 }
 
 /// Runs an experiment of a kind other than the study of universality.
 fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control) -> Result<()> {
-    if options.shard.is_some() || control.checkpoints.is_some() {
+    if options.shard.is_some() || options.checkpoint.is_some() || options.resume {
         let problem = "shares and checkpoints are only for `kind: universality`";
         return Err(Error::new(
             Kind::Spec,

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use universal_neurons::cards;
-use universal_neurons::checkpoint::Checkpoints;
+use universal_neurons::checkpoint::{Checkpoints, is_of};
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::Result;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, Session, Shard};
+use universal_neurons::run::{Control, Session, Shard, accelerator, open_card};
+use universal_neurons::spec::DeviceChoice;
 use universal_neurons::store::RunDirectory;
 
 use super::publish::publish;
@@ -23,7 +24,10 @@ pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool)
     let stop = stop_on_interrupt()?;
     let plan = Plan::make(load_spec(spec)?)?;
     let out = out.unwrap_or_else(|| default_out(&plan));
-    let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
+    // Sums are merged by the device that made them.
+    let on_cpu = shares.first().is_none_or(|share| is_of(share, &plan.identity()));
+    let device = Some(if on_cpu { DeviceChoice::Cpu } else { DeviceChoice::Auto });
+    let mut control = Control { progress: progress(quiet), stop, device, ..Control::default() };
     merge_shares(&plan, shares, &out, &mut control, false)
 }
 
@@ -37,7 +41,8 @@ pub fn merge_shares(
 ) -> Result<()> {
     let directory = RunDirectory::begin(out)?;
     cards::check(plan)?;
-    let mut session = Session::new(plan, control);
+    let card = open_card(plan, control)?;
+    let mut session = Session::new(plan, control).on(accelerator(&card));
     let outcome = session.merge(shares)?;
     publish(&mut session, &outcome, directory, json)
 }
@@ -52,12 +57,13 @@ pub fn shard_file(out: &Path, shard: Shard) -> PathBuf {
     out.with_added_extension(format!("shard-{shard}"))
 }
 
-/// Returns the checkpoints of a run or of a share, or `None` if there are none.
+/// Returns the checkpoints of a run or of a share, or `None` if there are none. `identity` is the
+/// digest of everything that its sums depend on.
 pub fn checkpoint_of(
-    plan: &Plan,
     out: &Path,
     shard: Option<Shard>,
     options: &RunOptions,
+    identity: String,
 ) -> Option<Checkpoints> {
     // A resumed run writes checkpoints too, and the file of a share is itself one.
     let kept = (options.resume || shard.is_some()).then_some(CHECKPOINT_SECONDS);
@@ -67,7 +73,7 @@ pub fn checkpoint_of(
         None => out.to_path_buf(),
     };
     let path = path.with_added_extension("checkpoint");
-    let mut checkpoints = Checkpoints::new(path, every, plan.identity());
+    let mut checkpoints = Checkpoints::new(path, every, identity);
     if let Some(shard) = shard {
         checkpoints.of_share(shard.fraction());
     }

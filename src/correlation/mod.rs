@@ -8,6 +8,7 @@
 mod candidates;
 mod compare;
 mod correlator;
+mod device_state;
 pub mod excess;
 mod fast_rotation;
 mod on_device;

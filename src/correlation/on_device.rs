@@ -14,7 +14,7 @@ use crate::error::Result;
 
 /// What the device keeps of the tokens that were read.
 #[derive(Debug)]
-enum DeviceAccumulated<D: Device> {
+pub(super) enum DeviceAccumulated<D: Device> {
     /// The activations of all tokens.
     Tokens,
     /// Sums of products. The activations of tokens that are not summed yet are kept too.
@@ -29,16 +29,16 @@ enum DeviceAccumulated<D: Device> {
 /// A family of models compared on a device.
 #[derive(Debug)]
 pub struct DeviceCorrelator<'a, D: Device> {
-    device: &'a D,
+    pub(super) device: &'a D,
     plan: ComparisonPlan,
     form: HalfFormat,
     /// Activations of every model, `[n_neurons, capacity]`, in the format of
     /// `kernels/activation.cu`.
     pub kept: Vec<HalfMatrix<D>>,
     /// Number of tokens in `kept`.
-    filled: usize,
-    sums: DeviceAccumulated<D>,
-    own: Vec<NeuronSums>,
+    pub(super) filled: usize,
+    pub(super) sums: DeviceAccumulated<D>,
+    pub(super) own: Vec<NeuronSums>,
     /// The factor that the activations of each neuron were multiplied by, `[model][neuron]`.
     scales: Vec<Vec<f32>>,
 }
@@ -115,6 +115,22 @@ impl<'a, D: Device> DeviceCorrelator<'a, D> {
     /// Returns the sums over the neurons of a model, of the values stored in `kept`.
     pub fn neuron_sums(&self, model: usize) -> &NeuronSums {
         &self.own[model]
+    }
+
+    /// Checks that what was read from a file is what a pass holds that has absorbed `held` tokens.
+    ///
+    /// # Errors
+    ///
+    /// Returns what does not fit.
+    pub fn check(&self, held: u64) -> Result<(), String> {
+        if !self.own.iter().all(|own| own.is_of(held)) {
+            return Err(format!("its sums over neurons are not of {held} tokens"));
+        }
+        let all = matches!(self.sums, DeviceAccumulated::Tokens);
+        match all && self.filled as u64 != held {
+            true => Err(format!("it does not hold {held} tokens")),
+            false => Ok(()),
+        }
     }
 
     /// Adds the products of the tokens in `kept` to the sums and empties the buffers. Does nothing

@@ -30,7 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
 use crate::plan::Plan;
 use crate::record::Tables;
-use crate::run::{Control, Session, open_card};
+use crate::run::{Control, Session, accelerator, open_card};
 use crate::spec::load::Loaded;
 use crate::spec::{KindRules, Spec, finding, rules};
 
@@ -135,7 +135,7 @@ pub fn check_files(plan: &Plan) -> Result<()> {
 /// or the run was stopped.
 pub fn run(plan: &Plan, universal: Option<Universal>, control: &mut Control) -> Result<Figures> {
     let card = open_card(plan, control)?;
-    let session = Session::new(plan, control).on(card.as_ref().map(|card| card as _));
+    let session = Session::new(plan, control).on(accelerator(&card));
     run_in(&mut session.with_universal(universal))
 }
 

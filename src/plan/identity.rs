@@ -12,15 +12,21 @@ impl Plan {
         digest(&ids.collect::<Vec<u8>>())
     }
 
-    /// Returns the SHA-256 of everything that the bits of the run's sums depend on.
+    /// Returns the SHA-256 of everything that the bits of the run's sums on the CPU depend on.
     pub fn identity(&self) -> String {
+        self.identity_on(CpuKernel::best(self.spec.correlation.precision).name)
+    }
+
+    /// Returns the SHA-256 of everything that the bits of the run's sums depend on, if `engine`
+    /// computes them.
+    pub fn identity_on(&self, engine: &str) -> String {
         let (tokens, keep) = (self.tokens_digest(), format!("{:?}", self.keep));
         let mut parts: Vec<&str> = vec![&self.spec_digest, &self.corpus_digest, &tokens];
         for model in &self.models {
             let tokenizer = model.tokenizer_digest.as_deref().unwrap_or("none");
             parts.extend([&model.config_digest, &model.weights_digest, tokenizer]);
         }
-        parts.extend([CpuKernel::best(self.spec.correlation.precision).name, &keep]);
+        parts.extend([engine, &keep]);
         digest(parts.join(" ").as_bytes())
     }
 }

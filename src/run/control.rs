@@ -64,6 +64,14 @@ impl Control {
         }
     }
 
+    /// Adds to an error where the sums of the last checkpoint are.
+    pub(super) fn keeps(&self, error: Error) -> Error {
+        match &self.checkpoints {
+            Some(checkpoints) => checkpoints.keeps(error),
+            None => error,
+        }
+    }
+
     /// Saves the state of a run that was stopped after `batches` batches. Returns the error that
     /// ends the run.
     pub(super) fn end_early(&mut self, state: Option<&mut dyn State>, batches: usize) -> Error {

@@ -1,13 +1,11 @@
-//! Passes over the tokens on the CPU: reading tokens, matching neurons, and computing the findings.
+//! Passes over the tokens: reading tokens and matching neurons.
 
 use std::time::Instant;
 
 use super::Session;
-use super::sums::Sums;
+use super::study_sums::{StudySums, TokenSums};
 use crate::corpus::Batch;
-use crate::correlation::{Correlator, NeuronComparison, ScreeningCounts};
 use crate::error::{Error, Kind, Result};
-use crate::findings::Outcome;
 use crate::plan::Plan;
 
 /// Name of the stage that reads tokens.
@@ -26,9 +24,9 @@ pub struct Spent {
 ///
 /// # Errors
 /// Returns an error if the run was stopped.
-pub fn read_and_match<C: NeuronComparison>(
+pub fn read_and_match(
     session: &mut Session,
-    sums: &mut Sums<C>,
+    sums: &mut (impl TokenSums + ?Sized),
     mut done: usize,
 ) -> Result<Spent> {
     let plan = session.plan;
@@ -38,7 +36,9 @@ pub fn read_and_match<C: NeuronComparison>(
         let begun = Instant::now();
         session.read_batches(READING, &batches, done, sums)?;
         // Matching cannot be resumed halfway, so the state that it starts from is saved.
-        session.control.keep(sums, batches.len());
+        if let Some(state) = sums.state() {
+            session.control.keep(state, batches.len());
+        }
         spent.reading += begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let again = match_neurons(session, sums)?;
@@ -54,37 +54,28 @@ pub fn read_and_match<C: NeuronComparison>(
 ///
 /// # Errors
 /// Returns an error if the run was stopped.
-pub fn match_neurons<C: NeuronComparison>(
-    session: &mut Session,
-    sums: &mut Sums<C>,
-) -> Result<bool> {
+pub fn match_neurons(session: &mut Session, sums: &mut (impl TokenSums + ?Sized)) -> Result<bool> {
     let steps = session.plan.comparison_plan().steps();
     let control = &*session.control;
     control.progress.stage("matching neurons", steps as u64);
-    sums.absorb_rest();
-    sums.comparison.end_pass(&|| control.step())
+    sums.absorb_rest()?;
+    sums.end_pass(&|| control.step())
 }
 
-/// Computes the findings. The checkpoint stays until they are on disk.
-pub fn end<C: NeuronComparison>(
-    session: &Session,
-    sums: Sums<C>,
-    screening: &[ScreeningCounts],
-) -> Outcome {
-    let outcome = sums.finish(session.plan, screening);
-    session.control.progress.finish();
-    outcome
-}
-
-/// Reads the checkpoint if the run is to be resumed. Returns how many of the `batches` the sums
-/// already hold.
+/// Reads the checkpoint if the run is to be resumed, and otherwise begins the run or, if `share` is
+/// true, a share of it. Returns how many of the `batches` the sums already hold.
 ///
 /// # Errors
-/// Returns an error if the checkpoint is not that of a run over these batches.
-pub fn resume(session: &Session, sums: &mut Sums<Correlator>, batches: &[Batch]) -> Result<usize> {
+/// Returns an error if the checkpoint is not that of a run over these batches, or the device fails.
+pub fn resume_or_begin(
+    session: &Session,
+    sums: &mut dyn StudySums,
+    batches: &[Batch],
+    share: bool,
+) -> Result<usize> {
     let control = &*session.control;
     let Some(checkpoints) = control.checkpoints.as_ref().filter(|_| control.resume) else {
-        return Ok(0);
+        return sums.begin(session.plan, share).map(|()| 0);
     };
     let done = checkpoints.read(sums)?;
     let tokens = |batches: &[Batch]| batches.iter().map(|b| b.used.len() as u64).sum::<u64>();

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Session;
-use super::passes::{READING, end, match_neurons, read_and_match, refuse_screened};
+use super::passes::{READING, match_neurons, read_and_match, refuse_screened};
 use super::sums::Sums;
 use crate::correlation::{
     ComparisonPlan, Correlator, Keep, Margin, NeuronComparison, ScreenedCorrelator,
@@ -42,7 +42,8 @@ pub fn run(session: &mut Session, screen: &Screen, load_s: f64) -> Result<Outcom
     let mut sums = Sums::new(plan, models, comparison);
     let spent = read_and_match(session, &mut sums, 0)?;
     let report = sums.comparison.report();
-    let outcome = end(session, sums, &report);
+    let outcome = sums.outcome(plan, &report);
+    session.control.progress.finish();
     let finish_s = sample_s + spent.matching;
     Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))
 }

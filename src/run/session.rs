@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use super::{Card, Control};
-use crate::checkpoint::State;
+use super::Control;
+use super::accelerator::Accelerator;
+use super::study_sums::{BatchReader, StudySums};
+use super::sums::Sums;
 use crate::corpus::{Batch, Tokens};
+use crate::correlation::Correlator;
 use crate::error::Result;
 use crate::findings::Universal;
 use crate::model::{Decoder, Transformer};
@@ -44,45 +47,25 @@ pub struct Session<'a> {
     pub plan: &'a Plan,
     /// Progress, cancellation and checkpoints of the run.
     pub control: &'a mut Control,
-    /// The card that the models run on; `None` for the CPU.
-    pub(super) card: Option<&'a dyn Card>,
+    /// The device that the models run on; `None` for the CPU.
+    pub(super) accelerator: Option<&'a dyn Accelerator>,
     /// The models of the plan; `None` for those not loaded yet.
     models: Vec<Option<Arc<Transformer>>>,
     /// The universal neurons, if they are known already.
     pub(super) universal: Option<Universal>,
 }
 
-/// Receives the batches of a pass over the tokens.
-pub(super) trait BatchReader {
-    /// Reads a batch.
-    ///
-    /// # Errors
-    /// Returns an error that ends the pass.
-    fn read(&mut self, batch: &Batch) -> Result<()>;
-
-    /// Returns the state that a checkpoint saves, or `None` if the pass cannot be resumed.
-    fn state(&mut self) -> Option<&mut dyn State> {
-        None
-    }
-}
-
-impl<F: FnMut(&Batch) -> Result<()>> BatchReader for F {
-    fn read(&mut self, batch: &Batch) -> Result<()> {
-        self(batch)
-    }
-}
-
 impl<'a> Session<'a> {
     /// Creates a session for a plan. Models are loaded when they are first needed.
     pub fn new(plan: &'a Plan, control: &'a mut Control) -> Self {
         let models = vec![None; plan.models.len()];
-        Self { plan, control, card: None, models, universal: None }
+        Self { plan, control, accelerator: None, models, universal: None }
     }
 
-    /// Sets the card that the models run on; `None` for the CPU.
+    /// Sets the device that the models run on; `None` for the CPU.
     #[must_use]
-    pub fn on(self, card: Option<&'a dyn Card>) -> Self {
-        Self { card, ..self }
+    pub fn on(self, accelerator: Option<&'a dyn Accelerator>) -> Self {
+        Self { accelerator, ..self }
     }
 
     /// Sets which neurons are universal, so that no study has to find them.
@@ -109,7 +92,7 @@ impl<'a> Session<'a> {
         let places: Vec<Option<usize>> = plan.models.iter().map(own).collect();
         self.load(places.iter().flatten().copied())?;
         let models = places.into_iter().map(|place| self.models[place?].clone()).collect();
-        Ok(Session { plan, control, card: self.card, models, universal: None })
+        Ok(Session { plan, control, accelerator: self.accelerator, models, universal: None })
     }
 
     /// Returns all models of the family, in the order of the plan.
@@ -129,6 +112,26 @@ impl<'a> Session<'a> {
         let reference = self.plan.judged[0];
         self.load([reference])?;
         Ok(self.models[reference].clone().unwrap_or_else(|| unreachable!("it was loaded")))
+    }
+
+    /// Returns the digest of everything that the bits of the study's sums depend on.
+    pub(super) fn identity(&self) -> String {
+        identity(self.plan, self.accelerator)
+    }
+
+    /// Creates the sums of the study, without tokens.
+    ///
+    /// # Errors
+    /// Returns an error if a model cannot be loaded, or the device has too little memory.
+    pub(super) fn empty_sums(&mut self) -> Result<Box<dyn StudySums + 'a>> {
+        let (plan, models) = (self.plan, self.models()?);
+        match self.accelerator {
+            Some(device) => device.sums(plan, models),
+            None => {
+                let comparison = Correlator::new(plan.comparison_plan(), plan.keep);
+                Ok(Box::new(Sums::new(plan, models, comparison)))
+            }
+        }
     }
 
     /// Drops all models but the reference.
@@ -156,7 +159,7 @@ impl<'a> Session<'a> {
     /// Passes every batch of the plan's tokens to `see`, together with the reference model.
     ///
     /// # Errors
-    /// Returns the error of `see`, or an error if the model cannot be loaded, the card has too
+    /// Returns the error of `see`, or an error if the model cannot be loaded, the device has too
     /// little memory, or the run was stopped.
     pub fn read(
         &mut self,
@@ -177,8 +180,8 @@ impl<'a> Session<'a> {
         mut see: impl FnMut(&dyn Decoder, &Batch) -> Result<()>,
     ) -> Result<()> {
         let host = self.reference()?;
-        let placed = match self.card {
-            Some(card) => Some(card.place(&host, self.plan.spec.correlation.precision)?),
+        let placed = match self.accelerator {
+            Some(device) => Some(device.place(&host, self.plan.spec.correlation.precision)?),
             None => None,
         };
         let model = placed.as_deref().unwrap_or(host.as_ref());
@@ -197,7 +200,7 @@ impl<'a> Session<'a> {
         stage: &str,
         batches: &[Batch],
         done: usize,
-        reader: &mut impl BatchReader,
+        reader: &mut (impl BatchReader + ?Sized),
     ) -> Result<()> {
         let control = &mut *self.control;
         let tokens = |batches: &[Batch]| batches.iter().map(|b| b.used.len() as u64).sum();
@@ -207,10 +210,20 @@ impl<'a> Session<'a> {
             if control.is_stopped() {
                 return Err(control.end_early(reader.state(), i));
             }
-            reader.read(batch)?;
+            reader.read(batch).map_err(|error| control.keeps(error))?;
             control.progress.advance(batch.used.len() as u64);
             control.keep_if_due(reader.state(), i + 1);
         }
         Ok(())
+    }
+}
+
+/// Returns the digest of everything that the bits of a plan's sums depend on. Sums that were made on
+/// another device are not resumed and not merged.
+pub fn identity(plan: &Plan, accelerator: Option<&dyn Accelerator>) -> String {
+    let precision = plan.spec.correlation.precision;
+    match accelerator {
+        Some(device) => plan.identity_on(&device.engine(precision)),
+        None => plan.identity(),
     }
 }

@@ -7,15 +7,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Session;
-use super::passes::{READING, end, match_neurons, refuse_screened, resume};
-use super::sums::Sums;
+use super::passes::{READING, match_neurons, refuse_screened, resume_or_begin};
 use crate::checkpoint::Shares;
-use crate::correlation::{CHUNK, Correlator, Keep};
+use crate::correlation::{CHUNK, Keep};
 use crate::error::{Error, Kind, Result};
 use crate::findings::Outcome;
 use crate::plan::Plan;
 use crate::record::Timing;
-use crate::stats::PILOT_TOKENS;
 
 /// Share `i` of `n` of the tokens, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,19 +79,16 @@ impl Session<'_> {
         refuse_to_cut(plan)?;
         let mut sums = self.empty_sums()?;
         let tokens = shard.tokens(plan.tokens.count().used);
-        sums.comparison.start_at(tokens.start as u64);
+        sums.start_at(tokens.start as u64);
         let checkpoints = self.control.checkpoints.as_mut();
         checkpoints.expect("a share is written as a checkpoint").of_share(shard.fraction());
         let batches = plan.tokens.batches(plan.spec.batch.tokens, tokens);
-        let done = resume(self, &mut sums, &batches)?;
-        if done == 0 {
-            take_pilots(plan, &mut sums);
-        }
-        self.read_batches(READING, &batches, done, &mut sums)?;
-        sums.absorb_rest();
+        let done = resume_or_begin(self, sums.as_mut(), &batches, true)?;
+        self.read_batches(READING, &batches, done, sums.as_mut())?;
+        sums.absorb_rest()?;
         self.control.progress.finish();
         let checkpoints = self.control.checkpoints.as_ref();
-        checkpoints.expect("a share is written as a checkpoint").write_share(&mut sums)
+        checkpoints.expect("a share is written as a checkpoint").write_share(sums.as_mut())
     }
 
     /// Adds the sums of all shares and computes the findings.
@@ -105,10 +100,10 @@ impl Session<'_> {
         let plan = self.plan;
         refuse_to_cut(plan)?;
         let mut sums = self.empty_sums()?;
-        let shares = Shares::open(files, &plan.identity())?;
+        let shares = Shares::open(files, &self.identity())?;
         let progress = &self.control.progress;
         progress.stage("adding shares", files.len() as u64);
-        shares.add_to(&mut sums, || progress.advance(1))?;
+        shares.add_to(sums.as_mut(), || progress.advance(1))?;
         let used = plan.tokens.count().used as u64;
         sums.check(used, used).map_err(|why| {
             let problem = format!("the shares are not those of this run: {why}");
@@ -116,27 +111,12 @@ impl Session<'_> {
             Error::new(Kind::Store, plan.spec_path.display(), problem, remedy)
         })?;
         let begun = std::time::Instant::now();
-        match_neurons(self, &mut sums)?;
-        let outcome = end(self, sums, &[]);
+        match_neurons(self, sums.as_mut())?;
+        let outcome = sums.finish(plan);
+        self.control.progress.finish();
         let finish_s = begun.elapsed().as_secs_f64();
         Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))
     }
-
-    fn empty_sums(&mut self) -> Result<Sums<Correlator>> {
-        let models = self.models()?;
-        let comparison = Correlator::new(self.plan.comparison_plan(), self.plan.keep);
-        Ok(Sums::new(self.plan, models, comparison))
-    }
-}
-
-/// Takes the pilots, which are subtracted from all activations, from the first tokens of the corpus
-/// without adding these tokens. All shares thus have the same pilots. These few batches cannot be
-/// interrupted, so every checkpoint contains the pilots.
-fn take_pilots(plan: &Plan, sums: &mut Sums<Correlator>) {
-    for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
-        sums.run_models(&batch);
-    }
-    sums.take_pilots();
 }
 
 /// Refuses a plan whose sums cannot be computed in shares.

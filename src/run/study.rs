@@ -3,42 +3,34 @@
 
 use std::time::Instant;
 
-use super::passes::{end, read_and_match, resume};
-use super::sums::Sums;
+use super::passes::{read_and_match, resume_or_begin};
 use super::{Session, screened};
-use crate::correlation::Correlator;
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Findings, Outcome, Universal};
 use crate::plan::Plan;
 use crate::record::Timing;
 
 impl Session<'_> {
-    /// Runs the study, on the card if the session has one.
+    /// Runs the study, on the device if the session has one.
     ///
     /// # Errors
-    /// Returns an error if a model cannot be loaded, the card fails or has too little memory, no
+    /// Returns an error if a model cannot be loaded, the device fails or has too little memory, no
     /// neuron can be correlated, a checkpoint cannot be written or read, or the run was stopped.
     pub fn study(&mut self) -> Result<Outcome> {
-        match self.card {
-            Some(card) => card.study(self),
-            None => self.study_on_cpu(),
-        }
-    }
-
-    fn study_on_cpu(&mut self) -> Result<Outcome> {
         let begun = Instant::now();
-        let models = self.models()?;
+        self.models()?;
         let load_s = begun.elapsed().as_secs_f64();
         let plan = self.plan;
         if let Some(screen) = &plan.spec.correlation.screen {
             return screened::run(self, screen, load_s);
         }
-        let mut sums = Sums::new(plan, models, Correlator::new(plan.comparison_plan(), plan.keep));
+        let mut sums = self.empty_sums()?;
         let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
-        let done = resume(self, &mut sums, &batches)?;
-        let spent = read_and_match(self, &mut sums, done)?;
+        let done = resume_or_begin(self, sums.as_mut(), &batches, false)?;
+        let spent = read_and_match(self, sums.as_mut(), done)?;
         let begun = Instant::now();
-        let outcome = end(self, sums, &[]);
+        let outcome = sums.finish(plan);
+        self.control.progress.finish();
         let finish_s = spent.matching + begun.elapsed().as_secs_f64();
         Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))
     }

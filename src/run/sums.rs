@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::session::BatchReader;
+use super::study_sums::{BatchReader, StudySums, TokenSums};
 use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
-    Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE,
+    Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE, Watch,
 };
 use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
@@ -15,8 +15,8 @@ use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
 use crate::model::{Site, Transformer};
 use crate::plan::Plan;
-use crate::stats::ActivationSums;
 use crate::stats::weights::weight_statistics;
+use crate::stats::{ActivationSums, PILOT_TOKENS};
 
 /// The sums that one pass over the tokens updates.
 pub struct Sums<C> {
@@ -66,13 +66,6 @@ impl<C: NeuronComparison> Sums<C> {
         }
     }
 
-    /// Adds the remaining buffered activations to the sums.
-    pub fn absorb_rest(&mut self) {
-        if self.post[0].tokens() > 0 {
-            self.absorb(self.post[0].tokens());
-        }
-    }
-
     /// Adds the first tokens of every buffer to the sums and removes them from the buffer.
     fn absorb(&mut self, tokens: usize) {
         let again = self.comparison.is_repeated_pass();
@@ -90,7 +83,7 @@ impl<C: NeuronComparison> Sums<C> {
     }
 
     /// Computes the findings.
-    pub fn finish(self, plan: &Plan, screening: &[ScreeningCounts]) -> Outcome {
+    pub fn outcome(self, plan: &Plan, screening: &[ScreeningCounts]) -> Outcome {
         let family = 0..plan.models.len();
         let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i).clone()).collect();
         let pairs = self.comparison.finish();
@@ -139,13 +132,40 @@ pub fn draw<'a>(
     Outcome { reference, also, device: cpu(plan.spec.correlation.precision) }
 }
 
-impl Sums<Correlator> {
-    /// Checks that the sums, read from a file, are those of a pass that has read `held` of `all`
-    /// tokens.
-    ///
-    /// # Errors
-    /// Returns an error that describes the first inconsistency.
-    pub fn check(&self, held: u64, all: u64) -> Result<(), String> {
+impl<C: NeuronComparison> TokenSums for Sums<C> {
+    fn absorb_rest(&mut self) -> Result<()> {
+        if self.post[0].tokens() > 0 {
+            self.absorb(self.post[0].tokens());
+        }
+        Ok(())
+    }
+
+    fn end_pass(&mut self, watch: Watch) -> Result<bool> {
+        self.comparison.end_pass(watch)
+    }
+}
+
+impl StudySums for Sums<Correlator> {
+    fn begin(&mut self, plan: &Plan, share: bool) -> Result<()> {
+        if share {
+            // These few batches cannot be interrupted, so every checkpoint contains the pilots.
+            for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
+                self.run_models(&batch);
+            }
+            self.take_pilots();
+        }
+        Ok(())
+    }
+
+    fn start_at(&mut self, token: u64) {
+        self.comparison.start_at(token);
+    }
+
+    fn finish(self: Box<Self>, plan: &Plan) -> Outcome {
+        (*self).outcome(plan, &[])
+    }
+
+    fn check(&self, held: u64, all: u64) -> Result<(), String> {
         let waiting = self.post[0].tokens();
         let judged = self.judged.iter().map(|judged| &judged.pre);
         let mut buffers = self.post.iter().chain(judged);
@@ -162,10 +182,12 @@ impl Sums<Correlator> {
             false => Err(format!("its statistics are not of {seen} tokens")),
         }
     }
+}
 
+impl Sums<Correlator> {
     /// Takes the pilots, which are subtracted from all activations, from the buffered tokens, and
-    /// removes these tokens.
-    pub fn take_pilots(&mut self) {
+    /// removes these tokens. All shares thus have the same pilots.
+    fn take_pilots(&mut self) {
         for Judged { pre, statistics, .. } in &mut self.judged {
             statistics.take_pilot(&pre.values);
             pre.values.clear();

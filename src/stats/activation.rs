@@ -96,20 +96,21 @@ impl ActivationSums {
         self.n == n && (self.started || n == 0)
     }
 
-    /// Adds sums over `n` tokens that a device computed: `sums[0..4]` are the sums of
-    /// (pre − pilot)^1 to (pre − pilot)^4 of each neuron, followed by the counts of
-    /// `kernels/activation.cu`.
-    pub fn add(&mut self, tokens: u64, pilots: &[f32], powers: [&[f64]; 4], counts: [&[f64]; 3]) {
-        self.n += tokens;
+    /// Sets the pilot of each neuron, without tokens.
+    pub fn start_around(&mut self, pilots: &[f32]) {
         self.started = true;
+        for (neuron, &pilot) in self.neurons.iter_mut().zip(pilots) {
+            neuron.powers = PowerSums::around(pilot.into());
+        }
+    }
+
+    /// Adds sums over `tokens` tokens that a device computed around the pilots: those of
+    /// (pre − pilot)^1 to (pre − pilot)^4 of each neuron, and the counts of `kernels/activation.cu`.
+    pub fn add(&mut self, tokens: u64, powers: [&[f64]; 4], counts: [&[f64]; 3]) {
+        self.n += tokens;
         for (i, neuron) in self.neurons.iter_mut().enumerate() {
             let sums = powers.map(|power| power[i]);
-            let other = PowerSums::of(pilots[i].into(), tokens as f64, sums);
-            if neuron.powers == PowerSums::default() {
-                neuron.powers = other;
-            } else {
-                neuron.powers.merge(&other);
-            }
+            neuron.powers.merge(&PowerSums::of(neuron.powers.shift(), tokens as f64, sums));
             let [above_zero, above_edge, below] = counts.map(|count| count[i] as u64);
             neuron.above_zero += above_zero;
             neuron.above_published_edge += above_edge;

@@ -37,6 +37,11 @@ impl PowerSums {
         Self { shift, ..Self::default() }
     }
 
+    /// Returns the value that is subtracted before summing.
+    pub fn shift(&self) -> f64 {
+        self.shift
+    }
+
     /// Creates sums from the number of values and the sums.
     pub fn of(shift: f64, n: f64, sums: [f64; 4]) -> Self {
         Self { n, shift, sums }

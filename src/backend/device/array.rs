@@ -104,7 +104,16 @@ impl<D: Device, T: Scalar> Array<D, T> {
     ///
     /// Returns an error if the values do not fit or the device fails.
     pub fn write(&mut self, device: &D, values: &[T]) -> Result<()> {
-        device.write(&mut self.memory, 0, &bytes_of(values))
+        self.write_at(device, 0, values)
+    }
+
+    /// Replaces the elements from index `at` on.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the values do not fit or the device fails.
+    pub fn write_at(&mut self, device: &D, at: usize, values: &[T]) -> Result<()> {
+        device.write(&mut self.memory, at * T::BYTES, &bytes_of(values))
     }
 
     /// Sets all elements to zero.
@@ -265,14 +274,56 @@ impl<D: Device> HalfMatrix<D> {
     ///
     /// Returns an error if the copy or an earlier launch failed.
     pub fn to_vec(&self, device: &D, cols: usize) -> Result<Vec<f32>> {
-        let (ld, number) = (self.ld(), self.form.number);
-        let planes = self.values.to_vec(device)?;
-        let (first, second) = planes.split_at(self.rows * ld);
-        let value = |at: usize| {
-            let low = second.get(at).map_or(0.0, |&low| number.widen(low));
-            number.widen(first[at]) + low
-        };
-        Ok((0..self.rows).flat_map(|row| (row * ld..row * ld + cols).map(value)).collect())
+        let planes: Vec<Vec<u16>> = (0..self.form.planes())
+            .map(|plane| self.read_plane(device, plane, cols))
+            .collect::<Result<_>>()?;
+        let widened = |bits: &u16| self.form.number.widen(*bits);
+        let first = planes[0].iter().map(widened);
+        Ok(match planes.get(1) {
+            Some(second) => first.zip(second).map(|(high, low)| high + widened(low)).collect(),
+            None => first.collect(),
+        })
+    }
+
+    /// Replaces the first `cols` columns of a plane; `bits(row, col)` is called for each element.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the device fails.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the matrix has fewer columns.
+    pub fn write_plane(
+        &mut self,
+        device: &D,
+        plane: usize,
+        cols: usize,
+        bits: impl Fn(usize, usize) -> u16,
+    ) -> Result<()> {
+        assert!(cols <= self.cols, "{cols} of {} columns", self.cols);
+        let (ld, start) = (self.ld(), plane * self.rows * self.ld());
+        for row in 0..self.rows {
+            let values: Vec<u16> = (0..cols).map(|col| bits(row, col)).collect();
+            self.values.write_at(device, start + row * ld, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the first `cols` columns of a plane to the host, `[rows, cols]`, as stored.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the copy or an earlier launch failed.
+    pub fn read_plane(&self, device: &D, plane: usize, cols: usize) -> Result<Vec<u16>> {
+        let (ld, start) = (self.ld(), plane * self.rows * self.ld());
+        if cols == ld {
+            return self.values.read(device, start..start + self.rows * ld);
+        }
+        // What lies between the rows may never have been written.
+        let rows = (0..self.rows).map(|row| start + row * ld);
+        let rows = rows.map(|at| self.values.read(device, at..at + cols));
+        Ok(rows.collect::<Result<Vec<_>>>()?.concat())
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::ops::{causal_softmax, gelu_all, gelu_new_all, layer_norm};
 use super::super::rotary::RotaryAngles;
 use super::super::weights::{Linear, Norm, Weights};
 use super::super::{Activation, Config};
-use super::{Backend, Heads};
+use super::backend::{Backend, Heads};
 use crate::backend::matmul::{add_affine, affine, matmul};
 use crate::backend::pack::MatrixView;
 

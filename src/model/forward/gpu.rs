@@ -3,7 +3,7 @@
 use super::super::rotary::RotaryAngles;
 use super::super::weights::{Block, Linear, Norm, Weights};
 use super::super::{Activation, Config};
-use super::{Backend, Heads};
+use super::backend::{Backend, Heads};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use super::super::hooks::Hooks;
 use super::super::weights::Block;
 use super::super::{Config, Transformer};
-use super::gpu::{GpuEmbeddings, GpuLinear, GpuNorm, GpuValues};
-use super::{Backend, Decoder, Gpu, HookTap, PlacedModel, Tap};
+use super::backend::Backend;
+use super::decoder::Decoder;
+use super::gpu::{Gpu, GpuEmbeddings, GpuLinear, GpuNorm, GpuValues};
+use super::pass::PlacedModel;
+use super::tap::{HookTap, Tap};
 use crate::backend::device::Device;
 use crate::error::Result;
 

@@ -3,8 +3,8 @@
 
 use super::super::hooks::HookPoint;
 use super::super::{Activation, Config};
-use super::gpu::GpuValues;
-use super::{Gpu, Tap};
+use super::gpu::{Gpu, GpuValues};
+use super::tap::Tap;
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfMatrix};
 use crate::backend::device::ops::{self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu};

@@ -2,7 +2,7 @@
 
 use super::super::Config;
 use super::super::hooks::{HookPoint, Hooks, Site};
-use super::Backend;
+use super::backend::Backend;
 
 /// Receives the activations of a forward pass in the memory of its backend.
 pub trait Tap<B: Backend> {

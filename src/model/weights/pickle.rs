@@ -1,7 +1,6 @@
 //! Reads the pickle of a checkpoint. The reader knows only the few objects that weights need, and
 //! executes nothing.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -29,10 +28,7 @@ pub fn tensors_of_pickle(bytes: &[u8]) -> PickleResult<usize> {
 /// Returns an error that describes the problem if an object is not one of the few known ones, or the
 /// pickle is damaged.
 pub(super) fn pickled(bytes: &[u8]) -> PickleResult<Vec<(String, Rc<Pickled>)>> {
-    let Value::Dict(items) = Machine::new(bytes).run()? else {
-        return Err("holds something else than tensors by name".into());
-    };
-    let items = items.borrow();
+    let items = Machine::new(bytes).run()?;
     let tensor = |(name, value): &(Value, Value)| match (name, value) {
         (Value::Text(name), Value::Tensor(tensor)) => Ok((name.to_string(), tensor.clone())),
         (Value::Text(name), _) => Err(format!("`{name}` is not a tensor")),
@@ -90,8 +86,6 @@ impl Global {
     }
 }
 
-type Items = Rc<RefCell<Vec<(Value, Value)>>>;
-
 /// A value on the stack. Copies are shared, so that a file cannot multiply them.
 #[derive(Debug, Clone)]
 enum Value {
@@ -100,7 +94,9 @@ enum Value {
     Text(Rc<str>),
     /// The values, and the depth to which they are nested.
     Tuple(Rc<[Value]>, usize),
-    Dict(Items),
+    /// The index of the dictionary in the machine, so that one which holds itself is no circle of
+    /// owners.
+    Dict(usize),
     List,
     Global(Global),
     Storage(Dtype, Rc<str>),
@@ -114,20 +110,25 @@ struct Machine<'a> {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: BTreeMap<u32, Value>,
+    dicts: Vec<Vec<(Value, Value)>>,
     containers: usize,
 }
 
 impl<'a> Machine<'a> {
     fn new(code: &'a [u8]) -> Self {
         let (stack, marks, memo) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { code, at: 0, stack, marks, memo, containers: 0 }
+        Self { code, at: 0, stack, marks, memo, dicts: Vec::new(), containers: 0 }
     }
 
-    fn run(mut self) -> PickleResult<Value> {
+    /// Reads to the end. Returns the items of the dictionary that the pickle holds.
+    fn run(mut self) -> PickleResult<Vec<(Value, Value)>> {
         loop {
             let op = self.bytes(1)?[0];
             if op == b'.' {
-                return self.pop();
+                return match self.pop()? {
+                    Value::Dict(index) => Ok(std::mem::take(&mut self.dicts[index])),
+                    _ => Err("holds something else than tensors by name".into()),
+                };
             }
             self.step(op)?;
         }
@@ -169,7 +170,7 @@ impl<'a> Machine<'a> {
                 self.push(Value::Nothing)
             }
             b'N' | 0x88 | 0x89 => self.push(Value::Nothing),
-            b'}' => self.container(Value::Dict(Rc::default())),
+            b'}' => self.dict(),
             b']' => self.container(Value::List),
             b')' => self.push(Value::Tuple(Rc::new([]), 0)),
             b't' => {
@@ -271,6 +272,11 @@ impl<'a> Machine<'a> {
         self.push(value)
     }
 
+    fn dict(&mut self) -> PickleResult<()> {
+        self.dicts.push(Vec::new());
+        self.container(Value::Dict(self.dicts.len() - 1))
+    }
+
     fn since_mark(&mut self) -> PickleResult<Vec<Value>> {
         let mark = self.marks.pop().filter(|mark| *mark <= self.stack.len());
         Ok(self.stack.split_off(mark.ok_or("its pickle is cut short")?))
@@ -298,12 +304,12 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items(&mut self, values: Vec<Value>) -> PickleResult<()> {
-        let Some(Value::Dict(items)) = self.stack.last() else {
+        let Some(Value::Dict(index)) = self.stack.last() else {
             return Err("its pickle puts items into an object that is not a dictionary".into());
         };
         let mut values = values.into_iter();
         while let (Some(key), Some(value)) = (values.next(), values.next()) {
-            items.borrow_mut().push((key, value));
+            self.dicts[*index].push((key, value));
         }
         Ok(())
     }
@@ -327,7 +333,7 @@ impl<'a> Machine<'a> {
         let wrong = || "its pickle makes an object in an unknown way".to_owned();
         let Value::Tuple(arguments, _) = self.pop()? else { return Err(wrong()) };
         match (self.pop()?, &arguments[..]) {
-            (Value::Global(Global::OrderedDict), []) => self.container(Value::Dict(Rc::default())),
+            (Value::Global(Global::OrderedDict), []) => self.dict(),
             (Value::Global(Global::RebuildParameter), [tensor @ Value::Tensor(_), ..]) => {
                 self.push(tensor.clone())
             }

@@ -1,0 +1,131 @@
+//! Where a session's models run and are compared, if not on the CPU.
+
+use std::sync::Arc;
+
+use super::device_sums::DeviceSums;
+use super::study_sums::StudySums;
+use crate::backend::device::array::HalfFormat;
+use crate::backend::device::cuda::Cuda;
+use crate::backend::device::{Device, HalfType};
+use crate::error::{Error, Kind, Result};
+use crate::model::forward::{Gpu, GpuTransformer};
+use crate::model::{Decoder, Transformer};
+use crate::plan::{Plan, PlannedModel};
+use crate::spec::{DeviceChoice, MomentKind, Precision};
+
+use super::Control;
+
+/// A device on which models run and are compared. Every [`Device`] is one.
+pub trait Accelerator {
+    /// Returns the name of the device and how it multiplies, on which the bits of sums depend.
+    fn engine(&self, precision: Precision) -> String;
+
+    /// Copies a model to the device.
+    ///
+    /// # Errors
+    /// Returns an error if the device has too little memory.
+    fn place(
+        &self,
+        model: &Arc<Transformer>,
+        precision: Precision,
+    ) -> Result<Box<dyn Decoder + '_>>;
+
+    /// Copies the models of a plan to the device, and creates the sums of its study, without
+    /// tokens.
+    ///
+    /// # Errors
+    /// Returns an error if the device has too little memory.
+    fn sums<'s>(
+        &'s self,
+        plan: &'s Plan,
+        models: Vec<Arc<Transformer>>,
+    ) -> Result<Box<dyn StudySums + 's>>;
+}
+
+impl<D: Device> Accelerator for D {
+    fn engine(&self, precision: Precision) -> String {
+        let how = if format(precision).split { "pairs of f16" } else { "bf16" };
+        format!("cuda ({}, {how})", self.name())
+    }
+
+    fn place(
+        &self,
+        model: &Arc<Transformer>,
+        precision: Precision,
+    ) -> Result<Box<dyn Decoder + '_>> {
+        let gpu = Gpu { device: self, form: format(precision) };
+        Ok(Box::new(GpuTransformer::of(gpu, Arc::clone(model))?))
+    }
+
+    fn sums<'s>(
+        &'s self,
+        plan: &'s Plan,
+        models: Vec<Arc<Transformer>>,
+    ) -> Result<Box<dyn StudySums + 's>> {
+        let precision = plan.spec.correlation.precision;
+        let engine = self.engine(precision);
+        Ok(Box::new(DeviceSums::new(plan, (self, format(precision), engine), models)?))
+    }
+}
+
+/// Returns the format of factors on a device for a precision: for f32 pairs of f16, whose products
+/// are nearly as accurate as those of f32.
+fn format(precision: Precision) -> HalfFormat {
+    match precision {
+        Precision::F32 => HalfFormat { number: HalfType::F16, split: true },
+        Precision::Bf16 => HalfFormat { number: HalfType::Bf16, split: false },
+    }
+}
+
+/// Opens the GPU if the run is to use it, and shows which device was chosen.
+///
+/// # Errors
+/// Returns an error if `device: cuda` is demanded and there is no GPU, or the run needs something
+/// that only the CPU supports.
+pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
+    let wanted = control.device.unwrap_or(DeviceChoice::Cpu);
+    if wanted == DeviceChoice::Cpu {
+        return Ok(None);
+    }
+    let card = match unsupported(plan) {
+        Some(what) => Err(refused(what)),
+        None => Cuda::open(),
+    };
+    match card {
+        Ok(card) => {
+            control.progress.say(&format!("device: {}", card.name()));
+            Ok(Some(card))
+        }
+        Err(error) if wanted == DeviceChoice::Auto => {
+            control.progress.say(&format!("device: cpu ({})", error.problem));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn refused(what: &str) -> Error {
+    let problem = format!("{what} is supported only on the CPU");
+    Error::new(Kind::Device, "device cuda", problem, "remove it, or use `device: cpu`")
+}
+
+/// Returns what the plan needs that is not supported on a device, if there is anything.
+fn unsupported(plan: &Plan) -> Option<&'static str> {
+    let odd = |n: usize| !n.is_multiple_of(8);
+    let shape = |m: &PlannedModel| {
+        odd(m.config.d_model) || odd(m.config.d_mlp()) || m.config.d_head() > 128
+    };
+    [
+        (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
+        (!plan.comparison_plan().uses_rotation(), "this kind of `correlation.baseline`"),
+        (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
+        (plan.models.iter().any(shape), "a model with sizes that are not multiples of 8"),
+    ]
+    .into_iter()
+    .find_map(|(asked, what)| asked.then_some(what))
+}
+
+/// Returns the accelerator of a session, if a card was opened.
+pub fn accelerator(card: &Option<Cuda>) -> Option<&dyn Accelerator> {
+    card.as_ref().map(|card| card as _)
+}

@@ -1,0 +1,68 @@
+//! What a study needs of its sums, wherever they are: on the CPU or on a device.
+
+use crate::checkpoint::State;
+use crate::corpus::Batch;
+use crate::correlation::Watch;
+use crate::error::Result;
+use crate::findings::Outcome;
+use crate::plan::Plan;
+
+/// Receives the batches of a pass over the tokens.
+pub trait BatchReader {
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// Returns an error that ends the pass.
+    fn read(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Returns the state that a checkpoint saves, or `None` if the pass cannot be resumed.
+    fn state(&mut self) -> Option<&mut dyn State> {
+        None
+    }
+}
+
+impl<F: FnMut(&Batch) -> Result<()>> BatchReader for F {
+    fn read(&mut self, batch: &Batch) -> Result<()> {
+        self(batch)
+    }
+}
+
+/// Sums over the tokens, from which neurons are matched.
+pub trait TokenSums: BatchReader {
+    /// Adds the activations that are buffered.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn absorb_rest(&mut self) -> Result<()>;
+
+    /// Matches neurons at the end of a pass. Returns whether another pass over the tokens is
+    /// needed.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails, or the error of `watch`.
+    fn end_pass(&mut self, watch: Watch) -> Result<bool>;
+}
+
+/// The sums of a study, of all tokens or of a share of them.
+pub trait StudySums: TokenSums + State {
+    /// Prepares to read the first batch of a run or, if `share` is true, of a share of it. Takes
+    /// the pilots, which are subtracted from all activations, from the first tokens of the corpus
+    /// without adding these tokens, where the first batch does not do that.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn begin(&mut self, plan: &Plan, share: bool) -> Result<()>;
+
+    /// Sets the index in the corpus of the first token.
+    fn start_at(&mut self, token: u64);
+
+    /// Checks that the sums, read from a file, are those of a pass that has read `held` of `all`
+    /// tokens.
+    ///
+    /// # Errors
+    /// Returns an error that describes the first inconsistency.
+    fn check(&self, held: u64, all: u64) -> Result<(), String>;
+
+    /// Computes the findings.
+    fn finish(self: Box<Self>, plan: &Plan) -> Outcome;
+}

@@ -1,0 +1,168 @@
+//! Checkpoints and shares of runs on a device.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use universal_neurons::Result;
+use universal_neurons::backend::device::{Device, DeviceKernel, KernelArg};
+use universal_neurons::checkpoint::Checkpoints;
+use universal_neurons::error::{Error, Kind};
+use universal_neurons::findings::Findings;
+use universal_neurons::plan::Plan;
+use universal_neurons::run::{Accelerator, Control, Session, Shard, identity};
+use universal_neurons::table::Column;
+
+use crate::device::{assert_same, family, on, on_cpu, plan};
+use crate::ptx_vm::Machine;
+
+/// A machine that falls off the bus after some launches.
+struct Failing {
+    machine: Machine,
+    left: Cell<usize>,
+}
+
+impl Device for Failing {
+    type Memory = <Machine as Device>::Memory;
+
+    fn name(&self) -> String {
+        self.machine.name()
+    }
+
+    fn free(&self) -> Result<usize> {
+        self.machine.free()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Self::Memory> {
+        self.machine.allocate(bytes)
+    }
+
+    fn write(&self, memory: &mut Self::Memory, at: usize, bytes: &[u8]) -> Result<()> {
+        self.machine.write(memory, at, bytes)
+    }
+
+    fn read(&self, memory: &Self::Memory, at: usize, bytes: &mut [u8]) -> Result<()> {
+        self.machine.read(memory, at, bytes)
+    }
+
+    fn clear(&self, memory: &mut Self::Memory) -> Result<()> {
+        self.machine.clear(memory)
+    }
+
+    fn launch(
+        &self,
+        kernel: DeviceKernel,
+        grid: [usize; 3],
+        args: &mut [KernelArg<'_, Self::Memory>],
+    ) -> Result<()> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| {
+            Error::new(Kind::Device, "the card", "has fallen off the bus", "seat it again")
+        })?);
+        self.machine.launch(kernel, grid, args)
+    }
+}
+
+fn control(plan: &Plan, device: &dyn Accelerator, path: PathBuf) -> Control {
+    let identity = identity(plan, Some(device));
+    let checkpoints = Checkpoints::new(path, Duration::ZERO, identity);
+    Control { checkpoints: Some(checkpoints), ..Control::default() }
+}
+
+fn study(plan: &Plan, device: &dyn Accelerator, control: &mut Control) -> Result<Findings> {
+    Session::new(plan, control).on(Some(device)).study().map(|outcome| outcome.reference)
+}
+
+fn bits(findings: &Findings) -> Vec<Vec<u64>> {
+    let column = |c: &Column| findings.table.column(*c).iter().map(|v| v.to_bits()).collect();
+    Column::ALL.iter().map(column).collect()
+}
+
+/// Runs a plan to its end. Returns the bits of its results, and the number of launches.
+fn whole(plan: &Plan, machine: Machine) -> (Vec<Vec<u64>>, usize) {
+    let counting = Failing { machine, left: Cell::new(usize::MAX) };
+    let found = study(plan, &counting, &mut Control::default()).expect("a whole run");
+    (bits(&found), usize::MAX - counting.left.get())
+}
+
+/// Stops a run at several launches and resumes it: the results have the same bits.
+fn assert_resumes(folder: &Path, plan: &Plan, machine: fn() -> Machine) {
+    let (want, all) = whole(plan, machine());
+    let mut cut = 0;
+    for tenths in [6, 9] {
+        let left = all * tenths / 10;
+        let failing = Failing { machine: machine(), left: Cell::new(left) };
+        let path = folder.join(format!("{left}.checkpoint"));
+        let mut first = control(plan, &failing, path.clone());
+        let error = study(plan, &failing, &mut first).expect_err("the card fails");
+        assert!(error.problem.contains("fallen off the bus"), "{error}");
+        if !path.exists() {
+            continue;
+        }
+        cut += 1;
+        let mut second = Control { resume: true, ..control(plan, &failing, path) };
+        let found = study(plan, &machine(), &mut second).unwrap_or_else(|e| panic!("{left}: {e}"));
+        assert!(bits(&found) == want, "resumed after {left} launches");
+    }
+    assert!(cut >= 1, "the card never failed after a checkpoint");
+}
+
+#[test]
+fn a_run_on_a_card_that_fails_resumes_with_the_same_bits() {
+    let folder = TempDir::new().expect("folder");
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    // Tokens are kept, and all are matched at the end.
+    assert_resumes(folder.path(), &plan, Machine::new);
+    // Sums are kept, and some tokens that are not summed yet.
+    let tight = TempDir::new().expect("folder");
+    assert_resumes(tight.path(), &plan, || Machine::of_memory(740_000));
+}
+
+#[test]
+fn a_checkpoint_of_one_device_is_refused_on_another() {
+    let folder = TempDir::new().expect("folder");
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    let left = whole(&plan, Machine::new()).1 * 9 / 10;
+    let failing = Failing { machine: Machine::new(), left: Cell::new(left) };
+    let path = folder.path().join("x.checkpoint");
+    study(&plan, &failing, &mut control(&plan, &failing, path.clone())).expect_err("it fails");
+    assert!(path.exists());
+    // On the CPU.
+    let checkpoints = Checkpoints::new(path.clone(), Duration::ZERO, identity(&plan, None));
+    let mut cpu = Control { checkpoints: Some(checkpoints), resume: true, ..Control::default() };
+    let error = Session::new(&plan, &mut cpu).study().map(|_| ()).expect_err("refused");
+    assert!(error.problem.contains("another spec"), "{error}");
+    // On a device with less memory, which would add in another order.
+    let tight = Machine::of_memory(740_000);
+    let mut less = Control { resume: true, ..control(&plan, &tight, path) };
+    let error = study(&plan, &tight, &mut less).map(|_| ()).expect_err("refused");
+    assert!(error.problem.contains("room for all tokens"), "{error}");
+}
+
+#[test]
+fn shares_summed_on_a_device_are_merged_there() {
+    let folder = TempDir::new().expect("folder");
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    for machine in [Machine::new, || Machine::of_memory(740_000)] {
+        let share = |i: usize| {
+            let path = folder.path().join(format!("{i}.share.checkpoint"));
+            let machine = machine();
+            let mut control = control(&plan, &machine, path);
+            let mut session = Session::new(&plan, &mut control).on(Some(&machine));
+            session.sum_share(Shard::of(i, 2)).unwrap_or_else(|e| panic!("{e}"))
+        };
+        let files = [share(2), share(1)];
+        let machine = machine();
+        let mut control = Control::default();
+        let merged = Session::new(&plan, &mut control).on(Some(&machine)).merge(&files);
+        let merged = merged.unwrap_or_else(|e| panic!("{e}"));
+        assert_same(&merged, &on(&machine, &plan), 1e-5);
+        assert_same(&merged, &on_cpu(&plan), 2e-4);
+        let error = Session::new(&plan, &mut Control::default()).merge(&files).map(|_| ());
+        assert!(error.expect_err("on the CPU").problem.contains("another spec"));
+    }
+}
