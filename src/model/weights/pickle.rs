@@ -28,13 +28,16 @@ pub fn tensors_of_pickle(bytes: &[u8]) -> PickleResult<usize> {
 /// Returns an error that describes the problem if an object is not one of the few known ones, or the
 /// pickle is damaged.
 pub(super) fn pickled(bytes: &[u8]) -> PickleResult<Vec<(String, Rc<Pickled>)>> {
-    let items = Machine::new(bytes).run()?;
+    let mut machine = Machine::new(bytes);
+    let Value::Dict(index) = machine.run()? else {
+        return Err("holds something else than tensors by name".into());
+    };
     let tensor = |(name, value): &(Value, Value)| match (name, value) {
         (Value::Text(name), Value::Tensor(tensor)) => Ok((name.to_string(), tensor.clone())),
         (Value::Text(name), _) => Err(format!("`{name}` is not a tensor")),
         _ => Err("holds a tensor without a name".into()),
     };
-    items.iter().map(tensor).collect()
+    machine.dicts[index].iter().map(tensor).collect()
 }
 
 /// A tensor as a pickle describes it.
@@ -120,15 +123,11 @@ impl<'a> Machine<'a> {
         Self { code, at: 0, stack, marks, memo, dicts: Vec::new(), containers: 0 }
     }
 
-    /// Reads to the end. Returns the items of the dictionary that the pickle holds.
-    fn run(mut self) -> PickleResult<Vec<(Value, Value)>> {
+    fn run(&mut self) -> PickleResult<Value> {
         loop {
             let op = self.bytes(1)?[0];
             if op == b'.' {
-                return match self.pop()? {
-                    Value::Dict(index) => Ok(std::mem::take(&mut self.dicts[index])),
-                    _ => Err("holds something else than tensors by name".into()),
-                };
+                return self.pop();
             }
             self.step(op)?;
         }
@@ -405,6 +404,14 @@ mod tests {
         }
         assert!(run(&many).expect_err("many").contains("dictionaries"));
         assert!(run(&deep).expect_err("deep").contains("deep"));
+    }
+
+    #[test]
+    fn a_dictionary_that_holds_itself_is_no_tensors() {
+        // {}, stored as 1; key "a" and the dictionary itself; set the item.
+        let code = b"}q\x01X\x01\x00\x00\x00ah\x01s.";
+        assert!(matches!(run(code), Ok(Value::Dict(0))));
+        assert_eq!(pickled(code).expect_err("itself"), "`a` is not a tensor");
     }
 
     #[test]
