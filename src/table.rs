@@ -1,57 +1,14 @@
 //! The neuron table: one row per neuron, with the published columns in their order.
 
-use std::fmt;
+mod names;
+
 use std::io::Write;
 
 use crate::correlation::excess::Agreement;
-use crate::printable::line;
 use crate::stats::WeightStatistics;
 use crate::stats::activation::ActivationStatistics;
 
-/// The place of a neuron in a model, displayed as `L0.N2436`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NeuronId {
-    /// Index of the layer, from 0.
-    pub layer: usize,
-    /// Index within the layer, from 0.
-    pub neuron: usize,
-}
-
-impl std::str::FromStr for NeuronId {
-    type Err = String;
-
-    /// Parses `L0.N12`, and the forms `L0.12` and `0.12` that other tools write.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{}` is not a neuron, expected one like L0.N12", line(text));
-        let (layer, neuron) = text.split_once('.').ok_or_else(wrong)?;
-        let number = |part: &str, prefix: char| {
-            let digits = part.strip_prefix(prefix).unwrap_or(part);
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            plain.then(|| digits.parse().ok()).flatten().ok_or_else(wrong)
-        };
-        Ok(Self { layer: number(layer, 'L')?, neuron: number(neuron, 'N')? })
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for NeuronId {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = <String as serde::Deserialize>::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl NeuronId {
-    /// Returns the neuron with index `i` counted over all layers of `d_mlp` neurons.
-    pub fn of(i: usize, d_mlp: usize) -> Self {
-        Self { layer: i / d_mlp, neuron: i % d_mlp }
-    }
-}
-
-impl fmt::Display for NeuronId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "L{}.N{}", self.layer, self.neuron)
-    }
-}
+pub use self::names::{HeadId, NeuronId};
 
 macro_rules! columns {
     ($($variant:ident $name:literal $doc:literal,)*) => {

@@ -21,6 +21,7 @@ mod identity;
 mod inputs;
 mod kernels;
 mod ledger;
+mod named;
 mod non_finite;
 mod ptx_vm;
 mod ranks;

@@ -22,6 +22,8 @@ use super::{progress, show_folder, show_json, stop_on_interrupt};
 pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let stop = stop_on_interrupt()?;
     let plan = Plan::make(load_spec(spec)?)?;
+    // Before a folder is made, and before a cost is shown for what could not run.
+    experiment::check_files(&plan)?;
     if options.dry_run {
         return show(&Estimate::of(&plan).to_string());
     }

@@ -1,12 +1,13 @@
 //! `kind: ablation`: loss and KL divergence without some neurons (arXiv 2508.00903).
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::sets::{NamedSet, check_set_files, check_sets, matched, resolve};
 use crate::charts::canvas::{Axis, Cell, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::Layout;
@@ -15,10 +16,12 @@ use crate::findings::Figures;
 use crate::model::capture::{Activations, Capture};
 use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::{Decoder, HookPoint, Site};
+use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
 use crate::run::Session;
+use crate::spec::{Finding, Spec};
 use crate::table::fixed_cell;
 
 /// A set of neurons that are ablated together.
@@ -58,11 +61,17 @@ pub struct AblationSettings {
     /// Number of resamples of the sequences for confidence intervals.
     #[schemars(range(min = 1, max = 100_000))]
     pub resamples: usize,
+    /// Sets of neurons to ablate in place of the universal ones, their controls and their layers.
+    /// A set that is `like` another is drawn `controls` times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub sets: Vec<NamedSet>,
 }
 
 impl Default for AblationSettings {
     fn default() -> Self {
-        Self { replacement: Replacement::Zero, controls: 5, seed: 1, resamples: 1000 }
+        let (replacement, sets) = (Replacement::Zero, Vec::new());
+        Self { replacement, controls: 5, seed: 1, resamples: 1000, sets }
     }
 }
 
@@ -74,6 +83,7 @@ impl Experiment for Ablation {
     const KIND: &'static str = "ablation";
     const PURPOSE: &'static str =
         "Ablates the universal neurons, and random sets of as many others.";
+    const PATHS: &'static [&'static str] = &["path"];
     const FIGURES: &'static [FigureName] = &[
         figure(
             "ablation-effect",
@@ -87,24 +97,22 @@ impl Experiment for Ablation {
     const EXAMPLE: &'static str = include_str!("../../experiments/ablation.yaml");
     const DESK: Desk = Desk::Spec("experiments/ablation.yaml");
 
+    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+        check_sets("ablation.sets", &settings.sets)
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        check_set_files("ablation.sets", &settings.sets, plan)
+    }
+
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
-        let universal = session.universal()?;
+        Self::check_files(settings, session.plan)?;
         let layout = session.plan.reference().layout();
+        let sets = sets(settings, session)?;
         let means = match settings.replacement {
             Replacement::Zero => vec![0.0; layout.n_neurons()],
             Replacement::Mean => means(session, layout)?,
         };
-        let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
-        let mut sets = vec![("universal".to_owned(), chosen.clone())];
-        let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
-        for i in 1..=settings.controls {
-            sets.push((format!("random {i}"), matched(&universal, layout, &mut random)));
-        }
-        for layer in 0..layout.n_layers {
-            let mut of_layer = chosen.clone();
-            of_layer.retain(|&i| layout.layer(i) == layer);
-            sets.push((format!("universal of layer {layer}"), of_layer));
-        }
         let set = |(name, neurons): (String, Vec<usize>)| AblatedSet {
             interventions: interventions(&neurons, layout, &means),
             name,
@@ -123,12 +131,35 @@ impl Experiment for Ablation {
         let of = |values: &[f64]| bootstrap(values, &positions, settings.resamples, settings.seed);
         let found: Vec<(&AblatedSet, Interval, Interval)> =
             sets.iter().map(|set| (set, of(&set.loss), of(&set.kl))).collect();
-        Ok(figures(&found, settings.controls))
+        Ok(figures(&found, settings))
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "ablation", chart)
     }
+}
+
+/// Returns the name and neurons of each set that is ablated.
+fn sets(settings: &AblationSettings, session: &mut Session) -> Result<Vec<(String, Vec<usize>)>> {
+    let layout = session.plan.reference().layout();
+    let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+    if !settings.sets.is_empty() {
+        let needed = settings.sets.iter().any(|set| set.universal);
+        let universal = if needed { session.universal()? } else { Vec::new() };
+        return resolve(&settings.sets, session.plan, &universal, settings.controls, &mut random);
+    }
+    let universal = session.universal()?;
+    let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
+    let mut sets = vec![("universal".to_owned(), chosen.clone())];
+    for i in 1..=settings.controls {
+        sets.push((format!("random {i}"), matched(&universal, layout, &mut random)));
+    }
+    for layer in 0..layout.n_layers {
+        let mut of_layer = chosen.clone();
+        of_layer.retain(|&i| layout.layer(i) == layer);
+        sets.push((format!("universal of layer {layer}"), of_layer));
+    }
+    Ok(sets)
 }
 
 impl AblatedSet {
@@ -144,14 +175,25 @@ impl AblatedSet {
     }
 }
 
-fn figures(found: &[(&AblatedSet, Interval, Interval)], controls: usize) -> Figures {
-    let mut figures = Figures::default();
+fn add_effects(
+    figures: &mut Figures,
+    found: &[(&AblatedSet, Interval, Interval)],
+    controls: usize,
+) {
     let loss = |i: usize| found[i].1.mean;
     let random = (1..=controls).map(loss).sum::<f64>() / controls as f64;
     figures.add("ablation-effect", vec![loss(0) - random]);
     let layers: Vec<f64> = (controls + 1..found.len()).map(loss).collect();
     let others = layers[1..].iter().copied().fold(f64::MIN, f64::max);
     figures.add("ablation-first-layer", vec![layers[0] - others]);
+}
+
+fn figures(found: &[(&AblatedSet, Interval, Interval)], settings: &AblationSettings) -> Figures {
+    let mut figures = Figures::default();
+    // Sets that a spec names have no part in the claims, which are about the universal neurons.
+    if settings.sets.is_empty() {
+        add_effects(&mut figures, found, settings.controls);
+    }
     let header = ["set", "neurons", "loss", "loss_low", "loss_high", "kl", "kl_low", "kl_high"];
     let mut table = TextTable::with_header(header);
     figures
@@ -174,23 +216,6 @@ fn figures(found: &[(&AblatedSet, Interval, Interval)], controls: usize) -> Figu
     }
     figures.tables.insert("ablation".into(), table);
     figures
-}
-
-/// Returns random neurons that are not universal, in each layer as many as are universal.
-fn matched(universal: &[bool], layout: Layout, random: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut all = Vec::new();
-    for layer in 0..layout.n_layers {
-        let neurons = layout.neurons(layer);
-        let wanted = neurons.clone().filter(|&i| universal[i]).count();
-        let mut others: Vec<usize> = neurons.filter(|&i| !universal[i]).collect();
-        let wanted = wanted.min(others.len());
-        for i in 0..wanted {
-            let j = i + (random.next_u64() % (others.len() - i) as u64) as usize;
-            others.swap(i, j);
-        }
-        all.extend_from_slice(&others[..wanted]);
-    }
-    all
 }
 
 fn interventions(neurons: &[usize], layout: Layout, values: &[f32]) -> Vec<Intervention> {

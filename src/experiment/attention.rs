@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::named::PairChoice;
 use crate::charts::canvas::{Axis, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
 use crate::correlation::{Purpose, RandomStream};
@@ -14,12 +15,14 @@ use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
 use crate::model::{Config, Decoder, HookPoint, Site, Transformer};
+use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::roles::heads::AttentionHead;
 use crate::run::Session;
+use crate::spec::{Finding, Spec};
 use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
-use crate::table::{NeuronId, fixed_cell};
+use crate::table::{HeadId, NeuronId, fixed_cell};
 
 /// A neuron and an attention head of a later layer.
 #[derive(Clone)]
@@ -43,12 +46,12 @@ struct Pair {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttentionSettings {
-    /// Number of pairs of a neuron and a head that are ablated, those with the largest
-    /// heuristic.
-    #[schemars(range(min = 1, max = 1000))]
-    pub pairs: usize,
+    /// Pairs of a neuron and a head that are ablated: a number, for those with the largest
+    /// heuristic, or a list such as `[[L4.N3594, L5.H0]]`.
+    pub pairs: PairChoice,
     /// Minimum mean attention to the first token. Heads below it are skipped, because a
-    /// neuron cannot turn a head away from a token that the head does not attend to.
+    /// neuron cannot turn a head away from a token that the head does not attend to. Named pairs
+    /// are kept.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub attends: f64,
     /// Number of random directions that the heuristic of neurons is compared with.
@@ -60,7 +63,7 @@ pub struct AttentionSettings {
 
 impl Default for AttentionSettings {
     fn default() -> Self {
-        Self { pairs: 5, attends: 0.1, directions: 1000, seed: 1 }
+        Self { pairs: PairChoice::Strongest(5), attends: 0.1, directions: 1000, seed: 1 }
     }
 }
 
@@ -89,7 +92,16 @@ impl Experiment for Attention {
     const EXAMPLE: &'static str = include_str!("../../experiments/attention.yaml");
     const DESK: Desk = Desk::Spec("experiments/attention.yaml");
 
+    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+        settings.pairs.check("attention.pairs")
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        settings.pairs.check_model("attention.pairs", plan)
+    }
+
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        Self::check_files(settings, session.plan)?;
         let model = session.reference()?;
         if model.config.rotary.is_some() {
             let problem =
@@ -107,10 +119,7 @@ impl Experiment for Attention {
             heads.absorb(&model, &rows, &BatchReadings::of(decoder, &rows, &[])?);
             Ok(())
         })?;
-        let mut pairs = all.clone();
-        pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= settings.attends);
-        pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
-        pairs.truncate(settings.pairs);
+        let mut pairs = choose(settings, &all, &heads);
         session.read("taking neurons out of queries", |decoder, batch| {
             let rows = batch.ids();
             let seen = BatchReadings::of(decoder, &rows, &pairs)?;
@@ -167,6 +176,29 @@ fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) -> Vec
         })
     };
     (0..config.n_layers * d_mlp).into_par_iter().flat_map_iter(of).collect()
+}
+
+/// Returns the pairs that are ablated: those that are named, in that order, or those with the
+/// largest heuristic.
+fn choose(settings: &AttentionSettings, all: &[Pair], heads: &Heads) -> Vec<Pair> {
+    match &settings.pairs {
+        PairChoice::Strongest(count) => {
+            let mut pairs = all.to_vec();
+            pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= settings.attends);
+            pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
+            pairs.truncate(*count);
+            pairs
+        }
+        PairChoice::Named(named) => {
+            let is = |pair: &&Pair, (neuron, head): &(NeuronId, HeadId)| {
+                (pair.neuron, pair.layer, pair.head) == (*neuron, head.layer, head.head)
+            };
+            named
+                .iter()
+                .filter_map(|name| all.iter().find(|pair| is(pair, name)).cloned())
+                .collect()
+        }
+    }
 }
 
 /// Returns the heuristic of random directions of unit norm with all heads except those of the

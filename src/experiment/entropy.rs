@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::named::{distinct, neurons_in_model};
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, draw};
 use crate::charts::{Chart, grouped, lines, range_of, with_margin};
 use crate::error::Result;
@@ -17,9 +18,11 @@ use crate::model::fold::preprocess;
 use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::weights::Weights;
 use crate::model::{Config, HookPoint, Site};
+use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::roles::predictions::Predictions;
 use crate::run::Session;
+use crate::spec::{Finding, Spec};
 use crate::stats::percentile::{mean, ranks};
 use crate::stats::weights::{WeightStatistics, output_cosine, weight_statistics};
 use crate::table::{NeuronId, fixed_cell};
@@ -47,6 +50,10 @@ pub struct EntropySettings {
     /// the smallest variance of the logit effect.
     #[schemars(range(min = 1, max = 1000))]
     pub candidates: usize,
+    /// Neurons to fix in place of the automatically chosen candidates, such as `[L23.N945]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub neurons: Vec<NeuronId>,
     /// Number of random neurons of the last two layers that the candidates are compared with.
     #[schemars(range(min = 1, max = 10_000))]
     pub controls: usize,
@@ -60,7 +67,7 @@ pub struct EntropySettings {
 impl Default for EntropySettings {
     fn default() -> Self {
         let values = [0, 1, 2, 3, 4, 5, 6].map(|v: u8| f32::from(v)).to_vec();
-        Self { candidates: 3, controls: 20, seed: 1, values }
+        Self { candidates: 3, neurons: Vec::new(), controls: 20, seed: 1, values }
     }
 }
 
@@ -85,7 +92,16 @@ impl Experiment for Entropy {
     const EXAMPLE: &'static str = include_str!("../../experiments/entropy.yaml");
     const DESK: Desk = Desk::Spec("experiments/entropy.yaml");
 
+    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+        distinct("entropy.neurons", &settings.neurons)
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        neurons_in_model("entropy.neurons", &settings.neurons, plan)
+    }
+
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        Self::check_files(settings, session.plan)?;
         let model = session.reference()?;
         let folded = preprocess(&model.weights, &model.config, &session.plan.spec.weights);
         let mut fixed = choose(settings, &folded, &model.config);
@@ -136,8 +152,17 @@ fn choose(spec: &EntropySettings, folded: &Weights, config: &Config) -> Vec<Fixe
     let mut order: Vec<usize> = (0..late.len()).collect();
     order.sort_by(|&a, &b| (norms[b] - variances[b]).total_cmp(&(norms[a] - variances[a])));
     let candidates = order[..spec.candidates.min(order.len())].iter().map(|&i| fixed(i, false));
-    let mut chosen: Vec<Fixed> = candidates.collect();
-    let plain = |i: &usize| norms[*i] < 100.0 - DECILE && variances[*i] > DECILE;
+    // The percentiles are those of the last layers, so a neuron of an earlier layer has none.
+    let named = |&id: &NeuronId| match id.index(config.d_mlp()).checked_sub(first) {
+        Some(i) => fixed(i, false),
+        None => Fixed { id, norm_rank: f64::NAN, variance_rank: f64::NAN, ..fixed(0, false) },
+    };
+    let mut chosen: Vec<Fixed> = match spec.neurons.is_empty() {
+        true => candidates.collect(),
+        false => spec.neurons.iter().map(named).collect(),
+    };
+    let is_named = |i: usize| spec.neurons.contains(&NeuronId::of(first + i, config.d_mlp()));
+    let plain = |i: &usize| norms[*i] < 100.0 - DECILE && variances[*i] > DECILE && !is_named(*i);
     let mut others: Vec<usize> = (0..late.len()).filter(plain).collect();
     let mut random = ChaCha8Rng::seed_from_u64(spec.seed);
     for _ in 0..spec.controls.min(others.len()) {

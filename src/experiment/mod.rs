@@ -12,9 +12,11 @@ mod dynamics;
 mod entropy;
 mod families;
 mod kind;
+mod named;
 pub mod new;
 mod perturbed;
 mod prediction;
+mod sets;
 mod split_half;
 mod universality;
 

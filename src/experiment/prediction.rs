@@ -5,14 +5,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::named::{distinct, neurons_in_model};
 use crate::charts::{Chart, by_depth};
 use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
 use crate::model::{Config, HookPoint, Site};
+use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
+use crate::spec::{Finding, Spec};
 use crate::stats::WeightStatistics;
 use crate::stats::percentile::{mean, ranks_within};
 use crate::stats::weights::{vocabulary_effects, weight_statistics};
@@ -30,6 +33,8 @@ enum Role {
     Suppression,
     /// Makes one part of the vocabulary more likely and the rest less likely.
     Partition,
+    /// None of these: a neuron that the spec names.
+    Other,
 }
 
 impl Role {
@@ -40,7 +45,7 @@ impl Role {
     ];
 
     fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(role, _)| *role == self).map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(role, _)| *role == self).map_or("other", |(_, name)| name)
     }
 }
 
@@ -81,11 +86,15 @@ pub struct PredictionSettings {
     /// Number of tokens in a neuron's set: those with the largest effect on their logits.
     #[schemars(range(min = 1, max = 10_000))]
     pub tokens: usize,
+    /// The only neurons to look at, whatever their kurtosis and variance, such as `[L18.N10]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10_000))]
+    pub neurons: Vec<NeuronId>,
 }
 
 impl Default for PredictionSettings {
     fn default() -> Self {
-        Self { kurtosis: 10.0, partition: 99.0, tokens: 20 }
+        Self { kurtosis: 10.0, partition: 99.0, tokens: 20, neurons: Vec::new() }
     }
 }
 
@@ -114,7 +123,16 @@ impl Experiment for Prediction {
     const EXAMPLE: &'static str = include_str!("../../experiments/prediction.yaml");
     const DESK: Desk = Desk::Spec("experiments/prediction.yaml");
 
+    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+        distinct("prediction.neurons", &settings.neurons)
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        neurons_in_model("prediction.neurons", &settings.neurons, plan)
+    }
+
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        Self::check_files(settings, session.plan)?;
         let vocabulary = session.plan.vocabulary()?;
         let universal = session.universal()?;
         let model = session.reference()?;
@@ -156,13 +174,16 @@ fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neu
     let layers: Vec<usize> = (0..statistics.len()).map(|i| i / config.d_mlp()).collect();
     let variances: Vec<f64> = statistics.iter().map(|s| s.vocab.var).collect();
     let ranks = ranks_within(&layers, &variances);
+    let wanted = |id| spec.neurons.is_empty() || spec.neurons.contains(&id);
+    let named = (!spec.neurons.is_empty()).then_some(Role::Other);
     let role = |index: usize, s: &WeightStatistics| match s.vocab.kurt > spec.kurtosis {
         true if s.vocab.skew < 0.0 => Some(Role::Suppression),
         true => Some(Role::Prediction),
-        false => (ranks[index] > spec.partition).then_some(Role::Partition),
+        false => (ranks[index] > spec.partition).then_some(Role::Partition).or(named),
     };
     let of = |(index, s): (usize, &WeightStatistics)| {
-        let role = role(index, s)?;
+        let id = NeuronId::of(index, config.d_mlp());
+        let role = wanted(id).then(|| role(index, s)).flatten()?;
         let suppresses = role == Role::Suppression;
         let effects = vocabulary_effects(folded, config, index);
         let mut tokens: Vec<usize> = (0..effects.len()).collect();
@@ -173,7 +194,6 @@ fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neu
         tokens.truncate(spec.tokens);
         let mut set = vec![false; effects.len()];
         tokens.iter().for_each(|&t| set[t] = true);
-        let id = NeuronId::of(index, config.d_mlp());
         let seen = [[0.0; 2]; 2];
         let (kurtosis, variance) = (s.vocab.kurt, s.vocab.var);
         Some(Neuron { index, id, role, kurtosis, variance, set, tokens, seen })
