@@ -92,3 +92,21 @@ extern "C" __global__ void __launch_bounds__(256)
     activation<Bf16>(x, tokens, width, neurons, slot, erf_form, edge, low, next, next_plane, kept, ld, kept_plane,
                      sums);
 }
+
+// counts[neuron][bin] += 1 for the pre-activation of every token with slot >= 0. Bin i holds values in
+// (-10 + (i - 1) 25/255, -10 + i 25/255]; the first and the last bin are open. In f64 and
+// by division, as on the CPU, so that a value on an edge lies in the same bin. Grid: (width / 32, tokens / 256), rounded up; 256 threads, 32 neurons x 8 tokens.
+enum { EDGES = 256 };
+
+extern "C" __global__ void __launch_bounds__(256)
+    histogram(const float *x, int tokens, int width, const int *slot, u32 *counts) {
+    int neuron = blockIdx.x * NEURONS + (threadIdx.x & 31), begin = blockIdx.y * CHUNK;
+    int end = begin + CHUNK < tokens ? begin + CHUNK : tokens;
+    if (neuron >= width) return;
+    for (int token = begin + (threadIdx.x >> 5); token < end; token += 8) {
+        if (slot[token] < 0) continue;
+        int bin = __double2int_ru(((double)x[(u64)token * width + neuron] + 10.0) / (25.0 / 255.0));
+        bin = bin < 0 ? 0 : bin < EDGES ? bin : EDGES;
+        atomicAdd(&counts[(u64)neuron * (EDGES + 1) + bin], 1u);
+    }
+}

@@ -11,7 +11,7 @@ use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::Outcome;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Session, run};
-use universal_neurons::spec::{BaselineKind, Precision, Spec};
+use universal_neurons::spec::{BaselineKind, MomentKind, Precision, Spec};
 use universal_neurons::table::Column;
 
 use crate::kernels::{Probe, Random, card, machine};
@@ -197,6 +197,25 @@ fn bf16_is_near_and_orthogonal_rotations_run() {
     // The forward pass is in bf16 on the device, but not on the CPU.
     for column in [Column::MaxCorr, Column::MeanBaseline, Column::Mean] {
         let tolerance = Tolerance { absolute: 0.05, relative: 0.05 };
+        let (got, want) = (got.table.column(column), want.table.column(column));
+        assert_close(column.name(), got.iter().copied(), want, tolerance);
+    }
+}
+
+#[test]
+fn binned_moments_are_those_of_the_cpu() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| {
+        spec.models.family.truncate(2);
+        spec.statistics.moments = MomentKind::Binned;
+    });
+    let (got, want) = (on(machine(), &plan).reference, on_cpu(&plan).reference);
+    // One value near an edge may fall in the next bin: a width of 0.098 over all tokens.
+    let one = 25.0 / 255.0 / plan.tokens.count().used as f64;
+    for (column, off) in [(Column::Mean, 3.0 * one), (Column::Var, 0.02), (Column::MeanCorr, 2e-4)]
+    {
+        let tolerance = Tolerance { absolute: off, relative: 2e-4 };
         let (got, want) = (got.table.column(column), want.table.column(column));
         assert_close(column.name(), got.iter().copied(), want, tolerance);
     }

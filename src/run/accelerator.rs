@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::forward::{Gpu, GpuTransformer};
 use crate::model::{Decoder, Transformer};
 use crate::plan::{Plan, PlannedModel};
-use crate::spec::{DeviceChoice, MomentKind, Precision};
+use crate::spec::{DeviceChoice, Precision};
 
 use super::Control;
 
@@ -118,7 +118,6 @@ fn unsupported(plan: &Plan) -> Option<&'static str> {
     [
         (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
         (!plan.comparison_plan().uses_rotation(), "this kind of `correlation.baseline`"),
-        (plan.spec.statistics.moments == MomentKind::Binned, "`statistics.moments: binned`"),
         (plan.models.iter().any(shape), "a model with sizes that are not multiples of 8"),
     ]
     .into_iter()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::study_sums::{BatchReader, StudySums, TokenSums};
 use super::sums::{Found, draw};
 use crate::backend::device::Device;
-use crate::backend::device::array::HalfFormat;
+use crate::backend::device::array::{Array, HalfFormat};
+use crate::backend::device::ops::HISTOGRAM_BINS;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{DeviceCorrelator, PairResult, Watch};
@@ -17,11 +18,15 @@ use crate::model::forward::{
     BatchSums, Gpu, GpuTransformer, KeepNeurons, NeuronPilot, NeuronPilots,
 };
 use crate::plan::Plan;
-use crate::stats::activation::{NOTE_THRESHOLD, PUBLISHED_EDGE};
+use crate::spec::MomentKind;
+use crate::stats::activation::{EDGES, NOTE_THRESHOLD, PUBLISHED_EDGE};
 use crate::stats::{ActivationSums, PILOT_TOKENS};
 
 /// Number of tokens whose activations are held at a time if sums are kept.
 const HELD: usize = 16_384;
+
+const _: () =
+    assert!(HISTOGRAM_BINS == EDGES + 1, "the bins of the kernel are those of the statistics");
 
 /// Maximum share of the device's free memory that a run uses.
 const SHARE: f64 = 0.9;
@@ -38,6 +43,9 @@ pub struct DeviceSums<'a, D: Device> {
     pilots: Vec<Vec<NeuronPilot>>,
     placed_pilots: Vec<NeuronPilots<D>>,
     statistics: Vec<(usize, ActivationSums)>,
+    /// Counts of pre-activations by bin that are not in the statistics yet, for each judged model
+    /// if moments are binned.
+    bins: Vec<Option<Array<D, u32>>>,
     /// The results, `[reference][partner]`, once neurons are matched.
     pairs: Vec<Vec<PairResult>>,
 }
@@ -61,16 +69,22 @@ impl<'a, D: Device> DeviceSums<'a, D> {
             (model, ActivationSums::new(n_neurons(model), plan.spec.statistics.moments))
         };
         let pilots = (0..models.len()).map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect();
+        let binned = plan.spec.statistics.moments == MomentKind::Binned;
+        let bins = |model: usize| {
+            let wanted = binned && plan.judged.contains(&model);
+            wanted.then(|| Array::zeros(device, n_neurons(model) * HISTOGRAM_BINS)).transpose()
+        };
         let mut sums = Self {
             plan,
             device,
             engine,
-            models,
             placed,
             comparison,
             placed_pilots: Vec::new(),
             pilots,
             statistics: plan.judged.iter().map(statistics).collect(),
+            bins: (0..models.len()).map(bins).collect::<Result<_>>()?,
+            models,
             pairs: Vec::new(),
         };
         sums.place_pilots()?;
@@ -97,7 +111,8 @@ impl<'a, D: Device> DeviceSums<'a, D> {
         let pilots = &self.placed_pilots[model];
         let limits = (PUBLISHED_EDGE as f32, NOTE_THRESHOLD);
         let keep = batch.kept();
-        let mut tap = KeepNeurons::new(self.device, config, &keep, kept, pilots, limits)?;
+        let tap = KeepNeurons::new(self.device, config, &keep, kept, pilots, limits)?;
+        let mut tap = tap.counting(self.bins[model].as_mut());
         self.placed[model].run(&batch.ids(), &mut tap)?;
         Ok(tap.finish())
     }
@@ -119,6 +134,17 @@ impl<'a, D: Device> DeviceSums<'a, D> {
             self.pilots[model] = (0..self.pilots[model].len()).map(|i| pilot(&all, i)).collect();
         }
         self.place_pilots()
+    }
+
+    /// Moves the counts by bin to the statistics.
+    fn collect_bins(&mut self) -> Result<()> {
+        for (model, statistics) in &mut self.statistics {
+            if let Some(bins) = &mut self.bins[*model] {
+                statistics.add_bins(&bins.to_vec(self.device)?);
+                bins.clear(self.device)?;
+            }
+        }
+        Ok(())
     }
 
     fn count(&mut self, sums: &[BatchSums]) {
@@ -152,6 +178,7 @@ impl<D: Device> BatchReader for DeviceSums<'_, D> {
 
 impl<D: Device> TokenSums for DeviceSums<'_, D> {
     fn absorb_rest(&mut self) -> Result<()> {
+        self.collect_bins()?;
         self.comparison.flush()
     }
 
@@ -164,6 +191,8 @@ impl<D: Device> TokenSums for DeviceSums<'_, D> {
 impl<D: Device> StudySums for DeviceSums<'_, D> {
     fn begin(&mut self, _: &Plan, _: bool) -> Result<()> {
         self.take_pilots()?;
+        // The tokens of the pilots are read again.
+        self.bins.iter_mut().flatten().try_for_each(|bins| bins.clear(self.device))?;
         for (model, statistics) in &mut self.statistics {
             let centres: Vec<f32> = self.pilots[*model].iter().map(|p| p.pre).collect();
             statistics.start_around(&centres);
@@ -198,6 +227,7 @@ impl<D: Device> StudySums for DeviceSums<'_, D> {
 
 impl<D: Device> State for DeviceSums<'_, D> {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.collect_bins().map_err(std::io::Error::other)?;
         let before = self.pilots.clone();
         for pilots in &mut self.pilots {
             let mut values: Vec<f32> =

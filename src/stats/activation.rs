@@ -118,6 +118,14 @@ impl ActivationSums {
         }
     }
 
+    /// Adds counts by bin that a device made, `[n_neurons, EDGES + 1]`. Does nothing without a
+    /// histogram.
+    pub fn add_bins(&mut self, counts: &[u32]) {
+        for (all, counts) in self.histogram.iter_mut().flatten().zip(counts.chunks(EDGES + 1)) {
+            all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
+        }
+    }
+
     /// Sets each neuron's pilot to its mean over the first tokens, so that a large mean costs no
     /// digits.
     pub fn take_pilot(&mut self, pre: &[f32]) {

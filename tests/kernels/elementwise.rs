@@ -3,7 +3,7 @@
 use universal_neurons::backend::device::HalfType;
 use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use universal_neurons::backend::device::ops::{
-    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, Sequences,
+    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, Sequences,
 };
 
 use super::{FORMS, Probe, Random, on_every_device, twin};
@@ -11,6 +11,7 @@ use super::{FORMS, Probe, Random, on_every_device, twin};
 on_every_device!(
     activations_are_their_definition,
     values_beyond_f16_are_clamped_and_infinity_is_kept,
+    pre_activations_are_counted_by_bin,
     embeddings_are_looked_up,
     layer_norm_is_its_definition,
     rotation_is_its_definition,
@@ -216,6 +217,31 @@ fn values_beyond_f16_are_clamped_and_infinity_is_kept<D: Probe>(device: &D) {
     assert!(made.sums[5].iter().all(|v| !v.is_finite()), "the neuron is found out");
     let made = layer.run(device, FORMS[1], Gelu::Tanh);
     assert_eq!(made.next[8], 70_144.0, "bf16 has the range of f32");
+}
+
+/// Bin i holds the values in (−10 + (i − 1) 25/255, −10 + i 25/255]; edges are computed by division.
+pub fn pre_activations_are_counted_by_bin<D: Probe>(device: &D) {
+    let (tokens, width, first) = (300, 40, 8);
+    let mut random = Random::new(9);
+    let mut x: Vec<f32> = random.values(tokens * width).iter().map(|v| 14.0 * v + 2.0).collect();
+    x[..8].copy_from_slice(&[-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, f32::INFINITY, f32::NEG_INFINITY]);
+    let slot: Vec<i32> = (0..tokens as i32).map(|t| if t % 7 == 3 { -1 } else { t }).collect();
+    let mut counts = Array::zeros(device, (first + width) * HISTOGRAM_BINS).unwrap();
+    let (dx, ds) = (Array::of(device, &x).unwrap(), Array::of(device, &slot).unwrap());
+    for _ in 0..2 {
+        let bins = (&mut counts, first);
+        ops::histogram(device, &dx, (tokens, width), &ds, bins).unwrap();
+    }
+    let mut want = vec![0; (first + width) * HISTOGRAM_BINS];
+    for (row, _) in x.chunks_exact(width).zip(&slot).filter(|(_, slot)| **slot >= 0) {
+        for (neuron, &value) in row.iter().enumerate() {
+            let bin = ((f64::from(value) + 10.0) / (25.0 / 255.0)).ceil().clamp(0.0, 256.0);
+            want[(first + neuron) * HISTOGRAM_BINS + bin as usize] += 2;
+        }
+    }
+    let got = counts.to_vec(device).unwrap();
+    let wrong = (0..want.len()).find(|i| got[*i] != want[*i]);
+    assert_eq!(wrong, None, "the first bin with another count");
 }
 
 fn embeddings_are_looked_up<D: Probe>(device: &D) {

@@ -59,7 +59,7 @@ fn swap_first_two(line: &str) -> String {
     format!("{before}{{{b}, {a}, {rest}")
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 17] = [
     Fault {
         what: "a barrier of the pipeline is dropped",
         module: PtxModule::Correlate,
@@ -194,6 +194,15 @@ const FAULTS: [Fault; 16] = [
         nth: 1,
         edit: ("gt", "ge"),
         caught_by: elementwise::attention_is_its_definition,
+    },
+    Fault {
+        what: "a value on an edge falls in the bin above it",
+        module: PtxModule::Activation,
+        entry: "histogram",
+        line: "cvt.rpi.s32.f64",
+        nth: 1,
+        edit: ("rpi", "rmi"),
+        caught_by: elementwise::pre_activations_are_counted_by_bin,
     },
     Fault {
         what: "a pair of dimensions is mirrored instead of turned",

@@ -67,6 +67,8 @@ pub enum HalfType {
 pub enum DeviceKernel {
     /// `activation` in `kernels/activation.cu`.
     Activation(HalfType),
+    /// `histogram` in `kernels/activation.cu`.
+    Histogram,
     /// `candidates` in `kernels/candidates.cu`.
     Candidates(HalfType),
     /// `product` in `kernels/correlate.cu`: writes the product.
@@ -95,7 +97,7 @@ impl DeviceKernel {
     /// Returns the module that contains the kernel.
     pub fn module(self) -> PtxModule {
         match self {
-            Self::Activation(_) => PtxModule::Activation,
+            Self::Activation(_) | Self::Histogram => PtxModule::Activation,
             Self::Candidates(_) => PtxModule::Candidates,
             Self::Product(_) | Self::Fused(_) => PtxModule::Correlate,
             Self::Gram(_) => PtxModule::Gram,
@@ -112,6 +114,7 @@ impl DeviceKernel {
         match self {
             Self::Activation(F16) => "activation_f16",
             Self::Activation(Bf16) => "activation_bf16",
+            Self::Histogram => "histogram",
             Self::Candidates(F16) => "candidates_f16",
             Self::Candidates(Bf16) => "candidates_bf16",
             Self::Product(F16) => "product_f16",

@@ -74,6 +74,8 @@ pub struct KeepNeurons<'a, D: Device> {
     slot: Array<D, i32>,
     /// `[n_neurons, …]`.
     kept: &'a mut HalfMatrix<D>,
+    /// Counts of pre-activations by bin, `[n_neurons, HISTOGRAM_BINS]`, if they are wanted.
+    bins: Option<&'a mut Array<D, u32>>,
     edge: f32,
     low: f32,
     /// `[chunks][ACTIVATION_SUMS][d_mlp]` of a layer.
@@ -108,11 +110,18 @@ impl<'a, D: Device> KeepNeurons<'a, D> {
             pilots,
             slot: Array::of(device, &slots(keep, first))?,
             kept,
+            bins: None,
             edge,
             low,
             partial: Array::new(device, chunks * ACTIVATION_SUMS * config.d_mlp())?,
             sums: BatchSums { tokens, sums: vec![Vec::new(); ACTIVATION_SUMS] },
         })
+    }
+
+    /// Counts the pre-activations of kept tokens in `bins`, `[n_neurons, HISTOGRAM_BINS]`, too.
+    #[must_use]
+    pub fn counting(self, bins: Option<&'a mut Array<D, u32>>) -> Self {
+        Self { bins, ..self }
     }
 
     /// Returns the sums over the kept tokens.
@@ -143,6 +152,10 @@ impl<'d, D: Device> Tap<Gpu<'d, D>> for KeepNeurons<'_, D> {
             edge: self.edge,
             low: self.low,
         };
+        if let Some(bins) = &mut self.bins {
+            let bins = (&mut **bins, layer * width);
+            ops::histogram(gpu.device, &pre.array, (tokens, width), &self.slot, bins)?;
+        }
         let kept = (&mut *self.kept, layer * width);
         ops::activation(gpu.device, &pre.array, &batch, post, kept, &mut self.partial)?;
         add_chunks(&self.partial.to_vec(gpu.device)?, width, &mut self.sums.sums);

@@ -11,6 +11,9 @@ pub const ACTIVATION_CHUNK: usize = 256;
 /// Number of sums per neuron computed by `activation`; listed in `kernels/activation.cu`.
 pub const ACTIVATION_SUMS: usize = 9;
 
+/// Number of bins per neuron that `histogram` counts.
+pub const HISTOGRAM_BINS: usize = 257;
+
 /// The form of GELU used by an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gelu {
@@ -82,6 +85,37 @@ pub fn activation<D: Device>(
         whole_mut(sums, chunks * ACTIVATION_SUMS * width),
     ];
     device.launch(DeviceKernel::Activation(number), [width.div_ceil(32), chunks, 1], &mut args)
+}
+
+/// Counts the pre-activations `x` `[tokens, width]` of the tokens that are kept (`slot` of 0 or
+/// more) in bins: `counts[(first + neuron) * HISTOGRAM_BINS + bin]`, with the edges given in
+/// `kernels/activation.cu`.
+///
+/// # Errors
+///
+/// Returns an error if the launch fails.
+///
+/// # Panics
+///
+/// Panics if the shapes do not fit.
+pub fn histogram<D: Device>(
+    device: &D,
+    x: &Array<D, f32>,
+    (tokens, width): (usize, usize),
+    slot: &Array<D, i32>,
+    (counts, first): (&mut Array<D, u32>, usize),
+) -> Result<()> {
+    let end = (first + width) * HISTOGRAM_BINS;
+    assert!(counts.len() >= end, "no room for the bins of {width} neurons from {first} on");
+    let mut args = [
+        whole(x, tokens * width),
+        u32_of(tokens),
+        u32_of(width),
+        whole(slot, tokens),
+        KernelArg::Out(&mut counts.memory, first * HISTOGRAM_BINS * u32::BYTES),
+    ];
+    let grid = [width.div_ceil(32), tokens.div_ceil(ACTIVATION_CHUNK), 1];
+    device.launch(DeviceKernel::Histogram, grid, &mut args)
 }
 
 /// Computes `resid[t] = embed[id[t]] + pos_embed[position[t]]`, rows of `d` values.

@@ -5,8 +5,8 @@ mod elementwise;
 mod products;
 
 pub use elementwise::{
-    ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, Sequences, activation, attention,
-    embed, layer_norm, rotate,
+    ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, Sequences,
+    activation, attention, embed, histogram, layer_norm, rotate,
 };
 pub use products::{
     BINS, BlockMatches, OperandSums, ProductTarget, StoredSums, candidates, correlate, gram,
