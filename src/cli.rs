@@ -108,6 +108,8 @@ pub enum Command {
         what: FetchTarget,
     },
     /// Measure how close the matrix products and the forward pass come to this machine's peak.
+    ///
+    /// With REQUIRE_GPU=1 in the environment, exits with 2 if there is no GPU.
     BenchHost {
         /// Print the rates as JSON.
         #[arg(long)]
@@ -115,7 +117,8 @@ pub enum Command {
         /// Also run a study of five models of 12,288 neurons.
         #[arg(long)]
         study: bool,
-        /// Exit with 1 if a fraction is below its floor in this file.
+        /// Exit with 1 if a fraction is below its floor in this file, and with 2 if a floor is
+        /// for something that is not measured here.
         #[arg(long, value_name = "FILE")]
         floors: Option<PathBuf>,
     },

@@ -35,3 +35,4 @@ mod unfit;
 mod untrusted;
 mod variants;
 mod weights;
+mod workflow;

@@ -3,44 +3,69 @@
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
+use serde_json::json;
+use universal_neurons::backend::device::cuda::Cuda;
 use universal_neurons::claims::sources::DATA;
 use universal_neurons::cli::Cli;
 use universal_neurons::error::{Error, Kind, Result};
-use universal_neurons::hostbench::{self, HostBench, StudyTime};
+use universal_neurons::hostbench::{Floors, HostBench, StudyTime};
 use universal_neurons::output::{show, tell};
 use universal_neurons::progress::Progress;
 use universal_neurons::spec::{BaselineKind, Precision};
 use universal_neurons::{hub, model};
 
-use super::stop_on_interrupt;
+use super::{show_json, stop_on_interrupt};
 
 /// The name of the program on the command line.
 const NAME: &str = "universal-neurons";
 /// Exit code: a rate is below its recorded floor.
 const BELOW_FLOOR: u8 = 1;
+/// The environment variable that, if it is 1, turns a missing GPU into an error.
+const REQUIRE_GPU: &str = "REQUIRE_GPU";
 
+/// Measures this machine. All that could make a floor go unnoticed is refused before anything is
+/// measured.
 pub fn bench_host(json: bool, study: bool, floors: Option<&Path>) -> Result<u8> {
-    let floors = floors.map(hostbench::read_floors).transpose()?.unwrap_or_default();
+    let floors = floors.map(Floors::read).transpose()?.unwrap_or_default();
+    floors.check_machine()?;
+    let card = open_card(&floors)?;
     let mut bench = HostBench::measure();
-    if let Some(no_card) = bench.measure_card()? {
-        tell(format_args!("no card is measured: {}", no_card.problem));
+    card.map_or(Ok(()), |card| bench.measure_card(&card))?;
+    let studies = if study { study_times() } else { Vec::new() };
+    if json {
+        show_json(&json!({ "threads": bench.threads, "rates": bench.rates, "studies": studies }))?;
+    } else {
+        let studies: String = studies.iter().map(StudyTime::to_string).collect();
+        show(&format!("{bench}{studies}"))?;
     }
-    show(&if json { format!("{:#}\n", serde_json::json!(bench)) } else { bench.to_string() })?;
-    if study {
-        let baselines = [BaselineKind::Rotation, BaselineKind::FastRotation];
-        let all = baselines.map(|b| [(Precision::F32, b), (Precision::Bf16, b)]);
-        for (precision, baseline) in all.into_iter().flatten() {
-            let time = StudyTime::measure(precision, baseline);
-            show(&if json {
-                format!("{:#}\n", serde_json::json!(time))
-            } else {
-                time.to_string()
-            })?;
+    let missed = floors.missed(&bench.rates);
+    missed.iter().for_each(|line| tell(format_args!("too slow: {line}")));
+    Ok(if missed.is_empty() { 0 } else { BELOW_FLOOR })
+}
+
+/// Opens the first GPU. Returns `None` if there is none and nothing requires one.
+fn open_card(floors: &Floors) -> Result<Option<Cuda>> {
+    let environment = std::env::var(REQUIRE_GPU).is_ok_and(|value| value == "1");
+    match Cuda::open() {
+        Ok(card) => Ok(Some(card)),
+        Err(error) if environment || floors.need_card() => {
+            let by = if environment { "REQUIRE_GPU=1" } else { "--floors" };
+            let problem = format!("{by} requires a card: {}", error.problem);
+            let remedy = "run it on a machine with a card and its driver, or require none";
+            Err(Error::new(error.kind, error.subject, problem, remedy))
+        }
+        Err(error) => {
+            tell(format_args!("no card is measured: {}", error.problem));
+            Ok(None)
         }
     }
-    let below = bench.below(&floors);
-    below.iter().for_each(|line| tell(format_args!("too slow: {line}")));
-    Ok(if below.is_empty() { 0 } else { BELOW_FLOOR })
+}
+
+/// Times the study with each precision and two baselines.
+fn study_times() -> Vec<StudyTime> {
+    let baselines = [BaselineKind::Rotation, BaselineKind::FastRotation];
+    let all = baselines.map(|b| [(Precision::F32, b), (Precision::Bf16, b)]);
+    all.into_iter().flatten().map(|(precision, b)| StudyTime::measure(precision, b)).collect()
 }
 
 pub fn fetch(to: &Path, base: Option<String>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::floors::CARD;
 use super::rate::{RUNS, Rate};
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{self, OperandSums, ProductTarget};
@@ -55,7 +56,7 @@ pub fn measure<D: Device>(device: &D, (neurons, tokens): (usize, usize)) -> Resu
 }
 
 fn of(what: &'static str, rate: f64, peak: f64) -> Rate {
-    Rate { kernel: "cuda f16", what, gflops: rate / 1e9, of_peak: rate / peak }
+    Rate { kernel: CARD, what, gflops: rate / 1e9, of_peak: rate / peak }
 }
 
 /// Returns the seconds of the fastest of several runs; the first run loads the kernel.

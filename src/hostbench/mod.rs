@@ -3,11 +3,10 @@
 //! in the first-level cache.
 
 pub mod device;
+mod floors;
 mod rate;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -21,16 +20,13 @@ use crate::backend::pack::MatrixView;
 use crate::correlation::{
     CHUNK, ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, TOKENS_AT_ONCE,
 };
-use crate::error::{Error, Kind, Result};
-use crate::input::InputFile;
+use crate::error::Result;
 use crate::model::capture::{Activations, Capture};
 use crate::model::weights::{Block, Linear, Norm, Weights};
 use crate::model::{Config, Site, Transformer};
 use crate::spec::{Baseline, BaselineKind, Precision};
 
-/// Maximum length of a file of floors, in bytes.
-const MAX_FLOORS: u64 = 1 << 20;
-
+pub use floors::Floors;
 use rate::RUNS;
 pub use rate::Rate;
 
@@ -43,9 +39,6 @@ pub struct HostBench {
     pub rates: Vec<Rate>,
 }
 
-/// Minimum fractions of the peak: `kernel: { what: fraction }`.
-pub type Floors = BTreeMap<String, BTreeMap<String, f64>>;
-
 /// Neurons per layer of GPT-2 small.
 const NEURONS: usize = 3072;
 /// Number of rows that go through a model together.
@@ -53,7 +46,7 @@ const ROWS: usize = 8;
 /// Tokens per row.
 const CONTEXT: usize = 512;
 impl HostBench {
-    /// Measures this machine; takes about half a minute.
+    /// Measures this CPU; takes about half a minute.
     pub fn measure() -> Self {
         let mut rates = Vec::new();
         for precision in [Precision::F32, Precision::Bf16] {
@@ -72,30 +65,14 @@ impl HostBench {
         Self { threads: rayon::current_num_threads(), rates }
     }
 
-    /// Measures the first GPU too. Returns the reason if there is none.
+    /// Measures a GPU too.
     ///
     /// # Errors
     ///
     /// Returns an error if the GPU fails.
-    pub fn measure_card(&mut self) -> Result<Option<Error>> {
-        match Cuda::open() {
-            Ok(card) => {
-                self.rates.extend(device::measure(&card, device::SHAPE)?);
-                Ok(None)
-            }
-            Err(error) => Ok(Some(error)),
-        }
-    }
-
-    /// Returns one line for each rate below its floor.
-    pub fn below(&self, floors: &Floors) -> Vec<String> {
-        let below = |rate: &Rate| {
-            let floor = *floors.get(rate.kernel)?.get(rate.what)?;
-            let Rate { kernel, what, of_peak, .. } = rate;
-            (*of_peak < floor)
-                .then(|| format!("{kernel} {what}: {of_peak:.2} of the peak, the floor is {floor}"))
-        };
-        self.rates.iter().filter_map(below).collect()
+    pub fn measure_card(&mut self, card: &Cuda) -> Result<()> {
+        self.rates.extend(device::measure(card, device::SHAPE)?);
+        Ok(())
     }
 }
 
@@ -163,18 +140,6 @@ fn activations(model: &Transformer, i: u32) -> Activations {
     let keep = [true; ROWS * CONTEXT];
     model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut kept)]));
     kept
-}
-
-/// Reads recorded floors from a YAML file.
-///
-/// # Errors
-///
-/// Returns an error if the file cannot be read or is malformed.
-pub fn read_floors(path: &Path) -> Result<Floors> {
-    let text = InputFile::open(Kind::Spec, path)?.text(MAX_FLOORS)?;
-    serde_yaml::from_str(&text).map_err(|e| {
-        Error::new(Kind::Spec, path.display(), e, "write `kernel: { what: fraction }`")
-    })
 }
 
 impl fmt::Display for HostBench {
@@ -281,31 +246,4 @@ pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Transformer {
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mixed = |i: usize| (i as u32 ^ seed << 27).wrapping_mul(2_654_435_761);
     (0..len).into_par_iter().map(|i| mixed(i) as f32 / 2_147_483_648.0 - 1.0).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_below_their_floor_are_reported() {
-        let rate = |what, of_peak| Rate { kernel: "avx512", what, gflops: 1.0, of_peak };
-        let bench = HostBench { threads: 2, rates: vec![rate("sums", 0.5), rate("linear", 0.8)] };
-        let floors: Floors =
-            serde_yaml::from_str("avx512: { sums: 0.6, linear: 0.7 }\navx2: { sums: 0.9 }")
-                .expect("YAML");
-        assert_eq!(bench.below(&floors), ["avx512 sums: 0.50 of the peak, the floor is 0.6"]);
-        assert!(bench.below(&Floors::new()).is_empty());
-    }
-
-    #[test]
-    fn the_recorded_floors_are_about_what_is_measured() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floors.yaml");
-        for (kernel, floors) in read_floors(&path).expect("floors") {
-            for (what, floor) in floors {
-                assert!(["sums", "linear", "forward"].contains(&what.as_str()), "{kernel} {what}");
-                assert!((0.0..1.0).contains(&floor), "{kernel} {what}: {floor}");
-            }
-        }
-    }
 }
