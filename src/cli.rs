@@ -56,12 +56,18 @@ pub enum Command {
         /// Show no progress.
         #[arg(long)]
         quiet: bool,
+        /// Print the results as JSON instead of text.
+        #[arg(long)]
+        json: bool,
     },
     /// Check experiment files, and everything they refer to, without running them.
     Validate {
         /// The experiment files.
         #[arg(required = true)]
         specs: Vec<PathBuf>,
+        /// Print what was found as JSON, the mistakes included.
+        #[arg(long)]
+        json: bool,
     },
     /// Judge the claims of the papers on the available evidence.
     ///
@@ -78,6 +84,9 @@ pub enum Command {
         /// The experiment that the run was made with [default: the file that the run recorded].
         #[arg(long, value_name = "FILE")]
         spec: Option<PathBuf>,
+        /// Print the neuron as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Write the activations of some neurons at every token, as safetensors.
     Activations {
@@ -233,7 +242,7 @@ pub struct RunOptions {
     /// Show no progress.
     #[arg(long)]
     pub quiet: bool,
-    /// Print the results as JSON instead of text.
+    /// Print the results, the cost of a dry run or the file of a share as JSON instead of text.
     #[arg(long)]
     pub json: bool,
 }
@@ -254,7 +263,7 @@ pub struct VerifyOptions {
     /// Exit with 2 if a claim of one of these tiers, or one of these claims, is not run.
     #[arg(long, value_name = "TIER|ID", value_delimiter = ',')]
     pub require: Vec<String>,
-    /// Write the ledger as JSON.
+    /// Write the ledger as JSON; `-` prints it instead of the text.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write the ledger as JUnit XML.

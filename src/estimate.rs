@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Instant;
 
+use serde_json::json;
+
 use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::Product;
 use crate::backend::pack::MatrixView;
@@ -58,6 +60,25 @@ impl Estimate {
             bytes: plan.bytes(),
             rate: calibrate(plan.spec.correlation.precision),
         }
+    }
+
+    /// Returns the cost as a JSON object.
+    pub fn json(&self) -> serde_json::Value {
+        let Self { tokens, screened, forward, sums, finish, bytes, rate, .. } = *self;
+        let (keeps, passes) = match self.keep {
+            Keep::Tokens => ("activations", 1),
+            Keep::Sums { passes } => ("sums", passes),
+        };
+        json!({
+            "tokens": tokens,
+            "keeps": keeps,
+            "passes": passes,
+            "screened": screened,
+            "operations": { "forward": forward, "sums": sums, "rotations": finish },
+            "bytes": bytes,
+            "operations_per_second": rate,
+            "seconds": self.seconds(),
+        })
     }
 
     /// Returns the seconds of the run if all operations ran at the measured rate.

@@ -53,13 +53,13 @@ fn dispatch(command: Command) -> Result<u8> {
     })?;
     match command {
         Command::Run { spec, options } => commands::run_experiment(&spec, &options).map(|()| 0),
-        Command::Merge { spec, shares, out, quiet } => {
-            commands::merge(&spec, &shares, out, quiet).map(|()| 0)
+        Command::Merge { spec, shares, out, quiet, json } => {
+            commands::merge(&spec, &shares, out, quiet, json).map(|()| 0)
         }
-        Command::Validate { specs } => commands::validate(&specs).map(|()| 0),
+        Command::Validate { specs, json } => commands::validate(&specs, json).map(|()| 0),
         Command::Verify(options) => commands::verify(&options),
-        Command::Inspect { neuron, run, spec } => {
-            commands::inspect(neuron, &run, spec.as_deref()).map(|()| 0)
+        Command::Inspect { neuron, run, spec, json } => {
+            commands::inspect(neuron, &run, spec.as_deref(), json).map(|()| 0)
         }
         Command::Activations { neurons, spec, out } => {
             commands::activations(&neurons, &spec, &out).map(|()| 0)

@@ -19,6 +19,7 @@ mod hostile;
 mod hub;
 mod identity;
 mod inputs;
+mod json;
 mod kernels;
 mod ledger;
 mod named;

@@ -149,11 +149,13 @@ fn command_lines(command: &str) -> Vec<Vec<&'static str>> {
         "verify" => &[
             &["verify", "--json", "v.json", "--junit", "v.xml", "--markdown", "v.md"],
             &["verify", "--run", "runs/bench", "--markdown", "w.md"],
+            &["verify", "--run", "runs/bench", "--json", "-"],
             &["verify", "--tier", HOSTILE],
         ],
         "inspect" => &[
             &["inspect", "L0.N1", "--run", "runs/bench", "--spec", "spec.yaml"],
             &["inspect", "L0.N2", "--run", "runs/bench", "--spec", "spec.yaml"],
+            &["inspect", "L0.N1", "--run", "runs/bench", "--spec", "spec.yaml", "--json"],
             &["inspect", HOSTILE],
         ],
         "activations" => &[

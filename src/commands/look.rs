@@ -18,13 +18,16 @@ use universal_neurons::table::NeuronId;
 
 use super::{CLAIM_FAILS, show_json, stop_on_interrupt};
 
-pub fn inspect(neuron: NeuronId, run: &Path, spec: Option<&Path>) -> Result<()> {
+pub fn inspect(neuron: NeuronId, run: &Path, spec: Option<&Path>, json: bool) -> Result<()> {
     let study = StudyRecord::read(run)?;
     let row = study.row(neuron).ok_or_else(|| report::card::missing(study.layout, neuron))?;
     let card = match study.card(neuron) {
         Some(card) => card.clone(),
         None => look_at(row, run, spec)?,
     };
+    if json {
+        return show_json(&report::card::json(&study, row, &card));
+    }
     show(&report::card::text(&study, row, &card))
 }
 

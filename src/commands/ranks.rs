@@ -58,7 +58,9 @@ fn sum_and_merge(
     }
     world.barrier();
     if rank == 0 {
-        show(&format!("{ranks} ranks have summed their shares\n"))?;
+        if !options.json {
+            show(&format!("{ranks} ranks have summed their shares\n"))?;
+        }
         control.checkpoints = None;
         merge_shares(plan, &files, out, &mut control, options.json)?;
         for file in &files {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::estimate::Estimate;
@@ -25,7 +26,12 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     // Before a folder is made, and before a cost is shown for what could not run.
     experiment::check_files(&plan)?;
     if options.dry_run {
-        return show(&Estimate::of(&plan).to_string());
+        let estimate = Estimate::of(&plan);
+        return if options.json {
+            show_json(&estimate.json())
+        } else {
+            show(&estimate.to_string())
+        };
     }
     let mut control = Control {
         progress: progress(options.quiet),
@@ -52,7 +58,12 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     control.checkpoints.as_ref().map_or(Ok(()), |c| c.refuse_existing(options.resume))?;
     if let Some(shard) = options.shard {
         let path = Session::new(&plan, &mut control).on(accelerator(&card)).sum_share(shard)?;
-        return show(&format!("sums in {}\n", path.display()));
+        let [share, shares] = shard.fraction();
+        return if options.json {
+            show_json(&json!({ "file": path, "share": share, "shares": shares }))
+        } else {
+            show(&format!("sums in {}\n", path.display()))
+        };
     }
     // Opened first, so that a folder that cannot be written is found before the run.
     let directory = RunDirectory::begin(&out)?;

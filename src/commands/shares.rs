@@ -20,7 +20,13 @@ use super::{progress, stop_on_interrupt};
 const CHECKPOINT_SECONDS: u64 = 300;
 
 /// Plans a spec, merges the shares of its run, and writes the run.
-pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool) -> Result<()> {
+pub fn merge(
+    spec: &Path,
+    shares: &[PathBuf],
+    out: Option<PathBuf>,
+    quiet: bool,
+    json: bool,
+) -> Result<()> {
     let stop = stop_on_interrupt()?;
     let plan = Plan::make(load_spec(spec)?)?;
     let out = out.unwrap_or_else(|| default_out(&plan));
@@ -28,7 +34,7 @@ pub fn merge(spec: &Path, shares: &[PathBuf], out: Option<PathBuf>, quiet: bool)
     let on_cpu = shares.first().is_none_or(|share| is_of(share, &plan.identity()));
     let device = Some(if on_cpu { DeviceChoice::Cpu } else { DeviceChoice::Auto });
     let mut control = Control { progress: progress(quiet), stop, device, ..Control::default() };
-    merge_shares(&plan, shares, &out, &mut control, false)
+    merge_shares(&plan, shares, &out, &mut control, json)
 }
 
 /// Merges shares and writes the run.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use universal_neurons::cards;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::{self, load_spec, new};
@@ -9,30 +10,71 @@ use universal_neurons::output::{show, tell};
 use universal_neurons::plan::Plan;
 use universal_neurons::store::{folder_of, write_whole};
 
+use super::show_json;
+
 /// Checks all files before it returns an error, so that one call shows all mistakes.
-pub fn validate(specs: &[PathBuf]) -> Result<()> {
-    let mut errors: Vec<Error> = specs.iter().filter_map(|s| validate_one(s).err()).collect();
+pub fn validate(specs: &[PathBuf], json: bool) -> Result<()> {
+    let (mut objects, mut errors) = (Vec::new(), Vec::new());
+    for spec in specs {
+        let found = validate_one(spec);
+        match &found {
+            _ if json => objects.push(as_json(spec, &found)),
+            Ok(plan) => show(&as_line(spec, plan))?,
+            Err(_) => {}
+        }
+        errors.extend(found.err());
+    }
+    if json {
+        show_json(&objects)?;
+    }
     let last = errors.pop();
     errors.iter().for_each(|error| tell(format_args!("error: {error}")));
     last.map_or(Ok(()), Err)
 }
 
-fn validate_one(spec: &Path) -> Result<()> {
+fn validate_one(spec: &Path) -> Result<Plan> {
     let plan = Plan::make(load_spec(spec)?)?;
     cards::check(&plan)?;
     experiment::check_files(&plan)?;
-    let models: Vec<&str> = plan.models.iter().map(|m| m.name.as_str()).collect();
+    Ok(plan)
+}
+
+fn names(plan: &Plan) -> Vec<&str> {
+    plan.models.iter().map(|model| model.name.as_str()).collect()
+}
+
+fn as_line(spec: &Path, plan: &Plan) -> String {
     let (tokens, rows) = (plan.tokens.count().used, plan.tokens.rows.len());
     let skipped = match plan.documents.empty {
         0 => String::new(),
         n => format!(", {n} without text skipped"),
     };
-    let found = format!(
-        "models {}, {} documents{skipped}, {tokens} tokens in {rows} rows",
-        models.join(", "),
+    format!(
+        "{}: valid; models {}, {} documents{skipped}, {tokens} tokens in {rows} rows\n",
+        spec.display(),
+        names(plan).join(", "),
         plan.documents.documents
-    );
-    show(&format!("{}: valid; {found}\n", spec.display()))
+    )
+}
+
+fn as_json(spec: &Path, found: &Result<Plan>) -> Value {
+    let spec = spec.to_string_lossy();
+    match found {
+        Ok(plan) => json!({
+            "spec": spec,
+            "valid": true,
+            "models": names(plan),
+            "documents": plan.documents.documents,
+            "without_text": plan.documents.empty,
+            "tokens": plan.tokens.count().used,
+            "rows": plan.tokens.rows.len(),
+        }),
+        Err(Error { subject, problem, remedy, .. }) => json!({
+            "spec": spec,
+            "valid": false,
+            "error": { "subject": subject, "problem": problem, "remedy": remedy },
+        }),
+    }
 }
 
 /// Writes an experiment file to start from; refuses to replace a file.

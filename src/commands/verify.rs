@@ -18,7 +18,7 @@ use universal_neurons::run::Control;
 use universal_neurons::store::write_whole;
 use universal_neurons::{report, run};
 
-use super::{CLAIM_FAILS, progress, stop_on_interrupt};
+use super::{CLAIM_FAILS, progress, show_json, stop_on_interrupt};
 
 pub fn verify(options: &VerifyOptions) -> Result<u8> {
     let stop = stop_on_interrupt()?;
@@ -31,18 +31,20 @@ pub fn verify(options: &VerifyOptions) -> Result<u8> {
         }
     };
     let ledger = Ledger::judge(&registry()?, tier, &evidences)?;
+    let printed = |path: &PathBuf| path.as_os_str() == "-";
+    let json = printable::json(&format!("{:#}\n", serde_json::json!(ledger))).into_owned();
     for (path, content) in [
-        (
-            &options.json,
-            printable::json(&format!("{:#}\n", serde_json::json!(ledger))).into_owned(),
-        ),
-        (&options.junit, report::ledger::junit(&ledger, options.strict)),
-        (&options.markdown, report::ledger::markdown(&ledger)),
+        (options.json.as_ref().filter(|path| !printed(path)), json),
+        (options.junit.as_ref(), report::ledger::junit(&ledger, options.strict)),
+        (options.markdown.as_ref(), report::ledger::markdown(&ledger)),
     ] {
-        path.as_ref()
-            .map_or(Ok(()), |path| write_whole(path, |out| out.write_all(content.as_bytes())))?;
+        path.map_or(Ok(()), |path| write_whole(path, |out| out.write_all(content.as_bytes())))?;
     }
-    show(&report::ledger::text(&ledger))?;
+    if options.json.as_ref().is_some_and(printed) {
+        show_json(&ledger)?;
+    } else {
+        show(&report::ledger::text(&ledger))?;
+    }
     check_run(&ledger, options)?;
     Ok(if ledger.fails(options.strict) { CLAIM_FAILS } else { 0 })
 }

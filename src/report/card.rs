@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use serde_json::{Map, Value, json};
+
 use crate::cards::shown;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind};
@@ -33,6 +35,30 @@ pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
     text.push_str("\nmost active, one place of each text\n");
     card.contexts.iter().for_each(|context| write_context(&mut text, context));
     text
+}
+
+/// Returns the card of the neuron in a row of a study, as a JSON object. Values that do not exist
+/// are null.
+pub fn json(study: &StudyRecord, row: usize, card: &Card) -> Value {
+    let layers = study.table.layers();
+    let column = |&column: &Column| {
+        let values = study.column(column);
+        let percentile = ranks_within(&layers, values)[row];
+        let value = json!({ "value": values[row], "percentile": percentile });
+        (column.name().to_owned(), value)
+    };
+    let partner = |(model, neuron, rho, chance): (&str, String, f64, f64)| {
+        let neuron = (!neuron.is_empty()).then_some(neuron);
+        json!({ "model": model, "neuron": neuron, "rho": rho, "chance": chance })
+    };
+    json!({
+        "neuron": study.table.ids[row].to_string(),
+        "model": study.summary.reference,
+        "sentence": card.sentence(),
+        "columns": Column::ALL.iter().map(column).collect::<Map<_, _>>(),
+        "partners": study.best_matches(row).map(partner).collect::<Vec<_>>(),
+        "card": card,
+    })
 }
 
 fn write_row(out: &mut String, study: &StudyRecord, row: usize) {
