@@ -110,6 +110,24 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the tables of a run with the columns and the order of the authors' tables.
+    ///
+    /// Writes `universal.csv` and `neuron_dfs.csv` (all neurons), and `prediction_neurons.csv` if
+    /// there is a run of prediction neurons.
+    Export {
+        /// Folder of a run.
+        #[arg(default_value = "runs/desk-universality")]
+        run: PathBuf,
+        /// Folder of a run of `kind: prediction` with the same reference model.
+        #[arg(long, value_name = "FOLDER")]
+        prediction: Option<PathBuf>,
+        /// Folder to write to, which must not exist.
+        #[arg(long, value_name = "FOLDER", default_value = "published-tables")]
+        out: PathBuf,
+        /// Print the files and their numbers of rows as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch evidence from its public home.
     Fetch {
         /// What to fetch.

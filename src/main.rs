@@ -64,6 +64,9 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Activations { neurons, spec, out } => {
             commands::activations(&neurons, &spec, &out).map(|()| 0)
         }
+        Command::Export { run, prediction, out, json } => {
+            commands::export(&run, prediction.as_deref(), &out, json).map(|()| 0)
+        }
         Command::Report { run, with, out } => commands::make_report(&run, &with, out).map(|()| 0),
         Command::Compare { first, second, json } => commands::compare(&first, &second, json),
         Command::Fetch { what: FetchTarget::Tables { to, base } } => {

@@ -11,6 +11,7 @@ mod device;
 mod device_kinds;
 mod device_state;
 mod experiments;
+mod export;
 mod fetch;
 mod forged;
 mod golden;

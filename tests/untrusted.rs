@@ -167,6 +167,11 @@ fn command_lines(command: &str) -> Vec<Vec<&'static str>> {
             &["compare", "runs/bench", "runs/bench", "--json"],
             &["compare", "runs/bench", HOSTILE],
         ],
+        "export" => &[
+            &["export", "runs/bench", "--out", "tables"],
+            &["export", "runs/bench", "--prediction", HOSTILE, "--out", "no-tables"],
+            &["export", HOSTILE],
+        ],
         "fetch" => &[
             &["fetch", "tables", "--base", "http://127.0.0.1:9/\u{1b}\u{202e}"],
             &["fetch", "model", HOSTILE, "--revision", REVISION],

@@ -16,8 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::experiment::{self, Desk, KINDS, RegisteredKind};
 use crate::hub::{RemoteFile, manifest};
 use crate::input::InputFile;
-use crate::record::{MAX_TABLE_BYTES, Sheet, neurons};
-use crate::table::{Column, NeuronId};
+use crate::record::{MAX_TABLE_BYTES, Sheet, neurons, population_columns};
+use crate::table::NeuronId;
 
 /// The environment variable with the path of the folder that contains the authors' tables.
 pub const DATA: &str = "UNIVERSAL_NEURONS_DATA";
@@ -34,11 +34,6 @@ pub fn desk_specs(claims: &[Claim]) -> Vec<(&'static str, &'static str)> {
         _ => None,
     };
     KINDS.iter().filter_map(spec).collect()
-}
-
-/// Returns the header of the tables of all neurons, which have no `excess_corr`.
-fn population_columns() -> Vec<&'static str> {
-    neurons::columns().into_iter().filter(|c| *c != Column::ExcessCorr.name()).collect()
 }
 
 /// Header of the authors' older table, of GPT-2 small a.

@@ -1,5 +1,6 @@
 //! The commands, and helpers that several of them share.
 
+mod export;
 mod look;
 mod publish;
 #[cfg(feature = "mpi")]
@@ -19,6 +20,7 @@ use universal_neurons::output::show;
 use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 
+pub use export::export;
 pub use look::{activations, compare, inspect, make_report};
 pub use run::run_experiment;
 pub use shares::merge;

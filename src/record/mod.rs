@@ -21,6 +21,7 @@ mod figures;
 mod folder;
 pub mod neurons;
 mod provenance;
+mod published;
 mod sheet;
 mod summary;
 mod text_table;
@@ -34,6 +35,9 @@ pub use extra::{BestMatch, ExtraRow, read_extra, write_extra};
 pub use figures::{FIGURES_SCHEMA, FigureFile, NamedFigures};
 pub use folder::{FiguresRecord, RunFolder, RunResults, StudyRecord};
 pub use provenance::{ModelDigests, Provenance};
+pub use published::{
+    PREDICTION_COLUMNS, population_columns, population_table, prediction_table, universal_table,
+};
 pub use sheet::{MAX_TABLE_BYTES, Sheet};
 pub use summary::{
     Published, SUMMARY_SCHEMA, Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,

@@ -1,0 +1,106 @@
+//! The tables of a run with the names, columns and order of the authors' tables.
+
+use super::TextTable;
+use crate::table::{Column, NeuronId, Table, cell};
+
+/// Header of the authors' tables of prediction neurons, with their spelling.
+pub const PREDICTION_COLUMNS: [&str; 4] = ["layer", "neuron", "feature", "is_surpress"];
+
+/// Returns the header of the authors' tables of all neurons, which have no `excess_corr`.
+pub fn population_columns() -> Vec<&'static str> {
+    let numeric = population().map(Column::name);
+    ["layer", "neuron"].into_iter().chain(numeric).collect()
+}
+
+fn population() -> impl Iterator<Item = Column> {
+    Column::ALL.iter().copied().filter(|column| *column != Column::ExcessCorr)
+}
+
+/// Returns the authors' table of universal neurons: the rows that are `universal`, with all
+/// columns.
+pub fn universal_table(table: &Table, universal: &[bool]) -> TextTable {
+    let rows = (0..table.ids.len()).filter(|&row| universal[row]);
+    numeric_table(table, rows, super::neurons::columns(), Column::ALL)
+}
+
+/// Returns the authors' table of all neurons.
+pub fn population_table(table: &Table) -> TextTable {
+    let columns: Vec<Column> = population().collect();
+    numeric_table(table, 0..table.ids.len(), population_columns(), &columns)
+}
+
+fn numeric_table(
+    table: &Table,
+    rows: impl Iterator<Item = usize>,
+    header: Vec<&str>,
+    columns: &[Column],
+) -> TextTable {
+    let row = |row: usize| {
+        let NeuronId { layer, neuron } = table.ids[row];
+        let values = columns.iter().map(|column| cell(table.column(*column)[row]));
+        [layer.to_string(), neuron.to_string()].into_iter().chain(values).collect()
+    };
+    TextTable { rows: rows.map(row).collect(), ..TextTable::with_header(header) }
+}
+
+/// Returns the authors' table of prediction neurons, from the table of a run of `kind: prediction`:
+/// its prediction and suppression neurons, in its order. The token class (`feature`) is empty,
+/// because the authors chose it by hand. Returns `None` if a column is missing or a neuron is not
+/// given by numbers.
+pub fn prediction_table(found: &TextTable) -> Option<TextTable> {
+    let place = |name: &str| found.header.iter().position(|column| column == name);
+    let [layer, neuron, kind] = [place("layer")?, place("neuron")?, place("kind")?];
+    let row = |row: &Vec<String>| {
+        // Python writes booleans with a capital letter.
+        let suppresses = match row[kind].as_str() {
+            "prediction" => "False",
+            "suppression" => "True",
+            _ => return None,
+        };
+        let number = |at: usize| row[at].parse::<usize>().ok().map(|n| n.to_string());
+        Some((number(layer), number(neuron), suppresses))
+    };
+    let cells = |(layer, neuron, suppresses): (Option<String>, Option<String>, &str)| {
+        Some(vec![layer?, neuron?, String::new(), suppresses.to_owned()])
+    };
+    let rows = found.rows.iter().filter_map(row).map(cells).collect::<Option<_>>()?;
+    Some(TextTable { rows, ..TextTable::with_header(PREDICTION_COLUMNS) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_the_published_columns_and_the_rows_that_belong_to_them() {
+        let mut table = Table::new();
+        for neuron in 0..2 {
+            let mut values = [0.5; Column::ALL.len()];
+            values[0] = [0.25, f64::NAN][neuron];
+            values[Column::ALL.len() - 1] = [0.1, 0.75][neuron];
+            table.push(NeuronId { layer: 1, neuron }, values);
+        }
+        let universal = universal_table(&table, &[false, true]);
+        assert_eq!((universal.header.len(), universal.rows.len()), (23, 1));
+        assert_eq!(universal.rows[0][..4], ["1", "1", "", "0.5"]);
+        assert_eq!(universal.rows[0][22], "0.75");
+        let all = population_table(&table);
+        assert_eq!((all.header.len(), all.rows.len()), (22, 2));
+        assert_eq!(all.rows[0][..4], ["1", "0", "0.25", "0.5"]);
+    }
+
+    #[test]
+    fn prediction_neurons_have_no_class_and_partition_neurons_are_left_out() {
+        let mut found = TextTable::with_header(["layer", "neuron", "universal", "kind"]);
+        for (neuron, kind) in [("3", "prediction"), ("4", "partition"), ("5", "suppression")] {
+            found.rows.push(["0", neuron, "false", kind].map(str::to_owned).to_vec());
+        }
+        let table = prediction_table(&found).expect("a table");
+        assert_eq!(table.rows, [["0", "3", "", "False"], ["0", "5", "", "True"]]);
+        found.rows[0][1] = "=1+1".to_owned();
+        assert_eq!(prediction_table(&found), None);
+        found.rows[0][1] = "3".to_owned();
+        found.header[3] = "role".to_owned();
+        assert_eq!(prediction_table(&found), None);
+    }
+}
