@@ -29,6 +29,21 @@ fn figures(spec: &str, change: impl FnOnce(&mut Spec)) -> Figures {
     found
 }
 
+/// The outcome of an experiment on a few texts, with these neurons as universal ones.
+fn with_universal(
+    spec: &str,
+    universal: impl Fn(usize) -> bool,
+) -> universal_neurons::Result<Figures> {
+    let mut loaded = load_spec(&path("experiments").join(spec)).unwrap_or_else(|e| panic!("{e}"));
+    few(&mut loaded.spec);
+    let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+    let neurons = plan.reference().layout().n_neurons();
+    let universal = Universal((0..neurons).map(universal).collect());
+    let found = experiment::run(&plan, Some(universal), &mut Control::default())?;
+    assert_drawn(&plan, &found);
+    Ok(found)
+}
+
 /// Every kind has a figure, made of the files that it leaves.
 fn assert_drawn(plan: &Plan, found: &Figures) {
     let root = TempDir::new().unwrap();
@@ -195,6 +210,42 @@ fn random_sets_have_as_many_neurons_in_each_layer() {
     assert_eq!(neurons, ["308", "308", "308", "103", "102", "103"]);
     let loss = |row: usize| column(&found, "ablation", "loss")[row].parse::<f64>().unwrap();
     assert!(loss(1) != loss(2), "two draws");
+}
+
+#[test]
+fn experiments_say_that_no_neuron_is_universal() {
+    let none = "no neuron has an excess correlation above 0.5";
+    let error = with_universal("ablation.yaml", |_| false).expect_err("nothing to ablate");
+    assert!(error.problem.contains(none), "{error}");
+    for spec in ["families.yaml", "prediction.yaml"] {
+        let said = |found: &Figures| found.lines.iter().any(|line| line.contains(none));
+        let found = with_universal(spec, |_| false).unwrap_or_else(|e| panic!("{e}"));
+        assert!(said(&found), "{spec}: {:?}", found.lines);
+        let found = with_universal(spec, |i| i == 7).unwrap_or_else(|e| panic!("{e}"));
+        assert!(!said(&found), "{spec}: {:?}", found.lines);
+    }
+    let bench = support::Bench::new();
+    bench.edit("spec.yaml", "kind: universality", "kind: ablation");
+    bench.edit("spec.yaml", "correlation: {", "correlation: { threshold: 1.0,");
+    bench.refuses(&["so there are no universal neurons", "`correlation.threshold`"]);
+}
+
+#[test]
+fn an_ablation_of_an_empty_set_is_no_result() {
+    let first = with_universal("ablation.yaml", |i| i < 1024 && i % 100 == 0);
+    let first = first.unwrap_or_else(|e| panic!("{e}"));
+    let row = row_of(&first, "ablation", &[("set", "universal of layer 1")]);
+    let cells = ["neurons", "loss", "loss_low", "kl"].map(|c| column(&first, "ablation", c)[row]);
+    assert_eq!(cells, ["0", "", "", ""]);
+    let said = first.lines.iter().any(|line| {
+        line.contains("universal of layer 1") && line.contains("no neurons: nothing is ablated")
+    });
+    assert!(said, "{:?}", first.lines);
+    assert!(first.named["ablation-first-layer"][0].is_nan(), "no other layer to compare with");
+    assert!(first.named["ablation-effect"][0].is_finite());
+    let two = with_universal("ablation.yaml", |i| i / 1024 != 1 && i % 100 == 0);
+    let two = two.unwrap_or_else(|e| panic!("{e}"));
+    assert!(two.named["ablation-first-layer"][0].is_finite());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rand_chacha::rand_core::SeedableRng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure, refuse_none};
 use super::sets::{NamedSet, check_set_files, check_sets, matched, resolve};
 use crate::charts::canvas::{Axis, Cell, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
@@ -34,6 +34,9 @@ struct AblatedSet {
     /// KL divergence from the intact model, summed over each row, in nats.
     kl: Vec<f64>,
 }
+
+/// The effect of an empty set: none was measured.
+const NOTHING: Interval = Interval { mean: f64::NAN, low: f64::NAN, high: f64::NAN };
 
 /// The value that replaces an activation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -126,11 +129,17 @@ impl Experiment for Ablation {
             let rows = batch.ids();
             let clean = Predictions::of(model, &model.forward(&rows, &mut ())?, &rows)?;
             positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
-            sets.iter_mut().try_for_each(|set| set.read(model, &rows, &clean))
+            let mut sets = sets.iter_mut().filter(|set| !set.neurons.is_empty());
+            sets.try_for_each(|set| set.read(model, &rows, &clean))
         })?;
         let of = |values: &[f64]| bootstrap(values, &positions, settings.resamples, settings.seed);
-        let found: Vec<(&AblatedSet, Interval, Interval)> =
-            sets.iter().map(|set| (set, of(&set.loss), of(&set.kl))).collect();
+        let found: Vec<(&AblatedSet, Interval, Interval)> = sets
+            .iter()
+            .map(|set| match set.neurons.is_empty() {
+                true => (set, NOTHING, NOTHING),
+                false => (set, of(&set.loss), of(&set.kl)),
+            })
+            .collect();
         Ok(figures(&found, settings))
     }
 
@@ -145,10 +154,10 @@ fn sets(settings: &AblationSettings, session: &mut Session) -> Result<Vec<(Strin
     let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
     if !settings.sets.is_empty() {
         let needed = settings.sets.iter().any(|set| set.universal);
-        let universal = if needed { session.universal()? } else { Vec::new() };
+        let universal = if needed { some_universal(session)? } else { Vec::new() };
         return resolve(&settings.sets, session.plan, &universal, settings.controls, &mut random);
     }
-    let universal = session.universal()?;
+    let universal = some_universal(session)?;
     let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
     let mut sets = vec![("universal".to_owned(), chosen.clone())];
     for i in 1..=settings.controls {
@@ -160,6 +169,15 @@ fn sets(settings: &AblationSettings, session: &mut Session) -> Result<Vec<(Strin
         sets.push((format!("universal of layer {layer}"), of_layer));
     }
     Ok(sets)
+}
+
+/// Returns whether each neuron is universal.
+///
+/// # Errors
+/// Returns an error if the study fails or no neuron is universal.
+fn some_universal(session: &mut Session) -> Result<Vec<bool>> {
+    let universal = session.universal()?;
+    refuse_none(session.plan, &universal).map(|()| universal)
 }
 
 impl AblatedSet {
@@ -184,7 +202,8 @@ fn add_effects(
     let random = (1..=controls).map(loss).sum::<f64>() / controls as f64;
     figures.add("ablation-effect", vec![loss(0) - random]);
     let layers: Vec<f64> = (controls + 1..found.len()).map(loss).collect();
-    let others = layers[1..].iter().copied().fold(f64::MIN, f64::max);
+    // A layer without universal neurons has no loss; `max` leaves NaN out.
+    let others = layers[1..].iter().copied().fold(f64::NAN, f64::max);
     figures.add("ablation-first-layer", vec![layers[0] - others]);
 }
 
@@ -204,6 +223,10 @@ fn figures(found: &[(&AblatedSet, Interval, Interval)], settings: &AblationSetti
         let values = [loss.mean, loss.low, loss.high, kl.mean, kl.low, kl.high];
         row.extend(values.map(|v| fixed_cell(v, 6)));
         table.rows.push(row);
+        if set.neurons.is_empty() {
+            figures.lines.push(format!("  {:<22} no neurons: nothing is ablated", set.name));
+            continue;
+        }
         figures.lines.push(format!(
             "  {:<22} {:>4} neurons  {:+.4} ({:+.4} to {:+.4})  KL {:.4}",
             set.name,
@@ -250,6 +273,10 @@ fn means(session: &mut Session, layout: Layout) -> Result<Vec<f32>> {
 }
 
 fn chart(table: &TextTable) -> Result<Chart> {
+    // Empty sets have no loss.
+    let rows = (0..table.rows.len()).filter(|&row| !table.cell(row, "loss").is_empty());
+    let rows = rows.map(|row| table.rows[row].clone()).collect();
+    let table = &TextTable { rows, header: table.header.clone() };
     let (loss, low, high) =
         (table.numbers("loss"), table.numbers("loss_low"), table.numbers("loss_high"));
     let n = table.rows.len();

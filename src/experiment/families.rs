@@ -1,6 +1,6 @@
 //! `kind: families`: simple properties of tokens that explain neurons (paper §4.3).
 
-use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use crate::charts::{Chart, by_depth, grouped};
 use crate::correlation::Layout;
 use crate::error::Result;
@@ -110,6 +110,7 @@ impl Experiment for Families {
         };
         figures.add("nearest-neighbour-gap", vec![distance(true) - distance(false)]);
         figures.tables.insert("families".into(), found.table(&universal, &near));
+        say_none(&mut figures, plan, &universal);
         Ok(figures)
     }
 

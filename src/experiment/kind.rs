@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::charts::Chart;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::findings::Figures;
 use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
@@ -89,6 +89,30 @@ pub trait Experiment {
     /// # Errors
     /// Returns an error if a figure cannot be drawn.
     fn charts(tables: &Tables) -> Result<Vec<Chart>>;
+}
+
+/// Refuses to go on without universal neurons, for an experiment that is about nothing else.
+///
+/// # Errors
+/// Returns an error if no neuron is universal.
+pub(super) fn refuse_none(plan: &Plan, universal: &[bool]) -> Result<()> {
+    if universal.contains(&true) {
+        return Ok(());
+    }
+    let problem = format!(
+        "no neuron has an excess correlation above {}, so there are no universal neurons",
+        plan.spec.correlation.threshold
+    );
+    let remedy = "lower `correlation.threshold`, give more text, or check the models";
+    Err(Error::new(Kind::Evidence, plan.spec_path.display(), problem, remedy))
+}
+
+/// Adds a line to the figures of an experiment that has other results too, if no neuron is
+/// universal.
+pub(super) fn say_none(figures: &mut Figures, plan: &Plan, universal: &[bool]) {
+    if let Err(error) = refuse_none(plan, universal) {
+        figures.lines.push(error.problem);
+    }
 }
 
 /// Draws the figure of a table. Returns no figure if the run lacks the table or the table has

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use super::named::{distinct, neurons_in_model};
 use crate::charts::{Chart, by_depth};
 use crate::error::Result;
@@ -160,7 +160,9 @@ impl Experiment for Prediction {
             };
             model.forward(&rows, &mut hooks).map(drop)
         })?;
-        Ok(figures(&neurons, &universal, &vocabulary, model.config.n_layers))
+        let mut found = figures(&neurons, &universal, &vocabulary, model.config.n_layers);
+        say_none(&mut found, session.plan, &universal);
+        Ok(found)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
