@@ -31,7 +31,7 @@ impl<D: Device> State for DeviceCorrelator<'_, D> {
             let count = count.filter(|n| *n <= kept.cols);
             filled =
                 Some(count.ok_or_else(|| io::Error::other("its models have read other tokens"))?);
-            // A state is read when it is new, so that what is read has tokens more than it.
+            // Reading from a file adds tokens; writing a checkpoint changes nothing here.
             if filled != Some(self.filled) {
                 tokens.write(device, kept).map_err(failed)?;
             }

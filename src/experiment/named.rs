@@ -105,7 +105,8 @@ pub fn distinct<T: Eq + Hash + Display>(key: &str, items: &[T]) -> Result<(), Fi
 pub fn neurons_in_model(key: &str, neurons: &[NeuronId], plan: &Plan) -> Result<()> {
     let layout = plan.reference().layout();
     let outside = |id: &NeuronId| id.layer >= layout.n_layers || id.neuron >= layout.d_mlp;
-    in_model(key, neurons.iter().position(outside).map(|i| (i, &neurons[i])), "neurons", plan)
+    let found = neurons.iter().position(outside).map(|i| (i, &neurons[i]));
+    in_model(key, found, (layout.d_mlp, "neurons"), plan)
 }
 
 /// Checks that all attention heads are in the reference model of a plan; `key` is the list's key
@@ -116,19 +117,21 @@ pub fn neurons_in_model(key: &str, neurons: &[NeuronId], plan: &Plan) -> Result<
 pub fn heads_in_model(key: &str, heads: &[HeadId], plan: &Plan) -> Result<()> {
     let config = &plan.reference().config;
     let outside = |id: &HeadId| id.layer >= config.n_layers || id.head >= config.n_heads;
-    in_model(key, heads.iter().position(outside).map(|i| (i, &heads[i])), "heads", plan)
+    let found = heads.iter().position(outside).map(|i| (i, &heads[i]));
+    in_model(key, found, (config.n_heads, "heads"), plan)
 }
 
+/// Refuses the item of a list that is outside the reference model, if there is one. `width` is the
+/// number of items of this sort in a layer.
 fn in_model(
     key: &str,
     outside: Option<(usize, &impl Display)>,
-    what: &str,
+    (width, what): (usize, &str),
     plan: &Plan,
 ) -> Result<()> {
     let Some((i, id)) = outside else { return Ok(()) };
     let model = plan.reference();
     let layers = model.config.n_layers;
-    let width = if what == "heads" { model.config.n_heads } else { model.layout().d_mlp };
     let subject = format!("{}: {key}[{i}]", plan.spec_path.display());
     let problem = format!(
         "{id} is not in model `{}`, which has {layers} layers of {width} {what}",

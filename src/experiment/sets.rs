@@ -107,11 +107,7 @@ pub fn resolve(
     let mut found: Vec<(String, Vec<usize>)> = Vec::new();
     for (i, set) in sets.iter().enumerate() {
         if let Some(like) = &set.like {
-            let original = sets.iter().position(|s| s.name == *like);
-            let mask = match original.map(|i| &sets[i]) {
-                Some(set) if set.universal => universal.to_vec(),
-                _ => mask(&found, like, layout),
-            };
+            let mask = mask(&found, like, layout);
             for draw in 1..=draws {
                 let name =
                     if draws == 1 { set.name.clone() } else { format!("{} {draw}", set.name) };

@@ -191,7 +191,7 @@ impl<D: Device> TokenSums for DeviceSums<'_, D> {
 impl<D: Device> StudySums for DeviceSums<'_, D> {
     fn begin(&mut self, _: &Plan, _: bool) -> Result<()> {
         self.take_pilots()?;
-        // The tokens of the pilots are read again.
+        // Batches count these tokens later.
         self.bins.iter_mut().flatten().try_for_each(|bins| bins.clear(self.device))?;
         for (model, statistics) in &mut self.statistics {
             let centres: Vec<f32> = self.pilots[*model].iter().map(|p| p.pre).collect();

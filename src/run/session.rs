@@ -114,11 +114,6 @@ impl<'a> Session<'a> {
         Ok(self.models[reference].clone().unwrap_or_else(|| unreachable!("it was loaded")))
     }
 
-    /// Returns the digest of everything that the bits of the study's sums depend on.
-    pub(super) fn identity(&self) -> String {
-        identity(self.plan, self.accelerator)
-    }
-
     /// Creates the sums of the study, without tokens.
     ///
     /// # Errors

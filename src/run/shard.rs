@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Session;
 use super::passes::{READING, match_neurons, refuse_screened, resume_or_begin};
+use super::session::{Session, identity};
 use crate::checkpoint::Shares;
 use crate::correlation::{CHUNK, Keep};
 use crate::error::{Error, Kind, Result};
@@ -100,7 +100,7 @@ impl Session<'_> {
         let plan = self.plan;
         refuse_to_cut(plan)?;
         let mut sums = self.empty_sums()?;
-        let shares = Shares::open(files, &self.identity())?;
+        let shares = Shares::open(files, &identity(plan, self.accelerator))?;
         let progress = &self.control.progress;
         progress.stage("adding shares", files.len() as u64);
         shares.add_to(sums.as_mut(), || progress.advance(1))?;

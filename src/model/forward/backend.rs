@@ -92,7 +92,7 @@ pub trait Backend {
         &self,
         qkv: &mut Self::Values,
         rows: &Self::Rows,
-        heads: Heads,
+        heads: HeadShape,
         out: &mut Self::Factor,
     ) -> Result<(), Self::Error>;
 
@@ -128,9 +128,9 @@ pub trait Backend {
     ) -> Result<(), Self::Error>;
 }
 
-/// The attention heads of a layer.
+/// Shape of the attention heads of a layer, and the factor of their scores.
 #[derive(Debug, Clone, Copy)]
-pub struct Heads {
+pub struct HeadShape {
     /// Width of the residual stream.
     pub d_model: usize,
     /// Width of a head.

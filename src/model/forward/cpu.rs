@@ -8,7 +8,7 @@ use super::super::ops::{causal_softmax, gelu_all, gelu_new_all, layer_norm};
 use super::super::rotary::RotaryAngles;
 use super::super::weights::{Linear, Norm, Weights};
 use super::super::{Activation, Config};
-use super::backend::{Backend, Heads};
+use super::backend::{Backend, HeadShape};
 use crate::backend::matmul::{add_affine, affine, matmul};
 use crate::backend::pack::MatrixView;
 
@@ -104,10 +104,10 @@ impl Backend for Cpu {
         &self,
         qkv: &mut Vec<f32>,
         rows: &CpuRows,
-        heads: Heads,
+        heads: HeadShape,
         out: &mut Vec<f32>,
     ) -> Result<(), Infallible> {
-        let Heads { d_model, d_head, .. } = heads;
+        let HeadShape { d_model, d_head, .. } = heads;
         if let Some(angles) = &rows.angles {
             let rows = split_rows(qkv, &rows.ids, 3 * d_model);
             rows.into_par_iter().for_each(|row| angles.turn(row, d_model, d_head));
@@ -170,8 +170,8 @@ pub fn normalize(x: &[f32], norm: &Norm, eps: f32, out: &mut Vec<f32>) {
 
 /// Computes attention within one row. `qkv` starts with the row's `[len, 3 d_model]`; `out` is
 /// `[len, d_model]`.
-fn attend(qkv: &[f32], heads: Heads, out: &mut [f32]) {
-    let Heads { d_model: d, d_head, scale } = heads;
+fn attend(qkv: &[f32], heads: HeadShape, out: &mut [f32]) {
+    let HeadShape { d_model: d, d_head, scale } = heads;
     let len = out.len() / d;
     let mut scores = vec![0.0; QUERIES.min(len) * len];
     for head in 0..d / d_head {

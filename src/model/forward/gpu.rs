@@ -3,7 +3,7 @@
 use super::super::rotary::RotaryAngles;
 use super::super::weights::{Block, Linear, Norm, Weights};
 use super::super::{Activation, Config};
-use super::backend::{Backend, Heads};
+use super::backend::{Backend, HeadShape};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{
@@ -231,10 +231,10 @@ impl<D: Device> Backend for Gpu<'_, D> {
         &self,
         qkv: &mut GpuValues<D>,
         rows: &GpuRows<D>,
-        heads: Heads,
+        heads: HeadShape,
         out: &mut HalfMatrix<D>,
     ) -> Result<()> {
-        let Heads { d_model, d_head, scale } = heads;
+        let HeadShape { d_model, d_head, scale } = heads;
         if let Some((pairs, turns)) = &rows.turns {
             let by = (turns, *pairs);
             ops::rotate(self.device, &mut qkv.array, &rows.positions, by, (d_model, d_head))?;

@@ -9,7 +9,7 @@ mod keep;
 mod pass;
 mod tap;
 
-pub use backend::{Backend, Heads};
+pub use backend::{Backend, HeadShape};
 pub use cpu::{Cpu, normalize};
 pub use decoder::Decoder;
 pub use gpu::{Gpu, GpuValues};

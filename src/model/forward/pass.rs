@@ -4,7 +4,7 @@
 use super::super::Config;
 use super::super::hooks::{HookPoint, Site};
 use super::super::weights::Block;
-use super::backend::{Backend, Heads};
+use super::backend::{Backend, HeadShape};
 use super::tap::Tap;
 
 /// A model whose weights are in the memory of a backend.
@@ -55,7 +55,7 @@ impl<B: Backend> PlacedModel<'_, B> {
             backend.attention(
                 &mut wide,
                 &rows,
-                Heads { d_model: d, d_head, scale },
+                HeadShape { d_model: d, d_head, scale },
                 &mut normed,
             )?;
             backend.add_linear(&normed, &block.attn_out, &mut resid)?;

@@ -97,8 +97,8 @@ enum Value {
     Text(Rc<str>),
     /// The values, and the depth to which they are nested.
     Tuple(Rc<[Value]>, usize),
-    /// The index of the dictionary in the machine, so that one which holds itself is no circle of
-    /// owners.
+    /// The index of the dictionary in the machine. A dictionary that holds itself then holds only an
+    /// index, and is freed.
     Dict(usize),
     List,
     Global(Global),
