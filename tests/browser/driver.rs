@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,9 @@ pub const ENTER: &str = "\u{E007}";
 pub const HOME: &str = "\u{E011}";
 /// See [`ENTER`].
 pub const TAB: &str = "\u{E004}";
+
+/// How long a page may take to show what a test waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A browser; it is closed when it is let go of.
 pub struct Browser {
@@ -48,7 +51,8 @@ impl Browser {
             "goog:chromeOptions": { "args": [
                 "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic",
                 "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--hide-scrollbars", data,
+                // In a container /dev/shm may be too small for a page.
+                "--disable-dev-shm-usage", "--disable-sync", "--hide-scrollbars", data,
             ] },
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         } } });
@@ -92,6 +96,23 @@ impl Browser {
         self.tell(script, &[])
     }
 
+    /// Runs a script until it returns something other than null. On a busy machine a page
+    /// may be drawn some time after the event that asks for it.
+    fn wait_for(&self, script: &str, arguments: &[Value]) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.tell(script, arguments);
+            if !answer.is_null() {
+                return answer;
+            }
+            if Instant::now() > end {
+                let page = self.ask("return document.body.innerText.slice(0, 2000)");
+                panic!("{script} with {arguments:?} is null after {PATIENCE:?} on {page}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn find(&self, selector: &str) -> Value {
         self.post("/element", &json!({ "using": "css selector", "value": selector }))
     }
@@ -102,10 +123,10 @@ impl Browser {
         self.post(&format!("/element/{id}/{what}"), body);
     }
 
-    /// What an element says.
+    /// What an element says, once it is there.
     pub fn text(&self, selector: &str) -> String {
-        let script = "return document.querySelector(arguments[0]).textContent";
-        self.tell(script, &[json!(selector)]).as_str().unwrap_or_default().to_owned()
+        let script = "return document.querySelector(arguments[0])?.textContent ?? null";
+        self.wait_for(script, &[json!(selector)]).as_str().unwrap_or_default().to_owned()
     }
 
     /// Clicks an element, which must be there to be clicked.
@@ -118,10 +139,12 @@ impl Browser {
         self.element(selector, "value", &json!({ "text": keys }));
     }
 
-    /// Replaces the content of a field.
+    /// Replaces the content of a field, and waits until all of it has arrived.
     pub fn write(&self, selector: &str, text: &str) {
         self.element(selector, "clear", &json!({}));
         self.press(selector, text);
+        let script = "return document.querySelector(arguments[0]).value === arguments[1] || null";
+        self.wait_for(script, &[json!(selector), json!(text)]);
     }
 
     /// Makes the window so wide.
