@@ -197,6 +197,20 @@ fn interventions_do_what_they_do_elsewhere() {
     let pair = [("neuron", "L0.N942"), ("head", "L1.H0")];
     assert_row(&attention, "attention", &pair, &golden.attention);
     assert_row(&attention, "heads", &[("head", "L1.H0")], &golden.heads);
+    let changed = figures("intervention.yaml", few);
+    let mean = |wanted: &[(&str, &str)]| {
+        let row = row_of(&changed, "intervention", wanted);
+        column(&changed, "intervention", "mean")[row].parse::<f64>().unwrap()
+    };
+    let fixed = [("set", "entropy neuron"), ("action", "set"), ("value", "4")];
+    let measures = ["entropy", "loss", "reciprocal_rank", "scale"];
+    let got = measures.map(|m| mean(&[fixed[0], fixed[1], fixed[2], ("measure", m)]));
+    let want = measures.map(|m| golden.entropy[m].as_f64().unwrap());
+    let tolerance = Tolerance { absolute: 2e-5, relative: 2e-4 };
+    assert_close("intervention", got, &want, tolerance);
+    let head = mean(&[("action", "none"), ("measure", "bos_attention L1.H0")]);
+    let want = golden.heads["bos_attention"].as_f64().unwrap();
+    assert_close("intervention", [head], &[want], tolerance);
 }
 
 #[test]

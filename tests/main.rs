@@ -20,6 +20,7 @@ mod hostile;
 mod hub;
 mod identity;
 mod inputs;
+mod intervention;
 mod json;
 mod kernels;
 mod ledger;

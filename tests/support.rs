@@ -195,6 +195,10 @@ pub fn settings_of(kind: &str) -> String {
         }
         "entropy" => "entropy: { candidates: 3, controls: 3, seed: 1, values: [0, 2] }".into(),
         "families" => format!("families: {{ path: '{}', explained: 0.37 }}", tests.display()),
+        "intervention" => "intervention: { sets: [{ name: x, neurons: [L0.N3, L1.N5] }], \
+             changes: [{ action: add, values: [1, 2] }, { action: mean }], heads: [L1.H0], \
+             resamples: 20 }"
+            .into(),
         "perturbed" => "perturbed: { copies: 2, noise: 0.3, rotation: 0.3, seed: 1 }".into(),
         "prediction" => "prediction: { kurtosis: 1, tokens: 5 }".into(),
         _ => String::new(),

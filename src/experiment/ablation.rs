@@ -6,14 +6,14 @@ use rand_chacha::rand_core::SeedableRng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kind::{Desk, Experiment, FigureName, drawn, figure, refuse_none};
-use super::sets::{NamedSet, check_set_files, check_sets, matched, resolve};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::means::mean_activations;
+use super::sets::{NamedSet, check_set_files, check_sets, matched, resolve, some_universal};
 use crate::charts::canvas::{Axis, Cell, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::findings::Figures;
-use crate::model::capture::{Activations, Capture};
 use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::{Decoder, HookPoint, Site};
 use crate::plan::Plan;
@@ -114,7 +114,7 @@ impl Experiment for Ablation {
         let sets = sets(settings, session)?;
         let means = match settings.replacement {
             Replacement::Zero => vec![0.0; layout.n_neurons()],
-            Replacement::Mean => means(session, layout)?,
+            Replacement::Mean => mean_activations(session, Site::MlpPost)?,
         };
         let set = |(name, neurons): (String, Vec<usize>)| AblatedSet {
             interventions: interventions(&neurons, layout, &means),
@@ -155,7 +155,8 @@ fn sets(settings: &AblationSettings, session: &mut Session) -> Result<Vec<(Strin
     if !settings.sets.is_empty() {
         let needed = settings.sets.iter().any(|set| set.universal);
         let universal = if needed { some_universal(session)? } else { Vec::new() };
-        return resolve(&settings.sets, session.plan, &universal, settings.controls, &mut random);
+        let (sets, draws) = (&settings.sets, settings.controls);
+        return resolve("ablation.sets", sets, session.plan, &universal, draws, &mut random);
     }
     let universal = some_universal(session)?;
     let chosen: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
@@ -169,15 +170,6 @@ fn sets(settings: &AblationSettings, session: &mut Session) -> Result<Vec<(Strin
         sets.push((format!("universal of layer {layer}"), of_layer));
     }
     Ok(sets)
-}
-
-/// Returns whether each neuron is universal.
-///
-/// # Errors
-/// Returns an error if the study fails or no neuron is universal.
-fn some_universal(session: &mut Session) -> Result<Vec<bool>> {
-    let universal = session.universal()?;
-    refuse_none(session.plan, &universal).map(|()| universal)
 }
 
 impl AblatedSet {
@@ -252,24 +244,6 @@ fn interventions(neurons: &[usize], layout: Layout, values: &[f32]) -> Vec<Inter
         }
     };
     (0..layout.n_layers).map(of_layer).filter(|i| !i.columns.is_empty()).collect()
-}
-
-/// Returns the mean post-activation of every neuron over the tokens that count.
-fn means(session: &mut Session, layout: Layout) -> Result<Vec<f32>> {
-    let n = layout.n_neurons();
-    let (mut sums, mut tokens) = (vec![0.0_f64; n], 0.0);
-    session.read("reading tokens", |model, batch| {
-        let rows = batch.ids();
-        let keep = batch.kept();
-        let mut post = Activations::new(n);
-        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]))?;
-        tokens += post.tokens() as f64;
-        for row in post.values.chunks_exact(n) {
-            sums.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v));
-        }
-        Ok(())
-    })?;
-    Ok(sums.into_iter().map(|s| (s / tokens) as f32).collect())
 }
 
 fn chart(table: &TextTable) -> Result<Chart> {

@@ -144,7 +144,8 @@ fn drawn_to_first(model: &Transformer, bos: u32) -> Vec<Vec<Vec<f64>>> {
     let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
         if point.site == Site::ResidPre {
             let first: Vec<f64> = values[..d].iter().map(|&v| v.into()).collect();
-            let of = |head| AttentionHead { model, layer: point.layer, head }.drawn_by(&first);
+            let of =
+                |head| AttentionHead { model, layer: point.layer, head }.drawn_by(&first, 0..0);
             drawn[point.layer] = (0..model.config.n_heads).map(of).collect();
         }
     };

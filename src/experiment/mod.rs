@@ -11,7 +11,9 @@ mod convergence;
 mod dynamics;
 mod entropy;
 mod families;
+mod intervention;
 mod kind;
+mod means;
 mod named;
 pub mod new;
 mod perturbed;
@@ -59,13 +61,14 @@ pub struct RegisteredKind {
 pub const STUDY: &str = <universality::Universality as Experiment>::KIND;
 
 /// All kinds of experiment, the study of universality first.
-pub const KINDS: [RegisteredKind; 10] = [
+pub const KINDS: [RegisteredKind; 11] = [
     registered::<universality::Universality>(),
     registered::<families::Families>(),
     registered::<prediction::Prediction>(),
     registered::<entropy::Entropy>(),
     registered::<attention::Attention>(),
     registered::<ablation::Ablation>(),
+    registered::<intervention::InterventionKind>(),
     registered::<split_half::SplitHalf>(),
     registered::<perturbed::Perturbed>(),
     registered::<dynamics::Dynamics>(),

@@ -8,10 +8,12 @@ use rand_chacha::rand_core::RngCore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kind::refuse_none;
 use super::named::{distinct, neurons_in_model};
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+use crate::run::Session;
 use crate::spec::{Finding, finding};
 use crate::table::NeuronId;
 
@@ -91,12 +93,13 @@ fn listed(key: &str, set: &NamedSet, plan: &Plan) -> Result<Vec<NeuronId>> {
     }
 }
 
-/// Returns the name and neurons of each set, as indices over all layers. A set that is `like`
-/// another becomes `draws` sets, which are numbered if there are several.
+/// Returns the name and neurons of each set of `key`, as indices over all layers. A set that is
+/// `like` another becomes `draws` sets, which are numbered if there are several.
 ///
 /// # Errors
 /// Returns an error as [`check_set_files`] does.
 pub fn resolve(
+    key: &str,
     sets: &[NamedSet],
     plan: &Plan,
     universal: &[bool],
@@ -117,11 +120,20 @@ pub fn resolve(
             let of = (0..universal.len()).filter(|&i| universal[i]).collect();
             found.push((set.name.clone(), of));
         } else {
-            let ids = listed(&format!("ablation.sets[{i}]"), set, plan)?;
+            let ids = listed(&format!("{key}[{i}]"), set, plan)?;
             found.push((set.name.clone(), ids.iter().map(|id| id.index(layout.d_mlp)).collect()));
         }
     }
     Ok(found)
+}
+
+/// Returns whether each neuron is universal.
+///
+/// # Errors
+/// Returns an error if the study fails or no neuron is universal.
+pub fn some_universal(session: &mut Session) -> Result<Vec<bool>> {
+    let universal = session.universal()?;
+    refuse_none(session.plan, &universal).map(|()| universal)
 }
 
 fn mask(found: &[(String, Vec<usize>)], name: &str, layout: Layout) -> Vec<bool> {

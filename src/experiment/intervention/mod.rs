@@ -1,0 +1,66 @@
+//! `kind: intervention`: what the model does when activations of chosen neurons are changed (§5).
+
+mod effects;
+mod figures;
+mod settings;
+mod variations;
+
+use self::effects::Effects;
+use self::figures::{chart, figures};
+use self::settings::InterventionSettings;
+use self::variations::variations;
+use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use crate::charts::Chart;
+use crate::error::Result;
+use crate::findings::Figures;
+use crate::plan::Plan;
+use crate::record::Tables;
+use crate::run::Session;
+use crate::spec::{Finding, Section, Spec};
+
+/// The intervention experiment.
+pub struct InterventionKind;
+
+impl Experiment for InterventionKind {
+    type Settings = InterventionSettings;
+    const KIND: &'static str = "intervention";
+    const PURPOSE: &'static str =
+        "Changes activations of chosen neurons and measures predictions and attention heads.";
+    const SECTION: Section = Section::Required;
+    const PATHS: &'static [&'static str] = &["path", "tests"];
+    const FIGURES: &'static [FigureName] = &[
+        figure("intervention-loss", "rise of the loss with each change of activations, in nats"),
+        figure(
+            "intervention-entropy",
+            "rise of the next-token entropy with each change of activations, in nats",
+        ),
+        figure(
+            "intervention-kl",
+            "KL divergence of the predictions from those of the unchanged model, in nats",
+        ),
+    ];
+    const EXAMPLE: &'static str = include_str!("../../../experiments/intervention.yaml");
+    const DESK: Desk = Desk::Spec("experiments/intervention.yaml");
+
+    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+        settings.check()
+    }
+
+    fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
+        settings.check_files(plan)
+    }
+
+    fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
+        Self::check_files(settings, session.plan)?;
+        let host = session.reference()?;
+        let variations = variations(settings, session)?;
+        let mut effects = Effects::new(settings, session.plan, &host, variations.len())?;
+        session
+            .read("changing activations", |model, batch| effects.read(model, batch, &variations))?;
+        Ok(figures(&effects.finish(), &variations))
+    }
+
+    fn charts(tables: &Tables) -> Result<Vec<Chart>> {
+        drawn(tables, "intervention", chart)
+    }
+}
