@@ -1,15 +1,22 @@
 //! Neurons and heads that specs name: they give what the automatic choice gives for them, and
 //! those that a model does not have are refused.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_yaml::Value;
 use tempfile::TempDir;
+use universal_neurons::Transformer;
+use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::{self, load_spec};
 use universal_neurons::findings::{Figures, Universal};
+use universal_neurons::model::fold::preprocess;
+use universal_neurons::model::weights::Weights;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::Control;
+use universal_neurons::spec::WeightOptions;
 
-use crate::support::{path, run, stderr};
+use crate::support::{assert_close, path, run, stderr};
 
 /// Runs an experiment of `experiments/` on a little text with changed settings; every tenth
 /// neuron counts as universal.
@@ -47,6 +54,137 @@ fn a_named_neuron_is_fixed_as_a_chosen_one() {
     assert_eq!(of(&named), of(&chosen));
     let early = rows(&named, "entropy", &["0", "3"]);
     assert_eq!(early[0][3..5], ["", ""], "it is not among the neurons that are ranked");
+}
+
+/// The preprocessed weights of the reference model of the bundled models.
+fn folded() -> (Transformer, Weights) {
+    let model = Transformer::load(&path("experiments/desk/a")).unwrap_or_else(|e| panic!("{e}"));
+    let folded = preprocess(&model.weights, &model.config, &WeightOptions::default());
+    (model, folded)
+}
+
+/// w_in and w_out of a neuron.
+fn weights_of(folded: &Weights, d: usize, layer: usize, neuron: usize) -> [Vec<f64>; 2] {
+    let block = &folded.blocks[layer];
+    let d_mlp = block.mlp_in.bias.len();
+    let w_in = (0..d).map(|i| f64::from(block.mlp_in.weight[i * d_mlp + neuron])).collect();
+    let w_out = block.mlp_out.weight[neuron * d..][..d].iter().map(|&w| f64::from(w)).collect();
+    [w_in, w_out]
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// ‖w_in‖² + ‖w_out‖² and the variance over the vocabulary of cos(W_U, w_out), for every neuron.
+fn norms_and_variances(model: &Transformer, folded: &Weights) -> Vec<[f64; 2]> {
+    let (d, d_mlp) = (model.config.d_model, folded.blocks[0].mlp_in.bias.len());
+    let row = |row: &[f32]| row.iter().map(|&w| f64::from(w)).collect::<Vec<f64>>();
+    let unembed: Vec<Vec<f64>> = folded.unembedding().chunks_exact(d).map(row).collect();
+    let lengths: Vec<f64> = unembed.iter().map(|u| dot(u, u).sqrt()).collect();
+    let of = |i: usize| {
+        let [w_in, w_out] = weights_of(folded, d, i / d_mlp, i % d_mlp);
+        let length = dot(&w_out, &w_out).sqrt();
+        let effects: Vec<f64> =
+            unembed.iter().zip(&lengths).map(|(u, l)| dot(u, &w_out) / l / length).collect();
+        let mean = effects.iter().sum::<f64>() / effects.len() as f64;
+        let var = effects.iter().map(|e| (e - mean).powi(2)).sum::<f64>() / effects.len() as f64;
+        [dot(&w_in, &w_in) + length * length, var]
+    };
+    (0..model.config.n_layers * d_mlp).map(of).collect()
+}
+
+/// A named pair has its cosine, and the first neuron its places by norm and by variance.
+#[test]
+fn a_named_pair_of_entropy_neurons_has_a_cosine_and_ranks() {
+    let few = [("values", yaml([0, 4])), ("controls", yaml(1))];
+    let [values, controls] = few.clone();
+    let found = figures("entropy", &[values, controls, ("neurons", yaml(["L2.N970", "L2.N992"]))]);
+    let (model, folded) = folded();
+    let d = model.config.d_model;
+    let [a, b] = [970, 992].map(|neuron| weights_of(&folded, d, 2, neuron)[1].clone());
+    let want = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+    assert_close(
+        "cosine",
+        found.named["entropy-cosine"].clone(),
+        &[want],
+        Tolerance::absolute(1e-9),
+    );
+    let all = norms_and_variances(&model, &folded);
+    let own = all[2 * 1024 + 970];
+    let larger = all.iter().filter(|other| other[0] > own[0]).count();
+    let smaller = all.iter().filter(|other| other[1] < own[1]).count();
+    assert_eq!(found.named["entropy-ranks"], [larger as f64 + 1.0, smaller as f64 + 1.0]);
+    let chosen = figures("entropy", &few);
+    let named = ["entropy-cosine", "entropy-ranks"].map(|name| chosen.named.contains_key(name));
+    assert_eq!(named, [false; 2], "they are about named neurons");
+}
+
+/// Controls as the authors choose them: of the last two layers, with deciles of the whole model.
+#[test]
+fn controls_can_be_chosen_as_the_authors_do() {
+    let found = figures(
+        "entropy",
+        &[
+            ("values", yaml([0, 1])),
+            ("controls", yaml(60)),
+            ("choice", yaml("all_layers")),
+            ("candidates", yaml(1)),
+        ],
+    );
+    let (model, folded) = folded();
+    let all = norms_and_variances(&model, &folded);
+    // The quantile of pandas: linear between the two nearest values.
+    let quantile = |which: usize, share: f64| {
+        let mut sorted: Vec<f64> = all.iter().map(|v| v[which]).collect();
+        sorted.sort_by(f64::total_cmp);
+        let place = share * (sorted.len() - 1) as f64;
+        let below = place as usize;
+        sorted[below] + (sorted[below + 1] - sorted[below]) * (place - below as f64)
+    };
+    let (most, least) = (quantile(0, 0.9), quantile(1, 0.1));
+    let wanted = (1024..3072).filter(|&i| all[i][0] <= most && all[i][1] >= least);
+    let wanted: BTreeSet<usize> = wanted.collect();
+    let controls: BTreeSet<usize> = found.tables["entropy-neurons"]
+        .rows
+        .iter()
+        .filter(|row| row[2] == "true")
+        .map(|row| {
+            row[0].parse::<usize>().expect("layer") * 1024
+                + row[1].parse::<usize>().expect("neuron")
+        })
+        .collect();
+    assert_eq!(controls.len(), 60);
+    assert!(controls.is_subset(&wanted) && wanted.len() < 1950, "{} neurons", wanted.len());
+}
+
+/// Leaving out predictions at BOS gives what the intervention that leaves them out gives.
+#[test]
+fn predictions_at_bos_are_left_out_if_asked() {
+    let common = ("count_bos", yaml(false));
+    let fixed = figures(
+        "entropy",
+        &[
+            common.clone(),
+            ("values", yaml([0, 4])),
+            ("controls", yaml(1)),
+            ("neurons", yaml(["L2.N970"])),
+        ],
+    );
+    let sets = serde_json::json!([{ "name": "x", "neurons": ["L2.N970"] }]);
+    let changes = serde_json::json!([{ "action": "set", "values": [4] }]);
+    let other = figures(
+        "intervention",
+        &[common, ("sets", yaml(sets)), ("changes", yaml(changes)), ("resamples", yaml(1))],
+    );
+    let row = &rows(&fixed, "entropy", &["2", "970"])[1];
+    let changed = rows(&other, "intervention", &["x", "1", "set", "4", "all"]);
+    let mean = |measure: &str| {
+        let row = changed.iter().find(|row| row[5] == measure).expect("a measure");
+        row[6].clone()
+    };
+    let of = ["entropy", "loss", "reciprocal_rank", "scale"].map(mean);
+    assert_eq!(row[6..10], of);
 }
 
 #[test]

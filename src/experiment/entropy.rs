@@ -1,13 +1,12 @@
 //! `kind: entropy`: neurons that change the entropy of the prediction, and little else (§5.2).
 
+mod choice;
+mod settings;
+
 use std::collections::BTreeMap;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use self::choice::{Fixed, antipodes, choose};
+use self::settings::EntropySettings;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use super::named::{distinct, neurons_in_model};
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, draw};
@@ -16,60 +15,15 @@ use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::intervene::{Action, Intervention, Interventions};
-use crate::model::weights::Weights;
-use crate::model::{Config, HookPoint, Site};
+use crate::model::{Decoder, HookPoint, Site};
 use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
 use crate::roles::predictions::Predictions;
 use crate::run::Session;
 use crate::spec::{Finding, Spec};
-use crate::stats::percentile::{mean, ranks};
-use crate::stats::weights::{WeightStatistics, output_cosine, weight_statistics};
+use crate::stats::percentile::mean;
+use crate::stats::weights::{output_cosine, weight_statistics};
 use crate::table::{NeuronId, fixed_cell};
-
-/// Number of layers, counted from the last, in which neurons are chosen.
-const LAYERS: usize = 2;
-/// A control's norm lies below percentile `100 − DECILE`, its variance above percentile `DECILE`.
-const DECILE: f64 = 10.0;
-
-/// A neuron whose activation is fixed.
-struct Fixed {
-    id: NeuronId,
-    control: bool,
-    norm_rank: f64,
-    variance_rank: f64,
-    /// Sums of entropy, loss, reciprocal rank and scale, for each value.
-    sums: Vec<[f64; 4]>,
-}
-
-/// `kind: entropy`: neurons that change the entropy of the prediction (§5.2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct EntropySettings {
-    /// Number of candidates: the neurons of the last two layers with the largest weight norm and
-    /// the smallest variance of the logit effect.
-    #[schemars(range(min = 1, max = 1000))]
-    pub candidates: usize,
-    /// Neurons to fix in place of the automatically chosen candidates, such as `[L23.N945]`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000))]
-    pub neurons: Vec<NeuronId>,
-    /// Number of random neurons of the last two layers that the candidates are compared with.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub controls: usize,
-    /// Seed of the choice of random neurons.
-    pub seed: u64,
-    /// Values that the activation is fixed to, smallest first.
-    #[schemars(length(min = 2), extend("x-remedy" = "the paper uses 0 to 6"))]
-    pub values: Vec<f32>,
-}
-
-impl Default for EntropySettings {
-    fn default() -> Self {
-        let values = [0, 1, 2, 3, 4, 5, 6].map(|v: u8| f32::from(v)).to_vec();
-        Self { candidates: 3, neurons: Vec::new(), controls: 20, seed: 1, values }
-    }
-}
 
 /// The entropy experiment.
 pub struct Entropy;
@@ -88,6 +42,11 @@ impl Experiment for Entropy {
             "entropy-antipode",
             "cosine of the first candidate's output weights with the most opposed neuron's",
         ),
+        figure("entropy-cosine", "cosine of the output weights of the first two named neurons"),
+        figure(
+            "entropy-ranks",
+            "ranks of the first named neuron among all neurons: by ‖w_in‖² + ‖w_out‖² from the largest, by variance of the logit effect from the smallest",
+        ),
     ];
     const EXAMPLE: &'static str = include_str!("../../experiments/entropy.yaml");
     const DESK: Desk = Desk::Spec("experiments/entropy.yaml");
@@ -104,29 +63,40 @@ impl Experiment for Entropy {
         Self::check_files(settings, session.plan)?;
         let model = session.reference()?;
         let folded = preprocess(&model.weights, &model.config, &session.plan.spec.weights);
-        let mut fixed = choose(settings, &folded, &model.config);
+        let statistics = weight_statistics(&folded, &model.config);
+        let mut fixed = choose(settings, &statistics, &model.config);
         fixed.iter_mut().for_each(|f| f.sums = vec![[0.0; 4]; settings.values.len()]);
         let mut positions = 0.0;
-        session.read("fixing activations", |model, batch| {
+        session.read("fixing activations", |decoder, batch| {
             let rows = batch.ids();
+            let bos = model.config.bos_token_id;
+            let made_at = rows.iter().flat_map(|row| &row[..row.len() - 1]);
+            let counts: Vec<bool> = made_at.map(|&id| settings.count_bos || id != bos).collect();
             for fixed in &mut fixed {
                 for (value, sums) in settings.values.iter().zip(&mut fixed.sums) {
-                    let point = HookPoint { layer: fixed.id.layer, site: Site::MlpPost };
-                    let columns = vec![fixed.id.neuron];
-                    let change = [Intervention { point, columns, action: Action::Set(*value) }];
-                    let mut hooks =
-                        Interventions { interventions: &change, tokens: None, then: () };
-                    let found = Predictions::of(model, &model.forward(&rows, &mut hooks)?, &rows)?;
+                    let found = fixed_at(decoder, fixed.id, *value, &rows)?;
                     let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
                     // Added token by token, so that no sum depends on where a batch ends.
-                    sums.iter_mut().zip(of).for_each(|(s, v)| v.iter().for_each(|v| *s += v));
+                    sums.iter_mut().zip(of).for_each(|(s, v)| {
+                        v.iter().zip(&counts).filter(|(_, c)| **c).for_each(|(v, _)| *s += v);
+                    });
                 }
             }
-            positions += rows.iter().map(|row| row.len() as f64 - 1.0).sum::<f64>();
+            positions += counts.iter().filter(|counts| **counts).count() as f64;
             Ok(())
         })?;
         let pairs = antipodes(&folded, &model.config, &fixed);
-        Ok(figures(&fixed, &settings.values, positions, &pairs))
+        let mut figures = figures(&fixed, &settings.values, positions, &pairs);
+        figures.add_table("entropy-neurons", &WEIGHT_COLUMNS, weight_rows(&fixed));
+        if let Some(first) = fixed.first().filter(|_| !settings.neurons.is_empty()) {
+            figures
+                .add("entropy-ranks", [first.norm_place, first.variance_place].map(|p| p as f64));
+        }
+        if let [first, second, ..] = settings.neurons[..] {
+            let [a, b] = [first, second].map(|id| id.index(model.config.d_mlp()));
+            figures.add("entropy-cosine", [output_cosine(&folded, &model.config, a, b)]);
+        }
+        Ok(figures)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
@@ -134,57 +104,40 @@ impl Experiment for Entropy {
     }
 }
 
-/// Returns the candidates, best first, followed by the controls.
-fn choose(spec: &EntropySettings, folded: &Weights, config: &Config) -> Vec<Fixed> {
-    let statistics = weight_statistics(folded, config);
-    let first = config.n_layers.saturating_sub(LAYERS) * config.d_mlp();
-    let late = &statistics[first..];
-    let of =
-        |value: fn(&WeightStatistics) -> f64| ranks(&late.iter().map(value).collect::<Vec<_>>());
-    let (norms, variances) = (of(|s| s.w_out_norm), of(|s| s.vocab.var));
-    let fixed = |i: usize, control| Fixed {
-        id: NeuronId::of(first + i, config.d_mlp()),
-        control,
-        norm_rank: norms[i],
-        variance_rank: variances[i],
-        sums: Vec::new(),
-    };
-    let mut order: Vec<usize> = (0..late.len()).collect();
-    order.sort_by(|&a, &b| (norms[b] - variances[b]).total_cmp(&(norms[a] - variances[a])));
-    let candidates = order[..spec.candidates.min(order.len())].iter().map(|&i| fixed(i, false));
-    // The percentiles are those of the last layers, so a neuron of an earlier layer has none.
-    let named = |&id: &NeuronId| match id.index(config.d_mlp()).checked_sub(first) {
-        Some(i) => fixed(i, false),
-        None => Fixed { id, norm_rank: f64::NAN, variance_rank: f64::NAN, ..fixed(0, false) },
-    };
-    let mut chosen: Vec<Fixed> = match spec.neurons.is_empty() {
-        true => candidates.collect(),
-        false => spec.neurons.iter().map(named).collect(),
-    };
-    let is_named = |i: usize| spec.neurons.contains(&NeuronId::of(first + i, config.d_mlp()));
-    let plain = |i: &usize| norms[*i] < 100.0 - DECILE && variances[*i] > DECILE && !is_named(*i);
-    let mut others: Vec<usize> = (0..late.len()).filter(plain).collect();
-    let mut random = ChaCha8Rng::seed_from_u64(spec.seed);
-    for _ in 0..spec.controls.min(others.len()) {
-        let j = (random.next_u64() % others.len() as u64) as usize;
-        chosen.push(fixed(others.swap_remove(j), true));
-    }
-    chosen
+/// Reads rows with the activation of a neuron fixed at a value.
+fn fixed_at(model: &dyn Decoder, id: NeuronId, value: f32, rows: &[&[u32]]) -> Result<Predictions> {
+    let point = HookPoint { layer: id.layer, site: Site::MlpPost };
+    let change = [Intervention { point, columns: vec![id.neuron], action: Action::Set(value) }];
+    let mut hooks = Interventions { interventions: &change, tokens: None, then: () };
+    Predictions::of(model, &model.forward(rows, &mut hooks)?, rows)
 }
 
-/// Returns, for each candidate, the neuron of the last two layers whose output weights are most
-/// opposed to the candidate's, and their cosine.
-fn antipodes(folded: &Weights, config: &Config, fixed: &[Fixed]) -> Vec<(NeuronId, f64)> {
-    let first = config.n_layers.saturating_sub(LAYERS) * config.d_mlp();
-    let all = first..config.n_layers * config.d_mlp();
-    let opposed = |f: &Fixed| {
-        let own = f.id.layer * config.d_mlp() + f.id.neuron;
-        let cosine = |i: usize| output_cosine(folded, config, own, i);
-        let pairs = all.clone().filter(|&i| i != own).map(|i| (i, cosine(i)));
-        let least = pairs.fold((own, 2.0), |best, pair| if pair.1 < best.1 { pair } else { best });
-        (NeuronId::of(least.0, config.d_mlp()), least.1)
+/// Columns of the table of the weights of fixed neurons.
+const WEIGHT_COLUMNS: [&str; 8] = [
+    "layer",
+    "neuron",
+    "control",
+    "l2_penalty",
+    "l2_penalty_rank",
+    "w_out_norm",
+    "vocab_var",
+    "vocab_var_rank",
+];
+
+fn weight_rows(fixed: &[Fixed]) -> Vec<Vec<String>> {
+    let row = |f: &Fixed| {
+        vec![
+            f.id.layer.to_string(),
+            f.id.neuron.to_string(),
+            f.control.to_string(),
+            fixed_cell(f.weights.l2_penalty(), 6),
+            f.norm_place.to_string(),
+            fixed_cell(f.weights.w_out_norm, 6),
+            format!("{:e}", f.weights.vocab.var),
+            f.variance_place.to_string(),
+        ]
     };
-    fixed.iter().filter(|f| !f.control).map(opposed).collect()
+    fixed.iter().map(row).collect()
 }
 
 fn figures(fixed: &[Fixed], values: &[f32], positions: f64, pairs: &[(NeuronId, f64)]) -> Figures {

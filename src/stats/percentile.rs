@@ -55,6 +55,16 @@ pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     }
 }
 
+/// Returns the value below which a share of the values lies, without NaN values, interpolated
+/// linearly between the two nearest as pandas and NumPy do; `None` if there are none.
+pub fn quantile(values: impl Iterator<Item = f64>, share: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let place = share * (sorted.len().checked_sub(1)?) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    Some(below + (above - below) * place.fract())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +138,16 @@ mod tests {
         assert_eq!(ranks(&[3.5]), [100.0]);
         let ranked = ranks(&[1.0, f64::NAN, 2.0]);
         assert!(ranked[0] == 50.0 && ranked[1].is_nan() && ranked[2] == 100.0);
+    }
+
+    /// As `pandas.Series(values).quantile(share)`.
+    #[test]
+    fn quantiles_are_interpolated() {
+        let values = || [3.0, 1.0, f64::NAN, 2.0, 10.0].into_iter();
+        let of = |share| quantile(values(), share).expect("values");
+        assert_eq!((of(0.0), of(0.5), of(1.0)), (1.0, 2.5, 10.0));
+        assert!((of(0.9) - 7.9).abs() < 1e-12 && (of(0.1) - 1.3).abs() < 1e-12);
+        assert_eq!(quantile(std::iter::empty(), 0.5), None);
     }
 
     #[test]
