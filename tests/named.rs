@@ -8,6 +8,7 @@ use serde_yaml::Value;
 use tempfile::TempDir;
 use universal_neurons::Transformer;
 use universal_neurons::compare::Tolerance;
+use universal_neurons::corpus::Row;
 use universal_neurons::experiment::{self, load_spec};
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::model::fold::preprocess;
@@ -16,7 +17,7 @@ use universal_neurons::plan::Plan;
 use universal_neurons::run::Control;
 use universal_neurons::spec::WeightOptions;
 
-use crate::support::{assert_close, path, run, stderr};
+use crate::support::{Bench, assert_close, path, run, stderr, varied_corpus};
 
 /// Runs an experiment of `experiments/` on a little text with changed settings; every tenth
 /// neuron counts as universal.
@@ -194,6 +195,63 @@ fn a_named_pair_is_ablated_as_a_chosen_one() {
     let of = |found: &Figures| rows(found, "attention", &["L0.N942", "L1.H0"]);
     assert_eq!(named.tables["attention"].rows.len(), 1);
     assert_eq!(of(&named), of(&chosen));
+}
+
+/// The heuristics of the pairs that are chosen by number, by the sign that is asked for.
+#[test]
+fn pairs_are_chosen_by_the_sign_of_their_heuristic() {
+    let of = |sign: &str| {
+        let found = figures("attention", &[("sign", yaml(sign)), ("pairs", yaml(4))]);
+        let named = ["deactivation", "activation"].map(|name| found.named.contains_key(name));
+        (found.tables["attention"].numbers("heuristic"), named)
+    };
+    let ((up, named_up), (down, named_down), (both, _)) =
+        (of("positive"), of("negative"), of("both"));
+    assert!(up.iter().all(|h| *h > 0.0) && down.iter().all(|h| *h < 0.0), "{up:?} {down:?}");
+    assert_eq!((named_up, named_down), ([true, false], [false, true]));
+    let mut largest: Vec<f64> = up.iter().chain(&down).copied().collect();
+    largest.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
+    assert_eq!(both, largest[..4]);
+}
+
+/// A model with rotary positions has heads and pairs as others do, and BOS tokens within rows can
+/// be left out.
+#[test]
+fn heads_of_a_rotary_model_are_ablated() {
+    let bench = Bench::new();
+    for model in ["a", "b"] {
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            let from = path("expected/golden/neox").join(file);
+            std::fs::copy(from, bench.path().join(model).join(file)).expect("copy");
+        }
+    }
+    bench.write("corpus.jsonl", varied_corpus(12));
+    let settings =
+        "kind: attention\nattention: { pairs: 4, sign: both, attends: 0.0, count_bos: true }";
+    bench.edit("spec.yaml", "kind: universality", settings);
+    bench.edit("spec.yaml", "context: 12", "context: 12, tokenisation: packed");
+    let found = || {
+        let loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));
+        let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+        let bos = plan.reference().config.bos_token_id;
+        let within = |row: &Row| {
+            let half = &row.ids[row.ids.len() / 2..];
+            half.iter().filter(|id| **id == bos).count()
+        };
+        let bos: usize = plan.tokens.rows.iter().map(within).sum();
+        let found = experiment::run(&plan, None, &mut Control::default());
+        (found.unwrap_or_else(|e| panic!("{e}")), bos as f64)
+    };
+    let (all, bos) = found();
+    assert!(bos > 0.0);
+    let pairs = &all.tables["attention"];
+    assert_eq!(pairs.rows.len(), 4);
+    let changes = pairs.numbers("bos_attention_change");
+    assert!(changes.iter().all(|change| change.is_finite()) && changes.iter().any(|c| *c != 0.0));
+    bench.edit("spec.yaml", "count_bos: true", "count_bos: false");
+    let (fewer, _) = found();
+    let tokens = |found: &Figures| found.tables["attention"].numbers("tokens")[0];
+    assert_eq!(tokens(&all) - tokens(&fewer), bos);
 }
 
 #[test]

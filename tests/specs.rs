@@ -58,7 +58,7 @@ fn shipped_experiments_are_valid() {
 fn the_papers_experiments_are_well_formed() {
     // Their models are not bundled, so that they cannot be made real here.
     let files = yaml_files("experiments/paper");
-    assert_eq!(files.len(), 6);
+    assert_eq!(files.len(), 7);
     let models = std::fs::read_to_string(path("expected/models.yaml")).expect("models");
     let hub = std::fs::read_to_string(path("expected/hub.yaml")).expect("hub");
     for file in files {

@@ -1,71 +1,28 @@
 //! `kind: attention`: neurons that turn attention heads towards or away from the first
 //! token (§5.3).
 
-use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+mod choice;
+mod settings;
 
+use rayon::prelude::*;
+
+use self::choice::{Pair, choose, directions, drawn_to_first, heuristics};
+use self::settings::AttentionSettings;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
-use super::named::PairChoice;
 use crate::charts::canvas::{Axis, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
-use crate::correlation::{Purpose, RandomStream};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
-use crate::model::weights::Weights;
 use crate::model::{Config, Decoder, HookPoint, Site, Transformer};
 use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
-use crate::roles::heads::AttentionHead;
+use crate::roles::heads::{Attends, AttentionHead};
 use crate::run::Session;
 use crate::spec::{Finding, Spec};
 use crate::stats::Moments;
 use crate::stats::percentile::{mean, median};
-use crate::table::{HeadId, NeuronId, fixed_cell};
-
-/// A neuron and an attention head of a later layer.
-#[derive(Clone)]
-struct Pair {
-    neuron: NeuronId,
-    layer: usize,
-    head: usize,
-    /// `w_out · W_Q k_BOS` with w_out of unit norm.
-    heuristic: f64,
-    /// Change of the attention to the first token and of the output norm when the neuron is
-    /// removed from the query, summed over destination tokens.
-    change: [f64; 2],
-    tokens: f64,
-    /// Power sums of the activation a: n, Σa, Σa²; then Σq, Σq², Σaq for each quantity q,
-    /// attention to the first token and output norm.
-    with: [f64; 9],
-}
-
-/// `kind: attention`: neurons that turn attention heads towards or away from the first token
-/// (§5.3).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AttentionSettings {
-    /// Pairs of a neuron and a head that are ablated: a number, for those with the largest
-    /// heuristic, or a list such as `[[L4.N3594, L5.H0]]`.
-    pub pairs: PairChoice,
-    /// Minimum mean attention to the first token. Heads below it are skipped, because a
-    /// neuron cannot turn a head away from a token that the head does not attend to. Named pairs
-    /// are kept.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub attends: f64,
-    /// Number of random directions that the heuristic of neurons is compared with.
-    #[schemars(range(min = 2, max = 100_000))]
-    pub directions: usize,
-    /// Seed of the random directions.
-    pub seed: u64,
-}
-
-impl Default for AttentionSettings {
-    fn default() -> Self {
-        Self { pairs: PairChoice::Strongest(5), attends: 0.1, directions: 1000, seed: 1 }
-    }
-}
+use crate::table::fixed_cell;
 
 /// The attention experiment.
 pub struct Attention;
@@ -77,9 +34,14 @@ impl Experiment for Attention {
     const FIGURES: &'static [FigureName] = &[
         figure(
             "deactivation",
-            "change of attention to the first token when a neuron is removed from a head's query, mean over pairs",
+            "change of attention to the first token when a neuron is removed from a head's query, mean over pairs of positive heuristic",
         ),
         figure("deactivation-norm", "change of the head's output norm, mean over the same pairs"),
+        figure(
+            "activation",
+            "change of attention to the first token, mean over pairs of negative heuristic",
+        ),
+        figure("activation-norm", "change of the head's output norm, mean over the same pairs"),
         figure(
             "bos-norm",
             "norm of a head's output for other tokens over that for the first token, median head",
@@ -103,27 +65,23 @@ impl Experiment for Attention {
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         Self::check_files(settings, session.plan)?;
         let model = session.reference()?;
-        if model.config.rotary.is_some() {
-            let problem =
-                "it has rotary positions; `kind: attention` supports only learned positions";
-            let remedy = "choose a GPT-2 as the reference";
-            let name = &session.plan.reference().name;
-            return Err(Error::new(Kind::Model, name, problem, remedy));
-        }
         let folded = preprocess(&model.weights, &model.config, &session.plan.spec.weights);
-        let drawn = drawn_to_first(&model, session.plan.reference().config.bos_token_id);
+        let context = session.plan.tokens.context;
+        let drawn = drawn_to_first(&model, context / 2..context);
         let all = heuristics(&folded, &model.config, &drawn);
         let mut heads = Heads::new(&model.config);
+        let bos = Some(model.config.bos_token_id).filter(|_| !settings.count_bos);
         session.read("looking at heads", |decoder, batch| {
             let rows = batch.ids();
-            heads.absorb(&model, &rows, &BatchReadings::of(decoder, &rows, &[])?);
+            heads.absorb(&model, &rows, &BatchReadings::of(decoder, &rows, &[])?, bos);
             Ok(())
         })?;
-        let mut pairs = choose(settings, &all, &heads);
+        let mut pairs = choose(settings, &all, |layer, head| heads.of[layer][head].attention());
         session.read("taking neurons out of queries", |decoder, batch| {
             let rows = batch.ids();
             let seen = BatchReadings::of(decoder, &rows, &pairs)?;
-            let ablate = |(i, pair): (usize, &mut Pair)| pair.ablate(&model, &rows, &seen, i);
+            let ablate =
+                |(i, pair): (usize, &mut Pair)| pair.ablate(&model, &rows, &seen, (i, bos));
             pairs.par_iter_mut().enumerate().for_each(ablate);
             Ok(())
         })?;
@@ -134,88 +92,6 @@ impl Experiment for Attention {
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "attention", chart)
     }
-}
-
-/// Returns, for every layer and head, the direction of the residual stream that raises attention
-/// to the token at the beginning of a sequence: [`AttentionHead::drawn_by`] of its key.
-fn drawn_to_first(model: &Transformer, bos: u32) -> Vec<Vec<Vec<f64>>> {
-    let d = model.config.d_model;
-    let mut drawn = vec![Vec::new(); model.config.n_layers];
-    let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
-        if point.site == Site::ResidPre {
-            let first: Vec<f64> = values[..d].iter().map(|&v| v.into()).collect();
-            let of =
-                |head| AttentionHead { model, layer: point.layer, head }.drawn_by(&first, 0..0);
-            drawn[point.layer] = (0..model.config.n_heads).map(of).collect();
-        }
-    };
-    model.forward(&[&[bos]], &mut hooks);
-    drawn
-}
-
-/// Returns the pairs of every neuron with every head of a later layer, each with its heuristic.
-fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) -> Vec<Pair> {
-    let (d, d_mlp) = (config.d_model, config.d_mlp());
-    let of = |i: usize| {
-        let neuron = NeuronId::of(i, d_mlp);
-        let w_out = &folded.blocks[neuron.layer].mlp_out.weight[neuron.neuron * d..][..d];
-        let norm = w_out.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
-        let later = drawn.iter().enumerate().skip(neuron.layer + 1);
-        later.flat_map(move |(layer, heads)| {
-            heads.iter().enumerate().map(move |(head, drawn)| {
-                let dot: f64 = w_out.iter().zip(drawn).map(|(w, u)| f64::from(*w) * u).sum();
-                Pair {
-                    neuron,
-                    layer,
-                    head,
-                    heuristic: dot / norm,
-                    change: [0.0; 2],
-                    tokens: 0.0,
-                    with: [0.0; 9],
-                }
-            })
-        })
-    };
-    (0..config.n_layers * d_mlp).into_par_iter().flat_map_iter(of).collect()
-}
-
-/// Returns the pairs that are ablated: those that are named, in that order, or those with the
-/// largest heuristic.
-fn choose(settings: &AttentionSettings, all: &[Pair], heads: &Heads) -> Vec<Pair> {
-    match &settings.pairs {
-        PairChoice::Strongest(count) => {
-            let mut pairs = all.to_vec();
-            pairs.retain(|pair| heads.of[pair.layer][pair.head].attention() >= settings.attends);
-            pairs.sort_by(|a, b| b.heuristic.total_cmp(&a.heuristic));
-            pairs.truncate(*count);
-            pairs
-        }
-        PairChoice::Named(named) => {
-            let is = |pair: &&Pair, (neuron, head): &(NeuronId, HeadId)| {
-                (pair.neuron, pair.layer, pair.head) == (*neuron, head.layer, head.head)
-            };
-            named
-                .iter()
-                .filter_map(|name| all.iter().find(|pair| is(pair, name)).cloned())
-                .collect()
-        }
-    }
-}
-
-/// Returns the heuristic of random directions of unit norm with all heads except those of the
-/// first layer.
-fn directions(drawn: &[Vec<Vec<f64>>], count: usize, seed: u64) -> Vec<f64> {
-    let mut found = Vec::new();
-    for id in 0..count as u64 {
-        let mut direction = vec![0.0_f32; drawn[0][0].len()];
-        RandomStream { seed, purpose: Purpose::Noise, id }.normals(&mut direction);
-        let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
-        let norm = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
-        for drawn in drawn.iter().skip(1).flatten() {
-            found.push(direction.iter().zip(drawn).map(|(v, u)| v * u).sum::<f64>() / norm);
-        }
-    }
-    found
 }
 
 /// Activations captured from the forward pass of a batch.
@@ -266,12 +142,20 @@ fn places(rows: &[&[u32]]) -> Vec<(usize, usize)> {
 }
 
 impl Pair {
-    fn ablate(&mut self, model: &Transformer, rows: &[&[u32]], seen: &BatchReadings, index: usize) {
+    /// Removes the neuron from the query of the head; the pair is the `index`th of the readings.
+    /// Destination tokens `bos` do not count.
+    fn ablate(
+        &mut self,
+        model: &Transformer,
+        rows: &[&[u32]],
+        seen: &BatchReadings,
+        (index, bos): (usize, Option<u32>),
+    ) {
         let d = model.config.d_model;
         let head = AttentionHead { model, layer: self.layer, head: self.head };
         let w_out = &model.weights.blocks[self.neuron.layer].mlp_out.weight;
         let w_out = &w_out[self.neuron.neuron * d..][..d];
-        for (start, len) in places(rows) {
+        for (row, (start, len)) in rows.iter().zip(places(rows)) {
             let resid = seen.row(self.layer, start, len, d);
             let removed = |t: usize| {
                 let activation = f64::from(seen.activations[index][start + t]);
@@ -279,7 +163,8 @@ impl Pair {
             };
             // Only destinations in the second half of the row count, as in the paper.
             let attends = head.attends(&resid, len / 2..len, removed);
-            for (t, [clean, without]) in (len / 2..len).zip(attends) {
+            let counts = |(t, _): &(usize, [Attends; 2])| Some(row[*t]) != bos;
+            for (t, [clean, without]) in (len / 2..len).zip(attends).filter(counts) {
                 let activation = seen.activations[index][start + t];
                 self.relate(activation.into(), [clean.first, clean.norm]);
                 self.change[0] += without.first - clean.first;
@@ -336,14 +221,17 @@ impl Seat {
         self.attention[0] / self.attention[1]
     }
 
-    fn absorb(&mut self, head: AttentionHead, resid: &[Vec<f64>]) {
-        for (t, row) in resid.iter().enumerate() {
+    /// Adds a row of tokens; those that are `bos` count only as the first of the row.
+    fn absorb(&mut self, head: AttentionHead, resid: &[Vec<f64>], ids: &[u32], bos: Option<u32>) {
+        let counts = |t: usize| t == 0 || Some(ids[t]) != bos;
+        for (t, row) in resid.iter().enumerate().filter(|(t, _)| counts(*t)) {
             let norms = &mut self.norms[usize::from(t > 0)];
             norms[0] += head.value_norm(row);
             norms[1] += 1.0;
         }
-        let nothing = |_| vec![0.0; resid[0].len()];
-        for [clean, _] in head.attends(resid, resid.len() / 2..resid.len(), nothing) {
+        let destinations = resid.len() / 2..resid.len();
+        let attends = head.attends_unchanged(resid, destinations.clone());
+        for (_, clean) in destinations.zip(attends).filter(|(t, _)| counts(*t)) {
             self.attention[0] += clean.first;
             self.attention[1] += 1.0;
         }
@@ -355,13 +243,19 @@ impl Heads {
         Self { of: vec![vec![Seat::default(); config.n_heads]; config.n_layers] }
     }
 
-    fn absorb(&mut self, model: &Transformer, rows: &[&[u32]], seen: &BatchReadings) {
+    fn absorb(
+        &mut self,
+        model: &Transformer,
+        rows: &[&[u32]],
+        seen: &BatchReadings,
+        bos: Option<u32>,
+    ) {
         let d = model.config.d_model;
         self.of.par_iter_mut().enumerate().for_each(|(layer, heads)| {
-            for (start, len) in places(rows) {
+            for (ids, (start, len)) in rows.iter().zip(places(rows)) {
                 let resid = seen.row(layer, start, len, d);
                 heads.par_iter_mut().enumerate().for_each(|(head, seat)| {
-                    seat.absorb(AttentionHead { model, layer, head }, &resid);
+                    seat.absorb(AttentionHead { model, layer, head }, &resid, ids, bos);
                 });
             }
         });
@@ -371,8 +265,15 @@ impl Heads {
 fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figures {
     let mut figures = Figures::default();
     let change = |p: &Pair, q: usize| p.change[q] / p.tokens;
-    figures.add("deactivation", vec![mean(pairs.iter().map(|p| change(p, 0)))]);
-    figures.add("deactivation-norm", vec![mean(pairs.iter().map(|p| change(p, 1)))]);
+    let (raising, lowering): (Vec<&Pair>, Vec<&Pair>) =
+        pairs.iter().partition(|p| p.heuristic > 0.0);
+    for (name, pairs) in [("deactivation", raising), ("activation", lowering)] {
+        if !pairs.is_empty() {
+            let of = |q: usize| mean(pairs.iter().map(|p| change(p, q)));
+            figures.add(name, [of(0)]);
+            figures.add(&format!("{name}-norm"), [of(1)]);
+        }
+    }
     let ratios = heads.of.iter().flatten().map(Seat::ratio);
     figures.add("bos-norm", vec![median(ratios).unwrap_or(f64::NAN)]);
     let neurons = Moments::of(all.iter().map(|p| p.heuristic)).kurt;
