@@ -14,6 +14,9 @@ use crate::table::NeuronId;
 /// The experiment that is run if none is named.
 pub const DEFAULT_SPEC: &str = "experiments/desk-universality.yaml";
 
+/// Where the run of [`DEFAULT_SPEC`] is.
+pub const DEFAULT_RUN: &str = "runs/desk-universality";
+
 /// Are the same neurons found again in a model trained from another seed?
 ///
 /// Without a command, runs the experiment on the bundled models.
@@ -75,11 +78,14 @@ pub enum Command {
     /// that UNIVERSAL_NEURONS_DATA names.
     Verify(VerifyOptions),
     /// Show a neuron: its row with percentiles, partners, tokens and contexts.
+    ///
+    /// With --text or --file, shows its activation at each token of that text instead. No run is
+    /// needed for this: the model is the reference of --spec, or else of the run's spec.
     Inspect {
         /// The neuron, as in L0.N12.
         neuron: NeuronId,
         /// Folder of a run.
-        #[arg(long, value_name = "FOLDER", default_value = "runs/desk-universality")]
+        #[arg(long, value_name = "FOLDER", default_value = DEFAULT_RUN)]
         run: PathBuf,
         /// The experiment that the run was made with [default: the file that the run recorded].
         #[arg(long, value_name = "FILE")]
@@ -87,6 +93,9 @@ pub enum Command {
         /// Print the neuron as JSON.
         #[arg(long)]
         json: bool,
+        /// A text of your own.
+        #[command(flatten)]
+        text: TextOptions,
     },
     /// Write the activations of some neurons at every token, as safetensors.
     Activations {
@@ -217,6 +226,35 @@ pub enum FetchTarget {
         #[arg(long, value_name = "FOLDER")]
         to: Option<PathBuf>,
     },
+}
+
+/// A text that a neuron reads.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TextOptions {
+    /// Show the neuron's activation at each token of this text.
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    pub text: Option<String>,
+    /// The same for the text in a file; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Show what the prediction of the text becomes without these neurons.
+    #[arg(long, value_name = "NEURON", num_args = 1..)]
+    pub without: Vec<NeuronId>,
+    /// When to colour tokens by activation.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Colours::Auto)]
+    pub color: Colours,
+}
+
+/// When to colour output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colours {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How to run an experiment. No option can change a number.

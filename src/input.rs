@@ -57,6 +57,25 @@ pub struct InputFile {
     opened: Metadata,
 }
 
+/// Reads all of standard input as text of at most `limit` bytes, without its byte-order mark.
+///
+/// # Errors
+/// Returns an error of this kind if the input is longer, is not valid UTF-8, or cannot be read.
+pub fn stdin_text(kind: Kind, limit: u64) -> Result<String> {
+    let error = |problem: String, remedy: &str| Error::new(kind, "standard input", problem, remedy);
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|e| error(format!("cannot be read: {e}"), "give a text or a file"))?;
+    if bytes.len() as u64 > limit {
+        return Err(error(format!("is over {limit} bytes long"), "give a shorter text"));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        error(format!("invalid UTF-8 after byte {at}"), "give text in UTF-8")
+    })?;
+    Ok(text.strip_prefix(BOM).map(str::to_owned).unwrap_or(text))
+}
+
 impl InputFile {
     /// Opens a regular file that is not empty and not a stand-in.
     ///

@@ -58,8 +58,8 @@ fn dispatch(command: Command) -> Result<u8> {
         }
         Command::Validate { specs, json } => commands::validate(&specs, json).map(|()| 0),
         Command::Verify(options) => commands::verify(&options),
-        Command::Inspect { neuron, run, spec, json } => {
-            commands::inspect(neuron, &run, spec.as_deref(), json).map(|()| 0)
+        Command::Inspect { neuron, run, spec, json, text } => {
+            commands::inspect(neuron, &run, spec.as_deref(), json, &text).map(|()| 0)
         }
         Command::Activations { neurons, spec, out } => {
             commands::activations(&neurons, &spec, &out).map(|()| 0)

@@ -79,6 +79,12 @@ fn commands_that_look_at_runs_print_fields_of_the_guide() {
     assert_eq!((&neuron["neuron"], &neuron["model"]), (&"L1.N3".into(), &"a".into()));
     assert_documented("inspect", &neuron["columns"]["excess_corr"]);
     assert_documented("inspect", &neuron["partners"][0]);
+    let text = ["--text", "the quick fox", "--without", "L0.N1", "--json"];
+    let read = document(&bench, 0, &[&["inspect", "L1.N3", "--run", "out"], &text[..]].concat());
+    let without = &read["without"];
+    for object in [&read, &read["tokens"][0], without, &without["next"][0]] {
+        assert_documented("inspect --text", object);
+    }
     assert_eq!(neuron["card"]["neuron"], "L1.N3");
 
     let same = document(&bench, 0, &["compare", "out", "out", "--json"]);

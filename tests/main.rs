@@ -20,6 +20,7 @@ mod hostile;
 mod hub;
 mod identity;
 mod inputs;
+mod inspect_text;
 mod intervention;
 mod json;
 mod kernels;

@@ -157,6 +157,8 @@ fn command_lines(command: &str) -> Vec<Vec<&'static str>> {
             &["inspect", "L0.N2", "--run", "runs/bench", "--spec", "spec.yaml"],
             &["inspect", "L0.N1", "--run", "runs/bench", "--spec", "spec.yaml", "--json"],
             &["inspect", HOSTILE],
+            &["inspect", "L0.N1", "--spec", "spec.yaml", "--text", HOSTILE],
+            &["inspect", "L0.N1", "--spec", "spec.yaml", "--file", HOSTILE],
         ],
         "activations" => &[
             &["activations", "L0.N1", "--spec", "spec.yaml"],

@@ -5,12 +5,14 @@ mod activations;
 mod choice;
 mod export;
 mod reading;
+mod text_reading;
 
 use crate::record::{Card, Explanation, Histogram};
 
 pub use choice::choose;
 pub use export::export;
 pub use reading::{check, of, read};
+pub use text_reading::{GivenText, TextReading, read_text};
 
 /// Minimum share of the variance that a test must explain to describe the neuron.
 const EXPLAINED: f64 = 0.2;

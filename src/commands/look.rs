@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use universal_neurons::cards;
+use universal_neurons::cards::{self, GivenText};
 use universal_neurons::claims::registry;
+use universal_neurons::cli::{Colours, DEFAULT_RUN, DEFAULT_SPEC, TextOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::load_spec;
-use universal_neurons::output::show;
+use universal_neurons::output::{Piece, show, show_pieces, takes_colours};
 use universal_neurons::plan::Plan;
 use universal_neurons::progress::Progress;
 use universal_neurons::record::{Card, Provenance, RunFolder, StudyRecord};
@@ -18,7 +19,26 @@ use universal_neurons::table::NeuronId;
 
 use super::{CLAIM_FAILS, show_json, stop_on_interrupt};
 
-pub fn inspect(neuron: NeuronId, run: &Path, spec: Option<&Path>, json: bool) -> Result<()> {
+pub fn inspect(
+    neuron: NeuronId,
+    run: &Path,
+    spec: Option<&Path>,
+    json: bool,
+    text: &TextOptions,
+) -> Result<()> {
+    let given = match (&text.text, &text.file) {
+        (Some(words), _) => Some(GivenText::Words(words)),
+        (None, Some(file)) if file.as_os_str() == "-" => Some(GivenText::Stdin),
+        (None, Some(file)) => Some(GivenText::File(file)),
+        (None, None) => None,
+    };
+    if let Some(given) = given {
+        return inspect_text(neuron, (run, spec), json, (given, text));
+    }
+    if !text.without.is_empty() {
+        let problem = "is about the prediction of a text, and none is given";
+        return Err(Error::new(Kind::Spec, "--without", problem, "add --text or --file"));
+    }
     let study = StudyRecord::read(run)?;
     let row = study.row(neuron).ok_or_else(|| report::card::missing(study.layout, neuron))?;
     let card = match study.card(neuron) {
@@ -29,6 +49,44 @@ pub fn inspect(neuron: NeuronId, run: &Path, spec: Option<&Path>, json: bool) ->
         return show_json(&report::card::json(&study, row, &card));
     }
     show(&report::card::text(&study, row, &card))
+}
+
+/// Shows the activations of a neuron on a text, and what it does elsewhere if the run has its card.
+fn inspect_text(
+    neuron: NeuronId,
+    (run, spec): (&Path, Option<&Path>),
+    json: bool,
+    (given, options): (GivenText, &TextOptions),
+) -> Result<()> {
+    // A run is needed only if no spec is named.
+    let provenance = match spec {
+        Some(_) => Provenance::read(run).ok(),
+        None if run == Path::new(DEFAULT_RUN) && !run.exists() => None,
+        None => Some(Provenance::read(run)?),
+    };
+    let recorded = provenance.as_ref().map(|provenance| provenance.spec_path.as_path());
+    let spec = load_spec(spec.or(recorded).unwrap_or(Path::new(DEFAULT_SPEC)))?.spec;
+    let progress = Progress::Quiet;
+    let (reading, model) = cards::read_text(&spec, neuron, &options.without, given, &progress)?;
+    if json {
+        return show_json(&reading);
+    }
+    let mut pieces = report::text_reading::pieces(&reading);
+    // What the neuron does elsewhere is known only of a run on the same weights.
+    let same = provenance.as_ref().and_then(Provenance::reference);
+    if same.is_some_and(|of| of.weights_sha256 == model.weights_digest) {
+        let study = StudyRecord::read(run)?;
+        if let Some(card) = study.card(neuron) {
+            let text = format!("\nelsewhere ({})\n  {}\n", run.display(), card.sentence());
+            pieces.push(Piece::plain(text));
+        }
+    }
+    let coloured = match options.color {
+        Colours::Auto => takes_colours(),
+        Colours::Always => true,
+        Colours::Never => false,
+    };
+    show_pieces(&pieces, coloured)
 }
 
 /// Reads the tokens for the card of a neuron without one in the run. The spec is the one that the

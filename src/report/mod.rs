@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod page;
 mod study_charts;
 pub mod terminal;
+pub mod text_reading;
 
 use crate::charts::Chart;
 use crate::error::Result;
