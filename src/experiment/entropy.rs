@@ -23,7 +23,7 @@ use crate::run::Session;
 use crate::spec::{Finding, Spec};
 use crate::stats::percentile::mean;
 use crate::stats::weights::{output_cosine, weight_statistics};
-use crate::table::{NeuronId, fixed_cell};
+use crate::table::{NeuronId, cell, fixed_cell};
 
 /// The entropy experiment.
 pub struct Entropy;
@@ -89,8 +89,7 @@ impl Experiment for Entropy {
         let mut figures = figures(&fixed, &settings.values, positions, &pairs);
         figures.add_table("entropy-neurons", &WEIGHT_COLUMNS, weight_rows(&fixed));
         if let Some(first) = fixed.first().filter(|_| !settings.neurons.is_empty()) {
-            figures
-                .add("entropy-ranks", [first.norm_place, first.variance_place].map(|p| p as f64));
+            figures.add("entropy-ranks", [first.norm_place, first.variance_place]);
         }
         if let [first, second, ..] = settings.neurons[..] {
             let [a, b] = [first, second].map(|id| id.index(model.config.d_mlp()));
@@ -131,10 +130,10 @@ fn weight_rows(fixed: &[Fixed]) -> Vec<Vec<String>> {
             f.id.neuron.to_string(),
             f.control.to_string(),
             fixed_cell(f.weights.l2_penalty(), 6),
-            f.norm_place.to_string(),
+            fixed_cell(f.norm_place, 0),
             fixed_cell(f.weights.w_out_norm, 6),
-            format!("{:e}", f.weights.vocab.var),
-            f.variance_place.to_string(),
+            cell(f.weights.vocab.var),
+            fixed_cell(f.variance_place, 0),
         ]
     };
     fixed.iter().map(row).collect()

@@ -26,10 +26,11 @@ pub struct Fixed {
     pub norm_rank: f64,
     /// Percentile of the variance of the logit effect in the last layers.
     pub variance_rank: f64,
-    /// Place of ‖w_in‖² + ‖w_out‖² among all neurons, 1 for the largest.
-    pub norm_place: usize,
-    /// Place of the variance of the logit effect among all neurons, 1 for the smallest.
-    pub variance_place: usize,
+    /// Place of ‖w_in‖² + ‖w_out‖² among all neurons, 1 for the largest; NaN if it is NaN.
+    pub norm_place: f64,
+    /// Place of the variance of the logit effect among all neurons, 1 for the smallest; NaN if the
+    /// variance is NaN.
+    pub variance_place: f64,
     /// Statistics of its weights.
     pub weights: WeightStatistics,
     /// Sums of entropy, loss, reciprocal rank and scale, for each value.
@@ -52,15 +53,17 @@ pub fn choose(
         let weights = statistics[id.index(config.d_mlp())];
         // The percentiles are those of the last layers, so a neuron of an earlier layer has none.
         let late = id.index(config.d_mlp()).checked_sub(first);
-        let larger = |s: &&WeightStatistics| s.l2_penalty() > weights.l2_penalty();
-        let smaller = |s: &&WeightStatistics| s.vocab.var < weights.vocab.var;
+        let place = |of: fn(&WeightStatistics) -> f64| {
+            let before = statistics.iter().filter(|s| of(s) < of(&weights)).count();
+            if of(&weights).is_nan() { f64::NAN } else { before as f64 + 1.0 }
+        };
         Fixed {
             id,
             control,
             norm_rank: late.map_or(f64::NAN, |i| norms[i]),
             variance_rank: late.map_or(f64::NAN, |i| variances[i]),
-            norm_place: statistics.iter().filter(larger).count() + 1,
-            variance_place: statistics.iter().filter(smaller).count() + 1,
+            norm_place: place(|s| -s.l2_penalty()),
+            variance_place: place(|s| s.vocab.var),
             weights,
             sums: Vec::new(),
         }
