@@ -1,7 +1,7 @@
 // From pre-activations without bias to all that is wanted of them, in one pass:
 //
 //   pre = x + bias,  post = GELU(pre)                            [tokens, width]
-//   next = post in sixteen bits, for the product with W_out      [tokens, width]
+//   next = post in sixteen bits, for the product with W_out      [tokens, row_length(width)]
 //   kept = scale (post - pilot) of kept tokens, in sixteen bits  [width, kept tokens]
 //   sums over kept tokens, per neuron and 256 tokens             [chunks][SUMS][width]
 //
@@ -45,8 +45,9 @@ __device__ void activation(const float *x, int tokens, int width, const Neuron *
             float pre = x[at] + of.bias, post = gelu(pre, erf_form);
             u16 hi, lo;
             split<T>(post, &hi, &lo);
-            next[at] = hi;
-            if (next_plane) next[at + next_plane] = lo;
+            u64 to = token * row_length(width) + neuron;
+            next[to] = hi;
+            if (next_plane) next[to + next_plane] = lo;
             if (slot[token] < 0) continue;
             split<T>((post - of.pilot) * of.scale, &hi, &lo);
             turned[0][lane][row] = hi, turned[1][lane][row] = lo;
@@ -94,8 +95,9 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // counts[neuron][bin] += 1 for the pre-activation of every token with slot >= 0. Bin i holds values in
-// (-10 + (i - 1) 25/255, -10 + i 25/255]; the first and the last bin are open. In f64 and
-// by division, as on the CPU, so that a value on an edge lies in the same bin. Grid: (width / 32, tokens / 256), rounded up; 256 threads, 32 neurons x 8 tokens.
+// (-10 + (i - 1) 25/255, -10 + i 25/255]; the first and the last bin are open. In f64 and by division, as on
+// the CPU, so that a value on an edge lies in the same bin. Grid: (width / 32, tokens / 256), rounded up;
+// 256 threads, 32 neurons x 8 tokens.
 enum { EDGES = 256 };
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -1,6 +1,6 @@
 // The parts of GPT-2's forward pass that are not products: embedding, LayerNorm, causal attention. The
 // residual stream is f32. Operands of products are written as hi + lo in sixteen bits (number.cuh), or as hi
-// only if `plane` is 0.
+// only if `plane` is 0; their rows start every row_length(d) values.
 #include "number.cuh"
 
 enum { KEYS = 32, QUERIES = 8, D_HEAD = 128 };
@@ -38,7 +38,7 @@ __device__ void layer_norm(const float *x, int rows, int d, const float *gain, c
     float mean = over_warp(sum) / d;
     for (int i = lane; i < d; i += 32) squares += (x[i] - mean) * (x[i] - mean);
     float scale = 1.0f / sqrtf(over_warp(squares) / d + eps);
-    for (int i = lane; i < d; i += 32) put<T>(out, (u64)row * d + i, plane, (x[i] - mean) * scale * gain[i] + bias[i]);
+    for (int i = lane; i < d; i += 32) put<T>(out, row * row_length(d) + i, plane, (x[i] - mean) * scale * gain[i] + bias[i]);
 }
 
 // out[t, head] = sum_s softmax_s(scale q_t . k_s) v_s over s <= t of the same sequence. qkv is [tokens, 3 d];
@@ -83,7 +83,7 @@ __device__ void attention(const float *qkv, const u32 *start, const u32 *length,
         __syncthreads();
     }
     if (mine >= len) return;
-    u64 row = ((u64)start[blockIdx.z] + mine) * d + head;
+    u64 row = ((u64)start[blockIdx.z] + mine) * row_length(d) + head;
     for (int q = 0; q < D_HEAD / 32; q++)
         if (lane + q * 32 < d_head) put<T>(out, row + lane + q * 32, plane, mixed[q] / total);
 }

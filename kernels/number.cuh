@@ -40,6 +40,9 @@ __device__ void split(float x, u16 *hi, u16 *lo) {
     *lo = T::round(x - T::widen(*hi));
 }
 
+// Distance between the rows of an operand of `columns` columns: a multiple of eight values, 16 bytes.
+__device__ inline u64 row_length(int columns) { return (columns + 7) / 8 * 8; }
+
 // e^x by ex2.approx: relative error below 2^-22 for |x| < 20.
 __device__ inline float exp_approx(float x) {
     float y;

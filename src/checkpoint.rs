@@ -46,6 +46,13 @@ pub trait State {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()>;
 }
 
+/// A list of any length: activations, in the order of the tokens.
+impl State for Vec<f32> {
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        visit(Part::Values(self))
+    }
+}
+
 /// Writes and reads the checkpoints of one run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {

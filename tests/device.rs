@@ -10,22 +10,22 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::Outcome;
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, Session, run};
-use universal_neurons::spec::{BaselineKind, MomentKind, Precision, Spec};
+use universal_neurons::run::{Accelerator, Control, Session, run};
+use universal_neurons::spec::{BaselineKind, MomentKind, Precision, Screen, Spec};
 use universal_neurons::table::Column;
 
-use crate::kernels::{Probe, Random, card, machine};
+use crate::kernels::{Random, card, machine};
 use crate::ptx_vm::Machine;
 use crate::support::{assert_close, path, run as program, stderr};
 
-const D: usize = 32;
-const D_MLP: usize = 72;
+/// `d_model` and `d_mlp` of the tiny models.
+const SIZES: (usize, usize) = (32, 72);
 const LAYERS: usize = 2;
 const VOCAB: usize = 2048;
 const CONTEXT: usize = 48;
 
 /// Returns the tensors of a tiny GPT-2. Models of one family share the numbers drawn from `shared`.
-fn tensors(own: u64) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+fn tensors(own: u64, (d, d_mlp): (usize, usize)) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let (mut shared, mut noise) = (Random::new(1), Random::new(own));
     let mut tensor = |name: &str, shape: &[usize], scale: f32, base: f32| {
         let len = shape.iter().product();
@@ -33,25 +33,25 @@ fn tensors(own: u64) -> Vec<(String, Vec<usize>, Vec<f32>)> {
         (name.to_owned(), shape.to_vec(), (0..len).map(|_| value()).collect())
     };
     let mut all = vec![
-        tensor("wte.weight", &[VOCAB, D], 1.0, 0.0),
-        tensor("wpe.weight", &[CONTEXT, D], 0.3, 0.0),
-        tensor("ln_f.weight", &[D], 0.0, 1.0),
-        tensor("ln_f.bias", &[D], 0.0, 0.0),
+        tensor("wte.weight", &[VOCAB, d], 1.0, 0.0),
+        tensor("wpe.weight", &[CONTEXT, d], 0.3, 0.0),
+        tensor("ln_f.weight", &[d], 0.0, 1.0),
+        tensor("ln_f.bias", &[d], 0.0, 0.0),
     ];
     for layer in 0..LAYERS {
         for (name, shape, scale, base) in [
-            ("ln_1.weight", &[D][..], 0.1, 1.0),
-            ("ln_1.bias", &[D], 0.1, 0.0),
-            ("attn.c_attn.weight", &[D, 3 * D], 0.3, 0.0),
-            ("attn.c_attn.bias", &[3 * D], 0.1, 0.0),
-            ("attn.c_proj.weight", &[D, D], 0.3, 0.0),
-            ("attn.c_proj.bias", &[D], 0.1, 0.0),
-            ("ln_2.weight", &[D], 0.1, 1.0),
-            ("ln_2.bias", &[D], 0.1, 0.0),
-            ("mlp.c_fc.weight", &[D, D_MLP], 0.4, 0.0),
-            ("mlp.c_fc.bias", &[D_MLP], 0.5, 0.0),
-            ("mlp.c_proj.weight", &[D_MLP, D], 0.3, 0.0),
-            ("mlp.c_proj.bias", &[D], 0.1, 0.0),
+            ("ln_1.weight", &[d][..], 0.1, 1.0),
+            ("ln_1.bias", &[d], 0.1, 0.0),
+            ("attn.c_attn.weight", &[d, 3 * d], 0.3, 0.0),
+            ("attn.c_attn.bias", &[3 * d], 0.1, 0.0),
+            ("attn.c_proj.weight", &[d, d], 0.3, 0.0),
+            ("attn.c_proj.bias", &[d], 0.1, 0.0),
+            ("ln_2.weight", &[d], 0.1, 1.0),
+            ("ln_2.bias", &[d], 0.1, 0.0),
+            ("mlp.c_fc.weight", &[d, d_mlp], 0.4, 0.0),
+            ("mlp.c_fc.bias", &[d_mlp], 0.5, 0.0),
+            ("mlp.c_proj.weight", &[d_mlp, d], 0.3, 0.0),
+            ("mlp.c_proj.bias", &[d], 0.1, 0.0),
         ] {
             all.push(tensor(&format!("h.{layer}.{name}"), shape, scale, base));
         }
@@ -59,16 +59,16 @@ fn tensors(own: u64) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     all
 }
 
-fn write_model(folder: &Path, own: u64) {
+fn write_model(folder: &Path, own: u64, (d, d_mlp): (usize, usize)) {
     std::fs::create_dir_all(folder).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(
         &std::fs::read_to_string(path("experiments/desk/a/config.json")).unwrap(),
     )
     .unwrap();
     for (key, value) in [
-        ("n_embd", D),
+        ("n_embd", d),
         ("n_head", 2),
-        ("n_inner", D_MLP),
+        ("n_inner", d_mlp),
         ("n_layer", LAYERS),
         ("n_positions", CONTEXT),
     ] {
@@ -77,7 +77,7 @@ fn write_model(folder: &Path, own: u64) {
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     std::fs::copy(path("experiments/desk/a/tokenizer.json"), folder.join("tokenizer.json"))
         .unwrap();
-    let tensors = tensors(own);
+    let tensors = tensors(own, (d, d_mlp));
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -90,12 +90,16 @@ fn write_model(folder: &Path, own: u64) {
 
 /// Writes a family of three tiny models and a spec.
 pub fn family(folder: &Path) {
+    family_of(folder, SIZES);
+}
+
+fn family_of(folder: &Path, sizes: (usize, usize)) {
     let mut spec = String::from(
         "version: 1\nname: tiny\nkind: universality\nquestion: Does a device say the same?\n\
          source: none\nmodels:\n  reference: a\n  family:\n",
     );
     for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
-        write_model(&folder.join(name), 10 + i as u64);
+        write_model(&folder.join(name), 10 + i as u64, sizes);
         writeln!(spec, "    - {{ name: {name}, path: {name} }}").unwrap();
     }
     write!(spec, "corpus: {{ path: corpus.jsonl, context: {CONTEXT}, limit: 5 }}\n\
@@ -115,7 +119,7 @@ pub fn on_cpu(plan: &Plan) -> Outcome {
     run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-pub fn on<D: Probe>(device: &D, plan: &Plan) -> Outcome {
+pub fn on(device: &dyn Accelerator, plan: &Plan) -> Outcome {
     Session::new(plan, &mut Control::default())
         .on(Some(device))
         .study()
@@ -173,15 +177,84 @@ fn sums_are_kept_where_tokens_do_not_fit() {
     family(folder.path());
     let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
     let want = on_cpu(&plan);
-    let tight = Machine::of_memory(740_000);
+    let tight = tight();
     // Two planes of two bytes for each of 2 × 144 neurons.
-    let tokens = plan.tokens.count().used * 4 * 2 * LAYERS * D_MLP;
+    let tokens = plan.tokens.count().used * 4 * 2 * LAYERS * SIZES.1;
     assert!(tokens > tight.memory, "{tokens} bytes of tokens fit");
     assert_same(&on(&tight, &plan), &want, 2e-4);
     let none = Machine::of_memory(100_000);
     let error =
         Session::new(&plan, &mut Control::default()).on(Some(&none)).study().expect_err("no room");
     assert!(error.problem.contains("GiB"), "{error}");
+}
+
+/// A machine that has no room for all tokens of the tiny models.
+fn tight() -> Machine {
+    Machine::of_memory(740_000)
+}
+
+/// The columns that the baseline does not enter.
+fn assert_same_matches(got: &Outcome, want: &Outcome) {
+    let tolerance = Tolerance { absolute: 2e-4, relative: 2e-4 };
+    for column in [Column::MaxCorr, Column::MeanCorr, Column::MinCorr, Column::Mean, Column::Skew] {
+        let (got, want) = (got.reference.table.column(column), want.reference.table.column(column));
+        assert_close(column.name(), got.iter().copied(), want, tolerance);
+    }
+}
+
+#[test]
+fn surrogates_are_those_of_the_cpu() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    for kind in [BaselineKind::Permutation, BaselineKind::Gaussian] {
+        let plan = plan(folder.path(), |spec| {
+            spec.models.family.truncate(2);
+            spec.correlation.baseline.kind = kind;
+        });
+        let want = on_cpu(&plan);
+        assert_same(&on(machine(), &plan), &want, 2e-4);
+        // Where sums are kept, the tokens that are held at a time are permuted, so that the draws
+        // are others.
+        let summed = on(&Machine::of_memory(900_000), &plan);
+        match kind {
+            BaselineKind::Gaussian => assert_same(&summed, &want, 2e-4),
+            _ => assert_same_matches(&summed, &want),
+        }
+        let level = |of: &Outcome| {
+            let all = of.reference.table.column(Column::MeanBaseline).to_vec();
+            all.iter().sum::<f64>() / all.len() as f64
+        };
+        let (summed, want) = (level(&summed), level(&want));
+        assert!((summed - want).abs() < 0.01, "{kind:?}: {summed}, on the CPU {want}");
+    }
+}
+
+#[test]
+fn a_screened_run_finds_what_the_cpu_finds() {
+    let folder = TempDir::new().unwrap();
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| {
+        spec.models.family.truncate(2);
+        spec.correlation.screen = Some(Screen { sample: 120, candidates: 8, standard_errors: 1.0 });
+    });
+    let want = on_cpu(&plan);
+    let counts = |of: &Outcome| of.reference.summary.screening.expect("a screened run");
+    assert!(counts(&want).exact > 0, "{:?}", counts(&want));
+    for machine in [Machine::new(), Machine::of_memory(1_200_000)] {
+        let got = on(&machine, &plan);
+        assert_same_matches(&got, &want);
+        assert_eq!(counts(&got), counts(&want));
+    }
+}
+
+#[test]
+fn sizes_need_not_be_multiples_of_eight() {
+    let folder = TempDir::new().unwrap();
+    family_of(folder.path(), (30, 67));
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    let want = on_cpu(&plan);
+    assert_same(&on(machine(), &plan), &want, 2e-4);
+    assert_same(&on(&tight(), &plan), &want, 2e-4);
 }
 
 #[test]
@@ -248,11 +321,4 @@ fn without_a_card_the_program_says_so() {
     assert!(left.status.success(), "{}", stderr(&left));
     let said = stderr(&left);
     assert_eq!(said.matches("device: cpu (there is no NVIDIA driver").count(), 1, "{said}");
-    let screened = std::fs::read_to_string(folder.path().join("tiny.yaml")).unwrap();
-    let screened = screened
-        .replace("threshold: 0.2", "threshold: 0.2\n  screen: { sample: 100, candidates: 4 }");
-    std::fs::write(folder.path().join("screened.yaml"), screened).unwrap();
-    let refused = program(folder.path(), &["run", "screened.yaml", "--device", "cuda"]);
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("supported only on the CPU"), "{}", stderr(&refused));
 }

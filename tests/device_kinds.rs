@@ -1,10 +1,13 @@
 //! Every kind of experiment on a device gives the figures of the CPU, within rounding.
 
+use std::path::Path;
+
 use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::{self, KINDS, STUDY, load_spec};
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Accelerator, Control, Session};
+use universal_neurons::spec::Spec;
 
 use crate::kernels::{card, machine};
 use crate::support::{Bench, assert_close, settings_of, varied_corpus};
@@ -67,4 +70,46 @@ fn every_kind_gives_the_figures_of_the_cpu() {
             assert_same(kind, &card);
         }
     }
+}
+
+/// Puts tiny models and a little text in place of those of a spec.
+fn at_toy_size(mut spec: Spec, folder: &Path) -> Spec {
+    spec.models.reference = "a".into();
+    spec.models.also_reference.clear();
+    let places = ["a", "b"].into_iter().zip(&mut spec.models.family);
+    places.for_each(|(name, model)| {
+        (model.name, model.path) = (name.into(), folder.join(name));
+    });
+    spec.models.family.truncate(2);
+    spec.corpus.path = folder.join("corpus.jsonl");
+    spec.corpus.fields = None;
+    (spec.corpus.context, spec.corpus.limit, spec.corpus.sample) = (48, Some(5), None);
+    // As many studies as resamples: two show that they run.
+    if let Some(settings) = spec.settings.get_mut("convergence") {
+        let few = "{ tokens: [60, 90], resamples: 2, seed: 1 }";
+        *settings = serde_yaml::from_str(few).expect("YAML");
+    }
+    spec
+}
+
+#[test]
+fn every_spec_of_the_project_runs_on_a_device() {
+    let folder = tempfile::tempdir().expect("folder");
+    crate::device::family(folder.path());
+    let mut ran = 0;
+    for file in ["experiments", "experiments/paper"].into_iter().flat_map(crate::specs::yaml_files)
+    {
+        let mut loaded = load_spec(&file).unwrap_or_else(|e| panic!("{e}"));
+        loaded.spec = at_toy_size(loaded.spec, folder.path());
+        let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let mut control = Control::default();
+        let mut session = Session::new(&plan, &mut control).on(Some(machine()));
+        if plan.spec.kind == STUDY {
+            session.study().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        } else {
+            figures(&plan, Some(machine()));
+        }
+        ran += 1;
+    }
+    assert!(ran >= 14, "{ran} specs");
 }

@@ -17,10 +17,17 @@ use universal_neurons::table::Column;
 use crate::device::{assert_same, family, on, on_cpu, plan};
 use crate::ptx_vm::Machine;
 
-/// A machine that falls off the bus after some launches.
+/// A machine that falls off the bus after some launches, and counts embeddings.
 struct Failing {
     machine: Machine,
     left: Cell<usize>,
+    embedded: Cell<usize>,
+}
+
+impl Failing {
+    fn after(machine: Machine, launches: usize) -> Self {
+        Self { machine, left: Cell::new(launches), embedded: Cell::new(0) }
+    }
 }
 
 impl Device for Failing {
@@ -56,6 +63,7 @@ impl Device for Failing {
         grid: [usize; 3],
         args: &mut [KernelArg<'_, Self::Memory>],
     ) -> Result<()> {
+        self.embedded.update(|n| n + usize::from(kernel == DeviceKernel::Embed));
         let left = self.left.get().checked_sub(1);
         self.left.set(left.ok_or_else(|| {
             Error::new(Kind::Device, "the card", "has fallen off the bus", "seat it again")
@@ -81,18 +89,18 @@ fn bits(findings: &Findings) -> Vec<Vec<u64>> {
 
 /// Runs a plan to its end. Returns the bits of its results, and the number of launches.
 fn whole(plan: &Plan, machine: Machine) -> (Vec<Vec<u64>>, usize) {
-    let counting = Failing { machine, left: Cell::new(usize::MAX) };
+    let counting = Failing::after(machine, usize::MAX);
     let found = study(plan, &counting, &mut Control::default()).expect("a whole run");
     (bits(&found), usize::MAX - counting.left.get())
 }
 
 /// Stops a run at several launches and resumes it: the results have the same bits.
-fn assert_resumes(folder: &Path, plan: &Plan, machine: fn() -> Machine) {
+fn assert_resumes(folder: &Path, plan: &Plan, machine: impl Fn() -> Machine) {
     let (want, all) = whole(plan, machine());
     let mut cut = 0;
     for tenths in [6, 9] {
         let left = all * tenths / 10;
-        let failing = Failing { machine: machine(), left: Cell::new(left) };
+        let failing = Failing::after(machine(), left);
         let path = folder.join(format!("{left}.checkpoint"));
         let mut first = control(plan, &failing, path.clone());
         let error = study(plan, &failing, &mut first).expect_err("the card fails");
@@ -120,13 +128,40 @@ fn a_run_on_a_card_that_fails_resumes_with_the_same_bits() {
     assert_resumes(tight.path(), &plan, || Machine::of_memory(740_000));
 }
 
+/// Returns the least memory that a study runs in, within 5 kB.
+fn least_memory(plan: &Plan) -> usize {
+    let runs =
+        |bytes: &usize| study(plan, &Machine::of_memory(*bytes), &mut Control::default()).is_ok();
+    (400_000..740_000).step_by(5_000).find(runs).expect("a study of the tiny models runs")
+}
+
+#[test]
+fn sums_that_do_not_fit_are_added_up_in_passes() {
+    let folder = TempDir::new().expect("folder");
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    let want = on_cpu(&plan);
+    let embedded = |machine| {
+        let counting = Failing::after(machine, usize::MAX);
+        assert_same(&on(&counting, &plan), &want, 2e-4);
+        counting.embedded.get()
+    };
+    let least = least_memory(&plan);
+    // One layer of the reference in each pass.
+    let (once, twice) =
+        (embedded(Machine::of_memory(740_000)), embedded(Machine::of_memory(least)));
+    let pilots = plan.tokens.batches(plan.spec.batch.tokens, 0..512).len() * 2;
+    assert_eq!(twice - pilots, 2 * (once - pilots), "forward passes");
+    assert_resumes(folder.path(), &plan, || Machine::of_memory(least));
+}
+
 #[test]
 fn a_checkpoint_of_one_device_is_refused_on_another() {
     let folder = TempDir::new().expect("folder");
     family(folder.path());
     let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
     let left = whole(&plan, Machine::new()).1 * 9 / 10;
-    let failing = Failing { machine: Machine::new(), left: Cell::new(left) };
+    let failing = Failing::after(Machine::new(), left);
     let path = folder.path().join("x.checkpoint");
     study(&plan, &failing, &mut control(&plan, &failing, path.clone())).expect_err("it fails");
     assert!(path.exists());

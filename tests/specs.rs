@@ -9,7 +9,7 @@ use universal_neurons::plan::Plan;
 
 use crate::support::{assert_snapshot, path, program, stderr};
 
-fn yaml_files(folder: &str) -> Vec<PathBuf> {
+pub fn yaml_files(folder: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path(folder)).expect("folder");
     let files = entries.map(|e| e.expect("entry").path());
     let mut files: Vec<_> = files.filter(|f| f.extension().is_some_and(|e| e == "yaml")).collect();

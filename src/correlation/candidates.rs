@@ -9,6 +9,7 @@ use crate::backend::wide::widened;
 
 /// Σ x_i y_c over tokens, for every neuron i of the reference and its few candidate neurons c in
 /// the partner.
+#[derive(Clone)]
 pub struct CandidateSums {
     k: usize,
     /// `[neuron][k]`: the candidates of each neuron, as indices over all layers of the partner.
@@ -36,6 +37,22 @@ impl CandidateSums {
                 add_dot(x, y.neuron(candidate as usize), sum);
             }
         });
+    }
+
+    /// Returns the neurons and candidates of all sums, in order. A neuron with fewer candidates than
+    /// others has pairs with neuron 0 in place of those that it lacks.
+    pub fn pairs(&self) -> impl Iterator<Item = (u32, u32)> {
+        let k = self.k;
+        let of = move |(i, list): (usize, &Vec<u32>)| {
+            let list = list.clone();
+            (0..k).map(move |slot| (i as u32, list.get(slot).copied().unwrap_or(0)))
+        };
+        self.lists.iter().enumerate().flat_map(of)
+    }
+
+    /// Returns the same candidates with other sums, in the order of [`Self::pairs`].
+    pub fn with_sums(&self, sums: Vec<f64>) -> Self {
+        Self { sums, ..self.clone() }
     }
 
     /// Returns the candidates of neuron `i` with their exact correlations, best first. Empty if the

@@ -8,18 +8,21 @@
 mod candidates;
 mod compare;
 mod correlator;
-mod device_state;
+mod device;
+mod engine;
 pub mod excess;
 mod fast_rotation;
-mod on_device;
+mod half_tokens;
+mod host;
+mod neuron_comparison;
 pub mod oracle;
 mod pair;
+mod pass_sums;
 mod plan;
 mod random;
 mod rotation;
 mod rows;
 mod screening;
-mod source;
 mod sums;
 mod surrogate;
 #[cfg(test)]
@@ -27,40 +30,17 @@ mod tests;
 
 pub use compare::Watch;
 pub use correlator::Correlator;
-pub use on_device::DeviceCorrelator;
+pub use device::DeviceEngine;
+pub use engine::Engine;
+pub use half_tokens::HalfTokens;
+pub use host::HostEngine;
+pub use neuron_comparison::{NeuronComparison, ScreeningCounts, TokensOf};
 pub use pair::{NeuronMatch, PairResult};
 pub use plan::{ComparisonPlan, Keep};
 pub use random::{Purpose, RandomStream};
 pub use rotation::random_rotation;
-pub use screening::{Margin, ScreenedCorrelator, ScreeningCounts};
+pub use screening::{Margin, ScreenedCorrelator};
 pub use sums::{Layout, NeuronSums};
-
-use crate::checkpoint::State;
-use crate::error::Result;
-
-/// A comparison of the neurons of several models over a stream of tokens.
-pub trait NeuronComparison: State {
-    /// Adds the activations of the same tokens in every model, each `[tokens, n_neurons]`. Every
-    /// call of a pass but the last has [`TOKENS_AT_ONCE`] tokens. The pilot is subtracted from the
-    /// values in place.
-    fn absorb(&mut self, tokens: &mut [&mut [f32]]);
-
-    /// Returns whether this pass reads tokens that an earlier pass has read.
-    fn is_repeated_pass(&self) -> bool;
-
-    /// Returns the sums over the neurons of a model.
-    fn neuron_sums(&self, model: usize) -> &NeuronSums;
-
-    /// Ends a pass over the tokens. Returns whether another pass is needed.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of `watch` if it asks to stop. The comparison cannot be used after that.
-    fn end_pass(&mut self, watch: Watch) -> Result<bool>;
-
-    /// Returns the results as `[reference][partner]`, in the order of the plan.
-    fn finish(self) -> Vec<Vec<PairResult>>;
-}
 
 /// Number of tokens whose products are added in f32 before they are added to the f64 sums. Part of
 /// the method: it depends on neither the batch size nor the number of threads, so the bits of the

@@ -63,9 +63,11 @@ impl ComparisonPlan {
         self.references.iter().flat_map(|&x| self.partners(x).map(move |y| (x, y)))
     }
 
-    /// Returns every pair of compared models once, with the smaller index first.
-    pub(super) fn unordered_pairs(&self) -> Vec<(usize, usize)> {
-        let mut pairs: Vec<_> = self.directed_pairs().map(|(x, y)| (x.min(y), x.max(y))).collect();
+    /// Returns the pairs of models whose products are summed: every pair (reference, partner), or,
+    /// if sums can be transposed, every pair of compared models once, with the smaller index first.
+    pub(super) fn stored_pairs(&self, transposes: bool) -> Vec<(usize, usize)> {
+        let order = |(x, y): (usize, usize)| if transposes { (x.min(y), x.max(y)) } else { (x, y) };
+        let mut pairs: Vec<_> = self.directed_pairs().map(order).collect();
         pairs.sort_unstable();
         pairs.dedup();
         pairs
@@ -109,7 +111,7 @@ impl ComparisonPlan {
         let gram = |y: usize| n(y) * d(y);
         let cross: f64 = match keep {
             Keep::Tokens => self.directed_pairs().map(product).sum(),
-            Keep::Sums { .. } => self.unordered_pairs().into_iter().map(product).sum(),
+            Keep::Sums { .. } => self.stored_pairs(true).into_iter().map(product).sum(),
         };
         let all: f64 = self.directed_pairs().map(product).sum();
         if !self.uses_rotation() {
@@ -162,12 +164,9 @@ impl ComparisonPlan {
                 4 * tokens * (all + largest * surrogates.min(1))
             }
             Keep::Sums { passes } => {
-                let rows = |model: usize| {
-                    let most = (0..passes).map(|pass| self.layers(model, pass, passes).len()).max();
-                    most.unwrap_or(0) * self.models[model].d_mlp
-                };
+                let rows = |model: usize| self.most_rows(model, passes);
                 let cross: usize =
-                    self.unordered_pairs().iter().map(|&(x, y)| rows(x) * n(y)).sum();
+                    self.stored_pairs(true).iter().map(|&(x, y)| rows(x) * n(y)).sum();
                 let chance: usize =
                     self.directed_pairs().map(|(x, y)| rows(x) * n(y) * surrogates).sum();
                 let gram = |model: usize| n(model) * self.models[model].d_mlp;
@@ -177,12 +176,22 @@ impl ComparisonPlan {
         }
     }
 
-    /// Returns the bytes of all sums kept in f32 on a device.
-    pub fn device_sums_bytes(&self) -> usize {
+    /// Returns the bytes of the sums of one of `passes` passes, kept in f32 on a device.
+    pub fn device_sums_bytes(&self, passes: usize) -> usize {
         let n = |model: usize| self.models[model].n_neurons();
-        let cross: usize = self.directed_pairs().map(|(x, y)| n(x) * n(y)).sum();
+        let rows = |model: usize| self.most_rows(model, passes);
+        let cross: usize = self.directed_pairs().map(|(x, y)| rows(x) * n(y)).sum();
+        if !self.uses_rotation() {
+            return 4 * cross * (1 + self.baseline.draws);
+        }
         let gram = |model: usize| n(model) * self.models[model].d_mlp;
         4 * (cross + self.partner_models().into_iter().map(gram).sum::<usize>())
+    }
+
+    /// Returns the largest number of neurons of a model whose products are summed in one pass.
+    fn most_rows(&self, model: usize, passes: usize) -> usize {
+        let layers = (0..passes).map(|pass| self.layers(model, pass, passes).len());
+        layers.max().unwrap_or(0) * self.models[model].d_mlp
     }
 
     /// Returns the bytes needed to compare two layers, beside what is kept.

@@ -8,12 +8,18 @@
 //! All other neurons are compared exactly, with every neuron of every partner over all tokens. The
 //! chance level of a safe neuron stays that of the sample.
 
-use super::candidates::{CandidateSums, NeuronMajor};
+use std::borrow::BorrowMut;
+
 use super::compare::Watch;
+use super::correlator::Correlator;
+use super::engine::{Engine, StoredCandidates};
 use super::excess::{Agreement, agreements};
+use super::host::HostEngine;
+use super::neuron_comparison::{NeuronComparison, ScreeningCounts, TokensOf};
 use super::pair::PairResult;
+use super::plan::{ComparisonPlan, Keep};
 use super::sums::{Layout, NeuronSums};
-use super::{CHUNK, ComparisonPlan, Correlator, Keep, NeuronComparison};
+
 use crate::checkpoint::{State, Visit};
 use crate::error::Result;
 
@@ -75,39 +81,28 @@ impl Margin {
     }
 }
 
-/// How many neurons screening compared exactly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct ScreeningCounts {
-    /// Number of neurons compared exactly.
-    pub exact: usize,
-    /// How many of them became doubtful only when the exact correlations of their candidates were
-    /// known.
-    pub screened_again: usize,
-    /// Number of neurons of the reference.
-    pub of: usize,
-}
-
 /// A comparison in which most neurons are compared with their candidates only.
-pub struct ScreenedCorrelator {
+pub struct ScreenedCorrelator<E: Engine = HostEngine> {
+    engine: E,
     plan: ComparisonPlan,
     margin: Margin,
     /// Bytes that the sums of exactly compared neurons of one reference model may take in a pass.
     room: usize,
     own: Vec<NeuronSums>,
-    models: Vec<ScreenedModel>,
+    models: Vec<ScreenedModel<E>>,
+    /// Exact sums of the candidates of every reference model in each partner.
+    candidates: Vec<StoredCandidates<E>>,
     /// Number of completed passes over all tokens.
     passes: usize,
 }
 
-struct ScreenedModel {
+struct ScreenedModel<E: Engine> {
     model: usize,
     /// Result of the sample for each partner.
     sample: Vec<PairResult>,
-    /// Exact sums of the candidates of each partner.
-    candidates: Vec<CandidateSums>,
     /// Result for each partner: that of the sample, with exact values entered neuron by neuron.
     found: Vec<PairResult>,
-    exact: ExactComparison,
+    exact: ExactComparison<E>,
     /// Neurons that are compared exactly in a later pass.
     waiting: Vec<usize>,
     done: Vec<bool>,
@@ -115,105 +110,119 @@ struct ScreenedModel {
 }
 
 /// The neurons of a reference model that are compared exactly in this pass.
-struct ExactComparison {
+struct ExactComparison<E: Engine> {
     neurons: Vec<usize>,
     /// A correlator of the family with the reference reduced to these neurons.
-    correlator: Option<Correlator>,
+    correlator: Option<Correlator<E>>,
 }
 
-impl ExactComparison {
+impl<E: Engine> ExactComparison<E> {
     /// Takes as many of the waiting neurons as fit into `room` bytes.
     fn of_waiting(
-        plan: &ComparisonPlan,
+        (engine, plan): (&E, &ComparisonPlan),
         model: usize,
         waiting: &mut Vec<usize>,
         room: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let partners: usize = plan.partners(model).map(|y| plan.models[y].n_neurons()).sum();
         let most = (room / (size_of::<f64>() * partners)).max(1);
         let neurons: Vec<usize> = waiting.drain(..most.min(waiting.len())).collect();
         let mut models = plan.models.clone();
         models[model] = Layout { n_layers: 1, d_mlp: neurons.len() };
         let plan = ComparisonPlan { models, references: vec![model], ..plan.clone() };
-        let correlator = || Correlator::new(plan, Keep::Sums { passes: 1 });
-        Self { correlator: (!neurons.is_empty()).then(correlator), neurons }
+        let correlator = || Correlator::on(engine.clone(), plan, Keep::Sums { passes: 1 });
+        Ok(Self { correlator: (!neurons.is_empty()).then(correlator).transpose()?, neurons })
     }
 
-    fn absorb(&mut self, model: usize, width: usize, tokens: &[&mut [f32]]) {
-        let Some(correlator) = &mut self.correlator else { return };
-        let row = |row: &[f32]| self.neurons.iter().map(|&i| row[i]).collect::<Vec<f32>>();
-        let mut all: Vec<Vec<f32>> = tokens.iter().map(|tokens| tokens.to_vec()).collect();
-        all[model] = tokens[model].chunks_exact(width).flat_map(row).collect();
-        let mut all: Vec<&mut [f32]> = all.iter_mut().map(Vec::as_mut_slice).collect();
-        correlator.absorb(&mut all);
+    fn absorb(
+        &mut self,
+        (engine, models): (&E, &[Layout]),
+        model: usize,
+        tokens: &[&mut E::Tokens],
+    ) -> Result<()> {
+        let Some(correlator) = &mut self.correlator else { return Ok(()) };
+        let copy = |(i, tokens): (usize, &&mut E::Tokens)| {
+            engine.pick(models[i], tokens, (i == model).then_some(self.neurons.as_slice()))
+        };
+        let mut all = tokens.iter().enumerate().map(copy).collect::<Result<Vec<_>>>()?;
+        let mut all: Vec<&mut E::Tokens> = all.iter_mut().map(BorrowMut::borrow_mut).collect();
+        correlator.absorb(&mut all)
     }
 }
 
 impl ScreenedCorrelator {
-    /// Creates a comparison from the result of a sample, `[reference][partner]`. The sums of
-    /// exactly compared neurons take at most `room` bytes in each pass over the tokens.
+    /// Creates a comparison on the CPU as [`Self::on`] does.
     pub fn new(
         plan: ComparisonPlan,
         margin: Margin,
         sample: Vec<Vec<PairResult>>,
         room: usize,
     ) -> Self {
+        let engine = HostEngine::of(&plan);
+        let new = Self::on(engine, plan, margin, sample, room);
+        new.unwrap_or_else(|e| unreachable!("the CPU has no limit: {e}"))
+    }
+}
+
+impl<E: Engine> ScreenedCorrelator<E> {
+    /// Creates a comparison from the result of a sample, `[reference][partner]`. The sums of
+    /// exactly compared neurons take at most `room` bytes in each pass over the tokens.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine has too little memory.
+    pub fn on(
+        engine: E,
+        plan: ComparisonPlan,
+        margin: Margin,
+        sample: Vec<Vec<PairResult>>,
+        room: usize,
+    ) -> Result<Self> {
         let room = room / plan.references.len();
-        let own = plan.models.iter().map(|m| NeuronSums::new(m.n_neurons())).collect();
+        let own = plan.models.iter().map(|m| engine.neuron_sums(m.n_neurons())).collect();
+        let pairs = plan.directed_pairs().zip(sample.iter().flatten());
+        let candidates = pairs.map(|((x, y), sample)| {
+            let sums = engine.new_candidates(sample)?;
+            Ok(StoredCandidates { x, y, sums })
+        });
+        let candidates = candidates.collect::<Result<_>>()?;
         let judge = |(&model, sample): (&usize, Vec<PairResult>)| {
             let mut waiting = margin.doubtful(&sample, None);
             let of = plan.models[model].n_neurons();
-            ScreenedModel {
+            Ok(ScreenedModel {
                 model,
-                candidates: sample.iter().map(CandidateSums::new).collect(),
                 found: sample.clone(),
                 screening: ScreeningCounts {
                     exact: waiting.len(),
                     of,
                     ..ScreeningCounts::default()
                 },
-                exact: ExactComparison::of_waiting(&plan, model, &mut waiting, room),
+                exact: ExactComparison::of_waiting((&engine, &plan), model, &mut waiting, room)?,
                 waiting,
                 done: vec![false; of],
                 sample,
-            }
+            })
         };
-        let models = plan.references.iter().zip(sample).map(judge).collect();
-        Self { plan, margin, room, own, models, passes: 0 }
-    }
-
-    /// Returns the counts of screening for each reference model.
-    pub fn report(&self) -> Vec<ScreeningCounts> {
-        self.models.iter().map(|model| model.screening).collect()
-    }
-
-    /// Adds a chunk of tokens to the sums of all candidates.
-    fn absorb_candidates(&mut self, tokens: &[&[f32]]) {
-        let columns: Vec<NeuronMajor> =
-            tokens.iter().zip(&self.plan.models).map(|(t, &m)| NeuronMajor::of(t, m)).collect();
-        for model in &mut self.models {
-            let partners = self.plan.partners(model.model);
-            for (y, sums) in partners.zip(&mut model.candidates) {
-                sums.absorb(&columns[model.model], &columns[y]);
-            }
-        }
+        let models = plan.references.iter().zip(sample).map(judge).collect::<Result<_>>()?;
+        Ok(Self { engine, plan, margin, room, own, models, candidates, passes: 0 })
     }
 }
 
-impl ScreenedModel {
+impl<E: Engine> ScreenedModel<E> {
     /// Enters the results of this pass and queues the neurons that turned out to be doubtful.
     fn end_pass(
         &mut self,
-        (plan, margin): (&ComparisonPlan, &Margin),
-        own: &[NeuronSums],
+        (engine, margin): (&E, &Margin),
+        (candidates, own): (&[StoredCandidates<E>], &[NeuronSums]),
         first: bool,
         watch: Watch,
     ) -> Result<()> {
         if first {
-            let partners = plan.partners(self.model).zip(&self.candidates);
-            for ((y, sums), found) in partners.zip(&mut self.found) {
+            let candidates = candidates.iter().filter(|candidates| candidates.x == self.model);
+            for (StoredCandidates { x, y, sums }, found) in candidates.zip(&mut self.found) {
+                let sums = engine.read_candidates(sums)?;
                 for i in 0..found.neurons() {
-                    found.set_top(i, &sums.best(i, &own[self.model], &own[y]));
+                    found.set_top(i, &sums.best(i, &own[*x], &own[*y]));
                 }
             }
         }
@@ -237,24 +246,37 @@ impl ScreenedModel {
     }
 }
 
-impl NeuronComparison for ScreenedCorrelator {
-    fn absorb(&mut self, tokens: &mut [&mut [f32]]) {
+impl<E: Engine> NeuronComparison for ScreenedCorrelator<E> {
+    type Engine = E;
+
+    fn absorb(&mut self, tokens: &mut [&mut TokensOf<Self>]) -> Result<()> {
         for model in &mut self.models {
-            let width = self.plan.models[model.model].n_neurons();
-            model.exact.absorb(model.model, width, tokens);
+            model.exact.absorb((&self.engine, &self.plan.models), model.model, tokens)?;
         }
         if self.is_repeated_pass() {
-            return;
+            return Ok(());
         }
-        self.own.iter_mut().zip(tokens.iter_mut()).for_each(|(own, tokens)| own.absorb(tokens));
-        let width = |model: usize| self.plan.models[model].n_neurons();
-        let widths: Vec<usize> = (0..tokens.len()).map(width).collect();
-        let count = tokens[0].len() / widths[0];
-        for start in (0..count).step_by(CHUNK) {
-            let end = (start + CHUNK).min(count);
-            let chunks = tokens.iter().zip(&widths).map(|(t, w)| &t[start * w..end * w]);
-            self.absorb_candidates(&chunks.collect::<Vec<_>>());
-        }
+        let own = self.own.iter_mut().zip(tokens.iter_mut());
+        own.for_each(|(own, tokens)| self.engine.absorb(own, tokens, false));
+        self.engine.add_candidates(&mut self.candidates, tokens, &self.plan.models)
+    }
+
+    fn take_pilot(&mut self, model: usize, tokens: &E::Tokens) {
+        self.engine.take_pilot(&mut self.own[model], tokens);
+    }
+
+    fn start_at(&mut self, _: u64) {}
+
+    fn check(&self, _: u64, _: u64) -> Result<(), String> {
+        Err("a screened run keeps no checkpoint".into())
+    }
+
+    fn engine(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
+    fn screening(&self) -> Vec<ScreeningCounts> {
+        self.models.iter().map(|model| model.screening).collect()
     }
 
     fn is_repeated_pass(&self) -> bool {
@@ -269,10 +291,10 @@ impl NeuronComparison for ScreenedCorrelator {
         let first = self.passes == 0;
         self.passes += 1;
         for model in &mut self.models {
-            let how = (&self.plan, &self.margin);
-            model.end_pass(how, &self.own, first, watch)?;
-            let waiting = &mut model.waiting;
-            model.exact = ExactComparison::of_waiting(&self.plan, model.model, waiting, self.room);
+            let sums = (self.candidates.as_slice(), self.own.as_slice());
+            model.end_pass((&self.engine, &self.margin), sums, first, watch)?;
+            let (on, waiting) = ((&self.engine, &self.plan), &mut model.waiting);
+            model.exact = ExactComparison::of_waiting(on, model.model, waiting, self.room)?;
         }
         Ok(self.models.iter().any(|model| model.exact.correlator.is_some()))
     }
@@ -282,7 +304,7 @@ impl NeuronComparison for ScreenedCorrelator {
     }
 }
 
-impl State for ScreenedCorrelator {
+impl<E: Engine> State for ScreenedCorrelator<E> {
     fn parts(&mut self, _: Visit) -> std::io::Result<()> {
         Err(std::io::Error::other("a screened run keeps no checkpoint"))
     }

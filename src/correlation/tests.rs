@@ -60,7 +60,7 @@ fn correlate_all(plan: &ComparisonPlan, keep: Keep, models: &[&[f32]]) -> Correl
                 |model: usize| models[model][start * width(model)..end * width(model)].to_vec();
             let mut parts: Vec<Vec<f32>> = (0..models.len()).map(part).collect();
             let mut parts: Vec<&mut [f32]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
-            correlator.absorb(&mut parts);
+            correlator.absorb(&mut parts).expect("the CPU does not fail");
         }
         if !correlator.end_pass(&|| Ok(())).expect("nobody stops it") {
             return correlator;
@@ -176,7 +176,8 @@ fn histogram_and_moments_cover_all_correlations() {
 fn an_error_of_the_watch_stops_the_comparison() {
     let values = activations(X, CHUNK, 1);
     let mut correlator = Correlator::new(plan(&[X, X], BaselineKind::Rotation), KEEPS[0]);
-    correlator.absorb(&mut [&mut values.clone(), &mut values.clone()]);
+    let absorbed = correlator.absorb(&mut [&mut values.clone(), &mut values.clone()]);
+    assert_eq!(absorbed, Ok(()));
     let stop = || Error::new(Kind::Interrupted, "the run", "interrupted", "start again");
     assert_eq!(correlator.end_pass(&|| Err(stop())), Err(stop()));
 }
@@ -390,7 +391,7 @@ fn ten_million_tokens_of_large_mean_lose_nothing() {
             (0..4).for_each(|e| exact[e] += at(0, e / 2) * at(1, e % 2));
         }
         let [x, y] = &mut models;
-        correlator.absorb(&mut [x, y]);
+        correlator.absorb(&mut [x, y]).expect("the CPU does not fail");
     }
     assert_eq!(correlator.end_pass(&|| Ok(())), Ok(false));
     let pair = correlator.finish().remove(0).remove(0);
@@ -408,11 +409,14 @@ fn ten_million_tokens_of_large_mean_lose_nothing() {
 }
 
 /// Adds all tokens in one call, once per pass.
-fn compare_all<C: NeuronComparison>(mut comparison: C, models: &[Vec<f32>]) -> C {
+fn compare_all<C: NeuronComparison<Engine = HostEngine>>(
+    mut comparison: C,
+    models: &[Vec<f32>],
+) -> C {
     loop {
         let mut models = models.to_vec();
         let mut models: Vec<&mut [f32]> = models.iter_mut().map(Vec::as_mut_slice).collect();
-        comparison.absorb(&mut models);
+        comparison.absorb(&mut models).expect("the CPU does not fail");
         if !comparison.end_pass(&|| Ok(())).expect("nobody stops it") {
             return comparison;
         }
@@ -458,7 +462,7 @@ fn screening_finds_what_brute_force_finds() {
         let margin = Margin::new(sampled, standard_errors, Vec::new());
         let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), usize::MAX);
         let screened = compare_all(screened, &models);
-        let report = screened.report()[0];
+        let report = screened.screening()[0];
         assert_eq!(report.exact > report.screened_again, beforehand, "{report:?}");
         assert!(report.exact > 0 && report.exact < report.of, "{report:?}");
         let pair = screened.finish().remove(0).remove(0);
@@ -485,7 +489,7 @@ fn a_neuron_compared_exactly_has_an_exact_chance_level() {
         let margin = Margin::new(200, 1e3, vec![0.5]);
         let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), room);
         let screened = compare_all(screened, &models);
-        assert_eq!(screened.report()[0].exact, 12);
+        assert_eq!(screened.screening()[0].exact, 12);
         let screened = screened.finish();
         for (got, want) in screened[0][0].baseline.iter().zip(&all[0][0].baseline) {
             assert_close(got, want);

@@ -80,7 +80,7 @@ impl Experiment for Perturbed {
             let address = (settings.seed, copy as u64);
             models.push(perturb(&tokens, layout, (settings.noise, settings.rotation), address));
         }
-        let pairs = compare(session.plan, layout, models);
+        let pairs = compare(session.plan, layout, models)?;
         let of = |i: usize| {
             let best: Vec<f64> = pairs.iter().filter_map(|pair| Some(pair.best(i)?.rho)).collect();
             (best.len() == pairs.len()).then(|| mean(best.into_iter()))
@@ -176,7 +176,14 @@ pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
 
 /// Compares the first of several models with each of the others. All have the same layout and
 /// the same tokens.
-pub(super) fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Vec<PairResult> {
+///
+/// # Errors
+/// Returns an error if the comparison fails.
+pub(super) fn compare(
+    plan: &Plan,
+    layout: Layout,
+    mut models: Vec<Vec<f32>>,
+) -> Result<Vec<PairResult>> {
     let mut baseline = plan.spec.correlation.baseline.clone();
     baseline.draws = 1;
     let comparison = ComparisonPlan {
@@ -192,11 +199,11 @@ pub(super) fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) ->
     for start in (0..models[0].len()).step_by(at_once) {
         let end = (start + at_once).min(models[0].len());
         let mut chunk: Vec<&mut [f32]> = models.iter_mut().map(|m| &mut m[start..end]).collect();
-        correlator.absorb(&mut chunk);
+        correlator.absorb(&mut chunk)?;
     }
-    let ended = correlator.end_pass(&|| Ok(()));
-    assert_eq!(ended, Ok(false), "one pass was asked for");
-    correlator.finish().swap_remove(0)
+    let again = correlator.end_pass(&|| Ok(()))?;
+    assert!(!again, "one pass was asked for");
+    Ok(correlator.finish().swap_remove(0))
 }
 
 fn chart(table: &TextTable) -> Result<Chart> {

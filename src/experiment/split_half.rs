@@ -47,7 +47,7 @@ impl Experiment for SplitHalf {
             rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
         let tokens = activations(session)?;
         let layout = plan.reference().layout();
-        let itself = compare(plan, layout, vec![tokens.clone(), tokens]);
+        let itself = compare(plan, layout, vec![tokens.clone(), tokens])?;
         let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
             Some(best) if best.neuron == i => Some(best.rho),
             Some(_) => Some(0.0),

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::device_sums::DeviceSums;
-use super::study_sums::StudySums;
+use super::device_sums::device_sums;
+use super::study_sums::{Matching, StudySums};
 use crate::backend::device::array::HalfFormat;
 use crate::backend::device::cuda::Cuda;
+use crate::backend::device::ops::MAX_D_HEAD;
 use crate::backend::device::{Device, HalfType};
 use crate::error::{Error, Kind, Result};
 use crate::model::forward::{Gpu, GpuTransformer};
 use crate::model::{Decoder, Transformer};
-use crate::plan::{Plan, PlannedModel};
+use crate::plan::Plan;
 use crate::spec::{DeviceChoice, Precision};
 
 use super::Control;
@@ -39,6 +40,7 @@ pub trait Accelerator {
         &'s self,
         plan: &'s Plan,
         models: Vec<Arc<Transformer>>,
+        matching: Matching,
     ) -> Result<Box<dyn StudySums + 's>>;
 }
 
@@ -61,10 +63,11 @@ impl<D: Device> Accelerator for D {
         &'s self,
         plan: &'s Plan,
         models: Vec<Arc<Transformer>>,
+        matching: Matching,
     ) -> Result<Box<dyn StudySums + 's>> {
         let precision = plan.spec.correlation.precision;
-        let engine = self.engine(precision);
-        Ok(Box::new(DeviceSums::new(plan, (self, format(precision), engine), models)?))
+        let on = (self, format(precision), self.engine(precision));
+        device_sums(plan, on, models, matching)
     }
 }
 
@@ -88,7 +91,7 @@ pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
         return Ok(None);
     }
     let card = match unsupported(plan) {
-        Some(what) => Err(refused(what)),
+        Some(what) => Err(refused(&what)),
         None => Cuda::open(),
     };
     match card {
@@ -106,22 +109,14 @@ pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
 
 fn refused(what: &str) -> Error {
     let problem = format!("{what} is supported only on the CPU");
-    Error::new(Kind::Device, "device cuda", problem, "remove it, or use `device: cpu`")
+    let remedy = format!("use models with heads of at most {MAX_D_HEAD}, or `device: cpu`");
+    Error::new(Kind::Device, "device cuda", problem, remedy)
 }
 
 /// Returns what the plan needs that is not supported on a device, if there is anything.
-fn unsupported(plan: &Plan) -> Option<&'static str> {
-    let odd = |n: usize| !n.is_multiple_of(8);
-    let shape = |m: &PlannedModel| {
-        odd(m.config.d_model) || odd(m.config.d_mlp()) || m.config.d_head() > 128
-    };
-    [
-        (plan.spec.correlation.screen.is_some(), "`correlation.screen`"),
-        (!plan.comparison_plan().uses_rotation(), "this kind of `correlation.baseline`"),
-        (plan.models.iter().any(shape), "a model with sizes that are not multiples of 8"),
-    ]
-    .into_iter()
-    .find_map(|(asked, what)| asked.then_some(what))
+fn unsupported(plan: &Plan) -> Option<String> {
+    let large = plan.models.iter().find(|m| m.config.d_head() > MAX_D_HEAD)?;
+    Some(format!("{}, whose heads have {} dimensions,", large.name, large.config.d_head()))
 }
 
 /// Returns the accelerator of a session, if a card was opened.

@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 
-use super::study_sums::{BatchReader, StudySums, TokenSums};
-use super::sums::{Found, draw};
+use super::device_memory::DeviceMemory;
+use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
+use super::sums::outcome;
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat};
 use crate::backend::device::ops::HISTOGRAM_BINS;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
-use crate::correlation::{DeviceCorrelator, PairResult, Watch};
-use crate::error::{Error, Kind, Result};
+use crate::correlation::{
+    Correlator, DeviceEngine, HalfTokens, Keep, NeuronComparison, PairResult, ScreenedCorrelator,
+    Watch,
+};
+use crate::error::Result;
 use crate::findings::Outcome;
 use crate::model::Transformer;
 use crate::model::forward::{
@@ -22,53 +26,76 @@ use crate::spec::MomentKind;
 use crate::stats::activation::{EDGES, NOTE_THRESHOLD, PUBLISHED_EDGE};
 use crate::stats::{ActivationSums, PILOT_TOKENS};
 
-/// Number of tokens whose activations are held at a time if sums are kept.
-const HELD: usize = 16_384;
-
 const _: () =
     assert!(HISTOGRAM_BINS == EDGES + 1, "the bins of the kernel are those of the statistics");
 
-/// Maximum share of the device's free memory that a run uses.
-const SHARE: f64 = 0.9;
-
-/// The models on a device, with their comparison and statistics.
-pub struct DeviceSums<'a, D: Device> {
+/// Creates sums on a device whose factors have a format, without tokens. `engine` is the name of
+/// the device and how it multiplies.
+///
+/// # Errors
+/// Returns an error if the device has too little memory.
+pub fn device_sums<'a, D: Device>(
     plan: &'a Plan,
-    device: &'a D,
+    (device, form, engine): (&'a D, HalfFormat, String),
+    models: Vec<Arc<Transformer>>,
+    matching: Matching,
+) -> Result<Box<dyn StudySums + 'a>> {
+    let place = |model| GpuTransformer::of(Gpu { device, form }, Arc::clone(model));
+    let placed: Vec<_> = models.iter().map(place).collect::<Result<_>>()?;
+    let memory = DeviceMemory::choose(plan, form, device.free()?, &matching)?;
+    let neurons = || plan.models.iter().map(|model| model.layout().n_neurons());
+    let arithmetic = DeviceEngine::new(device, form, neurons().map(|n| vec![1.0; n]).collect());
+    let held = neurons().map(|n| HalfTokens::new(device, n, memory.tokens, form));
+    let parts = Parts { engine, models, placed, held: held.collect::<Result<_>>()?, memory };
+    Ok(match matching {
+        Matching::All { plan: comparison, .. } => {
+            let comparison = Correlator::on(arithmetic, comparison, memory.keep)?;
+            Box::new(DeviceSums::new(plan, device, parts, comparison)?)
+        }
+        Matching::Candidates { plan: comparison, margin, sample, .. } => {
+            let comparison =
+                ScreenedCorrelator::on(arithmetic, comparison, margin, sample, memory.exact)?;
+            Box::new(DeviceSums::new(plan, device, parts, comparison)?)
+        }
+    })
+}
+
+/// What sums on a device have, however neurons are matched.
+struct Parts<'a, D: Device> {
     /// Name of the device, and how it multiplies.
     engine: String,
     models: Vec<Arc<Transformer>>,
     placed: Vec<GpuTransformer<'a, D>>,
-    comparison: DeviceCorrelator<'a, D>,
+    held: Vec<HalfTokens<'a, D>>,
+    memory: DeviceMemory,
+}
+
+/// The models on a device, with their comparison and statistics.
+struct DeviceSums<'a, D: Device, C> {
+    plan: &'a Plan,
+    device: &'a D,
+    parts: Parts<'a, D>,
+    comparison: C,
     pilots: Vec<Vec<NeuronPilot>>,
     placed_pilots: Vec<NeuronPilots<D>>,
     statistics: Vec<(usize, ActivationSums)>,
     /// Counts of pre-activations by bin that are not in the statistics yet, for each judged model
     /// if moments are binned.
     bins: Vec<Option<Array<D, u32>>>,
-    /// The results, `[reference][partner]`, once neurons are matched.
-    pairs: Vec<Vec<PairResult>>,
 }
 
-impl<'a, D: Device> DeviceSums<'a, D> {
-    /// Copies the models to the device and creates sums without tokens.
+impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSums<'a, D, C> {
+    /// Creates sums without tokens.
     ///
     /// # Errors
     /// Returns an error if the device has too little memory.
-    pub fn new(
-        plan: &'a Plan,
-        (device, form, engine): (&'a D, HalfFormat, String),
-        models: Vec<Arc<Transformer>>,
-    ) -> Result<Self> {
-        let place = |model| GpuTransformer::of(Gpu { device, form }, Arc::clone(model));
-        let placed = models.iter().map(place).collect::<Result<_>>()?;
-        let held = choose_held(plan, form, device.free()?)?;
-        let comparison = DeviceCorrelator::new(device, plan.comparison_plan(), form, held)?;
+    fn new(plan: &'a Plan, device: &'a D, parts: Parts<'a, D>, comparison: C) -> Result<Self> {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let statistics = |&model: &usize| {
             (model, ActivationSums::new(n_neurons(model), plan.spec.statistics.moments))
         };
-        let pilots = (0..models.len()).map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect();
+        let models = 0..parts.models.len();
+        let pilots = models.clone().map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect();
         let binned = plan.spec.statistics.moments == MomentKind::Binned;
         let bins = |model: usize| {
             let wanted = binned && plan.judged.contains(&model);
@@ -77,15 +104,12 @@ impl<'a, D: Device> DeviceSums<'a, D> {
         let mut sums = Self {
             plan,
             device,
-            engine,
-            placed,
             comparison,
             placed_pilots: Vec::new(),
             pilots,
             statistics: plan.judged.iter().map(statistics).collect(),
-            bins: (0..models.len()).map(bins).collect::<Result<_>>()?,
-            models,
-            pairs: Vec::new(),
+            bins: models.map(bins).collect::<Result<_>>()?,
+            parts,
         };
         sums.place_pilots()?;
         Ok(sums)
@@ -93,27 +117,28 @@ impl<'a, D: Device> DeviceSums<'a, D> {
 
     /// Copies the pilots to the device.
     fn place_pilots(&mut self) -> Result<()> {
-        let pilots = self.models.iter().zip(&self.pilots);
+        let pilots = self.parts.models.iter().zip(&self.pilots);
         let place = pilots.map(|(model, p)| NeuronPilots::of(self.device, &model.config, p));
         self.placed_pilots = place.collect::<Result<_>>()?;
         for (model, pilots) in self.pilots.iter().enumerate() {
             let scales = pilots.iter().map(|pilot| pilot.scale).collect();
-            self.comparison.set_scales(model, scales);
+            self.comparison.engine().set_scales(model, scales);
         }
         Ok(())
     }
 
-    /// Runs a model over a batch. Its activations are stored in the next columns of the comparison.
-    fn forward(&mut self, model: usize, batch: &Batch) -> Result<BatchSums> {
-        let first = self.comparison.next();
-        let kept = (&mut self.comparison.kept[model], first);
-        let config = &self.models[model].config;
+    /// Runs a model over a batch. Its activations are stored behind those that are held.
+    fn forward(&mut self, model: usize, batch: &Batch, binned: bool) -> Result<BatchSums> {
+        let Parts { models, placed, held, .. } = &mut self.parts;
+        let first = held[model].tokens;
+        let kept = (&mut held[model].values, first);
         let pilots = &self.placed_pilots[model];
         let limits = (PUBLISHED_EDGE as f32, NOTE_THRESHOLD);
         let keep = batch.kept();
+        let config = &models[model].config;
         let tap = KeepNeurons::new(self.device, config, &keep, kept, pilots, limits)?;
-        let mut tap = tap.counting(self.bins[model].as_mut());
-        self.placed[model].run(&batch.ids(), &mut tap)?;
+        let mut tap = tap.counting(self.bins[model].as_mut().filter(|_| binned));
+        placed[model].run(&batch.ids(), &mut tap)?;
         Ok(tap.finish())
     }
 
@@ -121,10 +146,10 @@ impl<'a, D: Device> DeviceSums<'a, D> {
     /// stored activations, which are then divided by about one standard deviation.
     fn take_pilots(&mut self) -> Result<()> {
         let batches = self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..PILOT_TOKENS);
-        for model in 0..self.models.len() {
+        for model in 0..self.parts.models.len() {
             let mut all: Option<BatchSums> = None;
             for batch in &batches {
-                let sums = self.forward(model, batch)?;
+                let sums = self.forward(model, batch, false)?;
                 match &mut all {
                     None => all = Some(sums),
                     Some(all) => all.add(&sums),
@@ -147,25 +172,48 @@ impl<'a, D: Device> DeviceSums<'a, D> {
         Ok(())
     }
 
+    /// Adds the sums of a batch, whose activations were stored, in every model.
     fn count(&mut self, sums: &[BatchSums]) {
-        let tokens = sums[0].tokens;
-        let kept: Vec<[&[f64]; 2]> =
-            sums.iter().map(|s| [s.sums[4].as_slice(), s.sums[5].as_slice()]).collect();
-        self.comparison.count(tokens, &kept);
+        for (held, sums) in self.parts.held.iter_mut().zip(sums) {
+            held.count(sums.tokens, &sums.sums[4], &sums.sums[5]);
+        }
+        if self.comparison.is_repeated_pass() {
+            return;
+        }
         for (model, statistics) in &mut self.statistics {
             let of = |q: usize| sums[*model].sums[q].as_slice();
             let (powers, counts) = ([of(0), of(1), of(2), of(3)], [of(6), of(7), of(8)]);
-            statistics.add(tokens as u64, powers, counts);
+            statistics.add(sums[0].tokens as u64, powers, counts);
         }
+    }
+
+    /// Adds the activations that are held to the comparison, and removes them.
+    fn absorb(&mut self) -> Result<()> {
+        if self.parts.held[0].tokens == 0 {
+            return Ok(());
+        }
+        self.comparison.absorb(&mut self.parts.held.iter_mut().collect::<Vec<_>>())?;
+        self.parts.held.iter_mut().for_each(HalfTokens::clear);
+        Ok(())
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.parts.memory.keep == Keep::Tokens
     }
 }
 
-impl<D: Device> BatchReader for DeviceSums<'_, D> {
+impl<'a, D, C> BatchReader for DeviceSums<'a, D, C>
+where
+    D: Device,
+    C: NeuronComparison<Engine = DeviceEngine<'a, D>>,
+{
     fn read(&mut self, batch: &Batch) -> Result<()> {
-        if !self.comparison.has_room(batch.used.len()) {
-            self.comparison.flush()?;
+        if !self.parts.held[0].has_room(batch.used.len()) {
+            self.absorb()?;
         }
-        let sums = (0..self.models.len()).map(|model| self.forward(model, batch));
+        let first = !self.comparison.is_repeated_pass();
+        let models = 0..self.parts.models.len();
+        let sums = models.map(|model| self.forward(model, batch, first));
         let sums = sums.collect::<Result<Vec<_>>>()?;
         self.count(&sums);
         Ok(())
@@ -176,23 +224,30 @@ impl<D: Device> BatchReader for DeviceSums<'_, D> {
     }
 }
 
-impl<D: Device> TokenSums for DeviceSums<'_, D> {
+impl<'a, D, C> TokenSums for DeviceSums<'a, D, C>
+where
+    D: Device,
+    C: NeuronComparison<Engine = DeviceEngine<'a, D>>,
+{
     fn absorb_rest(&mut self) -> Result<()> {
         self.collect_bins()?;
-        self.comparison.flush()
+        // Kept tokens stay where a checkpoint finds them until they are compared.
+        if self.keeps_tokens() { Ok(()) } else { self.absorb() }
     }
 
     fn end_pass(&mut self, watch: Watch) -> Result<bool> {
-        self.pairs = self.comparison.compare(watch)?;
-        Ok(false)
+        self.absorb()?;
+        self.comparison.end_pass(watch)
     }
 }
 
-impl<D: Device> StudySums for DeviceSums<'_, D> {
+impl<'a, D, C> StudySums for DeviceSums<'a, D, C>
+where
+    D: Device,
+    C: NeuronComparison<Engine = DeviceEngine<'a, D>>,
+{
     fn begin(&mut self, _: &Plan, _: bool) -> Result<()> {
         self.take_pilots()?;
-        // Batches count these tokens later.
-        self.bins.iter_mut().flatten().try_for_each(|bins| bins.clear(self.device))?;
         for (model, statistics) in &mut self.statistics {
             let centres: Vec<f32> = self.pilots[*model].iter().map(|p| p.pre).collect();
             statistics.start_around(&centres);
@@ -200,34 +255,44 @@ impl<D: Device> StudySums for DeviceSums<'_, D> {
         Ok(())
     }
 
-    fn start_at(&mut self, _: u64) {}
+    fn start_at(&mut self, token: u64) {
+        self.comparison.start_at(token);
+    }
 
-    fn check(&self, held: u64, _: u64) -> Result<(), String> {
-        self.comparison.check(held)?;
-        match self.statistics.iter().all(|(_, statistics)| statistics.is_of(held)) {
+    fn check(&self, held: u64, all: u64) -> Result<(), String> {
+        let waiting = self.parts.held[0].tokens;
+        if self.parts.held.iter().any(|held| held.tokens != waiting) {
+            return Err("its models have read other tokens".into());
+        }
+        let absorbed = held.checked_sub(waiting as u64).ok_or("it holds too many tokens")?;
+        self.comparison.check(absorbed, all)?;
+        let seen = if self.comparison.is_repeated_pass() { all } else { held };
+        match self.statistics.iter().all(|(_, statistics)| statistics.is_of(seen)) {
             true => Ok(()),
-            false => Err(format!("its statistics are not of {held} tokens")),
+            false => Err(format!("its statistics are not of {seen} tokens")),
         }
     }
 
+    fn matches(self: Box<Self>) -> Vec<Vec<PairResult>> {
+        self.comparison.finish()
+    }
+
     fn finish(self: Box<Self>, plan: &Plan) -> Outcome {
-        let found = self.statistics.iter().zip(&self.pairs);
-        let found = found.map(|((model, activations), pairs)| Found {
-            model: *model,
-            pairs,
-            activations,
-            screening: None,
-        });
-        let family = 0..plan.models.len();
-        let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i)).collect();
-        let outcome = draw(plan, &self.models, &family, found);
-        Outcome { device: self.engine.clone(), ..outcome }
+        let Self { parts, comparison, statistics, .. } = *self;
+        let judged = statistics.iter().map(|(model, statistics)| (*model, statistics));
+        let found = outcome(plan, &parts.models, comparison, judged);
+        Outcome { device: parts.engine, ..found }
     }
 }
 
-impl<D: Device> State for DeviceSums<'_, D> {
+impl<'a, D, C> State for DeviceSums<'a, D, C>
+where
+    D: Device,
+    C: NeuronComparison<Engine = DeviceEngine<'a, D>>,
+{
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         self.collect_bins().map_err(std::io::Error::other)?;
+        self.parts.memory.check(visit)?;
         let before = self.pilots.clone();
         for pilots in &mut self.pilots {
             let mut values: Vec<f32> =
@@ -244,7 +309,8 @@ impl<D: Device> State for DeviceSums<'_, D> {
             self.place_pilots().map_err(std::io::Error::other)?;
         }
         self.statistics.iter_mut().try_for_each(|(_, statistics)| statistics.parts(visit))?;
-        self.comparison.parts(visit)
+        self.comparison.parts(visit)?;
+        self.parts.held.iter_mut().try_for_each(|held| held.parts(visit))
     }
 }
 
@@ -258,42 +324,4 @@ fn pilot(sums: &BatchSums, neuron: usize) -> NeuronPilot {
     let usual = spread.is_finite() && spread > 0.0;
     let scale = if usual { (-spread.log2().round()).clamp(-60.0, 60.0).exp2() } else { 1.0 };
     NeuronPilot { pre: finite(mean(0)), post: finite(mean(4)), scale: scale as f32 }
-}
-
-/// Returns how many tokens the device holds at a time, and whether these are all tokens. All are
-/// held if their activations take less memory than sums would, or if there is no room for sums.
-///
-/// # Errors
-/// Returns an error if the device has too little memory.
-fn choose_held(plan: &Plan, form: HalfFormat, free: usize) -> Result<(usize, bool)> {
-    let study = plan.comparison_plan();
-    let used = plan.tokens.count().used;
-    let neurons: usize = study.models.iter().map(|m| m.n_neurons()).sum();
-    let d = study.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
-    let batch = plan.spec.batch.tokens.max(plan.tokens.context);
-    let limit = plan.spec.batch.memory_gib.map_or(usize::MAX, |gib| (gib * 2f64.powi(30)) as usize);
-    let room = ((free as f64 * SHARE) as usize).min(limit);
-    // Activations of a batch; sums, an operand, rotations and partners of two layers.
-    let besides = batch * d * 24 + d * d * (16 + 4 * study.baseline.draws);
-    let per_token = 2 * form.planes() * neurons;
-    let (all, sums) = (per_token * used.next_multiple_of(8), study.device_sums_bytes());
-    let all_fit = all + besides <= room;
-    if all_fit && all <= sums + per_token * HELD {
-        return Ok((used, true));
-    }
-    // As many tokens at a time as fit into memory in addition to the sums.
-    let some = (room.saturating_sub(besides + sums) / per_token / 8 * 8).min(HELD.max(batch));
-    if some >= batch {
-        return Ok((some, false));
-    }
-    if all_fit {
-        return Ok((used, true));
-    }
-    let least = all.min(sums + per_token * batch) + besides;
-    let gib = |bytes: usize| bytes as f64 / 2f64.powi(30);
-    let (least, room) = (gib(least), gib(room));
-    let problem =
-        format!("the run needs {least:.2} GiB in addition to the weights, {room:.2} are available");
-    let remedy = "compare fewer models, use `precision: bf16`, or `device: cpu`";
-    Err(Error::new(Kind::Device, "memory of the device", problem, remedy))
 }

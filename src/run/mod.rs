@@ -3,6 +3,7 @@
 
 mod accelerator;
 mod control;
+mod device_memory;
 mod device_sums;
 mod passes;
 mod screened;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::Control;
 use super::accelerator::Accelerator;
+use super::study_sums::Matching;
 use super::study_sums::{BatchReader, StudySums};
-use super::sums::Sums;
+use super::sums::host_sums;
 use crate::corpus::{Batch, Tokens};
-use crate::correlation::Correlator;
 use crate::error::Result;
 use crate::findings::Universal;
 use crate::model::{Decoder, Transformer};
@@ -119,13 +119,20 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Returns an error if a model cannot be loaded, or the device has too little memory.
     pub(super) fn empty_sums(&mut self) -> Result<Box<dyn StudySums + 'a>> {
+        let plan = self.plan;
+        let tokens = plan.tokens.count().used;
+        self.sums_of(Matching::All { plan: plan.comparison_plan(), keep: plan.keep, tokens })
+    }
+
+    /// Creates sums without tokens for another way to match neurons.
+    ///
+    /// # Errors
+    /// Returns an error if a model cannot be loaded, or the device has too little memory.
+    pub(super) fn sums_of(&mut self, matching: Matching) -> Result<Box<dyn StudySums + 'a>> {
         let (plan, models) = (self.plan, self.models()?);
         match self.accelerator {
-            Some(device) => device.sums(plan, models),
-            None => {
-                let comparison = Correlator::new(plan.comparison_plan(), plan.keep);
-                Ok(Box::new(Sums::new(plan, models, comparison)))
-            }
+            Some(device) => device.sums(plan, models, matching),
+            None => Ok(host_sums(plan, models, matching)),
         }
     }
 

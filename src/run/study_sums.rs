@@ -2,7 +2,7 @@
 
 use crate::checkpoint::State;
 use crate::corpus::Batch;
-use crate::correlation::Watch;
+use crate::correlation::{ComparisonPlan, Keep, Margin, PairResult, Watch};
 use crate::error::Result;
 use crate::findings::Outcome;
 use crate::plan::Plan;
@@ -25,6 +25,30 @@ impl<F: FnMut(&Batch) -> Result<()>> BatchReader for F {
     fn read(&mut self, batch: &Batch) -> Result<()> {
         self(batch)
     }
+}
+
+/// How neurons are matched.
+pub enum Matching {
+    /// Every neuron of a model is compared with every neuron of another.
+    All {
+        /// The models and the method.
+        plan: ComparisonPlan,
+        /// What the CPU keeps of the tokens. A device chooses by its own memory.
+        keep: Keep,
+        /// Number of tokens that are read.
+        tokens: usize,
+    },
+    /// Most neurons are compared with their candidates only.
+    Candidates {
+        /// The models and the method.
+        plan: ComparisonPlan,
+        /// The uncertainty of the sample.
+        margin: Margin,
+        /// The matches in the sample, `[reference][partner]`.
+        sample: Vec<Vec<PairResult>>,
+        /// Bytes that the CPU may use for neurons that are compared exactly.
+        room: usize,
+    },
 }
 
 /// Sums over the tokens, from which neurons are matched.
@@ -62,6 +86,9 @@ pub trait StudySums: TokenSums + State {
     /// # Errors
     /// Returns an error that describes the first inconsistency.
     fn check(&self, held: u64, all: u64) -> Result<(), String>;
+
+    /// Returns the matches, `[reference][partner]`.
+    fn matches(self: Box<Self>) -> Vec<Vec<PairResult>>;
 
     /// Computes the findings.
     fn finish(self: Box<Self>, plan: &Plan) -> Outcome;

@@ -1,13 +1,14 @@
-//! The sums that a run keeps of the tokens that it has read.
+//! The sums of a study on the CPU.
 
 use std::sync::Arc;
 
-use super::study_sums::{BatchReader, StudySums, TokenSums};
+use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
 use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
-    Correlator, NeuronComparison, NeuronSums, PairResult, ScreeningCounts, TOKENS_AT_ONCE, Watch,
+    Correlator, HostEngine, NeuronComparison, NeuronSums, PairResult, ScreenedCorrelator,
+    ScreeningCounts, TOKENS_AT_ONCE, Watch,
 };
 use crate::error::Result;
 use crate::findings::{Findings, Outcome, Sources};
@@ -25,8 +26,24 @@ pub struct Sums<C> {
     /// Post-activations that are not yet added to the comparison, one buffer per model.
     post: Vec<Activations>,
     judged: Vec<Judged>,
-    /// The comparison of neurons.
-    pub comparison: C,
+    comparison: C,
+}
+
+/// Creates sums on the CPU, without tokens.
+pub fn host_sums(
+    plan: &Plan,
+    models: Vec<Arc<Transformer>>,
+    matching: Matching,
+) -> Box<dyn StudySums> {
+    match matching {
+        Matching::All { plan: comparison, keep, .. } => {
+            Box::new(Sums::new(plan, models, Correlator::new(comparison, keep)))
+        }
+        Matching::Candidates { plan: comparison, margin, sample, room } => {
+            let comparison = ScreenedCorrelator::new(comparison, margin, sample, room);
+            Box::new(Sums::new(plan, models, comparison))
+        }
+    }
 }
 
 /// The statistics of a judged model, in addition to its correlations.
@@ -37,9 +54,8 @@ struct Judged {
     statistics: ActivationSums,
 }
 
-impl<C: NeuronComparison> Sums<C> {
-    /// Creates empty sums.
-    pub fn new(plan: &Plan, models: Vec<Arc<Transformer>>, comparison: C) -> Self {
+impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
+    fn new(plan: &Plan, models: Vec<Arc<Transformer>>, comparison: C) -> Self {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let judged = |&model: &usize| Judged {
             model,
@@ -55,7 +71,7 @@ impl<C: NeuronComparison> Sums<C> {
     }
 
     /// Runs every model once over a batch. The activations are buffered.
-    pub fn run_models(&mut self, batch: &Batch) {
+    fn run_models(&mut self, batch: &Batch) {
         let rows = batch.ids();
         let keep = batch.kept();
         for (i, (model, post)) in self.models.iter().zip(&mut self.post).enumerate() {
@@ -67,7 +83,7 @@ impl<C: NeuronComparison> Sums<C> {
     }
 
     /// Adds the first tokens of every buffer to the sums and removes them from the buffer.
-    fn absorb(&mut self, tokens: usize) {
+    fn absorb(&mut self, tokens: usize) -> Result<()> {
         let again = self.comparison.is_repeated_pass();
         for Judged { model, pre, statistics } in &mut self.judged {
             if !again {
@@ -78,41 +94,61 @@ impl<C: NeuronComparison> Sums<C> {
         }
         let mut all: Vec<&mut [f32]> =
             self.post.iter_mut().map(|a| &mut a.values[..tokens * a.n_neurons]).collect();
-        self.comparison.absorb(&mut all);
+        self.comparison.absorb(&mut all)?;
         self.post.iter_mut().for_each(|a| a.discard(tokens));
+        Ok(())
     }
 
-    /// Computes the findings.
-    pub fn outcome(self, plan: &Plan, screening: &[ScreeningCounts]) -> Outcome {
-        let family = 0..plan.models.len();
-        let family: Vec<_> = family.map(|i| self.comparison.neuron_sums(i).clone()).collect();
-        let pairs = self.comparison.finish();
-        let found = self.judged.iter().zip(&pairs).enumerate();
-        let judged = found.map(|(i, (judged, pairs))| Found {
-            model: judged.model,
-            pairs,
-            activations: &judged.statistics,
-            screening: screening.get(i).copied(),
-        });
-        draw(plan, &self.models, &family.iter().collect::<Vec<_>>(), judged)
+    /// Takes the pilots, which are subtracted from all activations, from the buffered tokens, and
+    /// removes these tokens. All shares thus have the same pilots.
+    fn take_pilots(&mut self) {
+        for Judged { pre, statistics, .. } in &mut self.judged {
+            statistics.take_pilot(&pre.values);
+            pre.values.clear();
+        }
+        for (model, post) in self.post.iter_mut().enumerate() {
+            self.comparison.take_pilot(model, &post.values);
+            post.values.clear();
+        }
     }
 }
 
+/// Computes the findings from a comparison and the statistics of the judged models, which are given
+/// by their index in the family.
+pub fn outcome<'a>(
+    plan: &Plan,
+    models: &[Arc<Transformer>],
+    comparison: impl NeuronComparison,
+    judged: impl Iterator<Item = (usize, &'a ActivationSums)>,
+) -> Outcome {
+    let family = 0..plan.models.len();
+    let family: Vec<_> = family.map(|i| comparison.neuron_sums(i).clone()).collect();
+    let (screening, pairs) = (comparison.screening(), comparison.finish());
+    let found = judged.zip(&pairs).enumerate();
+    let found = found.map(|(i, ((model, activations), pairs))| Found {
+        model,
+        pairs,
+        activations,
+        screening: screening.get(i).copied(),
+    });
+    draw(plan, models, &family.iter().collect::<Vec<_>>(), found)
+}
+
 /// The results for a judged model.
-pub struct Found<'a> {
+struct Found<'a> {
     /// Index of the model in the family.
-    pub model: usize,
+    model: usize,
     /// The comparison with each partner.
-    pub pairs: &'a [PairResult],
+    pairs: &'a [PairResult],
     /// Statistics of the model's activations.
-    pub activations: &'a ActivationSums,
+    activations: &'a ActivationSums,
     /// Counts from screening; `None` if the run was not screened.
-    pub screening: Option<ScreeningCounts>,
+    screening: Option<ScreeningCounts>,
 }
 
 /// Computes the findings of every judged model, the reference first. `family` holds the sums over
 /// the neurons of every model, in the order of the plan.
-pub fn draw<'a>(
+fn draw<'a>(
     plan: &Plan,
     models: &[Arc<Transformer>],
     family: &[&NeuronSums],
@@ -132,10 +168,10 @@ pub fn draw<'a>(
     Outcome { reference, also, device: cpu(plan.spec.correlation.precision) }
 }
 
-impl<C: NeuronComparison> TokenSums for Sums<C> {
+impl<C: NeuronComparison<Engine = HostEngine>> TokenSums for Sums<C> {
     fn absorb_rest(&mut self) -> Result<()> {
         if self.post[0].tokens() > 0 {
-            self.absorb(self.post[0].tokens());
+            self.absorb(self.post[0].tokens())?;
         }
         Ok(())
     }
@@ -145,7 +181,7 @@ impl<C: NeuronComparison> TokenSums for Sums<C> {
     }
 }
 
-impl StudySums for Sums<Correlator> {
+impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
     fn begin(&mut self, plan: &Plan, share: bool) -> Result<()> {
         if share {
             // These few batches cannot be interrupted, so every checkpoint contains the pilots.
@@ -161,8 +197,14 @@ impl StudySums for Sums<Correlator> {
         self.comparison.start_at(token);
     }
 
+    fn matches(self: Box<Self>) -> Vec<Vec<PairResult>> {
+        self.comparison.finish()
+    }
+
     fn finish(self: Box<Self>, plan: &Plan) -> Outcome {
-        (*self).outcome(plan, &[])
+        let Self { models, judged, comparison, .. } = *self;
+        let judged = judged.iter().map(|judged| (judged.model, &judged.statistics));
+        outcome(plan, &models, comparison, judged)
     }
 
     fn check(&self, held: u64, all: u64) -> Result<(), String> {
@@ -184,26 +226,11 @@ impl StudySums for Sums<Correlator> {
     }
 }
 
-impl Sums<Correlator> {
-    /// Takes the pilots, which are subtracted from all activations, from the buffered tokens, and
-    /// removes these tokens. All shares thus have the same pilots.
-    fn take_pilots(&mut self) {
-        for Judged { pre, statistics, .. } in &mut self.judged {
-            statistics.take_pilot(&pre.values);
-            pre.values.clear();
-        }
-        for (model, post) in self.post.iter_mut().enumerate() {
-            self.comparison.take_pilot(model, &post.values);
-            post.values.clear();
-        }
-    }
-}
-
-impl<C: NeuronComparison> BatchReader for Sums<C> {
+impl<C: NeuronComparison<Engine = HostEngine>> BatchReader for Sums<C> {
     fn read(&mut self, batch: &Batch) -> Result<()> {
         self.run_models(batch);
         while self.post[0].tokens() >= TOKENS_AT_ONCE {
-            self.absorb(TOKENS_AT_ONCE);
+            self.absorb(TOKENS_AT_ONCE)?;
         }
         Ok(())
     }
@@ -213,7 +240,7 @@ impl<C: NeuronComparison> BatchReader for Sums<C> {
     }
 }
 
-impl<C: NeuronComparison> State for Sums<C> {
+impl<C: NeuronComparison<Engine = HostEngine>> State for Sums<C> {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         for activations in &mut self.post {
             visit(Part::Values(&mut activations.values))?;

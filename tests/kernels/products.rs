@@ -1,4 +1,4 @@
-//! Tests of `kernels/correlate.cu`, `gram.cu`, `reduce.cu` and `candidates.cu`.
+//! Tests of `kernels/correlate.cu`, `gram.cu`, `reduce.cu`, `candidates.cu` and `gather.cu`.
 
 use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use universal_neurons::backend::device::ops::{
@@ -17,6 +17,7 @@ on_every_device!(
     sums_become_an_operand,
     the_first_of_equals_comes_first,
     candidates_are_summed_in_f64,
+    chosen_rows_and_columns_are_copied,
 );
 
 /// Sizes that are not multiples of a tile, a slab, or eight.
@@ -290,6 +291,34 @@ fn the_first_of_equals_comes_first<D: Probe>(device: &D) {
     let sides = (&sx.side(), &sy.side());
     let found = ops::correlate(device, (&dx.all(), &dy.all(), k), sides, k as f64, 4).unwrap();
     assert_eq!(found.partner, [0, 1, 2, 3]);
+}
+
+pub fn chosen_rows_and_columns_are_copied<D: Probe>(device: &D) {
+    for form in FORMS {
+        let (m, k) = (5, 300);
+        let x = rounded(&Random::new(9).values(m * k), form);
+        let from = halves(device, &x, k, form);
+        let index =
+            |of: &[usize]| Array::of(device, &of.iter().map(|&i| i as u32).collect::<Vec<_>>());
+        let backwards: Vec<usize> = (0..k).rev().collect();
+        for (rows, columns) in [
+            (Some(vec![4, 0, 4]), None),
+            (None, Some(backwards)),
+            (Some(vec![1]), Some(vec![299, 0, 7, 7])),
+        ] {
+            let of =
+                |chosen: &Option<Vec<usize>>, all| chosen.clone().unwrap_or((0..all).collect());
+            let (want_rows, want_columns) = (of(&rows, m), of(&columns, k));
+            let mut out =
+                HalfMatrix::new(device, want_rows.len(), want_columns.len(), form).unwrap();
+            let rows = rows.map(|rows| index(&rows).unwrap());
+            let columns = columns.map(|columns| index(&columns).unwrap());
+            ops::gather(device, &from, (rows.as_ref(), columns.as_ref()), &mut out).unwrap();
+            let place = |r: &usize| want_columns.iter().map(move |c| r * k + c).collect::<Vec<_>>();
+            let want: Vec<f32> = want_rows.iter().flat_map(place).map(|at| x[at]).collect();
+            assert!(out.to_vec(device, want_columns.len()).unwrap() == want, "{form:?}");
+        }
+    }
 }
 
 pub fn candidates_are_summed_in_f64<D: Probe>(device: &D) {

@@ -11,6 +11,8 @@ pub enum PtxModule {
     Correlate,
     /// The rest of the forward pass.
     Forward,
+    /// Chosen rows and columns of a matrix.
+    Gather,
     /// Symmetric products.
     Gram,
     /// Best partners from stored sums.
@@ -19,11 +21,12 @@ pub enum PtxModule {
 
 impl PtxModule {
     /// All modules.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Activation,
         Self::Candidates,
         Self::Correlate,
         Self::Forward,
+        Self::Gather,
         Self::Gram,
         Self::Reduce,
     ];
@@ -35,6 +38,7 @@ impl PtxModule {
             Self::Candidates => "candidates",
             Self::Correlate => "correlate",
             Self::Forward => "forward",
+            Self::Gather => "gather",
             Self::Gram => "gram",
             Self::Reduce => "reduce",
         }
@@ -47,6 +51,7 @@ impl PtxModule {
             Self::Candidates => include_str!("../../../kernels/ptx/candidates.ptx"),
             Self::Correlate => include_str!("../../../kernels/ptx/correlate.ptx"),
             Self::Forward => include_str!("../../../kernels/ptx/forward.ptx"),
+            Self::Gather => include_str!("../../../kernels/ptx/gather.ptx"),
             Self::Gram => include_str!("../../../kernels/ptx/gram.ptx"),
             Self::Reduce => include_str!("../../../kernels/ptx/reduce.ptx"),
         }
@@ -75,6 +80,8 @@ pub enum DeviceKernel {
     Product(HalfType),
     /// `fused` in `kernels/correlate.cu`: finds the best partners without writing the product.
     Fused(HalfType),
+    /// `gather` in `kernels/gather.cu`.
+    Gather,
     /// `gram` in `kernels/gram.cu`.
     Gram(HalfType),
     /// `judge_sums` in `kernels/reduce.cu`: finds the best partners from stored sums.
@@ -100,6 +107,7 @@ impl DeviceKernel {
             Self::Activation(_) | Self::Histogram => PtxModule::Activation,
             Self::Candidates(_) => PtxModule::Candidates,
             Self::Product(_) | Self::Fused(_) => PtxModule::Correlate,
+            Self::Gather => PtxModule::Gather,
             Self::Gram(_) => PtxModule::Gram,
             Self::JudgeSums | Self::MergeBest | Self::ScaleSums(_) => PtxModule::Reduce,
             Self::Embed | Self::LayerNorm(_) | Self::Attention(_) | Self::Rotate => {
@@ -121,6 +129,7 @@ impl DeviceKernel {
             Self::Product(Bf16) => "product_bf16",
             Self::Fused(F16) => "fused_f16",
             Self::Fused(Bf16) => "fused_bf16",
+            Self::Gather => "gather",
             Self::Gram(F16) => "gram_f16",
             Self::Gram(Bf16) => "gram_bf16",
             Self::JudgeSums => "judge_sums",

@@ -11,6 +11,9 @@ pub const ACTIVATION_CHUNK: usize = 256;
 /// Number of sums per neuron computed by `activation`; listed in `kernels/activation.cu`.
 pub const ACTIVATION_SUMS: usize = 9;
 
+/// Largest number of dimensions of a head in `attention`.
+pub const MAX_D_HEAD: usize = 128;
+
 /// Number of bins per neuron that `histogram` counts.
 pub const HISTOGRAM_BINS: usize = 257;
 
@@ -63,7 +66,7 @@ pub fn activation<D: Device>(
 ) -> Result<()> {
     let ActivationBatch { tokens, width, .. } = *batch;
     let chunks = tokens.div_ceil(ACTIVATION_CHUNK);
-    assert!(next.rows >= tokens && next.ld() == width, "`next` is not {tokens} x {width}");
+    assert!(next.rows >= tokens && next.cols == width, "`next` is not {tokens} x {width}");
     assert!(kept.rows >= row + width, "`kept` has no rows {row} to {}", row + width);
     assert_eq!(next.form.number, kept.form.number, "two kinds of number");
     let (next_plane, kept_plane, ld) = (next.plane(), kept.plane(), kept.ld());
@@ -162,7 +165,7 @@ pub fn layer_norm<D: Device>(
     out: &mut HalfMatrix<D>,
 ) -> Result<()> {
     let d = gain.len();
-    assert!(out.rows >= rows && out.ld() == d, "`out` is not {rows} x {d}");
+    assert!(out.rows >= rows && out.cols == d, "`out` is not {rows} x {d}");
     let (plane, number) = (out.plane(), out.form.number);
     let mut args = [
         whole(x, rows * d),
@@ -206,9 +209,9 @@ pub fn attention<D: Device>(
     (d, d_head, scale): (usize, usize, f32),
     out: &mut HalfMatrix<D>,
 ) -> Result<()> {
-    assert!(d_head <= 128, "a head of {d_head} dimensions");
+    assert!(d_head <= MAX_D_HEAD, "a head of {d_head} dimensions");
     assert!(
-        out.rows >= sequences.tokens && out.ld() == d,
+        out.rows >= sequences.tokens && out.cols == d,
         "`out` is not {} x {d}",
         sequences.tokens
     );

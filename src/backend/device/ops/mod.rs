@@ -5,12 +5,12 @@ mod elementwise;
 mod products;
 
 pub use elementwise::{
-    ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, Sequences,
-    activation, attention, embed, histogram, layer_norm, rotate,
+    ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, MAX_D_HEAD,
+    Sequences, activation, attention, embed, histogram, layer_norm, rotate,
 };
 pub use products::{
-    BINS, BlockMatches, OperandSums, ProductTarget, StoredSums, candidates, correlate, gram,
-    judge_sums, product, scale_sums,
+    BINS, BlockMatches, OperandSums, ProductTarget, StoredSums, candidates, correlate, gather,
+    gram, judge_sums, product, scale_sums,
 };
 
 use super::array::{Array, Scalar};

@@ -386,3 +386,38 @@ pub fn candidates<D: Device>(
     ];
     device.launch(DeviceKernel::Candidates(x.form.number), [pairs.div_ceil(8), 1, 1], &mut args)
 }
+
+/// Copies rows and columns of a matrix to the first columns of `out`: `out[r][c] = x[rows[r]]
+/// [columns[c]]`. `None` stands for all rows, or for all columns of `out`, in order.
+///
+/// # Errors
+///
+/// Returns an error if the launch fails.
+///
+/// # Panics
+///
+/// Panics if the shapes do not fit. The indices are not checked.
+pub fn gather<D: Device>(
+    device: &D,
+    x: &HalfMatrix<D>,
+    (rows, columns): (Option<&Array<D, u32>>, Option<&Array<D, u32>>),
+    out: &mut HalfMatrix<D>,
+) -> Result<()> {
+    let height = rows.map_or(x.rows, Array::len);
+    let width = columns.map_or(x.cols.min(out.cols), Array::len);
+    assert_eq!(x.form, out.form, "two forms");
+    assert!(out.rows == height && out.cols >= width, "`out` is not {height} x {width}");
+    let (ld, plane) = (out.ld(), out.plane());
+    let mut args = [
+        KernelArg::In(&x.values.memory, 0),
+        u32_of(x.ld()),
+        KernelArg::U64(x.plane()),
+        rows.map_or(KernelArg::Null, |rows| whole(rows, height)),
+        columns.map_or(KernelArg::Null, |columns| whole(columns, width)),
+        u32_of(width),
+        KernelArg::Out(&mut out.values.memory, 0),
+        u32_of(ld),
+        KernelArg::U64(plane),
+    ];
+    device.launch(DeviceKernel::Gather, [height, width.div_ceil(THREADS), 1], &mut args)
+}

@@ -1,0 +1,429 @@
+//! The comparison on a device. Activations, or sums of their products, stay in device memory; two
+//! layers at a time are multiplied and searched for best partners there. Only the best partners
+//! come back to the host.
+
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
+
+use super::candidates::CandidateSums;
+use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
+use super::half_tokens::{HalfTokens, failed};
+use super::pair::PairResult;
+use super::plan::ComparisonPlan;
+use super::rotation::{RotatedLayer, Rotation, random_rotation, rotation_stream};
+use super::sums::{Layout, ModelSums, NeuronSums};
+use super::surrogate::SurrogateId;
+use crate::backend::device::Device;
+use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
+use crate::backend::device::ops::{self, OperandSums, ProductTarget, StoredSums};
+use crate::checkpoint::{Part, State, Visit};
+use crate::error::Result;
+use crate::spec::BaselineKind;
+
+/// The arithmetic of a comparison on a device: products on tensor cores, added in f32.
+#[derive(Debug)]
+pub struct DeviceEngine<'a, D: Device> {
+    device: &'a D,
+    form: HalfFormat,
+    /// The factor that the activations of each neuron were multiplied by, `[model][neuron]`.
+    scales: Vec<Vec<f32>>,
+}
+
+impl<D: Device> Clone for DeviceEngine<'_, D> {
+    fn clone(&self) -> Self {
+        Self { scales: self.scales.clone(), ..*self }
+    }
+}
+
+/// Sums of products in device memory.
+pub struct ProductSums<'a, D: Device> {
+    device: &'a D,
+    /// Distance between rows.
+    ld: usize,
+    /// First row: the first neuron of the layers that are summed.
+    first: usize,
+    values: Array<D, f32>,
+}
+
+/// Σx and 1 / spread of all neurons of a model, in device memory.
+pub struct DeviceNeuronSums<D: Device> {
+    sum: Array<D, f32>,
+    inverse: Array<D, f32>,
+}
+
+impl<D: Device> DeviceNeuronSums<D> {
+    fn from(&self, neuron: usize) -> OperandSums<'_, D> {
+        OperandSums { sum: &self.sum, inverse: &self.inverse, at: neuron }
+    }
+}
+
+/// Sums of products of chosen pairs of neurons in device memory.
+pub struct DeviceCandidates<D: Device> {
+    /// The candidates, with sums of zero.
+    lists: CandidateSums,
+    x: Array<D, u32>,
+    y: Array<D, u32>,
+    sums: Array<D, f64>,
+}
+
+/// A rotation, and 1 / spread of each rotated neuron, multiplied by √tokens.
+pub struct DeviceRotation<D: Device> {
+    rotation: HalfMatrix<D>,
+    inverse: Array<D, f32>,
+}
+
+/// Buffers for two layers.
+pub struct DeviceRoom<D: Device> {
+    cross: Array<D, f32>,
+    scaled: HalfMatrix<D>,
+    zeros: Array<D, f32>,
+    ones: Array<D, f32>,
+}
+
+impl<'a, D: Device> DeviceEngine<'a, D> {
+    /// Returns the arithmetic on a device with factors in a format. `scales` are the factors (powers
+    /// of two) that the activations of each neuron are multiplied by, `[model][neuron]`.
+    /// Correlations do not depend on them; a rotation mixes unscaled activations, so they are
+    /// divided out there.
+    pub fn new(device: &'a D, form: HalfFormat, scales: Vec<Vec<f32>>) -> Self {
+        Self { device, form, scales }
+    }
+
+    /// Replaces the scales of a model.
+    pub fn set_scales(&mut self, model: usize, scales: Vec<f32>) {
+        self.scales[model] = scales;
+    }
+
+    /// Returns the factors (at most 1) that bring the neurons of a layer to one common scale.
+    fn relative_scales(&self, model: usize, neurons: Range<usize>) -> Vec<f64> {
+        let scales = &self.scales[model][neurons];
+        let least = scales.iter().copied().fold(f32::INFINITY, f32::min);
+        scales.iter().map(|&scale| f64::from(least / scale)).collect()
+    }
+
+    /// Returns the sums of products of a block: the stored ones, or, if activations are kept, their
+    /// product written to `room`.
+    fn cross<'s>(
+        &self,
+        block: &'s LayerPair<Self>,
+        room: &'s mut Array<D, f32>,
+    ) -> Result<StoredSums<'s, D>> {
+        let (rows, cols) = neurons(block);
+        let shape = (rows.len(), cols.len());
+        match block.source {
+            SumSource::Sums { cross, .. } => {
+                let ProductSums { ld, first, values, .. } = &cross.sums;
+                Ok(StoredSums {
+                    values,
+                    at: (rows.start - first) * ld + cols.start,
+                    ld: *ld,
+                    shape,
+                })
+            }
+            SumSource::Tokens { x, y } => {
+                let operands = (&x.values.rows(rows), &y.values.rows(cols), x.tokens);
+                let ld = shape.1;
+                let into = ProductTarget { values: &mut *room, at: 0, ld, add: false };
+                ops::product(self.device, operands, into, None)?;
+                Ok(StoredSums { values: room, at: 0, ld, shape })
+            }
+        }
+    }
+
+    /// Returns the Gram sums of a layer of y, `[d_mlp, d_mlp]`.
+    fn gram(&self, source: &SumSource<Self>, layout: Layout, layer: usize) -> Result<Vec<f32>> {
+        let d = layout.d_mlp;
+        match source {
+            SumSource::Sums { grams, .. } => {
+                let grams = grams.unwrap_or_else(|| unreachable!("Gram sums of every partner"));
+                grams.values.read(self.device, layer * d * d..(layer + 1) * d * d)
+            }
+            SumSource::Tokens { y, .. } => {
+                let mut gram = Array::zeros(self.device, d * d)?;
+                let rows = y.values.rows(layout.neurons(layer));
+                ops::gram(self.device, &rows, y.tokens, &mut gram, 0)?;
+                gram.to_vec(self.device)
+            }
+        }
+    }
+
+    fn zeros(&self, rows: Range<usize>, ld: usize) -> Result<ProductSums<'a, D>> {
+        let values = Array::zeros(self.device, rows.len() * ld)?;
+        Ok(ProductSums { device: self.device, ld, first: rows.start, values })
+    }
+}
+
+/// Returns the neurons of both layers of a block, as indices over all layers.
+fn neurons<E: Engine>(block: &LayerPair<E>) -> (Range<usize>, Range<usize>) {
+    let of = |(side, layer): (Side<E>, usize)| side.layout.neurons(layer);
+    (of(block.x), of(block.y))
+}
+
+impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
+    type Tokens = HalfTokens<'a, D>;
+    type OwnTokens = HalfTokens<'a, D>;
+    type Cross = ProductSums<'a, D>;
+    type Grams = ProductSums<'a, D>;
+    type Candidates = DeviceCandidates<D>;
+    type PlacedSums = DeviceNeuronSums<D>;
+    type Rotated = Vec<DeviceRotation<D>>;
+    type Room = DeviceRoom<D>;
+
+    const TRANSPOSES: bool = false;
+
+    fn neuron_sums(&self, n_neurons: usize) -> NeuronSums {
+        NeuronSums::around_zero(n_neurons)
+    }
+
+    fn take_pilot(&self, _: &mut NeuronSums, _: &Self::Tokens) {
+        // Activations were shifted when they were stored.
+    }
+
+    fn absorb(&self, own: &mut NeuronSums, tokens: &mut Self::Tokens, again: bool) {
+        if !again {
+            own.add(tokens.tokens as u64, &tokens.sum, &tokens.square);
+        }
+    }
+
+    fn no_tokens(&self, layout: Layout) -> Result<Self::OwnTokens> {
+        HalfTokens::new(self.device, layout.n_neurons(), 0, self.form)
+    }
+
+    fn keep(&self, kept: &mut Self::OwnTokens, tokens: &mut Self::Tokens) {
+        assert_eq!(kept.tokens, 0, "all tokens are kept at once");
+        std::mem::swap(kept, tokens);
+    }
+
+    fn count(&self, tokens: &Self::Tokens, _: Layout) -> Option<u64> {
+        Some(tokens.tokens as u64)
+    }
+
+    fn new_cross(&self, x: Layout, layers: Range<usize>, y: Layout) -> Result<Self::Cross> {
+        self.zeros(layers.start * x.d_mlp..layers.end * x.d_mlp, y.n_neurons())
+    }
+
+    fn add_cross(&self, sums: &mut Self::Cross, x: &Self::Tokens, y: &Self::Tokens) -> Result<()> {
+        let ProductSums { ld, first, values, .. } = sums;
+        let rows = *first..*first + values.len() / *ld;
+        let operands = (&x.values.rows(rows), &y.values.all(), x.tokens);
+        let into = ProductTarget { values, at: 0, ld: *ld, add: true };
+        ops::product(self.device, operands, into, None)
+    }
+
+    fn new_grams(&self, layout: Layout) -> Result<Self::Grams> {
+        self.zeros(0..layout.n_neurons(), layout.d_mlp)
+    }
+
+    fn add_grams(&self, sums: &mut Self::Grams, tokens: &Self::Tokens) -> Result<()> {
+        let d = sums.ld;
+        for first in (0..tokens.values.rows).step_by(d) {
+            let rows = tokens.values.rows(first..first + d);
+            ops::gram(self.device, &rows, tokens.tokens, &mut sums.values, first * d)?;
+        }
+        Ok(())
+    }
+
+    fn surrogate(
+        &self,
+        plan: &ComparisonPlan,
+        id: SurrogateId,
+        of: &Self::Tokens,
+        first: u64,
+    ) -> Result<Self::OwnTokens> {
+        let (n_neurons, tokens) = (of.values.rows, of.tokens);
+        let mut fake = HalfTokens::new(self.device, n_neurons, tokens, self.form)?;
+        if plan.baseline.kind == BaselineKind::Permutation {
+            let order: Vec<u32> =
+                id.order(plan, first, tokens).into_iter().map(|t| t as u32).collect();
+            let order = Array::of(self.device, &order)?;
+            ops::gather(self.device, &of.values, (None, Some(&order)), &mut fake.values)?;
+            fake.count(tokens, &of.sum, &of.square);
+            return Ok(fake);
+        }
+        let noise = id.noise(plan, first, tokens);
+        let value = |neuron: usize, token: usize| noise[token * n_neurons + neuron];
+        fake.values = HalfMatrix::of(self.device, (n_neurons, tokens), self.form, value)?;
+        let rounded = fake.values.to_vec(self.device, tokens)?;
+        let sum = |power: i32| -> Vec<f64> {
+            let of = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(power)).sum();
+            rounded.chunks_exact(tokens).map(of).collect()
+        };
+        fake.count(tokens, &sum(1), &sum(2));
+        Ok(fake)
+    }
+
+    fn pick(
+        &self,
+        _: Layout,
+        tokens: &Self::Tokens,
+        neurons: Option<&[usize]>,
+    ) -> Result<Self::OwnTokens> {
+        let device = self.device;
+        let rows = neurons.map_or(tokens.values.rows, <[usize]>::len);
+        let mut picked = HalfTokens::new(device, rows, tokens.tokens, self.form)?;
+        let index = |neurons: &[usize]| neurons.iter().map(|&i| i as u32).collect::<Vec<_>>();
+        let index = neurons.map(|neurons| Array::of(device, &index(neurons))).transpose()?;
+        ops::gather(device, &tokens.values, (index.as_ref(), None), &mut picked.values)?;
+        let of = |sums: &[f64]| match neurons {
+            Some(neurons) => neurons.iter().map(|&i| sums[i]).collect(),
+            None => sums.to_vec(),
+        };
+        picked.count(tokens.tokens, &of(&tokens.sum), &of(&tokens.square));
+        Ok(picked)
+    }
+
+    fn new_candidates(&self, sample: &PairResult) -> Result<Self::Candidates> {
+        let lists = CandidateSums::new(sample);
+        let (x, y): (Vec<u32>, Vec<u32>) = lists.pairs().unzip();
+        Ok(DeviceCandidates {
+            x: Array::of(self.device, &x)?,
+            y: Array::of(self.device, &y)?,
+            sums: Array::zeros(self.device, x.len())?,
+            lists,
+        })
+    }
+
+    fn add_candidates(
+        &self,
+        candidates: &mut [StoredCandidates<Self>],
+        tokens: &[&mut Self::Tokens],
+        _: &[Layout],
+    ) -> Result<()> {
+        for StoredCandidates { x, y, sums } in candidates {
+            let operands = (&tokens[*x].values, &tokens[*y].values, tokens[*x].tokens);
+            ops::candidates(self.device, operands, (&sums.x, &sums.y), &mut sums.sums)?;
+        }
+        Ok(())
+    }
+
+    fn read_candidates<'s>(&self, sums: &'s Self::Candidates) -> Result<Cow<'s, CandidateSums>> {
+        Ok(Cow::Owned(sums.lists.with_sums(sums.sums.to_vec(self.device)?)))
+    }
+
+    fn place(&self, sums: &NeuronSums) -> Result<Self::PlacedSums> {
+        let n = sums.neurons();
+        let sum: Vec<f32> = (0..n).map(|i| sums.sum(i) as f32).collect();
+        let inverse = |i: usize| sums.inverse_spread(i).map_or(f32::NAN, |v| v as f32);
+        let inverse: Vec<f32> = (0..n).map(inverse).collect();
+        Ok(DeviceNeuronSums {
+            sum: Array::of(self.device, &sum)?,
+            inverse: Array::of(self.device, &inverse)?,
+        })
+    }
+
+    fn room(&self, x: Layout, y: Layout) -> Result<Self::Room> {
+        let (device, m, n) = (self.device, x.d_mlp, y.d_mlp);
+        Ok(DeviceRoom {
+            cross: Array::new(device, m * n)?,
+            scaled: HalfMatrix::new(device, m, n, self.form)?,
+            zeros: Array::zeros(device, m.max(n))?,
+            ones: Array::of(device, &vec![1.0; m])?,
+        })
+    }
+
+    fn rotate(
+        &self,
+        plan: &ComparisonPlan,
+        (model, layer): (usize, usize),
+        y: Side<Self>,
+        source: &SumSource<Self>,
+    ) -> Result<Self::Rotated> {
+        let (d, neurons) = (y.layout.d_mlp, y.layout.neurons(layer));
+        let relative = self.relative_scales(model, neurons.clone());
+        let gram = self.gram(source, y.layout, layer)?.into_iter().enumerate();
+        let gram: Vec<f64> =
+            gram.map(|(i, v)| f64::from(v) * relative[i / d] * relative[i % d]).collect();
+        let own = y.sums.layer(neurons, &relative);
+        let side = ModelSums { layout: Layout { n_layers: 1, ..y.layout }, sums: &own };
+        let baseline = &plan.baseline;
+        let draw = |draw| {
+            let stream = rotation_stream(baseline.seed, draw, model, layer);
+            Rotation::Dense(random_rotation(baseline.kind, stream, d))
+        };
+        let draws = (0..baseline.draws).map(draw);
+        let rotated = RotatedLayer::new(plan.product(), side, 0, &gram, draws);
+        let spread = (y.sums.n as f64).sqrt();
+        let upload = |(r, inverse): (&Rotation, &[f64])| -> Result<DeviceRotation<D>> {
+            let Rotation::Dense(r) = r else { unreachable!("drawn above") };
+            let inverse: Vec<f32> = inverse.iter().map(|v| (v * spread) as f32).collect();
+            let value = |row: usize, col: usize| r[row * d + col] * relative[col] as f32;
+            Ok(DeviceRotation {
+                rotation: HalfMatrix::of(self.device, (d, d), self.form, value)?,
+                inverse: Array::of(self.device, &inverse)?,
+            })
+        };
+        rotated.draws().map(upload).collect()
+    }
+
+    fn judge(
+        &self,
+        block: &LayerPair<Self>,
+        rotated: Option<&Self::Rotated>,
+        room: &mut Self::Room,
+        pair: &mut PairResult,
+    ) -> Result<()> {
+        let DeviceRoom { cross, scaled, zeros, ones } = room;
+        let (rows, cols) = neurons(block);
+        let ((x, _), (y, _)) = (block.x, block.y);
+        let sides = (&x.placed.from(rows.start), &y.placed.from(cols.start));
+        let tokens = x.sums.n as f64;
+        let sums = self.cross(block, cross)?;
+        let matches = ops::judge_sums(self.device, &sums, sides, tokens, pair.k)?;
+        pair.add_block_matches(rows.clone(), cols.start, &matches);
+        let Some(rotated) = rotated else { return Ok(()) };
+        // ρ times the spread of y grows with √tokens; the unit keeps it in the range of f16.
+        let scale = (tokens, (1.0 / tokens.sqrt()) as f32);
+        ops::scale_sums(self.device, &sums, sides, scale, scaled)?;
+        for (draw, rotated) in rotated.iter().enumerate() {
+            let rows_of = OperandSums { sum: zeros, inverse: ones, at: 0 };
+            let cols_of = OperandSums { sum: zeros, inverse: &rotated.inverse, at: 0 };
+            let operands = (&scaled.all(), &rotated.rotation.all(), rotated.rotation.cols);
+            let best = ops::correlate(self.device, operands, (&rows_of, &cols_of), 1.0, 1)?.rho;
+            raise(&mut pair.baseline[draw][rows.clone()], &best);
+        }
+        Ok(())
+    }
+
+    fn judge_surrogate(
+        &self,
+        block: &LayerPair<Self>,
+        room: &mut Self::Room,
+        best: &mut [f64],
+    ) -> Result<()> {
+        let (rows, cols) = neurons(block);
+        let ((x, _), (y, _)) = (block.x, block.y);
+        let sides = (&x.placed.from(rows.start), &y.placed.from(cols.start));
+        let sums = self.cross(block, &mut room.cross)?;
+        let matches = ops::judge_sums(self.device, &sums, sides, x.sums.n as f64, 1)?;
+        raise(best, &matches.rho);
+        Ok(())
+    }
+}
+
+/// Raises each value to `best` where that is larger.
+fn raise(all: &mut [f64], best: &[f32]) {
+    // `max` returns the other operand if one is NaN.
+    all.iter_mut().zip(best).for_each(|(all, &best)| *all = all.max(best.into()));
+}
+
+/// Number of values that are copied between host and device at a time.
+const AT_ONCE: usize = 1 << 20;
+
+impl<D: Device> State for ProductSums<'_, D> {
+    /// Visits the sums, a few at a time.
+    fn parts(&mut self, visit: Visit) -> io::Result<()> {
+        let Self { device, values, .. } = self;
+        for start in (0..values.len()).step_by(AT_ONCE) {
+            let before = values.read(*device, start..(start + AT_ONCE).min(values.len()));
+            let before = before.map_err(failed)?;
+            let mut numbers: Vec<f64> = before.iter().map(|&v| v.into()).collect();
+            visit(Part::Numbers(&mut numbers))?;
+            let after: Vec<f32> = numbers.iter().map(|&v| v as f32).collect();
+            if after.iter().zip(&before).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                values.write_at(*device, start, &after).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! The comparison on the CPU.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use super::candidates::{CandidateSums, NeuronMajor};
+use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
+use super::pair::PairResult;
+use super::plan::ComparisonPlan;
+use super::rotation::{RotatedLayer, Rotation, rotation_stream};
+use super::rows::{RowStatistics, correlate, keep_best, scale};
+use super::sums::{CrossSums, GramSums, Layout, ModelSums, NeuronSums, layer_of};
+use super::surrogate::SurrogateId;
+use crate::backend::matmul::Product;
+use crate::error::Result;
+
+/// The arithmetic of a comparison on the CPU: products in f32, added to sums in f64.
+#[derive(Debug, Clone, Copy)]
+pub struct HostEngine {
+    product: Product,
+}
+
+/// Buffers for two layers.
+pub struct HostRoom {
+    /// Sums of products, then ρ, `[d_x, d_y]`.
+    cross: Vec<f64>,
+    /// ρ multiplied by the spread of y, `[d_x, d_y]`; empty without a rotation.
+    scaled: Vec<f32>,
+    /// Products with a rotation, `[d_x, d_y]`; empty without one.
+    rotated: Vec<f32>,
+}
+
+impl HostEngine {
+    /// Returns the arithmetic of a plan.
+    pub fn of(plan: &ComparisonPlan) -> Self {
+        Self { product: plan.product() }
+    }
+
+    /// Writes Σ x_i y_j of a block, `[d_x, d_y]`, to `out`.
+    fn cross(&self, block: &LayerPair<Self>, out: &mut [f64]) {
+        let ((x, x_layer), (y, y_layer)) = (block.x, block.y);
+        match block.source {
+            SumSource::Sums { cross, transposed: false, .. } => {
+                cross.sums.copy(x_layer, y_layer, out);
+            }
+            SumSource::Sums { cross, transposed: true, .. } => {
+                cross.sums.copy_transposed(y_layer, x_layer, out);
+            }
+            SumSource::Tokens { x: of_x, y: of_y } => {
+                out.fill(0.0);
+                let of_x = layer_of(of_x, x.layout, x_layer);
+                self.product.add(of_x, layer_of(of_y, y.layout, y_layer), out);
+            }
+        }
+    }
+
+    /// Returns Σ y_j y_k of a layer, `[d_y, d_y]`, valid for k ≤ j.
+    fn gram<'s>(
+        &self,
+        source: &'s SumSource<Self>,
+        layout: Layout,
+        layer: usize,
+    ) -> Cow<'s, [f64]> {
+        match source {
+            SumSource::Sums { grams, .. } => {
+                Cow::Borrowed(grams.map_or(&[][..], |grams| grams.layer(layer)))
+            }
+            SumSource::Tokens { y, .. } => {
+                let mut sums = vec![0.0; layout.d_mlp * layout.d_mlp];
+                self.product.add_symmetric(layer_of(y, layout, layer), &mut sums);
+                Cow::Owned(sums)
+            }
+        }
+    }
+}
+
+impl Side<'_, HostEngine> {
+    fn model(&self) -> ModelSums<'_> {
+        ModelSums { layout: self.layout, sums: self.sums }
+    }
+}
+
+impl Engine for HostEngine {
+    /// Row-major, `[tokens, n_neurons]`.
+    type Tokens = [f32];
+    type OwnTokens = Vec<f32>;
+    type Cross = CrossSums;
+    type Grams = GramSums;
+    type Candidates = CandidateSums;
+    type PlacedSums = ();
+    type Rotated = RotatedLayer;
+    type Room = HostRoom;
+
+    const TRANSPOSES: bool = true;
+
+    fn neuron_sums(&self, n_neurons: usize) -> NeuronSums {
+        NeuronSums::new(n_neurons)
+    }
+
+    fn take_pilot(&self, own: &mut NeuronSums, tokens: &[f32]) {
+        own.take_pilot(tokens);
+    }
+
+    fn absorb(&self, own: &mut NeuronSums, tokens: &mut [f32], again: bool) {
+        if again { own.shift(tokens) } else { own.absorb(tokens) }
+    }
+
+    fn no_tokens(&self, _: Layout) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+
+    fn keep(&self, kept: &mut Vec<f32>, tokens: &mut [f32]) {
+        kept.extend_from_slice(tokens);
+    }
+
+    fn count(&self, tokens: &[f32], layout: Layout) -> Option<u64> {
+        let width = layout.n_neurons();
+        tokens.len().is_multiple_of(width).then(|| (tokens.len() / width) as u64)
+    }
+
+    fn new_cross(&self, x: Layout, layers: Range<usize>, y: Layout) -> Result<CrossSums> {
+        Ok(CrossSums::new(x, layers, y))
+    }
+
+    fn add_cross(&self, sums: &mut CrossSums, x: &[f32], y: &[f32]) -> Result<()> {
+        sums.absorb(self.product, x, y);
+        Ok(())
+    }
+
+    fn new_grams(&self, layout: Layout) -> Result<GramSums> {
+        Ok(GramSums::new(layout))
+    }
+
+    fn add_grams(&self, sums: &mut GramSums, tokens: &[f32]) -> Result<()> {
+        sums.absorb(self.product, tokens);
+        Ok(())
+    }
+
+    fn surrogate(
+        &self,
+        plan: &ComparisonPlan,
+        id: SurrogateId,
+        tokens: &[f32],
+        first: u64,
+    ) -> Result<Vec<f32>> {
+        Ok(id.surrogate(plan, tokens, first))
+    }
+
+    fn pick(&self, layout: Layout, tokens: &[f32], neurons: Option<&[usize]>) -> Result<Vec<f32>> {
+        let Some(neurons) = neurons else { return Ok(tokens.to_vec()) };
+        let row = |row: &[f32]| neurons.iter().map(|&i| row[i]).collect::<Vec<f32>>();
+        Ok(tokens.chunks_exact(layout.n_neurons()).flat_map(row).collect())
+    }
+
+    fn new_candidates(&self, sample: &PairResult) -> Result<CandidateSums> {
+        Ok(CandidateSums::new(sample))
+    }
+
+    fn add_candidates(
+        &self,
+        candidates: &mut [StoredCandidates<Self>],
+        tokens: &[&mut [f32]],
+        models: &[Layout],
+    ) -> Result<()> {
+        let count = tokens[0].len() / models[0].n_neurons();
+        for start in (0..count).step_by(CHUNK) {
+            let end = (start + CHUNK).min(count);
+            let columns = |(tokens, layout): (&&mut [f32], &Layout)| {
+                let width = layout.n_neurons();
+                NeuronMajor::of(&tokens[start * width..end * width], *layout)
+            };
+            let columns: Vec<NeuronMajor> = tokens.iter().zip(models).map(columns).collect();
+            for StoredCandidates { x, y, sums } in &mut *candidates {
+                sums.absorb(&columns[*x], &columns[*y]);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_candidates<'s>(&self, sums: &'s CandidateSums) -> Result<Cow<'s, CandidateSums>> {
+        Ok(Cow::Borrowed(sums))
+    }
+
+    fn place(&self, _: &NeuronSums) -> Result<()> {
+        Ok(())
+    }
+
+    fn room(&self, x: Layout, y: Layout) -> Result<HostRoom> {
+        let cross = vec![0.0; x.d_mlp * y.d_mlp];
+        Ok(HostRoom { cross, scaled: Vec::new(), rotated: Vec::new() })
+    }
+
+    fn rotate(
+        &self,
+        plan: &ComparisonPlan,
+        (model, layer): (usize, usize),
+        y: Side<Self>,
+        source: &SumSource<Self>,
+    ) -> Result<RotatedLayer> {
+        let baseline = &plan.baseline;
+        let draw = |draw| {
+            let stream = rotation_stream(baseline.seed, draw, model, layer);
+            Rotation::draw(baseline.kind, stream, y.layout.d_mlp)
+        };
+        let gram = self.gram(source, y.layout, layer);
+        let draws = (0..baseline.draws).map(draw);
+        Ok(RotatedLayer::new(self.product, y.model(), layer, &gram, draws))
+    }
+
+    fn judge(
+        &self,
+        block: &LayerPair<Self>,
+        rotated: Option<&RotatedLayer>,
+        room: &mut HostRoom,
+        pair: &mut PairResult,
+    ) -> Result<()> {
+        if rotated.is_some() {
+            room.scaled.resize(room.cross.len(), 0.0);
+            room.rotated.resize(room.cross.len(), 0.0);
+        }
+        self.cross(block, &mut room.cross);
+        let (x, layer) = block.x;
+        let columns = PartnerLayer::of(block.y.0.model(), block.y.1);
+        pair.add_layers(&mut room.cross, (x.model(), layer), &columns, &mut room.scaled);
+        if let Some(rotated) = rotated {
+            let neurons = x.layout.neurons(layer);
+            let best = pair.baseline.iter_mut().map(|draw| &mut draw[neurons.clone()]);
+            rotated.raise(&room.scaled, &mut room.rotated, best);
+        }
+        Ok(())
+    }
+
+    fn judge_surrogate(
+        &self,
+        block: &LayerPair<Self>,
+        room: &mut HostRoom,
+        best: &mut [f64],
+    ) -> Result<()> {
+        self.cross(block, &mut room.cross);
+        let (x, layer) = block.x;
+        let columns = PartnerLayer::of(block.y.0.model(), block.y.1);
+        let rows = room.cross.par_chunks_exact_mut(columns.len());
+        let rows = best.par_iter_mut().zip(rows).zip(x.layout.neurons(layer));
+        rows.for_each(|((best, row), neuron)| {
+            columns.correlate(row, x.sums, neuron);
+            // `max` returns the other operand if one is NaN.
+            *best = row.iter().copied().fold(*best, f64::max);
+        });
+        Ok(())
+    }
+}
+
+impl PairResult {
+    /// Turns the sums of products of one layer of each model into correlations, in place, and adds
+    /// them to the result. Unless `scaled` is empty, it receives ρ multiplied by the spread of y,
+    /// `[neurons of the layer of x, d_y]`.
+    fn add_layers(
+        &mut self,
+        cross: &mut [f64],
+        (x, layer): (ModelSums, usize),
+        columns: &PartnerLayer,
+        scaled: &mut [f32],
+    ) {
+        let neurons = x.layout.neurons(layer);
+        let slots = neurons.start * self.k..neurons.end * self.k;
+        let top = self.rho[slots.clone()].par_chunks_mut(self.k);
+        let top = top.zip(self.partner[slots].par_chunks_mut(self.k));
+        let rows = cross.par_chunks_exact_mut(columns.len()).zip(neurons).zip(top);
+        let one = |(((row, neuron), (top, partner)), scaled): (_, &mut [f32])| {
+            let row: &mut [f64] = row;
+            columns.correlate(row, x.sums, neuron);
+            keep_best(row, columns.first, top, partner);
+            columns.scale(row, scaled);
+            RowStatistics::of(row)
+        };
+        let spreads: Vec<RowStatistics> = if scaled.is_empty() {
+            rows.map(|row| one((row, &mut []))).collect()
+        } else {
+            rows.zip(scaled.par_chunks_exact_mut(columns.len())).map(one).collect()
+        };
+        for spread in &spreads {
+            self.moments.merge(&spread.moments);
+            self.histogram.iter_mut().zip(&spread.bins).for_each(|(all, n)| *all += f64::from(*n));
+        }
+    }
+}
+
+/// Σy and 1 / spread of the neurons of one layer of the partner.
+struct PartnerLayer {
+    /// Index over all layers of the first neuron.
+    first: usize,
+    sums: Vec<f64>,
+    /// `1 / spread`; NaN if the neuron has no correlation.
+    inverse: Vec<f64>,
+}
+
+impl PartnerLayer {
+    fn of(y: ModelSums, layer: usize) -> Self {
+        let neurons = y.layout.neurons(layer);
+        Self {
+            first: neurons.start,
+            sums: neurons.clone().map(|j| y.sums.sum(j)).collect(),
+            inverse: neurons.map(|j| y.sums.inverse_spread(j).unwrap_or(f64::NAN)).collect(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Turns Σxy of one neuron of x with every neuron of the layer into ρ (eq. 2), in place: `(Σxy
+    /// − Σx Σy / n) / (spread_x spread_y)`. NaN if either neuron has no correlation.
+    fn correlate(&self, row: &mut [f64], x: &NeuronSums, neuron: usize) {
+        let inverse_x = x.inverse_spread(neuron).unwrap_or(f64::NAN);
+        let mean_x = x.sum(neuron) / x.n as f64;
+        correlate(row, &self.sums, &self.inverse, mean_x, inverse_x);
+    }
+
+    /// Writes `ρ spread_y` to `scaled` unless it is empty. The value is 0 for a neuron of y without
+    /// correlation, so that the neuron contributes nothing to any rotated one.
+    fn scale(&self, row: &[f64], scaled: &mut [f32]) {
+        scale(row, &self.inverse, scaled);
+    }
+}
