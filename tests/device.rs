@@ -1,7 +1,7 @@
 //! A whole run on a device gives the table of the CPU, within rounding.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
@@ -18,14 +18,24 @@ use crate::kernels::{Random, card, machine};
 use crate::ptx_vm::Machine;
 use crate::support::{assert_close, path, run as program, stderr};
 
-/// `d_model` and `d_mlp` of the tiny models.
-const SIZES: (usize, usize) = (32, 72);
+/// The sizes of random models.
+#[derive(Clone, Copy)]
+struct Shape {
+    layers: usize,
+    heads: usize,
+    d_model: usize,
+    d_mlp: usize,
+    context: usize,
+}
+
+const TINY: Shape = Shape { layers: LAYERS, heads: 2, d_model: 32, d_mlp: 72, context: CONTEXT };
 const LAYERS: usize = 2;
 const VOCAB: usize = 2048;
 const CONTEXT: usize = 48;
 
 /// Returns the tensors of a tiny GPT-2. Models of one family share the numbers drawn from `shared`.
-fn tensors(own: u64, (d, d_mlp): (usize, usize)) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+fn tensors(own: u64, shape: Shape) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let Shape { layers, d_model: d, d_mlp, context, .. } = shape;
     let (mut shared, mut noise) = (Random::new(1), Random::new(own));
     let mut tensor = |name: &str, shape: &[usize], scale: f32, base: f32| {
         let len = shape.iter().product();
@@ -34,11 +44,11 @@ fn tensors(own: u64, (d, d_mlp): (usize, usize)) -> Vec<(String, Vec<usize>, Vec
     };
     let mut all = vec![
         tensor("wte.weight", &[VOCAB, d], 1.0, 0.0),
-        tensor("wpe.weight", &[CONTEXT, d], 0.3, 0.0),
+        tensor("wpe.weight", &[context, d], 0.3, 0.0),
         tensor("ln_f.weight", &[d], 0.0, 1.0),
         tensor("ln_f.bias", &[d], 0.0, 0.0),
     ];
-    for layer in 0..LAYERS {
+    for layer in 0..layers {
         for (name, shape, scale, base) in [
             ("ln_1.weight", &[d][..], 0.1, 1.0),
             ("ln_1.bias", &[d], 0.1, 0.0),
@@ -59,25 +69,25 @@ fn tensors(own: u64, (d, d_mlp): (usize, usize)) -> Vec<(String, Vec<usize>, Vec
     all
 }
 
-fn write_model(folder: &Path, own: u64, (d, d_mlp): (usize, usize)) {
+fn write_model(folder: &Path, own: u64, shape: Shape) {
     std::fs::create_dir_all(folder).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(
         &std::fs::read_to_string(path("experiments/desk/a/config.json")).unwrap(),
     )
     .unwrap();
     for (key, value) in [
-        ("n_embd", d),
-        ("n_head", 2),
-        ("n_inner", d_mlp),
-        ("n_layer", LAYERS),
-        ("n_positions", CONTEXT),
+        ("n_embd", shape.d_model),
+        ("n_head", shape.heads),
+        ("n_inner", shape.d_mlp),
+        ("n_layer", shape.layers),
+        ("n_positions", shape.context),
     ] {
         config[key] = value.into();
     }
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     std::fs::copy(path("experiments/desk/a/tokenizer.json"), folder.join("tokenizer.json"))
         .unwrap();
-    let tensors = tensors(own, (d, d_mlp));
+    let tensors = tensors(own, shape);
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -90,16 +100,16 @@ fn write_model(folder: &Path, own: u64, (d, d_mlp): (usize, usize)) {
 
 /// Writes a family of three tiny models and a spec.
 pub fn family(folder: &Path) {
-    family_of(folder, SIZES);
+    family_of(folder, TINY);
 }
 
-fn family_of(folder: &Path, sizes: (usize, usize)) {
+fn family_of(folder: &Path, shape: Shape) {
     let mut spec = String::from(
         "version: 1\nname: tiny\nkind: universality\nquestion: Does a device say the same?\n\
          source: none\nmodels:\n  reference: a\n  family:\n",
     );
     for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
-        write_model(&folder.join(name), 10 + i as u64, sizes);
+        write_model(&folder.join(name), 10 + i as u64, shape);
         writeln!(spec, "    - {{ name: {name}, path: {name} }}").unwrap();
     }
     write!(spec, "corpus: {{ path: corpus.jsonl, context: {CONTEXT}, limit: 5 }}\n\
@@ -179,7 +189,7 @@ fn sums_are_kept_where_tokens_do_not_fit() {
     let want = on_cpu(&plan);
     let tight = tight();
     // Two planes of two bytes for each of 2 × 144 neurons.
-    let tokens = plan.tokens.count().used * 4 * 2 * LAYERS * SIZES.1;
+    let tokens = plan.tokens.count().used * 4 * 2 * LAYERS * TINY.d_mlp;
     assert!(tokens > tight.memory, "{tokens} bytes of tokens fit");
     assert_same(&on(&tight, &plan), &want, 2e-4);
     let none = Machine::of_memory(100_000);
@@ -250,7 +260,7 @@ fn a_screened_run_finds_what_the_cpu_finds() {
 #[test]
 fn sizes_need_not_be_multiples_of_eight() {
     let folder = TempDir::new().unwrap();
-    family_of(folder.path(), (30, 67));
+    family_of(folder.path(), Shape { d_model: 30, d_mlp: 67, ..TINY });
     let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
     let want = on_cpu(&plan);
     assert_same(&on(machine(), &plan), &want, 2e-4);
@@ -321,4 +331,41 @@ fn without_a_card_the_program_says_so() {
     assert!(left.status.success(), "{}", stderr(&left));
     let said = stderr(&left);
     assert_eq!(said.matches("device: cpu (there is no NVIDIA driver").count(), 1, "{said}");
+}
+
+/// Writes what `benches/gpu/prove` reads: five random models at a shape, a text and a spec.
+#[test]
+#[ignore = "run by benches/gpu/prove"]
+fn write_a_large_family() {
+    let Some(folder) = std::env::var_os("PROVE_FAMILY").map(PathBuf::from) else {
+        eprintln!("skipped: PROVE_FAMILY names no folder");
+        return;
+    };
+    let number = |name: &str| -> usize {
+        let value = std::env::var(name).unwrap_or_else(|_| panic!("`{name}` is not set"));
+        value.parse().unwrap_or_else(|e| panic!("`{name}`: {e}"))
+    };
+    let (layers, d_model, d_mlp) = (number("layers"), number("d_model"), number("d_mlp"));
+    let shape = Shape { layers, heads: d_model.div_ceil(64), d_model, d_mlp, context: 512 };
+    let mut spec = String::from(
+        "version: 1\nname: large\nkind: universality\nquestion: How fast?\nsource: none\n\
+         models:\n  reference: m0\n  family:\n",
+    );
+    for i in 0..5 {
+        write_model(&folder.join(format!("m{i}")), 10 + i, shape);
+        writeln!(spec, "    - {{ name: m{i}, path: m{i} }}").unwrap();
+    }
+    let tokens = number("tokens");
+    write!(
+        spec,
+        "corpus: {{ path: corpus.jsonl, context: 512, sample: {tokens} }}\n\
+                  correlation: {{ baseline: {{ kind: rotation, draws: 1 }} }}\n"
+    )
+    .unwrap();
+    std::fs::write(folder.join("large.yaml"), spec).unwrap();
+    let text = std::fs::read_to_string(path("experiments/desk/corpus.jsonl")).unwrap();
+    // The text of the bundled models has 40,818 tokens.
+    let copies = (0..tokens.div_ceil(40_000))
+        .map(|copy| text.replace("{\"id\": \"", &format!("{{\"id\": \"{copy}-")));
+    std::fs::write(folder.join("corpus.jsonl"), copies.collect::<String>()).unwrap();
 }

@@ -14,7 +14,9 @@ use universal_neurons::compare::{Tolerance, largest_difference};
 
 /// A path in the repository.
 pub fn path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+    // Binaries of tests that were carried to another machine are told where the files are.
+    let root = std::env::var_os("CARGO_MANIFEST_DIR");
+    Path::new(&root.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())).join(relative)
 }
 
 /// Reads a file of expected values.
