@@ -17,16 +17,18 @@ use universal_neurons::table::Column;
 use crate::device::{assert_same, family, on, on_cpu, plan};
 use crate::ptx_vm::Machine;
 
-/// A machine that falls off the bus after some launches, and counts embeddings.
+/// A machine that falls off the bus after some launches, counts embeddings, and may lie.
 struct Failing {
     machine: Machine,
     left: Cell<usize>,
     embedded: Cell<usize>,
+    /// Whether the sign of every number that is read is wrong.
+    lies: bool,
 }
 
 impl Failing {
     fn after(machine: Machine, launches: usize) -> Self {
-        Self { machine, left: Cell::new(launches), embedded: Cell::new(0) }
+        Self { machine, left: Cell::new(launches), embedded: Cell::new(0), lies: false }
     }
 }
 
@@ -50,7 +52,11 @@ impl Device for Failing {
     }
 
     fn read(&self, memory: &Self::Memory, at: usize, bytes: &mut [u8]) -> Result<()> {
-        self.machine.read(memory, at, bytes)
+        self.machine.read(memory, at, bytes)?;
+        if self.lies {
+            bytes.iter_mut().skip(3).step_by(4).for_each(|byte| *byte ^= 0x80);
+        }
+        Ok(())
     }
 
     fn clear(&self, memory: &mut Self::Memory) -> Result<()> {
@@ -126,6 +132,22 @@ fn a_run_on_a_card_that_fails_resumes_with_the_same_bits() {
     // Sums are kept, and some tokens that are not summed yet.
     let tight = TempDir::new().expect("folder");
     assert_resumes(tight.path(), &plan, || Machine::of_memory(740_000));
+}
+
+#[test]
+fn a_device_that_computes_wrongly_is_refused_before_the_first_token() {
+    let folder = TempDir::new().expect("folder");
+    family(folder.path());
+    let plan = plan(folder.path(), |spec| spec.models.family.truncate(2));
+    let lying = Failing { lies: true, ..Failing::after(Machine::new(), usize::MAX) };
+    let error = study(&plan, &lying, &mut Control::default()).map(|_| ()).expect_err("refused");
+    assert!(error.problem.contains("gives a wrong result"), "{error}");
+    assert!(error.problem.contains("the CPU"), "both values are named: {error}");
+    assert_eq!(lying.embedded.get(), 1, "no token of the corpus was read");
+    let mut control = Control::default();
+    let mut session = Session::new(&plan, &mut control).on(Some(&lying));
+    let read = session.read("reading", |_, _| panic!("no token is read"));
+    assert!(read.expect_err("refused").problem.contains("gives a wrong result"));
 }
 
 /// Returns the least memory that a study runs in, within 5 kB.

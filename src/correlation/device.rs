@@ -237,7 +237,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
             let order: Vec<u32> =
                 id.order(plan, first, tokens).into_iter().map(|t| t as u32).collect();
             let order = Array::of(self.device, &order)?;
-            ops::gather(self.device, &of.values, (None, Some(&order)), &mut fake.values)?;
+            ops::gather(self.device, &of.values, None, Some(&order), &mut fake.values)?;
             fake.count(tokens, &of.sum, &of.square);
             return Ok(fake);
         }
@@ -264,7 +264,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         let mut picked = HalfTokens::new(device, rows, tokens.tokens, self.form)?;
         let index = |neurons: &[usize]| neurons.iter().map(|&i| i as u32).collect::<Vec<_>>();
         let index = neurons.map(|neurons| Array::of(device, &index(neurons))).transpose()?;
-        ops::gather(device, &tokens.values, (index.as_ref(), None), &mut picked.values)?;
+        ops::gather(device, &tokens.values, index.as_ref(), None, &mut picked.values)?;
         let of = |sums: &[f64]| match neurons {
             Some(neurons) => neurons.iter().map(|&i| sums[i]).collect(),
             None => sums.to_vec(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::device_sums::device_sums;
+use super::self_check::self_check;
 use super::study_sums::{Matching, StudySums};
 use crate::backend::device::array::HalfFormat;
 use crate::backend::device::cuda::Cuda;
@@ -21,21 +22,21 @@ pub trait Accelerator {
     /// Returns the name of the device and how it multiplies, on which the bits of sums depend.
     fn engine(&self, precision: Precision) -> String;
 
-    /// Copies a model to the device.
+    /// Copies a model to the device, and checks there that it computes what it does on the CPU.
     ///
     /// # Errors
-    /// Returns an error if the device has too little memory.
+    /// Returns an error if the device has too little memory, or gives another result.
     fn place(
         &self,
         model: &Arc<Transformer>,
         precision: Precision,
     ) -> Result<Box<dyn Decoder + '_>>;
 
-    /// Copies the models of a plan to the device, and creates the sums of its study, without
-    /// tokens.
+    /// Copies the models of a plan to the device, checks them there, and creates the sums of its
+    /// study, without tokens.
     ///
     /// # Errors
-    /// Returns an error if the device has too little memory.
+    /// Returns an error if the device has too little memory, or gives other results than the CPU.
     fn sums<'s>(
         &'s self,
         plan: &'s Plan,
@@ -56,7 +57,9 @@ impl<D: Device> Accelerator for D {
         precision: Precision,
     ) -> Result<Box<dyn Decoder + '_>> {
         let gpu = Gpu { device: self, form: format(precision) };
-        Ok(Box::new(GpuTransformer::of(gpu, Arc::clone(model))?))
+        let placed = GpuTransformer::of(gpu, Arc::clone(model))?;
+        self_check(model, &placed, precision)?;
+        Ok(Box::new(placed))
     }
 
     fn sums<'s>(

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::device_memory::DeviceMemory;
+use super::self_check::self_check;
 use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
 use super::sums::outcome;
 use crate::backend::device::Device;
@@ -33,7 +34,7 @@ const _: () =
 /// the device and how it multiplies.
 ///
 /// # Errors
-/// Returns an error if the device has too little memory.
+/// Returns an error if the device has too little memory, or does not compute what the CPU does.
 pub fn device_sums<'a, D: Device>(
     plan: &'a Plan,
     (device, form, engine): (&'a D, HalfFormat, String),
@@ -42,6 +43,9 @@ pub fn device_sums<'a, D: Device>(
 ) -> Result<Box<dyn StudySums + 'a>> {
     let place = |model| GpuTransformer::of(Gpu { device, form }, Arc::clone(model));
     let placed: Vec<_> = models.iter().map(place).collect::<Result<_>>()?;
+    for (host, placed) in models.iter().zip(&placed) {
+        self_check(host, placed, plan.spec.correlation.precision)?;
+    }
     let memory = DeviceMemory::choose(plan, form, device.free()?, &matching)?;
     let neurons = || plan.models.iter().map(|model| model.layout().n_neurons());
     let arithmetic = DeviceEngine::new(device, form, neurons().map(|n| vec![1.0; n]).collect());

@@ -7,6 +7,7 @@ mod device_memory;
 mod device_sums;
 mod passes;
 mod screened;
+mod self_check;
 mod session;
 mod shard;
 mod study;

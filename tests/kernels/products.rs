@@ -313,7 +313,7 @@ pub fn chosen_rows_and_columns_are_copied<D: Probe>(device: &D) {
                 HalfMatrix::new(device, want_rows.len(), want_columns.len(), form).unwrap();
             let rows = rows.map(|rows| index(&rows).unwrap());
             let columns = columns.map(|columns| index(&columns).unwrap());
-            ops::gather(device, &from, (rows.as_ref(), columns.as_ref()), &mut out).unwrap();
+            ops::gather(device, &from, rows.as_ref(), columns.as_ref(), &mut out).unwrap();
             let place = |r: &usize| want_columns.iter().map(move |c| r * k + c).collect::<Vec<_>>();
             let want: Vec<f32> = want_rows.iter().flat_map(place).map(|at| x[at]).collect();
             assert!(out.to_vec(device, want_columns.len()).unwrap() == want, "{form:?}");

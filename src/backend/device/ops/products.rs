@@ -400,7 +400,8 @@ pub fn candidates<D: Device>(
 pub fn gather<D: Device>(
     device: &D,
     x: &HalfMatrix<D>,
-    (rows, columns): (Option<&Array<D, u32>>, Option<&Array<D, u32>>),
+    rows: Option<&Array<D, u32>>,
+    columns: Option<&Array<D, u32>>,
     out: &mut HalfMatrix<D>,
 ) -> Result<()> {
     let height = rows.map_or(x.rows, Array::len);
