@@ -20,12 +20,12 @@ use crate::support::{assert_close, path, run as program, stderr};
 
 /// The sizes of random models.
 #[derive(Clone, Copy)]
-struct Shape {
-    layers: usize,
-    heads: usize,
-    d_model: usize,
-    d_mlp: usize,
-    context: usize,
+pub struct Shape {
+    pub layers: usize,
+    pub heads: usize,
+    pub d_model: usize,
+    pub d_mlp: usize,
+    pub context: usize,
 }
 
 const TINY: Shape = Shape { layers: LAYERS, heads: 2, d_model: 32, d_mlp: 72, context: CONTEXT };
@@ -103,7 +103,8 @@ pub fn family(folder: &Path) {
     family_of(folder, TINY);
 }
 
-fn family_of(folder: &Path, shape: Shape) {
+/// The same with models of another shape.
+pub fn family_of(folder: &Path, shape: Shape) {
     let mut spec = String::from(
         "version: 1\nname: tiny\nkind: universality\nquestion: Does a device say the same?\n\
          source: none\nmodels:\n  reference: a\n  family:\n",

@@ -9,7 +9,7 @@ use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Accelerator, Control, Session};
 use universal_neurons::spec::Spec;
-use universal_neurons::table::NeuronId;
+use universal_neurons::table::{HeadId, NeuronId};
 
 use crate::kernels::{card, machine};
 use crate::support::{Bench, assert_close, settings_of, varied_corpus};
@@ -74,16 +74,18 @@ fn every_kind_gives_the_figures_of_the_cpu() {
     }
 }
 
-/// Puts neurons of the tiny models in place of those that settings name.
-fn rename_neurons(settings: &mut Value) {
+/// Puts neurons and heads of the tiny models in place of those that settings name.
+fn rename(settings: &mut Value) {
     match settings {
         Value::String(text) => {
             if let Ok(NeuronId { layer, neuron }) = text.parse() {
                 *text = NeuronId { layer: layer % 2, neuron: neuron % 72 }.to_string();
+            } else if let Ok(HeadId { layer, head }) = text.parse() {
+                *text = HeadId { layer: layer % 2, head: head % 2 }.to_string();
             }
         }
-        Value::Sequence(items) => items.iter_mut().for_each(rename_neurons),
-        Value::Mapping(map) => map.values_mut().for_each(rename_neurons),
+        Value::Sequence(items) => items.iter_mut().for_each(rename),
+        Value::Mapping(map) => map.values_mut().for_each(rename),
         _ => {}
     }
 }
@@ -100,7 +102,7 @@ fn at_toy_size(mut spec: Spec, folder: &Path) -> Spec {
     spec.corpus.path = folder.join("corpus.jsonl");
     spec.corpus.fields = None;
     (spec.corpus.context, spec.corpus.limit, spec.corpus.sample) = (48, Some(5), None);
-    spec.settings.values_mut().for_each(rename_neurons);
+    spec.settings.values_mut().for_each(rename);
     // As many studies as resamples: two show that they run.
     if let Some(settings) = spec.settings.get_mut("convergence") {
         let few = "{ tokens: [60, 90], resamples: 2, seed: 1 }";

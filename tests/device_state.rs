@@ -1,6 +1,6 @@
 //! Checkpoints and shares of runs on a device.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use universal_neurons::error::{Error, Kind};
 use universal_neurons::findings::Findings;
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Accelerator, Control, Session, Shard, identity};
+use universal_neurons::spec::Tokenisation;
 use universal_neurons::table::Column;
 
-use crate::device::{assert_same, family, on, on_cpu, plan};
+use crate::device::{Shape, assert_same, family, family_of, on, on_cpu, plan};
 use crate::ptx_vm::Machine;
 
 /// A machine that falls off the bus after some launches, counts embeddings, and may lie.
@@ -22,13 +23,21 @@ struct Failing {
     machine: Machine,
     left: Cell<usize>,
     embedded: Cell<usize>,
+    /// Bytes in use at each embedding.
+    used: RefCell<Vec<usize>>,
     /// Whether the sign of every number that is read is wrong.
     lies: bool,
 }
 
 impl Failing {
     fn after(machine: Machine, launches: usize) -> Self {
-        Self { machine, left: Cell::new(launches), embedded: Cell::new(0), lies: false }
+        Self {
+            machine,
+            left: Cell::new(launches),
+            embedded: Cell::new(0),
+            used: RefCell::default(),
+            lies: false,
+        }
     }
 }
 
@@ -69,7 +78,10 @@ impl Device for Failing {
         grid: [usize; 3],
         args: &mut [KernelArg<'_, Self::Memory>],
     ) -> Result<()> {
-        self.embedded.update(|n| n + usize::from(kernel == DeviceKernel::Embed));
+        if kernel == DeviceKernel::Embed {
+            self.embedded.update(|n| n + 1);
+            self.used.borrow_mut().push(self.machine.allocated());
+        }
         let left = self.left.get().checked_sub(1);
         self.left.set(left.ok_or_else(|| {
             Error::new(Kind::Device, "the card", "has fallen off the bus", "seat it again")
@@ -148,6 +160,27 @@ fn a_device_that_computes_wrongly_is_refused_before_the_first_token() {
     let mut session = Session::new(&plan, &mut control).on(Some(&lying));
     let read = session.read("reading", |_, _| panic!("no token is read"));
     assert!(read.expect_err("refused").problem.contains("gives a wrong result"));
+}
+
+#[test]
+fn device_memory_stays_the_same_over_a_thousand_batches() {
+    let folder = TempDir::new().expect("folder");
+    family_of(folder.path(), Shape { layers: 1, heads: 1, d_model: 8, d_mlp: 8, context: 2 });
+    let plan = plan(folder.path(), |spec| {
+        spec.models.family.truncate(2);
+        (spec.corpus.context, spec.corpus.limit) = (2, None);
+        spec.corpus.tokenisation = Tokenisation::Concatenated;
+        spec.corpus.sample = Some(2_000);
+        spec.batch.tokens = 2;
+    });
+    let batches = plan.tokens.batches(2, 0..plan.tokens.count().used).len();
+    assert!(batches >= 1_000, "{batches} batches");
+    let counting = Failing::after(Machine::new(), usize::MAX);
+    on(&counting, &plan);
+    let used = counting.used.borrow();
+    // One model after the other in each batch.
+    let of_batches: Vec<&[usize]> = used[used.len() - 2 * batches..].chunks(2).collect();
+    assert!(of_batches[0][0] > 0 && of_batches.iter().all(|used| used == &of_batches[0]));
 }
 
 /// Returns the least memory that a study runs in, within 5 kB.

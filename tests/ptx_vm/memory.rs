@@ -1,6 +1,7 @@
 //! Memory that records which bytes were written, by which thread, and when.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// Write counts saturate at this value.
 pub const MANY: u8 = 3;
@@ -11,13 +12,27 @@ pub const MANY: u8 = 3;
 pub struct Buffer {
     bytes: Vec<AtomicU8>,
     state: Vec<AtomicU8>,
+    /// Bytes of all buffers of a machine, this one included.
+    allocated: Arc<AtomicUsize>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.allocated.fetch_sub(self.len(), Relaxed);
+    }
 }
 
 impl Buffer {
     pub fn new(bytes: usize) -> Self {
+        Self::counted(bytes, Arc::default())
+    }
+
+    /// Adds the size of the buffer to `allocated` for as long as it exists.
+    pub fn counted(bytes: usize, allocated: Arc<AtomicUsize>) -> Self {
+        allocated.fetch_add(bytes, Relaxed);
         let fill = |v: u8| (0..bytes).map(|_| AtomicU8::new(v)).collect();
         // A bit pattern that is NaN in every width.
-        Self { bytes: fill(0xff), state: fill(0) }
+        Self { bytes: fill(0xff), state: fill(0), allocated }
     }
 
     pub fn len(&self) -> usize {
@@ -98,6 +113,12 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(bytes: usize) -> Self {
+        Self::counted(bytes, Arc::default())
+    }
+
+    /// Adds the size of the buffer to `allocated` for as long as it exists.
+    pub fn counted(bytes: usize, allocated: Arc<AtomicUsize>) -> Self {
+        allocated.fetch_add(bytes, Relaxed);
         Self { bytes: vec![Byte::default(); bytes], epoch: 0 }
     }
 

@@ -14,7 +14,8 @@ pub mod parse;
 mod warp;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use universal_neurons::backend::device::{Device, DeviceKernel, KernelArg, PtxModule, THREADS};
 use universal_neurons::error::{Error, Kind, Result};
@@ -30,6 +31,8 @@ pub struct Machine {
     pub counts: Mutex<Counts>,
     /// Bytes of free memory that the machine reports.
     pub memory: usize,
+    /// Bytes of all buffers that exist.
+    allocated: Arc<AtomicUsize>,
 }
 
 impl Machine {
@@ -50,13 +53,18 @@ impl Machine {
                 .unwrap_or_else(|e| panic!("kernels/ptx/{}.ptx: {e}", module.name()))
         };
         let programs = PtxModule::ALL.into_iter().flat_map(parse).collect();
-        Self { programs, counts: Mutex::default(), memory: 1 << 30 }
+        Self { programs, counts: Mutex::default(), memory: 1 << 30, allocated: Arc::default() }
     }
 
     /// Creates a machine with the kernels in `ptx` only.
     pub fn of(ptx: &str) -> std::result::Result<Self, String> {
         let programs = parse::parse(ptx)?;
-        Ok(Self { programs, counts: Mutex::default(), memory: 0 })
+        Ok(Self { programs, counts: Mutex::default(), memory: 0, allocated: Arc::default() })
+    }
+
+    /// Returns the bytes of all buffers that exist.
+    pub fn allocated(&self) -> usize {
+        self.allocated.load(Ordering::Relaxed)
     }
 
     /// Executes a kernel by name.
@@ -116,7 +124,7 @@ impl Device for Machine {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
-        Ok(Buffer::new(bytes))
+        Ok(Buffer::counted(bytes, Arc::clone(&self.allocated)))
     }
 
     fn write(&self, memory: &mut Buffer, at: usize, bytes: &[u8]) -> Result<()> {
