@@ -74,8 +74,12 @@ fn every_kind_gives_the_figures_of_the_cpu() {
     }
 }
 
-/// Puts neurons and heads of the tiny models in place of those that settings name.
-fn rename(settings: &mut Value) {
+/// Counts in settings that each cost a pass over the tokens or more.
+const COUNTS: [&str; 6] = ["controls", "candidates", "pairs", "directions", "copies", "resamples"];
+
+/// Puts neurons and heads of the tiny models in place of those that settings name, and makes lists
+/// and counts small.
+fn shrink(settings: &mut Value) {
     match settings {
         Value::String(text) => {
             if let Ok(NeuronId { layer, neuron }) = text.parse() {
@@ -84,8 +88,19 @@ fn rename(settings: &mut Value) {
                 *text = HeadId { layer: layer % 2, head: head % 2 }.to_string();
             }
         }
-        Value::Sequence(items) => items.iter_mut().for_each(rename),
-        Value::Mapping(map) => map.values_mut().for_each(rename),
+        Value::Sequence(items) => {
+            items.truncate(2);
+            items.iter_mut().for_each(shrink);
+        }
+        Value::Mapping(map) => {
+            for (key, value) in map {
+                let is_count = key.as_str().is_some_and(|key| COUNTS.contains(&key));
+                match value.as_u64() {
+                    Some(n) if is_count => *value = n.min(2).into(),
+                    _ => shrink(value),
+                }
+            }
+        }
         _ => {}
     }
 }
@@ -101,11 +116,11 @@ fn at_toy_size(mut spec: Spec, folder: &Path) -> Spec {
     spec.models.family.truncate(2);
     spec.corpus.path = folder.join("corpus.jsonl");
     spec.corpus.fields = None;
-    (spec.corpus.context, spec.corpus.limit, spec.corpus.sample) = (48, Some(5), None);
-    spec.settings.values_mut().for_each(rename);
+    (spec.corpus.context, spec.corpus.limit, spec.corpus.sample) = (16, Some(3), None);
+    spec.settings.values_mut().for_each(shrink);
     // As many studies as resamples: two show that they run.
     if let Some(settings) = spec.settings.get_mut("convergence") {
-        let few = "{ tokens: [60, 90], resamples: 2, seed: 1 }";
+        let few = "{ tokens: [16, 32], resamples: 2, seed: 1 }";
         *settings = serde_yaml::from_str(few).expect("YAML");
     }
     spec
