@@ -88,6 +88,114 @@ fn a_card_tells_what_the_model_does() {
     }
 }
 
+/// Returns the post-activations of every neuron of a model at the tokens that count, of every
+/// so many rows: `[token][neuron]`, computed with the forward pass alone.
+fn activations(plan: &Plan, model: &Path, every: usize) -> Vec<Vec<f64>> {
+    let model = Transformer::load(model).unwrap_or_else(|e| panic!("{e}"));
+    let mut all = Vec::new();
+    for row in plan.tokens.rows.iter().step_by(every) {
+        let mut of_row: Vec<Vec<f64>> = vec![Vec::new(); row.ids.len()];
+        let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| {
+            if point.site == Site::MlpPost {
+                let rows = values.chunks(width).zip(&mut of_row);
+                rows.for_each(|(v, out)| out.extend(v.iter().map(|v| f64::from(*v))));
+            }
+        };
+        model.forward(&[&row.ids], &mut hooks);
+        let counted = of_row.into_iter().zip(&row.ids);
+        all.extend(counted.filter(|(_, id)| plan.tokens.counts(**id)).map(|(values, _)| values));
+    }
+    all
+}
+
+/// Pearson's correlation of two lists, as it is defined.
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (mx, my) = (mean(x), mean(y));
+    let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+        x.iter().zip(y).map(|(x, y)| of(x - mx, y - my)).sum()
+    };
+    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
+}
+
+#[test]
+fn a_match_is_seen_from_both_sides() {
+    let cards: CardFile = read_json(&desk::folder().join("cards.json")).expect("cards");
+    let plan = Plan::make(load_spec(&path("experiments/desk-universality.yaml")).expect("valid"));
+    let plan = plan.unwrap_or_else(|e| panic!("{e}"));
+    let every = cards.tokens.div_ceil(12_288);
+    let [own, other] = [0, 1].map(|m| activations(&plan, &plan.models[m].folder, every));
+    assert_eq!((own.len(), cards.tokens_of_partners), (other.len(), own.len()));
+    let column = |all: &[Vec<f64>], i: usize| all.iter().map(|row| row[i]).collect::<Vec<f64>>();
+    let index = |name: &str| {
+        let (layer, neuron) = name[1..].split_once(".N").expect("a name");
+        1024 * layer.parse::<usize>().expect("a layer") + neuron.parse::<usize>().expect("a neuron")
+    };
+    // One match that is mutual, one that is not.
+    let of_b = || cards.cards.iter().map(|card| (card, &card.matches[0]));
+    let chosen =
+        [of_b().find(|(card, _)| card.neuron == "L1.N507"), of_b().find(|(_, m)| m.rank > 2)];
+    for (card, found) in chosen.map(|found| found.expect("a card")) {
+        assert_eq!(found.model, "b");
+        let y = column(&other, index(&found.neuron));
+        let rho: Vec<f64> = (0..3072).map(|i| correlation(&column(&own, i), &y)).collect();
+        let own_rho = rho[index(&card.neuron)];
+        assert!((found.rho - own_rho).abs() < 6e-4, "{}: {own_rho}", card.neuron);
+        assert_eq!(found.rank, 1 + rho.iter().filter(|v| **v > own_rho).count(), "{}", card.neuron);
+        let best = rho.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        assert!((found.closest_rho - best).abs() < 6e-4 && rho[index(&found.closest)] == best);
+        let slope = correlation(&column(&own, index(&card.neuron)), &y)
+            * (spread(&y) / spread(&column(&own, index(&card.neuron))));
+        assert!((found.joint.line[1] - slope).abs() < 1e-4 * slope.abs(), "{slope}");
+    }
+    for card in &cards.cards {
+        assert_eq!(card.matches.len(), 4, "{}", card.neuron);
+        for found in &card.matches {
+            let tokens: u32 = found.joint.counts.iter().map(|(_, n)| n).sum();
+            assert_eq!(tokens as usize, cards.tokens_of_partners, "{}", card.neuron);
+            assert!(
+                cards
+                    .partners
+                    .iter()
+                    .any(|p| (&p.model, &p.neuron) == (&found.model, &found.neuron))
+            );
+            for (context, values) in card.compared.iter().zip(&found.values) {
+                let same =
+                    context.values.iter().zip(values).all(|(a, b)| a.is_some() == b.is_some());
+                assert!(same, "both neurons are known at the same tokens");
+            }
+        }
+    }
+}
+
+fn spread(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    values.iter().map(|v| (v - mean).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn the_page_says_how_many_partners_are_shared() {
+    let page = read(&desk::folder().join("report.html"));
+    let extra = read(&desk::folder().join("neurons-extra.csv"));
+    let table = read(&desk::folder().join("neurons.csv"));
+    let columns = |text: &str| -> Vec<Vec<String>> {
+        text.lines().map(|line| line.split(',').map(String::from).collect()).collect()
+    };
+    let (extra, table) = (columns(&extra), columns(&table));
+    let place =
+        |header: &[String], name: &str| header.iter().position(|h| h == name).expect("a column");
+    let excess = place(&table[0], "excess_corr");
+    let best = place(&extra[0], "best_b");
+    let universal = table.iter().zip(&extra).skip(1);
+    let universal = universal.filter(|(row, _)| row[excess].parse::<f64>().is_ok_and(|v| v > 0.5));
+    let distinct: std::collections::BTreeSet<_> = universal.map(|(_, e)| e[best].clone()).collect();
+    assert!(
+        page.contains(&format!("distinct best matches {} in b (", distinct.len())),
+        "{}",
+        distinct.len()
+    );
+}
+
 #[test]
 fn experiments_of_other_kinds_come_onto_the_page() {
     let root = TempDir::new().expect("folder");

@@ -2,47 +2,121 @@
 
 use crate::corpus::{Batch, Tokens};
 use crate::error::Result;
-use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
+use crate::model::{Decoder, HookPoint, Hooks, Site};
 use crate::run::Session;
 
-/// Activations of chosen neurons of the reference model at every token that counts.
+/// A neuron of a model of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModelNeuron {
+    /// Index of the model in the family.
+    pub model: usize,
+    /// Index of the neuron over all layers.
+    pub neuron: usize,
+}
+
+/// The neurons to read.
+#[derive(Clone, Copy)]
+pub struct ChosenNeurons<'a> {
+    /// Neurons of the reference model, by their index over all layers.
+    pub own: &'a [usize],
+    /// Neurons of partner models.
+    pub partners: &'a [ModelNeuron],
+    /// The partner models read every so many rows.
+    pub every: usize,
+}
+
+/// Activations of chosen neurons at every token that counts.
 #[derive(Default)]
 pub struct ChosenActivations {
-    /// Pre-activations, `[neuron][token]`.
+    /// Pre-activations of the neurons of the reference model, `[neuron][token]`.
     pub pre: Vec<Vec<f32>>,
-    /// Post-activations, `[neuron][token]`.
+    /// Post-activations of the neurons of the reference model, `[neuron][token]`.
     pub post: Vec<Vec<f32>>,
     /// Row and position of each token.
     pub places: Vec<(usize, usize)>,
+    /// Indices in `places` of the tokens that the partner models read, ascending.
+    pub shared: Vec<usize>,
+    /// Post-activations of the partner neurons at the shared tokens, `[neuron][shared token]`.
+    pub partners: Vec<Vec<f32>>,
+}
+
+/// The activations of one neuron that were read.
+#[derive(Clone, Copy)]
+pub enum CardColumn {
+    /// A neuron of the reference model, by its index among those that were read.
+    Own(usize),
+    /// A partner neuron, by its index among those that were read.
+    Partner(usize),
+}
+
+/// What one batch adds.
+pub struct BatchActivations<'a> {
+    /// The batch.
+    pub batch: &'a Batch<'a>,
+    /// Which of its tokens count.
+    pub keep: &'a [bool],
+    /// All activations of chosen neurons so far, those of the batch included.
+    pub all: &'a ChosenActivations,
+    /// Post-activations of all neurons of the reference model at the shared tokens of the batch,
+    /// `[tokens, n_neurons]`; empty without partner neurons.
+    pub reference: &'a mut [f32],
 }
 
 impl ChosenActivations {
-    /// Reads some tokens. Calls `see` after each batch with the batch, a mask of its tokens that
-    /// count, and all activations so far.
+    /// Reads some tokens with the reference model, and every so many rows with the models of the
+    /// partner neurons. Calls `see` after each batch.
     ///
     /// # Errors
-    /// Returns an error if the model cannot be loaded, or the run was stopped.
+    /// Returns an error if a model cannot be loaded, or the run was stopped.
     pub fn read(
         session: &mut Session,
         tokens: &Tokens,
-        chosen: &[usize],
-        mut see: impl FnMut(&Batch, &[bool], &Self),
+        chosen: ChosenNeurons,
+        mut see: impl FnMut(BatchActivations),
     ) -> Result<Self> {
+        let ChosenNeurons { own, partners, every } = chosen;
         let n = session.plan.reference().layout().n_neurons();
-        let empty = || vec![Vec::new(); chosen.len()];
-        let mut read = Self { pre: empty(), post: empty(), places: Vec::new() };
-        session.read_tokens("looking at neurons", tokens, |model, batch| {
+        let mut others: Vec<usize> = partners.iter().map(|partner| partner.model).collect();
+        others.sort_unstable();
+        others.dedup();
+        let models: Vec<usize> = [session.plan.judged[0]].into_iter().chain(others).collect();
+        let empty = |n: usize| vec![Vec::new(); n];
+        let mut read = Self {
+            pre: empty(own.len()),
+            post: empty(own.len()),
+            partners: empty(partners.len()),
+            ..Self::default()
+        };
+        session.read_models("looking at neurons", tokens, &models, |decoders, batch| {
             let (rows, keep) = (batch.ids(), batch.kept());
-            let (mut pre, mut post) = (Activations::new(n), Activations::new(n));
-            let targets = vec![(Site::MlpPre, &mut pre), (Site::MlpPost, &mut post)];
-            model.forward(&rows, &mut Capture::new(&keep, targets))?;
-            take_columns(&pre, chosen, &mut read.pre);
-            take_columns(&post, chosen, &mut read.post);
+            let is_shared = |row: usize| !partners.is_empty() && row.is_multiple_of(every);
+            let shared: Vec<bool> = (batch.first_row..)
+                .zip(&rows)
+                .flat_map(|(r, row)| std::iter::repeat_n(is_shared(r), row.len()))
+                .collect();
+            let kept: Vec<bool> = shared.iter().zip(&keep).map(|(s, k)| *s && *k).collect();
+            let mut reference = Activations::new(n);
+            let mut hooks = ColumnCapture {
+                keep: &keep,
+                pre: own.iter().copied().zip(&mut read.pre).collect(),
+                post: own.iter().copied().zip(&mut read.post).collect(),
+                all: kept
+                    .contains(&true)
+                    .then(|| Capture::new(&kept, vec![(Site::MlpPost, &mut reference)])),
+            };
+            decoders[0].forward(&rows, &mut hooks)?;
             let places = (batch.first_row..).zip(&rows);
             let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p)));
-            read.places.extend(places.zip(&keep).filter(|(_, keep)| **keep).map(|(p, _)| p));
-            see(batch, &keep, &read);
+            for ((place, keep), shared) in places.zip(&keep).zip(&shared) {
+                if *keep && *shared {
+                    read.shared.push(read.places.len());
+                }
+                read.places.extend(keep.then_some(place));
+            }
+            read_partners(&decoders[1..], &models[1..], batch, chosen, &mut read.partners)?;
+            let reference = &mut reference.values;
+            see(BatchActivations { batch, keep: &keep, all: &read, reference });
             Ok(())
         })?;
         session.control.progress.finish();
@@ -50,9 +124,111 @@ impl ChosenActivations {
     }
 }
 
-/// Appends the chosen columns of `[tokens, n_neurons]`.
-fn take_columns(all: &Activations, chosen: &[usize], columns: &mut [Vec<f32>]) {
-    for row in all.values.chunks_exact(all.n_neurons) {
-        columns.iter_mut().zip(chosen).for_each(|(column, &i)| column.push(row[i]));
+impl ChosenActivations {
+    /// Returns the post-activation of a neuron at a token; `None` if a partner model has not read
+    /// the token.
+    pub fn value(&self, of: CardColumn, token: usize) -> Option<f32> {
+        match of {
+            CardColumn::Own(i) => Some(self.post[i][token]),
+            CardColumn::Partner(i) => {
+                self.shared.binary_search(&token).ok().map(|shared| self.partners[i][shared])
+            }
+        }
+    }
+
+    /// Returns the tokens of the largest activations of a neuron among some tokens, at most one
+    /// from each row and at most `most`.
+    pub fn strongest(
+        &self,
+        of: CardColumn,
+        among: impl Iterator<Item = usize>,
+        most: usize,
+    ) -> Vec<usize> {
+        let value = |token: usize| self.value(of, token).unwrap_or(f32::NAN);
+        let mut best: Vec<(usize, f32)> = Vec::new();
+        for token in among {
+            let new = (token, value(token));
+            match best.last_mut() {
+                Some(last) if self.places[last.0].0 == self.places[token].0 => {
+                    if new.1 > last.1 {
+                        *last = new;
+                    }
+                }
+                _ => best.push(new),
+            }
+        }
+        best.retain(|(_, value)| value.is_finite());
+        best.sort_by(|a, b| b.1.total_cmp(&a.1));
+        best.truncate(most);
+        best.into_iter().map(|(token, _)| token).collect()
+    }
+}
+
+/// Reads the shared rows of a batch with the partner models.
+fn read_partners(
+    decoders: &[&dyn Decoder],
+    models: &[usize],
+    batch: &Batch,
+    chosen: ChosenNeurons,
+    buffers: &mut [Vec<f32>],
+) -> Result<()> {
+    let (rows, keep) = (batch.ids(), batch.kept());
+    let (mut shared, mut kept, mut rest) = (Vec::new(), Vec::new(), keep.as_slice());
+    for (r, row) in (batch.first_row..).zip(&rows) {
+        let (own, others) = rest.split_at(row.len());
+        rest = others;
+        if r.is_multiple_of(chosen.every) {
+            shared.push(*row);
+            kept.extend_from_slice(own);
+        }
+    }
+    if shared.is_empty() {
+        return Ok(());
+    }
+    for (&model, decoder) in models.iter().zip(decoders) {
+        let columns = chosen.partners.iter().zip(&mut *buffers);
+        let columns = columns.filter(|(partner, _)| partner.model == model);
+        let post = columns.map(|(partner, buffer)| (partner.neuron, buffer)).collect();
+        decoder
+            .forward(&shared, &mut ColumnCapture { keep: &kept, pre: vec![], post, all: None })?;
+    }
+    Ok(())
+}
+
+/// A neuron, by its index over all layers, and the buffer for its activations.
+type ColumnBuffer<'a> = (usize, &'a mut Vec<f32>);
+
+/// Appends the activations of single neurons at the tokens marked in `keep` to one buffer each.
+struct ColumnCapture<'a> {
+    keep: &'a [bool],
+    pre: Vec<ColumnBuffer<'a>>,
+    post: Vec<ColumnBuffer<'a>>,
+    /// Captures all post-activations, if they are wanted.
+    all: Option<Capture<'a>>,
+}
+
+impl Hooks for ColumnCapture<'_> {
+    fn wants(&self, point: HookPoint) -> bool {
+        match point.site {
+            Site::MlpPre => !self.pre.is_empty(),
+            Site::MlpPost => self.all.is_some() || !self.post.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
+        let columns = match point.site {
+            Site::MlpPre => &mut self.pre,
+            _ => &mut self.post,
+        };
+        let here: Vec<&mut ColumnBuffer> =
+            columns.iter_mut().filter(|(neuron, _)| neuron / width == point.layer).collect();
+        for (neuron, buffer) in here {
+            let column = values.chunks_exact(width).map(|row| row[*neuron % width]);
+            buffer.extend(column.zip(self.keep).filter(|(_, keep)| **keep).map(|(v, _)| v));
+        }
+        if let (Site::MlpPost, Some(all)) = (point.site, &mut self.all) {
+            all.at(point, values, width);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::activations::ChosenActivations;
+use super::activations::{ChosenActivations, ChosenNeurons};
 use crate::error::{Error, Kind, Result};
 use crate::run::Session;
 use crate::table::NeuronId;
@@ -19,7 +19,8 @@ use crate::table::NeuronId;
 /// Returns an error if the model cannot be loaded, or the run was stopped.
 pub fn export(session: &mut Session, chosen: &[usize]) -> Result<Vec<u8>> {
     let plan = session.plan;
-    let read = ChosenActivations::read(session, &plan.tokens, chosen, |_, _, _| ())?;
+    let neurons = ChosenNeurons { own: chosen, partners: &[], every: 1 };
+    let read = ChosenActivations::read(session, &plan.tokens, neurons, |_| ())?;
     let floats = |values: &[Vec<f32>]| -> Vec<u8> {
         values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect()
     };

@@ -3,15 +3,21 @@
 
 mod activations;
 mod choice;
+mod explained;
 mod export;
+mod joint;
 mod reading;
+mod reverse;
+mod seen;
 mod text_reading;
+mod view;
 
 use crate::record::{Card, Explanation, Histogram};
 
+pub use activations::ModelNeuron;
 pub use choice::choose;
 pub use export::export;
-pub use reading::{check, of, read};
+pub use reading::{CardRequest, check, of, read};
 pub use text_reading::{GivenText, TextReading, read_text};
 
 /// Minimum share of the variance that a test must explain to describe the neuron.
@@ -28,7 +34,7 @@ impl Card {
         };
         let mut strongest: Vec<&String> = Vec::new();
         for context in &self.contexts {
-            let token = &context.tokens[context.at];
+            let token = &context.tokens[context.place().start];
             if !strongest.contains(&token) {
                 strongest.push(token);
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use universal_neurons::cards::{self, GivenText};
+use universal_neurons::cards::{self, CardRequest, GivenText};
 use universal_neurons::claims::registry;
 use universal_neurons::cli::{Colours, DEFAULT_RUN, DEFAULT_SPEC, TextOptions};
 use universal_neurons::error::{Error, Kind, Result};
@@ -103,7 +103,8 @@ fn look_at(neuron: usize, run: &Path, spec: Option<&Path>) -> Result<Card> {
     }
     let mut control = Control { progress: Progress::on_stderr(), stop, ..Control::default() };
     let mut session = Session::new(&plan, &mut control);
-    Ok(cards::read(&mut session, &[neuron])?.cards.remove(0))
+    let wanted = CardRequest { neuron, matches: Vec::new() };
+    Ok(cards::read(&mut session, &[wanted])?.cards.remove(0))
 }
 
 pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> {

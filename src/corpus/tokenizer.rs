@@ -9,6 +9,7 @@ mod byte_level;
 mod format;
 mod parts;
 mod pieces;
+mod shown;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -317,20 +318,6 @@ impl BpeTokenizer {
             None => String::new(),
         };
         self.names.iter().map(text).collect()
-    }
-
-    /// Returns the texts for the eye: tokens that are not whole characters are shown as their
-    /// bytes, `⟨E2 80⟩`.
-    pub fn shown_texts(&self) -> Vec<String> {
-        let shown = |(text, name): (String, &Option<TokenName>)| match name {
-            Some(TokenName::Bytes(name)) if text.contains(char::REPLACEMENT_CHARACTER) => {
-                let bytes = bytes_of(name).unwrap_or_default();
-                let hex: Vec<String> = bytes.iter().map(|b| format!("{b:02X}")).collect();
-                format!("⟨{}⟩", hex.join(" "))
-            }
-            _ => text,
-        };
-        self.texts().into_iter().zip(&self.names).map(shown).collect()
     }
 
     /// Returns the id of a token by its name in the vocabulary.

@@ -50,7 +50,7 @@ pub struct TestExplanation {
 /// difference of means. `all` and `yes` are n, Σv and Σv² over all tokens and over those with
 /// answer yes. Returns `None` if v does not vary, or if either answer is given to fewer than
 /// `support` tokens.
-fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64)> {
+pub fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64)> {
     let no = [all[0] - yes[0], all[1] - yes[1], all[2] - yes[2]];
     let squares = |[n, sum, square]: [f64; 3]| (square - sum * sum / n).max(0.0);
     let total = squares(all);

@@ -7,7 +7,7 @@ mod sums;
 mod syntax;
 mod token_tests;
 
-pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations};
+pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations, reduction};
 pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use settings::FamilySettings;
 pub use sums::GroupSums;

@@ -9,8 +9,9 @@ use super::*;
 use crate::corpus::documents::DocumentCount;
 use crate::corpus::tokens::TokenCount;
 use crate::record::{
-    Card, CardFile, Context, Explanation, FigureFile, Histogram, PartnerCorrelations, Published,
-    SUMMARY_SCHEMA, Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
+    Card, CardFile, CardMatch, Context, Explanation, FigureFile, Histogram, JointHistogram,
+    PartnerCard, PartnerCorrelations, Published, SUMMARY_SCHEMA, Share, Signature, Summary, Timing,
+    TopNeuron, Uncorrelated,
 };
 use crate::stats::Moments;
 
@@ -150,7 +151,20 @@ proptest! {
             test: text.clone(), family: text.clone(), reduction: v[0], difference: v[1], support: v[2],
         };
         let context = Context {
-            sample: text.clone(), domain: text.clone(), tokens: vec![text; values.len()], values, at: 0,
+            sample: text.clone(), domain: text.clone(), tokens: vec![text.clone(); values.len()],
+            values: values.clone(), at: 0,
+        };
+        let joint = JointHistogram {
+            bins: 3, x: vec![v[0], v[1]], y: vec![v[2], v[3]], line: vec![v[4], v[0]],
+            counts: vec![(8, u32::MAX)],
+        };
+        let found = CardMatch {
+            model: text.clone(), neuron: "L0.N1".into(), rho: v[0], rank: usize::MAX,
+            closest: "L0.N2".into(), closest_rho: v[1], explained: v[2], joint, values: vec![values],
+        };
+        let partner = PartnerCard {
+            model: text, neuron: "L0.N1".into(), promoted: tokens.clone(),
+            suppressed: tokens.clone(), contexts: vec![context.clone()],
         };
         let card = Card {
             neuron: "L0.N0".into(),
@@ -158,10 +172,15 @@ proptest! {
             suppressed: tokens,
             explanations: vec![explanation],
             histogram: Histogram { from: v[3], width: v[4], yes: vec![0, u32::MAX], no: Vec::new() },
-            contexts: vec![context],
+            contexts: vec![context.clone()],
+            compared: vec![context],
+            matches: vec![found],
         };
-        survives::<_, CardFile>(&CardFile { schema: 1, tokens: usize::MAX, cards: vec![card] });
-        survives::<_, CardFile>(&CardFile { schema: 1, tokens: 0, cards: Vec::new() });
+        let (cards, partners) = (vec![card], vec![partner]);
+        survives::<_, CardFile>(&CardFile {
+            schema: 2, tokens: usize::MAX, cards, tokens_of_partners: 1, partners,
+        });
+        survives::<_, CardFile>(&CardFile::default());
     }
 }
 

@@ -1,11 +1,13 @@
 //! `cards.json`: the neurons that a study examines closely.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::nullable::or_nan;
 
 /// Version of `cards.json`.
-pub const CARDS_SCHEMA: u32 = 1;
+pub const CARDS_SCHEMA: u32 = 2;
 
 /// `cards.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +18,31 @@ pub struct CardFile {
     pub tokens: usize,
     /// The cards, in the order of neurons.
     pub cards: Vec<Card>,
+    /// Number of token positions that the partner models read for the cards too.
+    #[serde(default)]
+    pub tokens_of_partners: usize,
+    /// The neurons of other models that the cards name as best matches, in the order of the family
+    /// and of neurons. Empty in files of schema 1.
+    #[serde(default)]
+    pub partners: Vec<PartnerCard>,
+}
+
+/// The card of a neuron of a partner model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartnerCard {
+    /// Name of the model.
+    pub model: String,
+    /// Name of the neuron, such as `L0.N12`.
+    pub neuron: String,
+    /// The tokens whose logits the neuron raises most: text and cos(W_U, w_out).
+    #[serde(deserialize_with = "or_nan")]
+    pub promoted: Vec<(String, f64)>,
+    /// The tokens whose logits the neuron lowers most.
+    #[serde(deserialize_with = "or_nan")]
+    pub suppressed: Vec<(String, f64)>,
+    /// The places where the neuron is most active among the tokens that its model read, largest
+    /// first, at most one in each row of tokens.
+    pub contexts: Vec<Context>,
 }
 
 /// Everything that a run records about one neuron beside its row of the neuron table.
@@ -37,6 +64,63 @@ pub struct Card {
     /// The places where the neuron is most active, largest first, at most one in each row of
     /// tokens.
     pub contexts: Vec<Context>,
+    /// The places where the neuron is most active among the tokens that the partner models read too.
+    /// Empty in files of schema 1.
+    #[serde(default)]
+    pub compared: Vec<Context>,
+    /// The best match in each partner model that has one, in the order of the family. Empty in files
+    /// of schema 1.
+    #[serde(default)]
+    pub matches: Vec<CardMatch>,
+}
+
+/// The best match of a neuron in a partner model, compared with it on the tokens that the
+/// partner models read for the cards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CardMatch {
+    /// Name of the partner model.
+    pub model: String,
+    /// Name of the partner neuron.
+    pub neuron: String,
+    /// ρ of the two neurons.
+    #[serde(deserialize_with = "or_nan")]
+    pub rho: f64,
+    /// Place of the card's neuron among all neurons of the reference model, ordered by ρ with the
+    /// partner neuron, from 1. The match is mutual if it is 1.
+    pub rank: usize,
+    /// The neuron of the reference model that has the largest ρ with the partner neuron.
+    pub closest: String,
+    /// ρ of `closest` and the partner neuron.
+    #[serde(deserialize_with = "or_nan")]
+    pub closest_rho: f64,
+    /// Share of the partner neuron's variance that the card's best token test explains; NaN if there
+    /// is no test.
+    #[serde(deserialize_with = "or_nan")]
+    pub explained: f64,
+    /// Distribution of the two post-activations.
+    pub joint: JointHistogram,
+    /// Post-activations of the partner neuron at the tokens of each context of
+    /// [`Card::compared`].
+    pub values: Vec<Vec<Option<f64>>>,
+}
+
+/// Counts of tokens by two post-activations, in bins of equal width, and the regression line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JointHistogram {
+    /// Number of bins in each direction.
+    pub bins: usize,
+    /// Lower edge of the first bin and width of a bin, of the card's neuron.
+    #[serde(deserialize_with = "or_nan")]
+    pub x: Vec<f64>,
+    /// Lower edge of the first bin and width of a bin, of the partner neuron.
+    #[serde(deserialize_with = "or_nan")]
+    pub y: Vec<f64>,
+    /// Intercept and slope of the regression of the partner neuron on the card's neuron.
+    #[serde(deserialize_with = "or_nan")]
+    pub line: Vec<f64>,
+    /// The cells that are not empty, in ascending order: index `bins · row + column` and number of
+    /// tokens. The column is the bin of the card's neuron.
+    pub counts: Vec<(usize, u32)>,
 }
 
 /// A token test, and how well it explains a neuron.
@@ -79,12 +163,24 @@ pub struct Context {
     pub sample: String,
     /// Label of the document's sub-corpus.
     pub domain: String,
-    /// The tokens around the place.
+    /// The tokens around the place. A character whose bytes are spread over several tokens belongs
+    /// to the first of them; the others may be empty.
     pub tokens: Vec<String>,
     /// Post-activation at each token; null for tokens that are excluded from statistics.
     pub values: Vec<Option<f64>>,
     /// Index in `tokens` of the place.
     pub at: usize,
+}
+
+impl Context {
+    /// Returns the tokens of the place: the token at [`Self::at`], with the others that share a
+    /// character with it.
+    pub fn place(&self) -> Range<usize> {
+        let continues = |token: usize| self.tokens[token].is_empty();
+        let start = (0..=self.at).rev().find(|&token| !continues(token)).unwrap_or(self.at);
+        let after = (self.at + 1..self.tokens.len()).find(|&token| !continues(token));
+        start..after.unwrap_or(self.tokens.len())
+    }
 }
 
 impl CardFile {
@@ -94,6 +190,27 @@ impl CardFile {
 
 impl Default for CardFile {
     fn default() -> Self {
-        Self { schema: CARDS_SCHEMA, tokens: 0, cards: Vec::new() }
+        Self {
+            schema: CARDS_SCHEMA,
+            tokens: 0,
+            cards: Vec::new(),
+            tokens_of_partners: 0,
+            partners: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_whole_character() {
+        let place = |at: usize| {
+            let tokens = ["a", "−", "", "", "b", ""].map(String::from).to_vec();
+            let values = vec![None; tokens.len()];
+            Context { sample: String::new(), domain: String::new(), tokens, values, at }.place()
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5].map(place), [0..1, 1..4, 1..4, 1..4, 4..6, 4..6]);
     }
 }

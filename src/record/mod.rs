@@ -29,7 +29,10 @@ mod validate;
 
 use std::collections::BTreeMap;
 
-pub use cards::{CARDS_SCHEMA, Card, CardFile, Context, Explanation, Histogram};
+pub use cards::{
+    CARDS_SCHEMA, Card, CardFile, CardMatch, Context, Explanation, Histogram, JointHistogram,
+    PartnerCard,
+};
 pub use correlations::{PartnerCorrelations, write_correlations, write_partners};
 pub use extra::{BestMatch, ExtraRow, read_extra, write_extra};
 pub use figures::{FIGURES_SCHEMA, FigureFile, NamedFigures};

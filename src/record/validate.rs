@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use super::{Card, CardFile, Context, PartnerCorrelations, Share, Summary};
+use super::{
+    Card, CardFile, CardMatch, Context, JointHistogram, PartnerCorrelations, Share, Summary,
+};
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::store::damaged;
@@ -63,10 +65,20 @@ pub fn correlations(file: &Path, of: &[PartnerCorrelations], summary: &Summary) 
 /// Returns an error naming the card and the field.
 pub fn cards(file: &Path, cards: &CardFile, layout: Layout) -> Result<()> {
     let problem = |card: &Card| Some(format!("card of {}: {}", card.neuron, flaw(card, layout)?));
-    match cards.cards.iter().find_map(problem) {
+    let partner = cards.partners.iter().find(|p| !p.contexts.iter().all(is_whole));
+    let partner = partner.map(|p| format!("card of {} of {}: {UNFIT_CONTEXTS}", p.neuron, p.model));
+    match cards.cards.iter().find_map(problem).or(partner) {
         Some(problem) => Err(damaged(file, problem)),
         None => Ok(()),
     }
+}
+
+/// The flaw of a context.
+const UNFIT_CONTEXTS: &str = "`contexts` has lists that do not fit `at`";
+
+/// Returns whether the lists of a context fit each other.
+fn is_whole(context: &Context) -> bool {
+    context.at < context.tokens.len() && context.values.len() == context.tokens.len()
 }
 
 /// Returns what is wrong with a card, if anything is.
@@ -78,6 +90,25 @@ fn flaw(card: &Card, layout: Layout) -> Option<&'static str> {
     if card.histogram.yes.len() != card.histogram.no.len() {
         return Some("`histogram` has lists of different lengths");
     }
-    let fits = |c: &Context| c.at < c.tokens.len() && c.values.len() == c.tokens.len();
-    (!card.contexts.iter().all(fits)).then_some("`contexts` has lists that do not fit `at`")
+    if !card.contexts.iter().chain(&card.compared).all(is_whole) {
+        return Some(UNFIT_CONTEXTS);
+    }
+    card.matches.iter().find_map(|found| flaw_of_match(found, card))
 }
+
+/// Returns what is wrong with a match of a card, if anything is.
+fn flaw_of_match(found: &CardMatch, card: &Card) -> Option<&'static str> {
+    let same = |(values, context): (&Vec<_>, &Context)| values.len() == context.tokens.len();
+    let values = found.values.len() == card.compared.len();
+    if !values || !found.values.iter().zip(&card.compared).all(same) {
+        return Some("`values` of a match do not fit `compared`");
+    }
+    let JointHistogram { bins, x, y, line, counts } = &found.joint;
+    let within = |(cell, _): &(usize, u32)| cell / bins.max(&1) < *bins;
+    let pairs = [x, y, line].iter().all(|list| list.len() == 2);
+    (*bins > MOST_BINS || !pairs || !counts.iter().all(within))
+        .then_some("`joint` of a match has cells outside its bins, or lists of another length")
+}
+
+/// Largest number of bins of a joint histogram in each direction.
+const MOST_BINS: usize = 1000;

@@ -89,14 +89,15 @@ fn write_vocabulary(out: &mut String, card: &Card) {
 
 fn write_context(out: &mut String, context: &Context) {
     let Context { sample, tokens, values, at, .. } = context;
+    let place = context.place();
     let piece = |tokens: &[String]| shown(&tokens.concat());
     let _ = writeln!(
         out,
         "  {:>6.2}  {}[{}]{}  ({sample})",
         values[*at].unwrap_or(f64::NAN),
-        piece(&tokens[..*at]),
-        piece(&tokens[*at..=*at]),
-        piece(&tokens[at + 1..])
+        piece(&tokens[..place.start]),
+        piece(&tokens[place.clone()]),
+        piece(&tokens[place.end..])
     );
 }
 

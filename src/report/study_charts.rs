@@ -161,8 +161,8 @@ fn agreement(study: &StudyRecord) -> Result<Chart> {
         name: "agreement".into(),
         title: "Whether partners agree",
         caption: "Every neuron by its best match in the partner that matches it best and in the \
-                  one that matches it worst; squares are darker the more neurons they hold. On \
-                  the line both are equal. Paper: §4.1."
+                  one that matches it worst; the more neurons a square holds, the stronger its colour. \
+                  On the line both are equal. Paper: §4.1."
             .into(),
         alt: format!("A cloud below the diagonal; the median gap is {}.", middle(&gaps)),
         svg: draw((440, 400), 1, &[panel])?,

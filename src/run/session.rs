@@ -109,9 +109,16 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Returns an error if the model cannot be loaded.
     pub fn reference(&mut self) -> Result<Arc<Transformer>> {
-        let reference = self.plan.judged[0];
-        self.load([reference])?;
-        Ok(self.models[reference].clone().unwrap_or_else(|| unreachable!("it was loaded")))
+        self.model(self.plan.judged[0])
+    }
+
+    /// Returns the model with an index in the family.
+    ///
+    /// # Errors
+    /// Returns an error if the model cannot be loaded.
+    pub fn model(&mut self, index: usize) -> Result<Arc<Transformer>> {
+        self.load([index])?;
+        Ok(self.models[index].clone().unwrap_or_else(|| unreachable!("it was loaded")))
     }
 
     /// Creates the sums of the study, without tokens.
@@ -181,14 +188,33 @@ impl<'a> Session<'a> {
         tokens: &Tokens,
         mut see: impl FnMut(&dyn Decoder, &Batch) -> Result<()>,
     ) -> Result<()> {
-        let host = self.reference()?;
-        let placed = match self.accelerator {
-            Some(device) => Some(device.place(&host, self.plan.spec.correlation.precision)?),
-            None => None,
-        };
-        let model = placed.as_deref().unwrap_or(host.as_ref());
+        let reference = self.plan.judged[0];
+        self.read_models(stage, tokens, &[reference], |models, batch| see(models[0], batch))
+    }
+
+    /// Passes every batch of some tokens to `see`, together with some models, which are given by
+    /// their indices in the family.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::read`] does.
+    pub fn read_models(
+        &mut self,
+        stage: &str,
+        tokens: &Tokens,
+        models: &[usize],
+        mut see: impl FnMut(&[&dyn Decoder], &Batch) -> Result<()>,
+    ) -> Result<()> {
+        self.load(models.iter().copied())?;
+        let hosts: Vec<Arc<Transformer>> =
+            models.iter().filter_map(|&i| self.models[i].clone()).collect();
+        let (device, precision) = (self.accelerator, self.plan.spec.correlation.precision);
+        let place = |host| device.map(|device| device.place(host, precision)).transpose();
+        let placed = hosts.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let pairs = placed.iter().zip(&hosts);
+        let models: Vec<&dyn Decoder> =
+            pairs.map(|(placed, host)| placed.as_deref().unwrap_or(host.as_ref())).collect();
         let batches = tokens.batches(self.plan.spec.batch.tokens, 0..tokens.count().used);
-        self.read_batches(stage, &batches, 0, &mut |batch: &Batch| see(model, batch))
+        self.read_batches(stage, &batches, 0, &mut |batch: &Batch| see(&models, batch))
     }
 
     /// Passes batches to a reader, except for the first `done`, which it has read already. Every

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::desk;
 use driver::{Browser, ENTER, HOME, TAB};
 
-/// Width of a phone and of a desk, in CSS pixels.
-const WIDTHS: [u32; 2] = [360, 1440];
+/// Widths of two phones and of a desk, in CSS pixels.
+const WIDTHS: [u32; 3] = [360, 390, 1440];
 
 fn address(report: &Path) -> String {
     format!("file://{}", report.display())
@@ -141,9 +141,9 @@ fn a_neuron_is_found_and_its_card_opened() {
     let count = |selector: &str| {
         browser.tell("return document.querySelectorAll(arguments[0]).length", &[json!(selector)])
     };
-    assert_eq!(count("#card .place"), 8);
+    assert_eq!(count("#card > .place"), 8);
     assert_eq!(count("#card svg rect").as_u64().map(|n| n >= 40), Some(true));
-    assert_eq!(count("#card .token"), 20);
+    assert_eq!(count("#card > p > .token"), 20);
     // A row that the page computes percentiles of, against the program's own.
     let row = browser.ask(
         "return [...document.querySelectorAll('#card tr')].find((r) => r.cells[0].textContent === 'skew').cells[2].textContent",
@@ -175,4 +175,83 @@ fn the_table_is_sorted_by_keyboard_and_widened() {
     );
     browser.click("#theme");
     assert_eq!(browser.ask("return document.documentElement.dataset.theme"), "light");
+}
+
+#[test]
+fn a_neuron_is_compared_with_its_partners() {
+    let Some(browser) = opened() else { return };
+    browser.open(&address(&desk::folder().join("report.html#L1.N507")));
+    assert!(browser.text("#same h5").starts_with("L1.N507"));
+    let tokens = browser.ask(
+        "return [...document.querySelectorAll('#card .joint')].map((svg) => \
+         [...svg.querySelectorAll('[data-n]')].reduce((sum, r) => sum + Number(r.dataset.n), 0))",
+    );
+    let tokens: Vec<u64> =
+        tokens.as_array().expect("plots").iter().filter_map(Value::as_u64).collect();
+    assert!(tokens.len() == 4 && tokens.iter().all(|n| *n == tokens[0] && *n > 9000), "{tokens:?}");
+    assert_eq!(browser.ask("return document.querySelectorAll('#card .joint line').length"), 4);
+    assert!(browser.text("#card .mutual").contains("mutual"));
+    assert_eq!(browser.ask("return document.querySelectorAll('#same .place').length"), 4);
+    // Another partner, and then its own card and the way back.
+    browser.press("#partner", "L1.N998");
+    assert!(browser.text("#same .columns > div:nth-child(2) h5").starts_with("L1.N998"));
+    browser.click("#card td a");
+    assert!(browser.text("#card h3").starts_with("L2.N305 of model b"));
+    assert_eq!(browser.text("#card li a"), "L1.N507");
+    browser.click("#card li a");
+    assert!(browser.text("#card h3").starts_with("L1.N507"));
+}
+
+#[test]
+fn neurons_are_filtered() {
+    let Some(browser) = opened() else { return };
+    browser.write("#neuron-search", "layer 2");
+    assert!(browser.text("#neuron-count").starts_with("1024 of 3072"));
+    browser.write("#neuron-search", "");
+    browser.press("#neuron-layer", "1");
+    assert!(browser.text("#neuron-count").starts_with("1024 of 3072"));
+    browser.write("#excess-from", "0.5");
+    assert!(browser.text("#neuron-count").starts_with("52 of 3072"));
+    browser.press("#neuron-family", "unigram");
+    let shown = browser.text("#neuron-count");
+    let found: u32 = shown.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    assert!((1..52).contains(&found), "{shown}");
+    // The text and the table give a number rounded once.
+    browser.open(&address(&desk::folder().join("report.html#L0.N960")));
+    let row = browser.ask(
+        "return [...document.querySelectorAll('#card tr')].find((r) => r.cells[0].textContent === 'excess_corr').cells[1].textContent",
+    );
+    let said = browser.ask("return document.querySelector('.best dt').textContent");
+    let [row, said] = [&row, &said].map(|v| v.as_str().expect("text").to_owned());
+    assert!(said.starts_with("L0.N960") && said.contains("excess 0.700"), "{said}");
+    assert_eq!(row, "0.7");
+}
+
+#[test]
+fn figures_and_claims_fit_a_phone() {
+    let Some(browser) = opened() else { return };
+    browser.resize(390);
+    browser.open(&address(&desk::folder().join("report.html")));
+    let outside = browser.ask(
+        "return [...document.querySelectorAll('#figures svg, #ledger-table tbody td')]\
+         .filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.textContent.slice(0, 40))",
+    );
+    assert_eq!(outside, json!([]));
+}
+
+#[test]
+fn a_print_has_a_card() {
+    let Some(browser) = opened() else { return };
+    let open = || {
+        browser.ask("return document.querySelector('#card:not([hidden]) h3')?.textContent ?? ''")
+    };
+    assert_eq!(open(), "");
+    browser.ask("dispatchEvent(new Event('beforeprint'))");
+    assert_eq!(open(), "L1.N507, universal");
+    assert_eq!(
+        browser.ask("return getComputedStyle(document.querySelector('#card h4')).breakAfter"),
+        "avoid"
+    );
+    browser.ask("dispatchEvent(new Event('afterprint'))");
+    assert_eq!(open(), "");
 }

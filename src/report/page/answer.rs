@@ -1,6 +1,8 @@
 //! The first part of the page: the answer, the figures beside those of the paper, and how certain they
 //! are.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::claims::{Claim, Tier};
@@ -65,6 +67,34 @@ pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
         }
     });
     std::iter::once(share).chain(signatures).collect()
+}
+
+/// Returns how many distinct best matches the universal neurons have in each partner model, and how
+/// many of the matches are mutual. `None` if no neuron is universal.
+pub fn shared(study: &StudyRecord) -> Option<String> {
+    let universal = study.universal();
+    let rows: Vec<usize> = (0..universal.len()).filter(|&i| universal[i]).collect();
+    let cards: Vec<&Card> =
+        rows.iter().filter_map(|&row| study.card(study.table.ids[row])).collect();
+    let of_partner = |(p, name): (usize, &String)| {
+        let matches = rows.iter().filter_map(|&row| study.extra[row].matches[p]);
+        let distinct: BTreeSet<_> = matches.map(|found| found.id.to_string()).collect();
+        let found = cards.iter().flat_map(|card| &card.matches).filter(|m| m.model == *name);
+        let (mutual, all) =
+            found.fold((0, 0), |(n, all), m| (n + usize::from(m.rank == 1), all + 1));
+        let mutual = if all > 0 { format!(" ({mutual} of {all} mutual)") } else { String::new() };
+        format!("{} in {name}{mutual}", distinct.len())
+    };
+    let partners = study.summary.partners.iter().enumerate().map(of_partner);
+    let partners: Vec<String> = partners.collect();
+    let (n, partners) = (rows.len(), partners.join(", "));
+    (n > 0).then(|| {
+        format!(
+            "Several neurons may share a best match: the {n} universal neurons have as distinct best \
+             matches {partners}. Mutual means that the neuron is also the best match of its partner, \
+             on the tokens read for the cards."
+        )
+    })
 }
 
 #[derive(Serialize)]

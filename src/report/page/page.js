@@ -1,7 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const make = (tag, attributes = {}, ...children) => {
-  const svg = ["svg", "rect", "text", "title"].includes(tag);
+  const svg = ["svg", "rect", "text", "title", "line"].includes(tag);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   for (const child of children) element.append(...(typeof child === "string" ? shown(child, svg) : [child]));
@@ -59,15 +59,21 @@ if ($("ledger-table")) {
 // ---- neurons
 const data = $("data") && JSON.parse($("data").textContent);
 if (data) {
-  const { columns, threshold } = data;
+  const { columns } = data;
   const excess = columns.indexOf("excess_corr");
+  const universal = new Set(data.universal);
   const neurons = data.neurons.map(([layer, neuron, ...values], i) => ({
-    id: `L${layer}.N${neuron}`, layer, values, best: data.best[i], universal: values[excess] > threshold,
+    id: `L${layer}.N${neuron}`, layer, values, best: data.best[i], universal: universal.has(i),
   }));
   const byId = new Map(neurons.map((n) => [n.id, n]));
   const cards = new Map(data.cards.map((card) => [card.neuron, card]));
+  const keyOf = (model, id) => `${model}.${id}`;
+  const partnerCards = new Map(data.partner_cards.map((card) => [keyOf(card.model, card.neuron), card]));
+  const linkTo = (key, text) => make("a", { href: `#${encodeURIComponent(key)}` }, text);
   const shownColumns = ["excess_corr", "mean_corr", "mean_baseline", "skew", "kurt", "sparsity", "in_out_sim", "vocab_kurt"];
   const number = (v) => (v === null ? "–" : Number(v).toPrecision(3).replace(/\.?0+$/, ""));
+  // Numbers of cards are rounded once, when they are written.
+  const given = (v) => (v === null ? "–" : String(v));
   const order = { column: excess, down: true };
   let limit = 25;
 
@@ -78,8 +84,12 @@ if (data) {
   const fits = (neuron, wanted) => {
     if (!wanted) return true;
     const id = neuron.id.toLowerCase();
+    const layer = wanted.match(/^layer (\d+)$/);
+    if (layer) return neuron.layer === Number(layer[1]);
     return id === wanted || id.startsWith(wanted.endsWith(".") || wanted.includes(".n") ? wanted : `${wanted}.`) || words(neuron).includes(wanted);
   };
+  // The family of the test that explains a neuron best, if it has a card.
+  const familyOf = (neuron) => cards.get(neuron.id)?.explanations[0]?.family;
   const compare = (a, b) => {
     const [x, y] = [a, b].map((n) => n.values[order.column]);
     if (x === null || y === null) return (x === null) - (y === null);
@@ -87,7 +97,11 @@ if (data) {
   };
   const drawTable = () => {
     const wanted = $("neuron-search").value.trim().toLowerCase();
-    const found = neurons.filter((n) => fits(n, wanted)
+    const [layer, family] = [$("neuron-layer").value, $("neuron-family").value];
+    const [from, to] = ["excess-from", "excess-to"].map((id) => $(id).value);
+    const within = (value) => (from === "" || (value !== null && value >= Number(from))) && (to === "" || (value !== null && value <= Number(to)));
+    const found = neurons.filter((n) => fits(n, wanted) && within(n.values[excess])
+      && (layer === "" || n.layer === Number(layer)) && (family === "" || familyOf(n) === family)
       && (!$("only-universal").checked || n.universal) && (!$("only-cards").checked || cards.has(n.id)));
     found.sort(compare);
     const head = make("tr", {}, make("th", { scope: "col" }, "neuron"));
@@ -135,14 +149,78 @@ if (data) {
     });
     return table;
   };
-  const partnerTable = (neuron) => {
-    const table = make("table", {}, make("caption", {}, "Best partner in each model"));
-    table.append(make("tr", {}, ...["model", "neuron", "ρ", "chance"].map((t) => make("th", { scope: "col" }, t))));
+  const partnerTable = (neuron, card) => {
+    const table = make("table", {}, make("caption", {}, "Best match in each model"));
+    const heads = ["model", "neuron", "ρ", "chance", ...(card ? ["seen from there"] : [])];
+    table.append(make("tr", {}, ...heads.map((t) => make("th", { scope: "col" }, t))));
     data.partners.forEach((model, i) => {
       const [id, rho, chance] = neuron.best[i];
-      table.append(make("tr", {}, make("th", { scope: "row" }, model), make("td", {}, id || "none"), make("td", {}, number(rho)), make("td", {}, number(chance))));
+      const key = keyOf(model, id);
+      const row = make("tr", {}, make("th", { scope: "row" }, model), make("td", {}, partnerCards.has(key) ? linkTo(key, id) : id || "none"), make("td", {}, number(rho)), make("td", {}, number(chance)));
+      const match = card?.matches.find((m) => m.model === model);
+      if (card) row.append(match ? make("td", { class: "mutual" }, ...mutual(match)) : make("td"));
+      table.append(row);
     });
     return table;
+  };
+  // Whether a match is mutual, in words.
+  const mutual = ({ rank, closest, closest_rho }) => (rank === 1 ? ["mutual"]
+    : [`rank ${rank} of ${neurons.length}; `, linkTo(closest, closest), ` is nearer, ρ ${number(closest_rho)}`]);
+  // Two activations over the same tokens: squares by number of tokens, and the regression line.
+  const joint = (neuron, match) => {
+    const { bins, counts, x: [x0, dx], y: [y0, dy], line: [intercept, slope] } = match.joint;
+    const [side, left, under] = [9, 6, 34];
+    const size = side * bins;
+    const most = Math.max(...counts.map(([, n]) => n), 1);
+    const tokens = counts.reduce((sum, [, n]) => sum + n, 0);
+    const about = `Joint distribution of ${neuron.id} and ${match.neuron} of ${match.model} over ${tokens} tokens, ρ ${number(match.rho)}; regression line ${number(intercept)} + ${number(slope)} × ${neuron.id}`;
+    const svg = make("svg", { viewBox: `0 0 ${size + 2 * left} ${size + under}`, width: size + 2 * left, height: size + under, role: "img", "aria-label": about, class: "joint" });
+    svg.append(make("rect", { x: left, y: 0, width: size, height: size, fill: "none", stroke: "var(--axis)" }));
+    for (const [cell, n] of counts) {
+      const [column, row] = [cell % bins, Math.floor(cell / bins)];
+      svg.append(make("rect", { x: left + side * column, y: size - side * (row + 1), width: side, height: side, fill: "var(--blue)", "fill-opacity": (0.15 + (0.85 * Math.log1p(n)) / Math.log1p(most)).toFixed(2), "data-n": n },
+        make("title", {}, `${neuron.id} ${number(x0 + column * dx)} to ${number(x0 + (column + 1) * dx)}, ${match.neuron} ${number(y0 + row * dy)} to ${number(y0 + (row + 1) * dy)}: ${n} tokens`)));
+    }
+    if (slope !== null && dx > 0 && dy > 0) {
+      const ends = [y0, y0 + bins * dy].map((y) => (y - intercept) / slope).sort((a, b) => a - b);
+      const [from, to] = [Math.max(x0, ends[0]), Math.min(x0 + bins * dx, ends[1])];
+      const px = (x) => left + ((x - x0) / dx) * side;
+      const py = (y) => size - ((y - y0) / dy) * side;
+      if (from < to) svg.append(make("line", { x1: px(from), y1: py(intercept + slope * from), x2: px(to), y2: py(intercept + slope * to), stroke: "var(--orange)", "stroke-width": 2 }));
+    }
+    const label = (x, y, anchor, text) => svg.append(make("text", { x, y, "text-anchor": anchor, "font-size": 12, fill: "var(--ink)" }, text));
+    label(left, size + 14, "start", number(x0));
+    label(left + size, size + 14, "end", number(x0 + bins * dx));
+    label(left + size / 2, size + 30, "middle", `→ ${neuron.id}   ↑ ${match.neuron} of ${match.model}`);
+    label(left + 4, 13, "start", `${number(y0)} to ${number(y0 + bins * dy)} ↑`);
+    return svg;
+  };
+  // The answer to "is it the same neuron?": words, joint distributions, and texts read by both.
+  const comparison = (neuron, card) => {
+    if (!card.matches.length) return [];
+    const same = make("div", { id: "same" });
+    const choice = make("select", { id: "partner" });
+    card.matches.forEach((m, i) => choice.append(make("option", { value: i }, `${m.neuron} of ${m.model}`)));
+    const draw = () => {
+      const match = card.matches[choice.value || 0];
+      const other = partnerCards.get(keyOf(match.model, match.neuron));
+      const explained = match.explained === null || !card.explanations.length ? [] : [make("p", {}, `“${card.explanations[0].test}” explains ${(100 * card.explanations[0].reduction).toFixed(0)} % of the variance of ${neuron.id} and ${(100 * match.explained).toFixed(0)} % of that of ${match.neuron}.`)];
+      const sides = [[neuron.id, card], [match.neuron, other]].map(([id, shown]) => make("div", {}, make("h5", {}, id),
+        strongest(shown.contexts), tokens("Promotes", shown.promoted), tokens("Suppresses", shown.suppressed)));
+      same.replaceChildren(...explained, make("div", { class: "columns" }, ...sides),
+        make("p", { class: "note" }, `Each text once: the upper half of a token is coloured by ${neuron.id} (blue), the lower by ${match.neuron} of ${match.model} (orange), each as a share of its largest activation shown.`),
+        ...card.compared.map((c, i) => context(c, match.values[i])));
+    };
+    choice.addEventListener("change", draw);
+    draw();
+    const plots = card.matches.map((m) => make("figure", {}, joint(neuron, m), make("figcaption", {}, `${m.model}: ρ ${number(m.rho)}, `, ...mutual(m))));
+    return [make("h4", {}, "Is it the same neuron in the other models?"),
+      make("p", { class: "note" }, `On the ${data.tokens_of_partners} tokens that all models read for the cards. Squares: tokens by both activations, on a logarithmic scale; line: regression. A match is mutual if ${neuron.id} is also the best match of its partner.`),
+      make("div", { class: "joints" }, ...plots), make("p", {}, make("label", {}, "Side by side with ", choice)), same];
+  };
+  const strongest = (contexts) => {
+    const places = contexts.map((c) => [c.tokens[groups(c.tokens).findLast(([start]) => start <= c.at)[0]], c.values[c.at]]);
+    return tokens("Strongest on", places);
   };
   const histogram = (card) => {
     const { from, width, yes, no } = card.histogram;
@@ -162,26 +240,51 @@ if (data) {
     label(wide, "end", from + width * yes.length);
     return svg;
   };
-  const context = ({ tokens, values, at, domain, sample }) => {
-    const most = Math.max(...values.map((v) => v || 0), 1e-9);
+  // Tokens from one whole character to the next: [start, end).
+  const groups = (tokens) => {
+    const starts = tokens.map((_, i) => i).filter((i) => i === 0 || tokens[i] !== "");
+    return starts.map((start, i) => [start, starts[i + 1] ?? tokens.length]);
+  };
+  const largest = (values) => Math.max(...values.map((v) => v || 0), 1e-9);
+  const tint = (color, share) => (share > 0.02 ? `color-mix(in srgb, var(${color}) ${Math.round(45 * share)}%, transparent)` : "transparent");
+  // A text, coloured by the activations of one neuron or of two.
+  const context = ({ tokens, values, at, domain, sample }, others) => {
     const line = make("p", { class: "place" });
-    tokens.forEach((token, i) => {
-      const share = Math.max(0, values[i] || 0) / most;
-      const style = share > 0.02 ? `background:color-mix(in srgb, var(--blue) ${Math.round(45 * share)}%, transparent)` : "";
-      line.append(make("span", { style, title: values[i] === null ? "left out" : number(values[i]) }, i === at ? make("b", {}, token) : token));
-    });
-    line.append(make("span", { class: "note" }, `  ${number(values[at])} · ${domain}, ${sample}`));
+    const all = others ? [values, others] : [values];
+    const most = all.map(largest);
+    for (const [start, end] of groups(tokens)) {
+      const shares = all.map((list, i) => Math.max(0, largest(list.slice(start, end))) / most[i]);
+      const [upper, lower] = shares.map((share, i) => tint(["--blue", "--orange"][i], share));
+      const style = others ? `background:linear-gradient(${upper} 50%, ${lower} 50%)` : upper === "transparent" ? "" : `background:${upper}`;
+      const title = all.map((list) => list.slice(start, end).map((v) => (v === null ? "left out" : given(v))).join(" ")).join(" | ");
+      line.append(make("span", { style, title }, start <= at && at < end ? make("b", {}, tokens[start]) : tokens[start]));
+    }
+    line.append(make("span", { class: "note" }, `  ${all.map((list) => given(list[at])).join(" | ")} · ${domain}, ${sample}`));
     return line;
   };
   const tokens = (title, list) => {
     const line = make("p", {}, `${title}: `);
-    for (const [token, effect] of list) line.append(make("span", { class: "token", title: number(effect) }, token || "∅"), " ");
+    for (const [token, effect] of list) line.append(make("span", { class: "token", title: given(effect) }, token || "∅"), " ");
     return line;
   };
+  // The card of a neuron of another model.
+  const partnerCard = (card) => {
+    const named = data.cards.flatMap((c) => c.matches.filter((m) => m.model === card.model && m.neuron === card.neuron).map((m) => [c.neuron, m]));
+    const list = named.map(([id, m]) => make("li", {}, linkTo(id, id), ` with ρ ${number(m.rho)}, `, ...mutual(m)));
+    return [make("h3", {}, `${card.neuron} of model ${card.model}`), make("p", {}, "Best match of"), make("ul", {}, ...list),
+      tokens("Promotes", card.promoted), tokens("Suppresses", card.suppressed),
+      make("h4", {}, "Most active, one place of each text"), ...card.contexts.map((c) => context(c))];
+  };
   const drawCard = () => {
-    const neuron = byId.get(decodeURIComponent(location.hash.slice(1)));
-    $("card").hidden = !neuron;
-    if (!neuron) return;
+    const key = decodeURIComponent(location.hash.slice(1));
+    const [neuron, partner] = [byId.get(key), partnerCards.get(key)];
+    $("card").hidden = !neuron && !partner;
+    if (!neuron && !partner) return;
+    $("card").replaceChildren(...(neuron ? ownCard(neuron) : partnerCard(partner)));
+    $("card").focus({ preventScroll: true });
+    $("card").scrollIntoView({ block: "start" });
+  };
+  const ownCard = (neuron) => {
     const card = cards.get(neuron.id);
     const parts = [make("h3", {}, `${neuron.id}${neuron.universal ? ", universal" : ""}`)];
     if (card) {
@@ -189,7 +292,7 @@ if (data) {
       parts.push(tokens("Promotes", card.promoted), tokens("Suppresses", card.suppressed));
     }
     const columnsOf = make("div", { class: "columns" });
-    const left = make("div", { class: "wide" }, partnerTable(neuron));
+    const left = make("div", { class: "wide" }, partnerTable(neuron, card));
     if (card) {
       const split = card.explanations[0] ? `; blue where the answer to “${card.explanations[0].test}” is yes` : "";
       left.append(make("h4", {}, "Pre-activations"), make("p", { class: "note" }, `Tokens by pre-activation, on a logarithmic scale${split}.`), histogram(card));
@@ -199,18 +302,27 @@ if (data) {
       }
     }
     columnsOf.append(left, make("div", { class: "wide" }, rowTable(neuron)));
-    if (card) parts.push(make("h4", {}, "Most active, one place of each text"), ...card.contexts.map(context));
+    if (card) parts.push(make("h4", {}, "Most active, one place of each text"), ...card.contexts.map((c) => context(c)), ...comparison(neuron, card));
     else parts.push(make("p", { class: "note" }, `Not looked at closely in this run: universal-neurons inspect ${neuron.id} shows its tokens and texts.`));
     parts.push(columnsOf);
-    $("card").replaceChildren(...parts);
-    $("card").focus({ preventScroll: true });
-    $("card").scrollIntoView({ block: "start" });
+    return parts;
   };
 
+  const options = (id, values) => values.forEach((v) => $(id).append(make("option", { value: v }, String(v))));
+  options("neuron-layer", [...new Set(neurons.map((n) => n.layer))]);
+  options("neuron-family", [...new Set(neurons.map(familyOf).filter(Boolean))].sort());
   $("neuron-filters").hidden = false;
   $("neuron-filters").addEventListener("submit", (event) => event.preventDefault());
   $("neuron-filters").addEventListener("input", () => { limit = 25; drawTable(); });
   $("more").addEventListener("click", () => { limit *= 4; drawTable(); });
+  // On paper a page without an open card shows that of the most universal neuron.
+  addEventListener("beforeprint", () => {
+    if (!$("card").hidden || !data.cards.length) return;
+    const known = neurons.filter((n) => n.values[excess] !== null && cards.has(n.id));
+    $("card").replaceChildren(...ownCard(known.reduce((a, b) => (b.values[excess] > a.values[excess] ? b : a))));
+    $("card").hidden = false;
+    addEventListener("afterprint", () => { $("card").hidden = true; }, { once: true });
+  });
   addEventListener("hashchange", drawCard);
   drawTable();
   drawCard();

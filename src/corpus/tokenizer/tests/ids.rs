@@ -163,6 +163,21 @@ fn texts_of_tokens_are_those_of_the_decoder() {
     assert!(!shown.iter().any(|text| text.contains('\u{FFFD}')));
 }
 
+#[test]
+fn a_character_belongs_to_the_token_in_which_it_begins() {
+    let tokenizer = loaded_of(&base().to_string(), 2048).expect("valid");
+    let ids = |text: &str| -> Vec<u32> {
+        let letters = text.bytes().map(|b| letter_of(b).to_string());
+        letters.map(|name| tokenizer.id_of(&name).expect("a token for each byte")).collect()
+    };
+    let minus = ids("a−b");
+    assert_eq!(tokenizer.shown_in_context(&minus), ["a", "−", "", "", "b"]);
+    // A character that is cut off is shown as its bytes, token by token.
+    assert_eq!(tokenizer.shown_in_context(&minus[2..]), ["⟨88⟩", "⟨92⟩", "b"]);
+    assert_eq!(tokenizer.shown_in_context(&minus[..3]), ["a", "⟨E2⟩", "⟨88⟩"]);
+    assert!(tokenizer.shown_in_context(&[]).is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
