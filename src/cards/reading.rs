@@ -87,7 +87,7 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
         let compared = read.strongest(CardColumn::Own(i), shared, most.min(COMPARED));
         let pair = |partner: &ModelNeuron| {
             let place = partners.binary_search(partner).unwrap_or_else(|_| unreachable!("listed"));
-            let pair = Pair { neuron: wanted.neuron, card: i, partner: *partner, place };
+            let pair = MatchedPair { neuron: wanted.neuron, card: i, partner: *partner, place };
             pair.compare(&view, explained, &compared)
         };
         Card {
@@ -158,7 +158,7 @@ pub fn check(plan: &Plan) -> Result<()> {
 }
 
 /// A neuron of the reference model and its match.
-struct Pair {
+struct MatchedPair {
     /// Index of the neuron over all layers.
     neuron: usize,
     /// Index of its card.
@@ -169,7 +169,7 @@ struct Pair {
     place: usize,
 }
 
-impl Pair {
+impl MatchedPair {
     fn compare(&self, view: &View, explained: &Explained, contexts: &[usize]) -> CardMatch {
         let (plan, seen) = (view.plan, view.seen);
         let read = &seen.activations;

@@ -124,7 +124,7 @@ pub fn read_text(
     let tokenizer = planned.tokenizer()?;
     let rows = rows(text, spec, &planned, &tokenizer)?;
     let model = planned.load(progress)?;
-    let reader = Reader { model: &model, vocabulary: tokenizer.shown_texts(), neuron };
+    let reader = NeuronReader { model: &model, vocabulary: tokenizer.shown_texts(), neuron };
     let tokens = rows.iter().flat_map(|row| reader.tokens(row)).collect();
     let without = (!without.is_empty()).then(|| reader.without(&rows, without)).transpose()?;
     let (neuron, model) = (neuron.to_string(), planned.name.clone());
@@ -162,13 +162,13 @@ fn rows(
 }
 
 /// Reads rows with a model, for one neuron.
-struct Reader<'a> {
+struct NeuronReader<'a> {
     model: &'a Transformer,
     vocabulary: Vec<String>,
     neuron: NeuronId,
 }
 
-impl Reader<'_> {
+impl NeuronReader<'_> {
     /// Returns the tokens of a row after the first, with the neuron's activations.
     fn tokens(&self, row: &[u32]) -> Vec<ReadToken> {
         let mut column = NeuronColumn { of: self.neuron, pre: Vec::new(), post: Vec::new() };

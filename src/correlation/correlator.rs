@@ -103,7 +103,7 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
                 kept.for_each(|(kept, tokens)| self.engine.keep(kept, tokens));
                 Ok(())
             }
-            Accumulated::Sums(sums) => sums.absorb(tokens, count),
+            Accumulated::Sums(sums) => sums.absorb((&self.engine, &self.plan), tokens, count),
         }
     }
 
@@ -180,7 +180,7 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
         }
         match kept {
             Accumulated::Sums(sums) if sums.pass + 1 < sums.passes => {
-                sums.start(sums.pass + 1)?;
+                sums.start(engine, plan, sums.pass + 1)?;
                 Ok(true)
             }
             _ => Ok(false),
@@ -238,7 +238,7 @@ impl<E: Engine> State for Correlator<E> {
         self.found.iter_mut().flatten().try_for_each(|pair| pair.parts(visit))?;
         match &mut self.kept {
             Accumulated::Tokens(tokens) => tokens.iter_mut().try_for_each(|t| t.parts(visit)),
-            Accumulated::Sums(sums) => sums.parts(visit),
+            Accumulated::Sums(sums) => sums.parts(&self.engine, &self.plan, visit),
         }
     }
 }

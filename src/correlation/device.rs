@@ -232,23 +232,24 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         first: u64,
     ) -> Result<Self::OwnTokens> {
         let (n_neurons, tokens) = (of.values.rows, of.tokens);
-        let mut fake = HalfTokens::new(self.device, n_neurons, tokens, self.form)?;
         if plan.baseline.kind == BaselineKind::Permutation {
             let order: Vec<u32> =
                 id.order(plan, first, tokens).into_iter().map(|t| t as u32).collect();
             let order = Array::of(self.device, &order)?;
+            let mut fake = HalfTokens::new(self.device, n_neurons, tokens, self.form)?;
             ops::gather(self.device, &of.values, None, Some(&order), &mut fake.values)?;
             fake.count(tokens, &of.sum, &of.square);
             return Ok(fake);
         }
         let noise = id.noise(plan, first, tokens);
         let value = |neuron: usize, token: usize| noise[token * n_neurons + neuron];
-        fake.values = HalfMatrix::of(self.device, (n_neurons, tokens), self.form, value)?;
-        let rounded = fake.values.to_vec(self.device, tokens)?;
+        let values = HalfMatrix::of(self.device, (n_neurons, tokens), self.form, value)?;
+        let rounded = values.to_vec(self.device, tokens)?;
         let sum = |power: i32| -> Vec<f64> {
             let of = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(power)).sum();
             rounded.chunks_exact(tokens).map(of).collect()
         };
+        let mut fake = HalfTokens::around(self.device, values);
         fake.count(tokens, &sum(1), &sum(2));
         Ok(fake)
     }
@@ -380,7 +381,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
             let cols_of = OperandSums { sum: zeros, inverse: &rotated.inverse, at: 0 };
             let operands = (&scaled.all(), &rotated.rotation.all(), rotated.rotation.cols);
             let best = ops::correlate(self.device, operands, (&rows_of, &cols_of), 1.0, 1)?.rho;
-            raise(&mut pair.baseline[draw][rows.clone()], &best);
+            raise_to(&mut pair.baseline[draw][rows.clone()], &best);
         }
         Ok(())
     }
@@ -396,13 +397,13 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         let sides = (&x.placed.from(rows.start), &y.placed.from(cols.start));
         let sums = self.cross(block, &mut room.cross)?;
         let matches = ops::judge_sums(self.device, &sums, sides, x.sums.n as f64, 1)?;
-        raise(best, &matches.rho);
+        raise_to(best, &matches.rho);
         Ok(())
     }
 }
 
 /// Raises each value to `best` where that is larger.
-fn raise(all: &mut [f64], best: &[f32]) {
+fn raise_to(all: &mut [f64], best: &[f32]) {
     // `max` returns the other operand if one is NaN.
     all.iter_mut().zip(best).for_each(|(all, &best)| *all = all.max(best.into()));
 }

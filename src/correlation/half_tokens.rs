@@ -28,9 +28,13 @@ impl<'a, D: Device> HalfTokens<'a, D> {
     /// # Errors
     /// Returns an error if the device has too little memory.
     pub fn new(device: &'a D, n_neurons: usize, capacity: usize, form: HalfFormat) -> Result<Self> {
-        let values = HalfMatrix::new(device, n_neurons, capacity, form)?;
-        let zeros = vec![0.0; n_neurons];
-        Ok(Self { device, values, tokens: 0, sum: zeros.clone(), square: zeros })
+        Ok(Self::around(device, HalfMatrix::new(device, n_neurons, capacity, form)?))
+    }
+
+    /// Takes a matrix `[n_neurons, capacity]` as the room for tokens, of which there are none yet.
+    pub(super) fn around(device: &'a D, values: HalfMatrix<D>) -> Self {
+        let zeros = vec![0.0; values.rows];
+        Self { device, values, tokens: 0, sum: zeros.clone(), square: zeros }
     }
 
     /// Returns whether `tokens` more tokens fit.

@@ -111,14 +111,6 @@ impl PairResult {
         let [n, sums @ ..] = found.powers;
         self.moments.merge(&PowerSums::of(0.0, n, sums));
     }
-
-    /// Raises the best chance correlation of some neurons in one draw to `best` where that is
-    /// larger.
-    pub fn raise_baseline(&mut self, draw: usize, neurons: Range<usize>, best: &[f32]) {
-        // `max` returns the other operand if one is NaN.
-        let all = self.baseline[draw][neurons].iter_mut().zip(best);
-        all.for_each(|(all, &best)| *all = all.max(best.into()));
-    }
 }
 
 impl State for PairResult {

@@ -12,8 +12,6 @@ use crate::error::Result;
 
 /// Sums of products of the layers of one pass.
 pub struct PassSums<E: Engine> {
-    engine: E,
-    plan: ComparisonPlan,
     /// Number of the pass, from 0.
     pub pass: usize,
     /// Number of passes.
@@ -52,8 +50,6 @@ impl<E: Engine> PassSums<E> {
             needed.then(|| engine.new_grams(plan.models[model])).transpose()
         };
         let mut sums = Self {
-            engine: engine.clone(),
-            plan: plan.clone(),
             pass: 0,
             passes,
             first: 0,
@@ -62,7 +58,7 @@ impl<E: Engine> PassSums<E> {
             grams: (0..plan.models.len()).map(gram).collect::<Result<_>>()?,
             surrogates: Vec::new(),
         };
-        sums.start(0)?;
+        sums.start(engine, plan, 0)?;
         Ok(sums)
     }
 
@@ -70,40 +66,42 @@ impl<E: Engine> PassSums<E> {
     ///
     /// # Errors
     /// Returns an error if the engine has too little memory.
-    pub fn start(&mut self, pass: usize) -> Result<()> {
+    pub fn start(&mut self, engine: &E, plan: &ComparisonPlan, pass: usize) -> Result<()> {
         (self.pass, self.tokens) = (pass, 0);
         // Frees the memory of the pass before.
         self.cross.clear();
         self.surrogates.clear();
-        let pairs = self.plan.stored_pairs(E::TRANSPOSES).into_iter();
-        self.cross = pairs.map(|(x, y)| self.zeros(x, y)).collect::<Result<_>>()?;
-        if self.plan.uses_rotation() {
+        let zeros = |(x, y): (usize, usize)| {
+            let layers = plan.layers(x, pass, self.passes);
+            let sums = engine.new_cross(plan.models[x], layers.clone(), plan.models[y])?;
+            Ok(StoredCross { x, y, layers, sums })
+        };
+        let pairs = plan.stored_pairs(E::TRANSPOSES).into_iter();
+        self.cross = pairs.map(zeros).collect::<Result<_>>()?;
+        if plan.uses_rotation() {
             return Ok(());
         }
-        for model in self.plan.partner_models() {
-            for draw in 0..self.plan.baseline.draws {
-                let against = self.plan.references.iter().filter(|&&x| x != model);
-                let cross = against.map(|&x| self.zeros(x, model)).collect::<Result<_>>()?;
-                let own = NeuronSums::around_zero(self.plan.models[model].n_neurons());
+        for model in plan.partner_models() {
+            for draw in 0..plan.baseline.draws {
+                let against = plan.references.iter().filter(|&&x| x != model);
+                let cross = against.map(|&x| zeros((x, model))).collect::<Result<_>>()?;
+                let own = NeuronSums::around_zero(plan.models[model].n_neurons());
                 self.surrogates.push(SurrogateSums { id: SurrogateId { model, draw }, own, cross });
             }
         }
         Ok(())
     }
 
-    fn zeros(&self, x: usize, y: usize) -> Result<StoredCross<E>> {
-        let models = &self.plan.models;
-        let layers = self.plan.layers(x, self.pass, self.passes);
-        let sums = self.engine.new_cross(models[x], layers.clone(), models[y])?;
-        Ok(StoredCross { x, y, layers, sums })
-    }
-
     /// Adds the shifted activations of `count` tokens in every model.
     ///
     /// # Errors
     /// Returns an error if the engine fails.
-    pub fn absorb(&mut self, tokens: &[&mut E::Tokens], count: u64) -> Result<()> {
-        let Self { engine, plan, .. } = self;
+    pub fn absorb(
+        &mut self,
+        (engine, plan): (&E, &ComparisonPlan),
+        tokens: &[&mut E::Tokens],
+        count: u64,
+    ) -> Result<()> {
         let first = self.first + self.tokens;
         self.tokens += count;
         for StoredCross { x, y, sums, .. } in &mut self.cross {
@@ -135,15 +133,20 @@ impl<E: Engine> PassSums<E> {
     }
 }
 
-impl<E: Engine> State for PassSums<E> {
-    fn parts(&mut self, visit: Visit) -> io::Result<()> {
+impl<E: Engine> PassSums<E> {
+    /// Visits the state of the pass, as [`State::parts`] does. Reading that of another pass than
+    /// the first allocates its sums.
+    ///
+    /// # Errors
+    /// Returns the first error of `visit`, or an error if there is no such pass.
+    pub fn parts(&mut self, engine: &E, plan: &ComparisonPlan, visit: Visit) -> io::Result<()> {
         let mut pass = self.pass as u64;
         visit(Part::Count(&mut pass))?;
         if pass >= self.passes as u64 {
             return Err(io::Error::other(format!("there is no pass {pass}")));
         }
         if pass != self.pass as u64 {
-            self.start(pass as usize).map_err(io::Error::other)?;
+            self.start(engine, plan, pass as usize).map_err(io::Error::other)?;
         }
         visit(Part::Count(&mut self.tokens))?;
         self.cross.iter_mut().try_for_each(|cross| cross.sums.parts(visit))?;

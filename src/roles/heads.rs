@@ -36,7 +36,7 @@ pub struct Attends {
 }
 
 /// The keys and values of a row, `[token][d_head]`.
-struct Sources {
+struct KeysAndValues {
     keys: Vec<Vec<f64>>,
     values: Vec<Vec<f64>>,
 }
@@ -176,7 +176,7 @@ impl AttentionHead<'_> {
     }
 
     /// Returns the results for the token at position `t` of a row, whose query reads `resid`.
-    fn at(&self, row: &Sources, t: usize, resid: &[f64]) -> Attends {
+    fn at(&self, row: &KeysAndValues, t: usize, resid: &[f64]) -> Attends {
         let query = self.read(HeadPart::Query, &self.normed(resid));
         let query = self.turned(query, t as f64);
         let (first, mixed) = self.attend(&query, &row.keys[..=t], &row.values[..=t]);
@@ -184,11 +184,11 @@ impl AttentionHead<'_> {
     }
 
     /// Reads the keys and values of a row of tokens.
-    fn sources(&self, resid: &[Vec<f64>]) -> Sources {
+    fn sources(&self, resid: &[Vec<f64>]) -> KeysAndValues {
         let normed: Vec<Vec<f64>> = resid.iter().map(|row| self.normed(row)).collect();
         let key =
             |(t, row): (usize, &Vec<f64>)| self.turned(self.read(HeadPart::Key, row), t as f64);
-        Sources {
+        KeysAndValues {
             keys: normed.iter().enumerate().map(key).collect(),
             values: normed.iter().map(|row| self.read(HeadPart::Value, row)).collect(),
         }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::device_sums::device_sums;
-use super::self_check::self_check;
+use super::self_check::place_checked;
 use super::study_sums::{Matching, StudySums};
 use crate::backend::device::array::HalfFormat;
 use crate::backend::device::cuda::Cuda;
 use crate::backend::device::ops::MAX_D_HEAD;
 use crate::backend::device::{Device, HalfType};
 use crate::error::{Error, Kind, Result};
-use crate::model::forward::{Gpu, GpuTransformer};
+use crate::model::forward::Gpu;
 use crate::model::{Decoder, Transformer};
 use crate::plan::Plan;
 use crate::spec::{DeviceChoice, Precision};
@@ -57,9 +57,7 @@ impl<D: Device> Accelerator for D {
         precision: Precision,
     ) -> Result<Box<dyn Decoder + '_>> {
         let gpu = Gpu { device: self, form: format(precision) };
-        let placed = GpuTransformer::of(gpu, Arc::clone(model))?;
-        self_check(model, &placed, precision)?;
-        Ok(Box::new(placed))
+        Ok(Box::new(place_checked(gpu, model, precision)?))
     }
 
     fn sums<'s>(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::device_memory::DeviceMemory;
-use super::self_check::self_check;
+use super::self_check::place_checked;
 use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
 use super::sums::outcome;
 use crate::backend::device::Device;
@@ -41,31 +41,30 @@ pub fn device_sums<'a, D: Device>(
     models: Vec<Arc<Transformer>>,
     matching: Matching,
 ) -> Result<Box<dyn StudySums + 'a>> {
-    let place = |model| GpuTransformer::of(Gpu { device, form }, Arc::clone(model));
-    let placed: Vec<_> = models.iter().map(place).collect::<Result<_>>()?;
-    for (host, placed) in models.iter().zip(&placed) {
-        self_check(host, placed, plan.spec.correlation.precision)?;
-    }
+    let precision = plan.spec.correlation.precision;
+    let place = |model| place_checked(Gpu { device, form }, model, precision);
+    let placed = models.iter().map(place).collect::<Result<_>>()?;
     let memory = DeviceMemory::choose(plan, form, device.free()?, &matching)?;
     let neurons = || plan.models.iter().map(|model| model.layout().n_neurons());
     let arithmetic = DeviceEngine::new(device, form, neurons().map(|n| vec![1.0; n]).collect());
     let held = neurons().map(|n| HalfTokens::new(device, n, memory.tokens, form));
-    let parts = Parts { engine, models, placed, held: held.collect::<Result<_>>()?, memory };
+    let family =
+        DeviceFamily { engine, models, placed, held: held.collect::<Result<_>>()?, memory };
     Ok(match matching {
         Matching::All { plan: comparison, .. } => {
             let comparison = Correlator::on(arithmetic, comparison, memory.keep)?;
-            Box::new(DeviceSums::new(plan, device, parts, comparison)?)
+            Box::new(DeviceSums::new(plan, device, family, comparison)?)
         }
         Matching::Candidates { plan: comparison, margin, sample, .. } => {
             let comparison =
                 ScreenedCorrelator::on(arithmetic, comparison, margin, sample, memory.exact)?;
-            Box::new(DeviceSums::new(plan, device, parts, comparison)?)
+            Box::new(DeviceSums::new(plan, device, family, comparison)?)
         }
     })
 }
 
-/// What sums on a device have, however neurons are matched.
-struct Parts<'a, D: Device> {
+/// The models of a family on a device, and their activations that are held.
+struct DeviceFamily<'a, D: Device> {
     /// Name of the device, and how it multiplies.
     engine: String,
     models: Vec<Arc<Transformer>>,
@@ -78,7 +77,7 @@ struct Parts<'a, D: Device> {
 struct DeviceSums<'a, D: Device, C> {
     plan: &'a Plan,
     device: &'a D,
-    parts: Parts<'a, D>,
+    family: DeviceFamily<'a, D>,
     comparison: C,
     pilots: Vec<Vec<NeuronPilot>>,
     placed_pilots: Vec<NeuronPilots<D>>,
@@ -93,12 +92,17 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
     ///
     /// # Errors
     /// Returns an error if the device has too little memory.
-    fn new(plan: &'a Plan, device: &'a D, parts: Parts<'a, D>, comparison: C) -> Result<Self> {
+    fn new(
+        plan: &'a Plan,
+        device: &'a D,
+        family: DeviceFamily<'a, D>,
+        comparison: C,
+    ) -> Result<Self> {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let statistics = |&model: &usize| {
             (model, ActivationSums::new(n_neurons(model), plan.spec.statistics.moments))
         };
-        let models = 0..parts.models.len();
+        let models = 0..family.models.len();
         let pilots = models.clone().map(|m| vec![NeuronPilot::NONE; n_neurons(m)]).collect();
         let binned = plan.spec.statistics.moments == MomentKind::Binned;
         let bins = |model: usize| {
@@ -113,7 +117,7 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
             pilots,
             statistics: plan.judged.iter().map(statistics).collect(),
             bins: models.map(bins).collect::<Result<_>>()?,
-            parts,
+            family,
         };
         sums.place_pilots()?;
         Ok(sums)
@@ -121,7 +125,7 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
 
     /// Copies the pilots to the device.
     fn place_pilots(&mut self) -> Result<()> {
-        let pilots = self.parts.models.iter().zip(&self.pilots);
+        let pilots = self.family.models.iter().zip(&self.pilots);
         let place = pilots.map(|(model, p)| NeuronPilots::of(self.device, &model.config, p));
         self.placed_pilots = place.collect::<Result<_>>()?;
         for (model, pilots) in self.pilots.iter().enumerate() {
@@ -133,7 +137,7 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
 
     /// Runs a model over a batch. Its activations are stored behind those that are held.
     fn forward(&mut self, model: usize, batch: &Batch, binned: bool) -> Result<BatchSums> {
-        let Parts { models, placed, held, .. } = &mut self.parts;
+        let DeviceFamily { models, placed, held, .. } = &mut self.family;
         let first = held[model].tokens;
         let kept = (&mut held[model].values, first);
         let pilots = &self.placed_pilots[model];
@@ -150,7 +154,7 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
     /// stored activations, which are then divided by about one standard deviation.
     fn take_pilots(&mut self) -> Result<()> {
         let batches = self.plan.tokens.batches(self.plan.spec.batch.tokens, 0..PILOT_TOKENS);
-        for model in 0..self.parts.models.len() {
+        for model in 0..self.family.models.len() {
             let mut all: Option<BatchSums> = None;
             for batch in &batches {
                 let sums = self.forward(model, batch, false)?;
@@ -178,7 +182,7 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
 
     /// Adds the sums of a batch, whose activations were stored, in every model.
     fn count(&mut self, sums: &[BatchSums]) {
-        for (held, sums) in self.parts.held.iter_mut().zip(sums) {
+        for (held, sums) in self.family.held.iter_mut().zip(sums) {
             held.count(sums.tokens, &sums.sums[4], &sums.sums[5]);
         }
         if self.comparison.is_repeated_pass() {
@@ -193,16 +197,16 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
 
     /// Adds the activations that are held to the comparison, and removes them.
     fn absorb(&mut self) -> Result<()> {
-        if self.parts.held[0].tokens == 0 {
+        if self.family.held[0].tokens == 0 {
             return Ok(());
         }
-        self.comparison.absorb(&mut self.parts.held.iter_mut().collect::<Vec<_>>())?;
-        self.parts.held.iter_mut().for_each(HalfTokens::clear);
+        self.comparison.absorb(&mut self.family.held.iter_mut().collect::<Vec<_>>())?;
+        self.family.held.iter_mut().for_each(HalfTokens::clear);
         Ok(())
     }
 
     fn keeps_tokens(&self) -> bool {
-        self.parts.memory.keep == Keep::Tokens
+        self.family.memory.keep == Keep::Tokens
     }
 }
 
@@ -212,11 +216,11 @@ where
     C: NeuronComparison<Engine = DeviceEngine<'a, D>>,
 {
     fn read(&mut self, batch: &Batch) -> Result<()> {
-        if !self.parts.held[0].has_room(batch.used.len()) {
+        if !self.family.held[0].has_room(batch.used.len()) {
             self.absorb()?;
         }
         let first = !self.comparison.is_repeated_pass();
-        let models = 0..self.parts.models.len();
+        let models = 0..self.family.models.len();
         let sums = models.map(|model| self.forward(model, batch, first));
         let sums = sums.collect::<Result<Vec<_>>>()?;
         self.count(&sums);
@@ -264,8 +268,8 @@ where
     }
 
     fn check(&self, held: u64, all: u64) -> Result<(), String> {
-        let waiting = self.parts.held[0].tokens;
-        if self.parts.held.iter().any(|held| held.tokens != waiting) {
+        let waiting = self.family.held[0].tokens;
+        if self.family.held.iter().any(|held| held.tokens != waiting) {
             return Err("its models have read other tokens".into());
         }
         let absorbed = held.checked_sub(waiting as u64).ok_or("it holds too many tokens")?;
@@ -282,10 +286,10 @@ where
     }
 
     fn finish(self: Box<Self>, plan: &Plan) -> Outcome {
-        let Self { parts, comparison, statistics, .. } = *self;
+        let Self { family, comparison, statistics, .. } = *self;
         let judged = statistics.iter().map(|(model, statistics)| (*model, statistics));
-        let found = outcome(plan, &parts.models, comparison, judged);
-        Outcome { device: parts.engine, ..found }
+        let found = outcome(plan, &family.models, comparison, judged);
+        Outcome { device: family.engine, ..found }
     }
 }
 
@@ -296,7 +300,7 @@ where
 {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         self.collect_bins().map_err(std::io::Error::other)?;
-        self.parts.memory.check(visit)?;
+        self.family.memory.check(visit)?;
         let before = self.pilots.clone();
         for pilots in &mut self.pilots {
             let mut values: Vec<f32> =
@@ -314,7 +318,7 @@ where
         }
         self.statistics.iter_mut().try_for_each(|(_, statistics)| statistics.parts(visit))?;
         self.comparison.parts(visit)?;
-        self.parts.held.iter_mut().try_for_each(|held| held.parts(visit))
+        self.family.held.iter_mut().try_for_each(|held| held.parts(visit))
     }
 }
 

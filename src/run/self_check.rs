@@ -1,11 +1,29 @@
 //! The check of a device before the first token.
 
+use std::sync::Arc;
+
+use crate::backend::device::Device;
 use crate::error::{Error, Kind, Result};
+use crate::model::forward::{Gpu, GpuTransformer};
 use crate::model::{Decoder, Transformer};
 use crate::spec::Precision;
 
 /// Number of tokens that are read.
 const TOKENS: u32 = 8;
+
+/// Copies a model to a device, and checks that it computes there what it does on the CPU.
+///
+/// # Errors
+/// Returns an error if the device has too little memory, fails, or gives another result.
+pub fn place_checked<'d, D: Device>(
+    gpu: Gpu<'d, D>,
+    model: &Arc<Transformer>,
+    precision: Precision,
+) -> Result<GpuTransformer<'d, D>> {
+    let placed = GpuTransformer::of(gpu, Arc::clone(model))?;
+    self_check(model, &placed, precision)?;
+    Ok(placed)
+}
 
 /// Runs a model over a few tokens on a device and on the CPU, and compares the residual streams after
 /// the last block. So embeddings, LayerNorm, products, attention and the activation function of the
@@ -14,7 +32,7 @@ const TOKENS: u32 = 8;
 /// # Errors
 /// Returns an error with both values where they differ by more than rounding explains, or if the
 /// device fails.
-pub fn self_check(host: &Transformer, placed: &dyn Decoder, precision: Precision) -> Result<()> {
+fn self_check(host: &Transformer, placed: &dyn Decoder, precision: Precision) -> Result<()> {
     let ids = TOKENS.min(host.config.d_vocab as u32).min(host.config.n_ctx as u32);
     let row: Vec<u32> = (0..ids).collect();
     let want = Decoder::forward(host, &[&row], &mut ())?;

@@ -22,7 +22,7 @@ const MEASURES: [&str; 6] = ["loss", "entropy", "rank", "reciprocal_rank", "scal
 
 /// The positions that a quantity is averaged over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Positions {
+enum MeasuredAt {
     /// All predictions.
     All,
     /// The predictions made at tokens whose activations are changed.
@@ -31,7 +31,7 @@ enum Positions {
     SecondHalf,
 }
 
-impl Positions {
+impl MeasuredAt {
     fn name(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -43,7 +43,7 @@ impl Positions {
 
 /// Something that is measured.
 struct MeasuredQuantity {
-    positions: Positions,
+    positions: MeasuredAt,
     /// The measure, followed by the head if it is that of a head.
     measure: String,
 }
@@ -98,14 +98,14 @@ impl<'a> Effects<'a> {
     ) -> Result<Self> {
         let holds = settings.place.as_ref().map(|place| place.holds(plan)).transpose()?;
         let mut quantities = Vec::new();
-        let tested = holds.as_ref().map(|_| Positions::Changed);
-        for positions in std::iter::once(Positions::All).chain(tested) {
+        let tested = holds.as_ref().map(|_| MeasuredAt::Changed);
+        for positions in std::iter::once(MeasuredAt::All).chain(tested) {
             let of = |name: &&str| MeasuredQuantity { positions, measure: (*name).to_owned() };
             quantities.extend(MEASURES.iter().map(of));
         }
         for head in &settings.heads {
             let of = |name: &str| MeasuredQuantity {
-                positions: Positions::SecondHalf,
+                positions: MeasuredAt::SecondHalf,
                 measure: format!("{name} {head}"),
             };
             quantities.extend(["bos_attention", "output_norm"].map(of));
@@ -302,7 +302,7 @@ impl TokenMarks {
         tokens.map(|t| self.counted[t] && marks[t]).collect()
     }
 
-    /// Returns the number of positions of each row, for each of [`Positions`].
+    /// Returns the number of positions of each row, for each of [`MeasuredAt`].
     fn counts(&self, predictions: &Predictions) -> [Vec<f64>; 3] {
         let number = |marks: &[bool]| -> Vec<f64> {
             let ones = self.predicting(marks).into_iter().map(|m| f64::from(u8::from(m)));

@@ -29,7 +29,7 @@ pub struct Variation {
 }
 
 /// An action with one value.
-struct Step {
+struct GridPoint {
     action: ActionKind,
     value: String,
     /// The change of one activation; `None` for the mean, which differs between neurons.
@@ -51,7 +51,7 @@ pub fn variations(
         true => mean_activations(session, site)?,
         false => Vec::new(),
     };
-    let one = |(set, neurons): &(String, Vec<usize>), step: &Step| Variation {
+    let one = |(set, neurons): &(String, Vec<usize>), step: &GridPoint| Variation {
         set: set.clone(),
         neurons: neurons.len(),
         action: step.action,
@@ -87,19 +87,19 @@ fn groups(
 }
 
 /// Returns every action with every value.
-fn steps(settings: &InterventionSettings) -> Vec<Step> {
+fn steps(settings: &InterventionSettings) -> Vec<GridPoint> {
     let mut steps = Vec::new();
     for grid in &settings.changes {
         let action = grid.action;
         let values = |make: fn(f32) -> Action| {
-            let step = move |&value: &f32| Step {
+            let step = move |&value: &f32| GridPoint {
                 action,
                 value: value.to_string(),
                 change: Some(make(value)),
             };
             grid.values.iter().map(step).collect::<Vec<_>>()
         };
-        let one = |change| vec![Step { action, value: String::new(), change }];
+        let one = |change| vec![GridPoint { action, value: String::new(), change }];
         steps.extend(match action {
             ActionKind::Set => values(Action::Set),
             ActionKind::Add => values(Action::Add),
@@ -112,21 +112,21 @@ fn steps(settings: &InterventionSettings) -> Vec<Step> {
     steps
 }
 
-fn clamp([low, high]: [Option<f32>; 2]) -> Step {
+fn clamp([low, high]: [Option<f32>; 2]) -> GridPoint {
     let value = match (low, high) {
         (None, Some(high)) => format!("at most {high}"),
         (Some(low), None) => format!("at least {low}"),
         (low, high) => format!("{} to {}", low.unwrap_or_default(), high.unwrap_or_default()),
     };
     let (low, high) = (low.unwrap_or(f32::NEG_INFINITY), high.unwrap_or(f32::INFINITY));
-    Step { action: ActionKind::Clamp, value, change: Some(Action::Clamp(low, high)) }
+    GridPoint { action: ActionKind::Clamp, value, change: Some(Action::Clamp(low, high)) }
 }
 
 fn interventions(
     neurons: &[usize],
     layout: Layout,
     site: Site,
-    step: &Step,
+    step: &GridPoint,
     means: &[f32],
 ) -> Vec<Intervention> {
     let of_layer = |layer: usize| {
