@@ -269,8 +269,9 @@ pub struct RunOptions {
     /// Number of threads [default: all cores]; at most 4 per core, or 64 if that is more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// The device that multiplies [default: that of the experiment, or else `auto`].
-    #[arg(long, value_enum, value_name = "DEVICE")]
+    /// The device that multiplies: `auto`, `cpu`, `cuda`, or NVIDIA cards, `cuda:all` or `cuda:0,1`
+    /// [default: that of the experiment, or else `auto`].
+    #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
     /// Take the universal neurons from the run in this folder if the experiment needs
     /// them, instead of finding them first.

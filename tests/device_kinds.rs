@@ -12,15 +12,19 @@ use universal_neurons::spec::Spec;
 use universal_neurons::table::{HeadId, NeuronId};
 
 use crate::kernels::{card, machine};
+use crate::ptx_vm::Machine;
 use crate::support::{Bench, assert_close, settings_of, varied_corpus};
 
 /// Sums of f32 values in pairs of f16, over about 200 tokens and two layers.
 const ROUNDING: Tolerance = Tolerance { absolute: 2e-3, relative: 2e-3 };
 
 fn plan(kind: &str) -> (Bench, Plan) {
+    plan_with(kind, &settings_of(kind))
+}
+
+fn plan_with(kind: &str, settings: &str) -> (Bench, Plan) {
     let bench = Bench::new();
     bench.write("corpus.jsonl", varied_corpus(20));
-    let settings = settings_of(kind);
     bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
     let loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
@@ -57,8 +61,9 @@ fn parts(figures: &Figures) -> (Vec<f64>, Vec<String>) {
 
 fn assert_same(kind: &str, card: &dyn Accelerator) {
     let (_bench, plan) = plan(kind);
-    let ((got, got_texts), (want, want_texts)) =
-        (parts(&figures(&plan, Some(card))), parts(&figures(&plan, None)));
+    let (on_card, on_cpu) = (figures(&plan, Some(card)), figures(&plan, None));
+    assert!(on_card.device.starts_with("cuda") && on_cpu.device.starts_with("cpu"), "{kind}");
+    let ((got, got_texts), (want, want_texts)) = (parts(&on_card), parts(&on_cpu));
     assert_eq!(got_texts, want_texts, "{kind}");
     assert!(want.len() > 2, "{kind}: too few numbers");
     assert_close(kind, got, &want, ROUNDING);
@@ -146,4 +151,47 @@ fn every_spec_of_the_project_runs_on_a_device() {
         ran += 1;
     }
     assert!(ran >= 14, "{ran} specs");
+}
+
+/// A pass whose first changed block is the second of two runs one block. Blocks are counted as
+/// launches of the attention kernel.
+#[test]
+fn changes_run_only_the_blocks_from_the_first_that_they_change() {
+    let cases = [
+        ("entropy", "entropy: { neurons: [L1.N0, L0.N3], controls: 1, values: [0, 1, 2], seed: 1 }"),
+        (
+            "ablation",
+            "ablation: { replacement: zero, resamples: 5, seed: 1, controls: 1, sets: [
+                { name: second, neurons: [L1.N0, L1.N3] }, { name: both, neurons: [L0.N1, L1.N0] }] }",
+        ),
+        (
+            "intervention",
+            "intervention: { sets: [{ name: x, neurons: [L0.N3, L1.N5] }], each: true, resamples: 5,
+                changes: [{ action: add, values: [1, 2] }, { action: zero }] }",
+        ),
+    ];
+    for (kind, settings) in cases {
+        let (_bench, plan) = plan_with(kind, settings);
+        let machine = Machine::new();
+        let found = figures(&plan, Some(&machine));
+        let blocks = match kind {
+            "entropy" => {
+                let layers = column(&found, "entropy-neurons", "layer");
+                assert!(layers.len() == 3 && layers.contains(&1.0), "{layers:?}");
+                layers.iter().map(|layer| 3 * (2 - *layer as usize)).sum()
+            }
+            "ablation" => 1 + 2,
+            _ => 3 * 2 + 3,
+        };
+        let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+        // Two blocks of the unchanged model for each batch, and two when it is checked at first.
+        let want = 2 + batches.len() * (2 + blocks);
+        assert_eq!(machine.launches("attention"), want, "{kind}");
+    }
+}
+
+fn column(figures: &Figures, table: &str, name: &str) -> Vec<f64> {
+    let (_, table) = figures.tables.iter().find(|(n, _)| *n == table).expect("the table");
+    let at = table.header.iter().position(|column| column == name).expect("the column");
+    table.rows.iter().map(|row| row[at].parse().expect("a number")).collect()
 }

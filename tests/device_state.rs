@@ -1,7 +1,8 @@
 //! Checkpoints and shares of runs on a device.
 
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -19,25 +20,33 @@ use crate::device::{Shape, assert_same, family, family_of, on, on_cpu, plan};
 use crate::ptx_vm::Machine;
 
 /// A machine that falls off the bus after some launches, counts embeddings, and may lie.
-struct Failing {
+pub struct Failing {
     machine: Machine,
-    left: Cell<usize>,
-    embedded: Cell<usize>,
+    left: AtomicUsize,
+    embedded: AtomicUsize,
     /// Bytes in use at each embedding.
-    used: RefCell<Vec<usize>>,
+    used: Mutex<Vec<usize>>,
     /// Whether the sign of every number that is read is wrong.
     lies: bool,
 }
 
 impl Failing {
-    fn after(machine: Machine, launches: usize) -> Self {
+    /// A machine that fails after some launches.
+    pub fn after(machine: Machine, launches: usize) -> Self {
         Self {
             machine,
-            left: Cell::new(launches),
-            embedded: Cell::new(0),
-            used: RefCell::default(),
+            left: launches.into(),
+            embedded: 0.into(),
+            used: Mutex::default(),
             lies: false,
         }
+    }
+}
+
+impl Failing {
+    /// Returns the number of launches that are left.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
     }
 }
 
@@ -79,28 +88,28 @@ impl Device for Failing {
         args: &mut [KernelArg<'_, Self::Memory>],
     ) -> Result<()> {
         if kernel == DeviceKernel::Embed {
-            self.embedded.update(|n| n + 1);
-            self.used.borrow_mut().push(self.machine.allocated());
+            self.embedded.fetch_add(1, Ordering::Relaxed);
+            self.used.lock().expect("no panic").push(self.machine.allocated());
         }
-        let left = self.left.get().checked_sub(1);
-        self.left.set(left.ok_or_else(|| {
+        let less = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).map_err(|_| {
             Error::new(Kind::Device, "the card", "has fallen off the bus", "seat it again")
-        })?);
+        })?;
         self.machine.launch(kernel, grid, args)
     }
 }
 
-fn control(plan: &Plan, device: &dyn Accelerator, path: PathBuf) -> Control {
+pub fn control(plan: &Plan, device: &dyn Accelerator, path: PathBuf) -> Control {
     let identity = identity(plan, Some(device));
     let checkpoints = Checkpoints::new(path, Duration::ZERO, identity);
     Control { checkpoints: Some(checkpoints), ..Control::default() }
 }
 
-fn study(plan: &Plan, device: &dyn Accelerator, control: &mut Control) -> Result<Findings> {
+pub fn study(plan: &Plan, device: &dyn Accelerator, control: &mut Control) -> Result<Findings> {
     Session::new(plan, control).on(Some(device)).study().map(|outcome| outcome.reference)
 }
 
-fn bits(findings: &Findings) -> Vec<Vec<u64>> {
+pub fn bits(findings: &Findings) -> Vec<Vec<u64>> {
     let column = |c: &Column| findings.table.column(*c).iter().map(|v| v.to_bits()).collect();
     Column::ALL.iter().map(column).collect()
 }
@@ -109,7 +118,7 @@ fn bits(findings: &Findings) -> Vec<Vec<u64>> {
 fn whole(plan: &Plan, machine: Machine) -> (Vec<Vec<u64>>, usize) {
     let counting = Failing::after(machine, usize::MAX);
     let found = study(plan, &counting, &mut Control::default()).expect("a whole run");
-    (bits(&found), usize::MAX - counting.left.get())
+    (bits(&found), usize::MAX - counting.left())
 }
 
 /// Stops a run at several launches and resumes it: the results have the same bits.
@@ -155,7 +164,7 @@ fn a_device_that_computes_wrongly_is_refused_before_the_first_token() {
     let error = study(&plan, &lying, &mut Control::default()).map(|_| ()).expect_err("refused");
     assert!(error.problem.contains("gives a wrong result"), "{error}");
     assert!(error.problem.contains("the CPU"), "both values are named: {error}");
-    assert_eq!(lying.embedded.get(), 1, "no token of the corpus was read");
+    assert_eq!(lying.embedded.load(Ordering::Relaxed), 1, "no token of the corpus was read");
     let mut control = Control::default();
     let mut session = Session::new(&plan, &mut control).on(Some(&lying));
     let read = session.read("reading", |_, _| panic!("no token is read"));
@@ -177,7 +186,7 @@ fn device_memory_stays_the_same_over_a_thousand_batches() {
     assert!(batches >= 1_000, "{batches} batches");
     let counting = Failing::after(Machine::new(), usize::MAX);
     on(&counting, &plan);
-    let used = counting.used.borrow();
+    let used = counting.used.lock().expect("no panic");
     // One model after the other in each batch.
     let of_batches: Vec<&[usize]> = used[used.len() - 2 * batches..].chunks(2).collect();
     assert!(of_batches[0][0] > 0 && of_batches.iter().all(|used| used == &of_batches[0]));
@@ -199,7 +208,7 @@ fn sums_that_do_not_fit_are_added_up_in_passes() {
     let embedded = |machine| {
         let counting = Failing::after(machine, usize::MAX);
         assert_same(&on(&counting, &plan), &want, 2e-4);
-        counting.embedded.get()
+        counting.embedded.load(Ordering::Relaxed)
     };
     let least = least_memory(&plan);
     // One layer of the reference in each pass.

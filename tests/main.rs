@@ -8,6 +8,7 @@ mod configs;
 mod desk;
 mod determinism;
 mod device;
+mod device_group;
 mod device_kinds;
 mod device_state;
 mod experiments;

@@ -55,7 +55,9 @@ impl SumsFile {
     }
 
     pub fn read(&mut self, state: &mut dyn State, enter: Enter) -> Result<()> {
-        read_parts(&mut self.file, state, enter).map_err(|e| damaged(&self.path, &e))
+        let Hashed { stream, digest } = &mut self.file;
+        let mut stored = Hashed { stream: stream as &mut dyn Read, digest: digest.clone() };
+        read_state(&mut stored, state, enter).map_err(|e| damaged(&self.path, &e))
     }
 }
 
@@ -64,66 +66,62 @@ pub(super) fn damaged(path: &Path, e: &std::io::Error) -> Error {
     Error::new(Kind::Store, path.display(), problem, "remove it, and make it again")
 }
 
-/// Combines the next part of a file with a part of a state.
-pub(super) type Enter = fn(Part, &mut Hashed<BufReader<File>>) -> std::io::Result<()>;
+/// A state that is read: a file, or what another thread writes.
+pub(super) type StateReader<'a> = Hashed<&'a mut dyn Read>;
 
-/// Replaces the part by that of the file.
-pub(super) fn set(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
+/// Combines the next part of a stored state with a part of a state in memory.
+pub(super) type Enter = fn(Part, &mut StateReader) -> std::io::Result<()>;
+
+/// Replaces the part by the stored one.
+pub(super) fn set(part: Part, stored: &mut StateReader) -> std::io::Result<()> {
     match part {
-        Part::Count(n) => *n = u64::from_le_bytes(file.take()?),
-        Part::Counts(counts) => {
-            for n in counts {
-                *n = u32::from_le_bytes(file.take()?);
-            }
-        }
+        Part::Count(n) => *n = u64::from_le_bytes(stored.take()?),
+        Part::Counts(counts) => stored.each(counts, |n, bytes| *n = u32::from_le_bytes(bytes))?,
         Part::Numbers(numbers) => {
-            for v in numbers {
-                *v = f64::from_le_bytes(file.take()?);
-            }
+            stored.each(numbers, |v, bytes| *v = f64::from_le_bytes(bytes))?
         }
         Part::Values(values) | Part::Pilot(values) => {
             values.clear();
-            file.append(values)?;
+            stored.append(values)?;
         }
-        Part::Shift(v) => *v = f64::from_le_bytes(file.take()?),
+        Part::Shift(v) => *v = f64::from_le_bytes(stored.take()?),
     }
     Ok(())
 }
 
-/// Adds the part of the file to the part. Pilots must be equal.
-pub(super) fn add(part: Part, file: &mut Hashed<BufReader<File>>) -> std::io::Result<()> {
+/// Adds the stored part to the part. Pilots must be equal.
+pub(super) fn add(part: Part, stored: &mut StateReader) -> std::io::Result<()> {
     let other = || Err(std::io::Error::other("its sums are relative to other values"));
     match part {
         Part::Count(n) => {
-            let more = u64::from_le_bytes(file.take()?);
+            let more = u64::from_le_bytes(stored.take()?);
             *n = n.checked_add(more).ok_or_else(|| std::io::Error::other("it counts too much"))?;
         }
         Part::Counts(counts) => {
-            for n in counts {
-                *n = n.saturating_add(u32::from_le_bytes(file.take()?));
-            }
+            stored.each(counts, |n, bytes| *n = n.saturating_add(u32::from_le_bytes(bytes)))?;
         }
         Part::Numbers(numbers) => {
-            for v in numbers {
-                *v += f64::from_le_bytes(file.take()?);
-            }
+            stored.each(numbers, |v, bytes| *v += f64::from_le_bytes(bytes))?;
         }
-        Part::Values(values) => file.append(values)?,
+        Part::Values(values) => stored.append(values)?,
         Part::Pilot(pilot) => {
             let mut theirs = Vec::new();
-            file.append(&mut theirs)?;
+            stored.append(&mut theirs)?;
             if theirs != *pilot {
                 return other();
             }
         }
         Part::Shift(shift) => {
-            if f64::from_le_bytes(file.take()?) != *shift {
+            if f64::from_le_bytes(stored.take()?) != *shift {
                 return other();
             }
         }
     }
     Ok(())
 }
+
+/// Number of values that are read or written at a time.
+const AT_ONCE: usize = 1 << 13;
 
 /// A stream that digests the bytes read from it or written to it.
 pub(super) struct Hashed<S> {
@@ -142,15 +140,45 @@ impl<S: Write> Hashed<S> {
         self.digest.update(bytes);
         self.stream.write_all(bytes)
     }
+
+    fn put_each<T, const N: usize>(
+        &mut self,
+        values: &[T],
+        bytes: impl Fn(&T) -> [u8; N],
+    ) -> std::io::Result<()> {
+        values
+            .chunks(AT_ONCE)
+            .try_for_each(|values| self.put(&values.iter().flat_map(&bytes).collect::<Vec<u8>>()))
+    }
 }
 
 impl<S: Read> Hashed<S> {
-    /// Appends the values of a list, whose length comes first in the file.
+    /// Appends the values of a list, whose length comes first.
     fn append(&mut self, values: &mut Vec<f32>) -> std::io::Result<()> {
-        let count = u64::from_le_bytes(self.take()?);
-        // Memory is not reserved for the count, which may be damaged.
-        for _ in 0..count {
-            values.push(f32::from_le_bytes(self.take()?));
+        let mut left = u64::from_le_bytes(self.take()?);
+        // Memory is not reserved for the whole list, since its length may be damaged.
+        while left > 0 {
+            let (old, more) = (values.len(), left.min(AT_ONCE as u64));
+            values.resize(old + more as usize, 0.0);
+            self.each(&mut values[old..], |v, bytes| *v = f32::from_le_bytes(bytes))?;
+            left -= more;
+        }
+        Ok(())
+    }
+
+    /// Combines each value with its `N` stored bytes.
+    fn each<T, const N: usize>(
+        &mut self,
+        values: &mut [T],
+        enter: impl Fn(&mut T, [u8; N]),
+    ) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        for values in values.chunks_mut(AT_ONCE) {
+            bytes.resize(values.len() * N, 0);
+            self.stream.read_exact(&mut bytes)?;
+            self.digest.update(&bytes);
+            let stored = bytes.as_chunks::<N>().0;
+            values.iter_mut().zip(stored).for_each(|(value, bytes)| enter(value, *bytes));
         }
         Ok(())
     }
@@ -163,6 +191,7 @@ impl<S: Read> Hashed<S> {
     }
 }
 
+/// Writes a line of JSON, a state, and the digest of both.
 pub(super) fn write_parts(
     out: &mut dyn Write,
     head: &CheckpointHeader,
@@ -171,17 +200,26 @@ pub(super) fn write_parts(
     let mut out = Hashed::new(out);
     out.put(serde_json::to_string(head)?.as_bytes())?;
     out.put(b"\n")?;
+    write_state(&mut out, state)
+}
+
+/// Writes a state and the digest of everything that was written.
+pub(super) fn write_state(
+    out: &mut Hashed<&mut dyn Write>,
+    state: &mut dyn State,
+) -> std::io::Result<()> {
     state.parts(&mut |part| match part {
         Part::Count(n) => out.put(&n.to_le_bytes()),
-        Part::Counts(counts) => counts.iter().try_for_each(|n| out.put(&n.to_le_bytes())),
-        Part::Numbers(numbers) => numbers.iter().try_for_each(|v| out.put(&v.to_le_bytes())),
+        Part::Counts(counts) => out.put_each(counts, |n| n.to_le_bytes()),
+        Part::Numbers(numbers) => out.put_each(numbers, |v| v.to_le_bytes()),
         Part::Shift(v) => out.put(&v.to_le_bytes()),
         Part::Values(values) | Part::Pilot(values) => {
             out.put(&(values.len() as u64).to_le_bytes())?;
-            values.iter().try_for_each(|v| out.put(&v.to_le_bytes()))
+            out.put_each(values, |v| v.to_le_bytes())
         }
     })?;
-    out.stream.write_all(&out.digest.finalize())
+    let digest = out.digest.clone().finalize();
+    out.stream.write_all(&digest)
 }
 
 pub(super) fn read_head(file: &mut Hashed<impl Read>) -> std::io::Result<CheckpointHeader> {
@@ -198,17 +236,18 @@ pub(super) fn read_head(file: &mut Hashed<impl Read>) -> std::io::Result<Checkpo
     }
 }
 
-fn read_parts(
-    file: &mut Hashed<BufReader<File>>,
+/// Combines a stored state with one in memory, and checks the digest.
+pub(super) fn read_state(
+    stored: &mut StateReader,
     state: &mut dyn State,
     enter: Enter,
 ) -> std::io::Result<()> {
-    state.parts(&mut |part| enter(part, file))?;
-    let expected = file.digest.clone().finalize();
-    let mut stored = [0; 32];
-    file.stream.read_exact(&mut stored)?;
-    let end = file.stream.read(&mut [0])? == 0;
-    if stored[..] == expected[..] && end {
+    state.parts(&mut |part| enter(part, stored))?;
+    let expected = stored.digest.clone().finalize();
+    let mut digest = [0; 32];
+    stored.stream.read_exact(&mut digest)?;
+    let end = stored.stream.read(&mut [0])? == 0;
+    if digest[..] == expected[..] && end {
         Ok(())
     } else {
         Err(std::io::Error::other("its content does not match its digest"))

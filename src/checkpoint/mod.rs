@@ -6,11 +6,13 @@
 
 mod file;
 mod state;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use self::state::{Part, State, Visit};
+pub use self::transfer::add_state;
 
 use self::file::{CheckpointHeader, Hashed, SumsFile, add, damaged, read_head, set, write_parts};
 use crate::error::{Error, Kind, Result};

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use mpi::environment::Universe;
 use mpi::traits::{Communicator, CommunicatorCollectives};
+use universal_neurons::backend::device::cuda::Cuda;
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::STUDY;
 use universal_neurons::output::{show, tell};
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, Session, Shard};
-use universal_neurons::spec::DeviceChoice;
+use universal_neurons::run::{Control, Session, Shard, identity, open_card};
+use universal_neurons::spec::{CardChoice, DeviceChoice};
 
 use super::progress;
 use super::shares::{checkpoint_of, merge_shares, shard_file};
@@ -45,17 +46,21 @@ fn sum_and_merge(
         return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, "leave --mpi out"));
     }
     control.progress = progress(options.quiet || rank > 0);
-    control.device = Some(DeviceChoice::Cpu);
+    control.device = control.device.map(|device| of_rank(device, &world)).transpose()?;
+    let card = open_card(plan, &control)?;
     let shards = (1..=ranks).map(|i| Shard::of(i, ranks)).collect::<Vec<_>>();
     let files: Vec<PathBuf> = shards.iter().map(|shard| shard_file(out, *shard)).collect();
     let own = shards[rank];
-    let checkpoints = checkpoint_of(out, Some(own), options, plan.identity());
+    let identity = identity(plan, card.as_deref());
+    let checkpoints = checkpoint_of(out, Some(own), options, identity);
     // A rank that had not begun has no checkpoint to resume from.
     control.resume = options.resume && checkpoints.as_ref().is_some_and(|c| c.path().exists());
     control.checkpoints = checkpoints;
     if !(options.resume && files[rank].exists()) {
-        Session::new(plan, &mut control).sum_share(own)?;
+        Session::new(plan, &mut control).on(card.as_deref()).sum_share(own)?;
     }
+    // The first rank merges with all of its card's memory.
+    drop(card);
     world.barrier();
     if rank == 0 {
         if !options.json {
@@ -71,4 +76,16 @@ fn sum_and_merge(
     // No rank exits before the run is written.
     world.barrier();
     Ok(())
+}
+
+/// Returns the device of a rank: of several cards, that with the number of the rank on its machine.
+/// With `auto` a rank uses the CPU, since all shares must be made by the same kind of device.
+fn of_rank(device: DeviceChoice, world: &impl Communicator) -> Result<DeviceChoice> {
+    let cards = match device {
+        DeviceChoice::Cuda(CardChoice::All) => (0..Cuda::count()?).collect(),
+        DeviceChoice::Cuda(CardChoice::Numbered(cards)) => cards,
+        DeviceChoice::Auto | DeviceChoice::Cpu => return Ok(DeviceChoice::Cpu),
+    };
+    let local = world.split_shared(world.rank()).rank() as usize;
+    Ok(DeviceChoice::Cuda(CardChoice::Numbered(vec![cards[local % cards.len()]])))
 }

@@ -11,7 +11,7 @@ use universal_neurons::findings::Universal;
 use universal_neurons::output::{kept_in, show};
 use universal_neurons::plan::Plan;
 use universal_neurons::record::{Provenance, neurons};
-use universal_neurons::run::{Control, Session, accelerator};
+use universal_neurons::run::{Control, Session};
 use universal_neurons::store::{RunDirectory, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
 
@@ -36,7 +36,7 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
-        device: Some(options.device.unwrap_or(plan.spec.device)),
+        device: Some(options.device.as_ref().unwrap_or(&plan.spec.device).clone()),
         resume: options.resume,
         ..Control::default()
     };
@@ -53,11 +53,11 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         return run_kind(&plan, options, &out, &mut control);
     }
     let card = run::open_card(&plan, &control)?;
-    let identity = run::identity(&plan, accelerator(&card));
+    let identity = run::identity(&plan, card.as_deref());
     control.checkpoints = checkpoint_of(&out, options.shard, options, identity);
     control.checkpoints.as_ref().map_or(Ok(()), |c| c.refuse_existing(options.resume))?;
     if let Some(shard) = options.shard {
-        let path = Session::new(&plan, &mut control).on(accelerator(&card)).sum_share(shard)?;
+        let path = Session::new(&plan, &mut control).on(card.as_deref()).sum_share(shard)?;
         let [share, shares] = shard.fraction();
         return if options.json {
             show_json(&json!({ "file": path, "share": share, "shares": shares }))
@@ -68,7 +68,7 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
     // Opened first, so that a folder that cannot be written is found before the run.
     let directory = RunDirectory::begin(&out)?;
     cards::check(&plan)?;
-    let mut session = Session::new(&plan, &mut control).on(accelerator(&card));
+    let mut session = Session::new(&plan, &mut control).on(card.as_deref());
     let outcome = session.study()?;
     publish(&mut session, &outcome, directory, options.json)
 }

@@ -9,7 +9,7 @@ use universal_neurons::cli::RunOptions;
 use universal_neurons::error::Result;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::plan::Plan;
-use universal_neurons::run::{Control, Session, Shard, accelerator, open_card};
+use universal_neurons::run::{Control, Session, Shard, open_card};
 use universal_neurons::spec::DeviceChoice;
 use universal_neurons::store::RunDirectory;
 
@@ -48,7 +48,7 @@ pub fn merge_shares(
     let directory = RunDirectory::begin(out)?;
     cards::check(plan)?;
     let card = open_card(plan, control)?;
-    let mut session = Session::new(plan, control).on(accelerator(&card));
+    let mut session = Session::new(plan, control).on(card.as_deref());
     let outcome = session.merge(shares)?;
     publish(&mut session, &outcome, directory, json)
 }

@@ -15,6 +15,7 @@ use crate::correlation::Layout;
 use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::intervene::{Action, Intervention, Interventions};
+use crate::model::prefix::KeptStreams;
 use crate::model::{Decoder, HookPoint, Site};
 use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
@@ -127,10 +128,12 @@ impl Experiment for Ablation {
         let mut positions = Vec::new();
         session.read("ablating neurons", |model, batch| {
             let rows = batch.ids();
-            let clean = Predictions::of(model, &model.forward(&rows, &mut ())?, &rows)?;
+            let starts = sets.iter().map(|set| set.interventions.as_slice());
+            let mut kept = KeptStreams::for_interventions(starts);
+            let clean = Predictions::of(model, &model.forward(&rows, &mut kept)?, &rows)?;
             positions.extend(clean.by_row(&vec![1.0; clean.loss.len()], rows.len()));
             let mut sets = sets.iter_mut().filter(|set| !set.neurons.is_empty());
-            sets.try_for_each(|set| set.read(model, &rows, &clean))
+            sets.try_for_each(|set| set.read(model, &rows, (&clean, &kept)))
         })?;
         let of = |values: &[f64]| bootstrap(values, &positions, settings.resamples, settings.seed);
         let found: Vec<(&AblatedSet, Interval, Interval)> = sets
@@ -173,10 +176,17 @@ fn sets(settings: &AblationSettings, session: &mut Session) -> Result<Vec<(Strin
 }
 
 impl AblatedSet {
-    fn read(&mut self, model: &dyn Decoder, rows: &[&[u32]], clean: &Predictions) -> Result<()> {
+    /// Reads rows without the neurons. `clean` and `kept` are the predictions and residual streams
+    /// of the whole model.
+    fn read(
+        &mut self,
+        model: &dyn Decoder,
+        rows: &[&[u32]],
+        (clean, kept): (&Predictions, &KeptStreams),
+    ) -> Result<()> {
         let mut hooks =
             Interventions { interventions: &self.interventions, tokens: None, then: () };
-        let ablated = Predictions::of(model, &model.forward(rows, &mut hooks)?, rows)?;
+        let ablated = Predictions::of(model, &hooks.forward(model, rows, kept)?, rows)?;
         let more: Vec<f64> = ablated.loss.iter().zip(&clean.loss).map(|(a, c)| a - c).collect();
         self.loss.extend(clean.by_row(&more, rows.len()));
         let kl = clean.divergence(&ablated, model.config().d_vocab);

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::intervene::{Action, Intervention, Interventions};
+use crate::model::prefix::KeptStreams;
 use crate::model::{Decoder, HookPoint, Site};
 use crate::plan::Plan;
 use crate::record::{Tables, TextTable};
@@ -72,9 +73,11 @@ impl Experiment for Entropy {
             let bos = model.config.bos_token_id;
             let made_at = rows.iter().flat_map(|row| &row[..row.len() - 1]);
             let counts: Vec<bool> = made_at.map(|&id| settings.count_bos || id != bos).collect();
+            let mut kept = KeptStreams::before(fixed.iter().map(|fixed| fixed.id.layer));
+            decoder.forward(&rows, &mut kept)?;
             for fixed in &mut fixed {
                 for (value, sums) in settings.values.iter().zip(&mut fixed.sums) {
-                    let found = fixed_at(decoder, fixed.id, *value, &rows)?;
+                    let found = fixed_at(decoder, (fixed.id, *value), &rows, &kept)?;
                     let of = [&found.entropy, &found.loss, &found.reciprocal_rank, &found.scale];
                     // Added token by token, so that no sum depends on where a batch ends.
                     sums.iter_mut().zip(of).for_each(|(s, v)| {
@@ -103,12 +106,18 @@ impl Experiment for Entropy {
     }
 }
 
-/// Reads rows with the activation of a neuron fixed at a value.
-fn fixed_at(model: &dyn Decoder, id: NeuronId, value: f32, rows: &[&[u32]]) -> Result<Predictions> {
+/// Reads rows with the activation of a neuron fixed at a value. `kept` are the residual streams of
+/// the unchanged model.
+fn fixed_at(
+    model: &dyn Decoder,
+    (id, value): (NeuronId, f32),
+    rows: &[&[u32]],
+    kept: &KeptStreams,
+) -> Result<Predictions> {
     let point = HookPoint { layer: id.layer, site: Site::MlpPost };
     let change = [Intervention { point, columns: vec![id.neuron], action: Action::Set(value) }];
     let mut hooks = Interventions { interventions: &change, tokens: None, then: () };
-    Predictions::of(model, &model.forward(rows, &mut hooks)?, rows)
+    Predictions::of(model, &hooks.forward(model, rows, kept)?, rows)
 }
 
 /// Columns of the table of the weights of fixed neurons.

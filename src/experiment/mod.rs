@@ -34,7 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
 use crate::plan::Plan;
 use crate::record::Tables;
-use crate::run::{Control, Session, accelerator, open_card};
+use crate::run::{Control, Session, open_card};
 use crate::spec::load::Loaded;
 use crate::spec::{KindRules, Spec, finding, rules};
 
@@ -140,7 +140,7 @@ pub fn check_files(plan: &Plan) -> Result<()> {
 /// or the run was stopped.
 pub fn run(plan: &Plan, universal: Option<Universal>, control: &mut Control) -> Result<Figures> {
     let card = open_card(plan, control)?;
-    let session = Session::new(plan, control).on(accelerator(&card));
+    let session = Session::new(plan, control).on(card.as_deref());
     run_in(&mut session.with_universal(universal))
 }
 
@@ -157,7 +157,7 @@ pub fn run_in(session: &mut Session) -> Result<Figures> {
     })?;
     let figures = (kind.run)(session)?;
     session.control.progress.finish();
-    Ok(figures)
+    Ok(Figures { device: session.device(), ..figures })
 }
 
 #[cfg(test)]

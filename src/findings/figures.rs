@@ -12,6 +12,8 @@ pub struct Figures {
     pub tables: Tables,
     /// The lines that are shown on the terminal.
     pub lines: Vec<String>,
+    /// The device that the models ran on, and how it multiplies.
+    pub device: String,
 }
 
 impl Figures {

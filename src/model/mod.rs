@@ -8,6 +8,7 @@ pub mod forward;
 pub mod hooks;
 pub mod intervene;
 mod ops;
+pub mod prefix;
 mod rotary;
 pub mod snapshot;
 pub mod transformer;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::forward::{Cpu, Decoder, HookTap, PlacedModel, normalize};
 use super::hooks::Hooks;
+use super::prefix::ResidualStream;
 use super::weights::Weights;
 use super::{Config, snapshot};
 use crate::backend::matmul::{affine, matmul_all_cores};
@@ -58,10 +59,14 @@ impl Transformer {
     ///
     /// Panics if a row is longer than the context or an id lies outside the vocabulary.
     pub fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Vec<f32> {
-        let Self { config, weights } = self;
-        let model = PlacedModel { config, embeddings: weights, blocks: &weights.blocks };
-        let Ok(resid) = model.forward(&Cpu, rows, &mut HookTap { config, hooks });
+        let tap = &mut HookTap { config: &self.config, hooks };
+        let Ok(resid) = self.placed().forward(&Cpu, rows, tap);
         resid
+    }
+
+    fn placed(&self) -> PlacedModel<'_, Cpu> {
+        let Self { config, weights } = self;
+        PlacedModel { config, embeddings: weights, blocks: &weights.blocks }
     }
 
     /// Returns the logits `[tokens, d_vocab]` of a final residual stream `[tokens, d_model]`.
@@ -88,6 +93,19 @@ impl Decoder for Transformer {
 
     fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Result<Vec<f32>> {
         Ok(Self::forward(self, rows, hooks))
+    }
+
+    fn forward_from(
+        &self,
+        start: ResidualStream<'_>,
+        rows: &[&[u32]],
+        hooks: &mut dyn Hooks,
+    ) -> Result<Vec<f32>> {
+        start.check(rows, self.config.d_model);
+        let tap = &mut HookTap { config: &self.config, hooks };
+        let from = (start.layer, start.values.to_vec());
+        let Ok(resid) = self.placed().forward_from(&Cpu, from, rows, tap);
+        Ok(resid)
     }
 
     fn logits(&self, resid: &[f32]) -> Result<Vec<f32>> {

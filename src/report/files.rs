@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::backend::kernel::cpu;
 use crate::claims::registry;
 use crate::correlation::{CHUNK, Layout};
 use crate::error::Result;
@@ -76,8 +75,8 @@ pub fn write_figures(
     for (name, table) in &figures.tables {
         directory.write(&format!("{name}.csv"), |out| out.write_all(&table.to_csv()))?;
     }
-    let device = cpu(plan.spec.correlation.precision);
-    let provenance = Provenance { universal_sha256: universal, ..provenance(plan, &device) };
+    let provenance = provenance(plan, &figures.device);
+    let provenance = Provenance { universal_sha256: universal, ..provenance };
     finish(directory, &provenance)
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::device_sums::device_sums;
+use super::device_group::DeviceGroup;
+use super::device_sums::{Place, device_sums};
 use super::self_check::place_checked;
 use super::study_sums::{Matching, StudySums};
 use crate::backend::device::array::HalfFormat;
@@ -13,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::forward::Gpu;
 use crate::model::{Decoder, Transformer};
 use crate::plan::Plan;
-use crate::spec::{DeviceChoice, Precision};
+use crate::spec::{CardChoice, DeviceChoice, Precision};
 
 use super::Control;
 
@@ -21,6 +22,11 @@ use super::Control;
 pub trait Accelerator {
     /// Returns the name of the device and how it multiplies, on which the bits of sums depend.
     fn engine(&self, precision: Precision) -> String;
+
+    /// Returns the number of devices that share the tokens of a study.
+    fn devices(&self) -> usize {
+        1
+    }
 
     /// Copies a model to the device, and checks there that it computes what it does on the CPU.
     ///
@@ -67,40 +73,39 @@ impl<D: Device> Accelerator for D {
         matching: Matching,
     ) -> Result<Box<dyn StudySums + 's>> {
         let precision = plan.spec.correlation.precision;
-        let on = (self, format(precision), self.engine(precision));
+        let engine = self.engine(precision);
+        let on = Place { device: self, form: format(precision), engine };
         device_sums(plan, on, models, matching)
     }
 }
 
 /// Returns the format of factors on a device for a precision: for f32 pairs of f16, whose products
 /// are nearly as accurate as those of f32.
-fn format(precision: Precision) -> HalfFormat {
+pub(super) fn format(precision: Precision) -> HalfFormat {
     match precision {
         Precision::F32 => HalfFormat { number: HalfType::F16, split: true },
         Precision::Bf16 => HalfFormat { number: HalfType::Bf16, split: false },
     }
 }
 
-/// Opens the GPU if the run is to use it, and shows which device was chosen.
+/// Opens the cards that the run is to use, and shows which device was chosen. Returns `None` for the
+/// CPU.
 ///
 /// # Errors
-/// Returns an error if `device: cuda` is demanded and there is no GPU, or the run needs something
-/// that only the CPU supports.
-pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
-    let wanted = control.device.unwrap_or(DeviceChoice::Cpu);
-    if wanted == DeviceChoice::Cpu {
-        return Ok(None);
-    }
-    let card = match unsupported(plan) {
-        Some(what) => Err(refused(&what)),
-        None => Cuda::open(),
+/// Returns an error if cards are demanded and missing, or the run needs something that only the CPU
+/// or only one card supports.
+pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Box<dyn Accelerator>>> {
+    let (cards, demanded) = match control.device.clone().unwrap_or(DeviceChoice::Cpu) {
+        DeviceChoice::Cpu => return Ok(None),
+        DeviceChoice::Auto => (CardChoice::first(), false),
+        DeviceChoice::Cuda(cards) => (cards, true),
     };
-    match card {
-        Ok(card) => {
-            control.progress.say(&format!("device: {}", card.name()));
+    match unsupported(plan).map_or_else(|| open(plan, cards), Err) {
+        Ok((names, card)) => {
+            control.progress.say(&format!("device: {names}"));
             Ok(Some(card))
         }
-        Err(error) if wanted == DeviceChoice::Auto => {
+        Err(error) if !demanded => {
             control.progress.say(&format!("device: cpu ({})", error.problem));
             Ok(None)
         }
@@ -108,19 +113,31 @@ pub fn open_card(plan: &Plan, control: &Control) -> Result<Option<Cuda>> {
     }
 }
 
-fn refused(what: &str) -> Error {
-    let problem = format!("{what} is supported only on the CPU");
-    let remedy = format!("use models with heads of at most {MAX_D_HEAD}, or `device: cpu`");
-    Error::new(Kind::Device, "device cuda", problem, remedy)
+/// Opens cards. Returns their names, too.
+fn open(plan: &Plan, cards: CardChoice) -> Result<(String, Box<dyn Accelerator>)> {
+    let numbers = match cards {
+        CardChoice::All => (0..Cuda::count()?).collect(),
+        CardChoice::Numbered(numbers) => numbers,
+    };
+    let mut cards = numbers.into_iter().map(Cuda::open_card).collect::<Result<Vec<_>>>()?;
+    let names = cards.iter().map(Device::name).collect::<Vec<_>>().join(", ");
+    if cards.len() == 1 {
+        return Ok((names, Box::new(cards.remove(0))));
+    }
+    if plan.spec.correlation.screen.is_some() {
+        let problem = "`correlation.screen` is supported only on one card";
+        let remedy = "name one with `device: { cuda: 0 }`";
+        return Err(Error::new(Kind::Device, "device cuda", problem, remedy));
+    }
+    Ok((names, Box::new(DeviceGroup(cards))))
 }
 
-/// Returns what the plan needs that is not supported on a device, if there is anything.
-fn unsupported(plan: &Plan) -> Option<String> {
+/// Returns the error of a plan that no device supports.
+fn unsupported(plan: &Plan) -> Option<Error> {
     let large = plan.models.iter().find(|m| m.config.d_head() > MAX_D_HEAD)?;
-    Some(format!("{}, whose heads have {} dimensions,", large.name, large.config.d_head()))
-}
-
-/// Returns the accelerator of a session, if a card was opened.
-pub fn accelerator(card: &Option<Cuda>) -> Option<&dyn Accelerator> {
-    card.as_ref().map(|card| card as _)
+    let (name, d_head) = (&large.name, large.config.d_head());
+    let problem =
+        format!("{name}, whose heads have {d_head} dimensions, is supported only on the CPU");
+    let remedy = format!("use models with heads of at most {MAX_D_HEAD}, or `device: cpu`");
+    Some(Error::new(Kind::Device, "device cuda", problem, remedy))
 }

@@ -13,8 +13,8 @@ use crate::backend::device::ops::HISTOGRAM_BINS;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
-    Correlator, DeviceEngine, HalfTokens, Keep, NeuronComparison, PairResult, ScreenedCorrelator,
-    Watch,
+    ComparisonPlan, Correlator, DeviceEngine, HalfTokens, Keep, NeuronComparison, PairResult,
+    ScreenedCorrelator, Watch,
 };
 use crate::error::Result;
 use crate::findings::Outcome;
@@ -30,37 +30,81 @@ use crate::stats::{ActivationSums, PILOT_TOKENS};
 const _: () =
     assert!(HISTOGRAM_BINS == EDGES + 1, "the bins of the kernel are those of the statistics");
 
-/// Creates sums on a device whose factors have a format, without tokens. `engine` is the name of
-/// the device and how it multiplies.
+/// Where a study is computed.
+pub struct Place<'a, D> {
+    /// The device.
+    pub device: &'a D,
+    /// The format of the factors of products.
+    pub form: HalfFormat,
+    /// Name of the device, and how it multiplies.
+    pub engine: String,
+}
+
+/// The sums of a study that compares all neurons.
+pub type AllSums<'a, D> = DeviceSums<'a, D, Correlator<DeviceEngine<'a, D>>>;
+
+/// Models on the host, and their copies on a device.
+type PlacedModels<'a, D> = (Vec<Arc<Transformer>>, Vec<GpuTransformer<'a, D>>);
+
+/// Creates sums on a device, without tokens.
 ///
 /// # Errors
 /// Returns an error if the device has too little memory, or does not compute what the CPU does.
 pub fn device_sums<'a, D: Device>(
     plan: &'a Plan,
-    (device, form, engine): (&'a D, HalfFormat, String),
+    on: Place<'a, D>,
     models: Vec<Arc<Transformer>>,
     matching: Matching,
 ) -> Result<Box<dyn StudySums + 'a>> {
-    let precision = plan.spec.correlation.precision;
-    let place = |model| place_checked(Gpu { device, form }, model, precision);
-    let placed = models.iter().map(place).collect::<Result<_>>()?;
-    let memory = DeviceMemory::choose(plan, form, device.free()?, &matching)?;
-    let neurons = || plan.models.iter().map(|model| model.layout().n_neurons());
-    let arithmetic = DeviceEngine::new(device, form, neurons().map(|n| vec![1.0; n]).collect());
-    let held = neurons().map(|n| HalfTokens::new(device, n, memory.tokens, form));
-    let family =
-        DeviceFamily { engine, models, placed, held: held.collect::<Result<_>>()?, memory };
+    let placed = place_models(plan, &on, &models)?;
+    let memory = DeviceMemory::choose(plan, on.form, on.device.free()?, &matching)?;
     Ok(match matching {
         Matching::All { plan: comparison, .. } => {
-            let comparison = Correlator::on(arithmetic, comparison, memory.keep)?;
-            Box::new(DeviceSums::new(plan, device, family, comparison)?)
+            Box::new(all_sums(plan, on, (models, placed), comparison, memory)?)
         }
         Matching::Candidates { plan: comparison, margin, sample, .. } => {
+            let (device, arithmetic) = (on.device, engine(plan, &on));
             let comparison =
                 ScreenedCorrelator::on(arithmetic, comparison, margin, sample, memory.exact)?;
+            let family = DeviceFamily::of(plan, on, (models, placed), memory)?;
             Box::new(DeviceSums::new(plan, device, family, comparison)?)
         }
     })
+}
+
+/// Copies models to a device, and checks them there.
+///
+/// # Errors
+/// Returns an error if the device has too little memory, or does not compute what the CPU does.
+pub fn place_models<'a, D: Device>(
+    plan: &Plan,
+    on: &Place<'a, D>,
+    models: &[Arc<Transformer>],
+) -> Result<Vec<GpuTransformer<'a, D>>> {
+    let (device, form, precision) = (on.device, on.form, plan.spec.correlation.precision);
+    models.iter().map(|model| place_checked(Gpu { device, form }, model, precision)).collect()
+}
+
+/// Creates the sums of a study that compares all neurons, without tokens.
+///
+/// # Errors
+/// Returns an error if the device has too little memory.
+pub fn all_sums<'a, D: Device>(
+    plan: &'a Plan,
+    on: Place<'a, D>,
+    models: PlacedModels<'a, D>,
+    comparison: ComparisonPlan,
+    memory: DeviceMemory,
+) -> Result<AllSums<'a, D>> {
+    let (device, arithmetic) = (on.device, engine(plan, &on));
+    let family = DeviceFamily::of(plan, on, models, memory)?;
+    let comparison = Correlator::on(arithmetic, comparison, memory.keep)?;
+    DeviceSums::new(plan, device, family, comparison)
+}
+
+fn engine<'a, D: Device>(plan: &Plan, on: &Place<'a, D>) -> DeviceEngine<'a, D> {
+    let scales = plan.models.iter().map(|model| vec![1.0; model.layout().n_neurons()]);
+    DeviceEngine::new(on.device, on.form, scales.collect())
 }
 
 /// The models of a family on a device, and their activations that are held.
@@ -73,8 +117,22 @@ struct DeviceFamily<'a, D: Device> {
     memory: DeviceMemory,
 }
 
+impl<'a, D: Device> DeviceFamily<'a, D> {
+    fn of(
+        plan: &Plan,
+        on: Place<'a, D>,
+        (models, placed): PlacedModels<'a, D>,
+        memory: DeviceMemory,
+    ) -> Result<Self> {
+        let held = plan.models.iter().map(|model| {
+            HalfTokens::new(on.device, model.layout().n_neurons(), memory.tokens, on.form)
+        });
+        Ok(Self { held: held.collect::<Result<_>>()?, engine: on.engine, models, placed, memory })
+    }
+}
+
 /// The models on a device, with their comparison and statistics.
-struct DeviceSums<'a, D: Device, C> {
+pub struct DeviceSums<'a, D: Device, C> {
     plan: &'a Plan,
     device: &'a D,
     family: DeviceFamily<'a, D>,
@@ -121,6 +179,11 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
         };
         sums.place_pilots()?;
         Ok(sums)
+    }
+
+    /// Returns whether the same values are subtracted from activations as in another device's sums.
+    pub fn has_pilots_of(&self, other: &Self) -> bool {
+        self.pilots == other.pilots
     }
 
     /// Copies the pilots to the device.
@@ -180,6 +243,18 @@ impl<'a, D: Device, C: NeuronComparison<Engine = DeviceEngine<'a, D>>> DeviceSum
         Ok(())
     }
 
+    fn read_one(&mut self, batch: &Batch) -> Result<()> {
+        if !self.family.held[0].has_room(batch.used.len()) {
+            self.absorb()?;
+        }
+        let first = !self.comparison.is_repeated_pass();
+        let models = 0..self.family.models.len();
+        let sums = models.map(|model| self.forward(model, batch, first));
+        let sums = sums.collect::<Result<Vec<_>>>()?;
+        self.count(&sums);
+        Ok(())
+    }
+
     /// Adds the sums of a batch, whose activations were stored, in every model.
     fn count(&mut self, sums: &[BatchSums]) {
         for (held, sums) in self.family.held.iter_mut().zip(sums) {
@@ -215,16 +290,8 @@ where
     D: Device,
     C: NeuronComparison<Engine = DeviceEngine<'a, D>>,
 {
-    fn read(&mut self, batch: &Batch) -> Result<()> {
-        if !self.family.held[0].has_room(batch.used.len()) {
-            self.absorb()?;
-        }
-        let first = !self.comparison.is_repeated_pass();
-        let models = 0..self.family.models.len();
-        let sums = models.map(|model| self.forward(model, batch, first));
-        let sums = sums.collect::<Result<Vec<_>>>()?;
-        self.count(&sums);
-        Ok(())
+    fn read(&mut self, batches: &[Batch]) -> Result<()> {
+        batches.iter().try_for_each(|batch| self.read_one(batch))
     }
 
     fn state(&mut self) -> Option<&mut dyn State> {

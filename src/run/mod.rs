@@ -2,7 +2,9 @@
 //! the sums. A [`Session`] owns all of it.
 
 mod accelerator;
+mod batches;
 mod control;
+mod device_group;
 mod device_memory;
 mod device_sums;
 mod passes;
@@ -18,8 +20,9 @@ use crate::error::Result;
 use crate::findings::Outcome;
 use crate::plan::Plan;
 
-pub use accelerator::{Accelerator, accelerator, open_card};
+pub use accelerator::{Accelerator, open_card};
 pub use control::Control;
+pub use device_group::DeviceGroup;
 pub use session::{Session, identity};
 pub use shard::Shard;
 
@@ -29,5 +32,5 @@ pub use shard::Shard;
 /// Returns an error as [`Session::study`] does.
 pub fn run(plan: &Plan, control: &mut Control) -> Result<Outcome> {
     let card = open_card(plan, control)?;
-    Session::new(plan, control).on(accelerator(&card)).study()
+    Session::new(plan, control).on(card.as_deref()).study()
 }

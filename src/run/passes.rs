@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Session;
+use super::batches::batches_in_shares;
 use super::study_sums::{StudySums, TokenSums};
 use crate::corpus::Batch;
 use crate::error::{Error, Kind, Result};
@@ -30,7 +31,7 @@ pub fn read_and_match(
     mut done: usize,
 ) -> Result<Spent> {
     let plan = session.plan;
-    let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+    let batches = batches_in_shares(plan, sums.at_once());
     let mut spent = Spent { reading: 0.0, matching: 0.0 };
     loop {
         let begun = Instant::now();

@@ -8,6 +8,7 @@ use super::accelerator::Accelerator;
 use super::study_sums::Matching;
 use super::study_sums::{BatchReader, StudySums};
 use super::sums::host_sums;
+use crate::backend::kernel::cpu;
 use crate::corpus::{Batch, Tokens};
 use crate::error::Result;
 use crate::findings::Universal;
@@ -66,6 +67,12 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn on(self, accelerator: Option<&'a dyn Accelerator>) -> Self {
         Self { accelerator, ..self }
+    }
+
+    /// Returns the name of the device, and how it multiplies.
+    pub fn device(&self) -> String {
+        let precision = self.plan.spec.correlation.precision;
+        self.accelerator.map_or_else(|| cpu(precision), |device| device.engine(precision))
     }
 
     /// Sets which neurons are universal, so that no study has to find them.
@@ -234,13 +241,15 @@ impl<'a> Session<'a> {
         let tokens = |batches: &[Batch]| batches.iter().map(|b| b.used.len() as u64).sum();
         control.progress.stage(stage, tokens(batches));
         control.progress.advance(tokens(&batches[..done]));
-        for (i, batch) in batches.iter().enumerate().skip(done) {
+        let mut done = done;
+        for batches in batches[done..].chunks(reader.at_once()) {
             if control.is_stopped() {
-                return Err(control.end_early(reader.state(), i));
+                return Err(control.end_early(reader.state(), done));
             }
-            reader.read(batch).map_err(|error| control.keeps(error))?;
-            control.progress.advance(batch.used.len() as u64);
-            control.keep_if_due(reader.state(), i + 1);
+            reader.read(batches).map_err(|error| control.keeps(error))?;
+            done += batches.len();
+            control.progress.advance(tokens(batches));
+            control.keep_if_due(reader.state(), done);
         }
         Ok(())
     }

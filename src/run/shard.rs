@@ -2,14 +2,14 @@
 //! disjoint tokens can be added, so the shares are merged at the end.
 
 use std::fmt;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::batches::share_of;
 use super::passes::{READING, match_neurons, refuse_screened, resume_or_begin};
 use super::session::{Session, identity};
 use crate::checkpoint::Shares;
-use crate::correlation::{CHUNK, Keep};
+use crate::correlation::Keep;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Outcome;
 use crate::plan::Plan;
@@ -55,14 +55,6 @@ impl Shard {
     pub fn fraction(self) -> [usize; 2] {
         [self.i, self.n]
     }
-
-    /// Returns the range of the share's tokens among all `used` tokens. A share consists of whole
-    /// chunks, so that products are summed in the same groups as in an undivided run.
-    fn tokens(self, used: usize) -> Range<usize> {
-        let chunks = used.div_ceil(CHUNK);
-        let start = |i: usize| (chunks * i / self.n * CHUNK).min(used);
-        start(self.i - 1)..start(self.i)
-    }
 }
 
 impl Session<'_> {
@@ -77,8 +69,13 @@ impl Session<'_> {
     pub fn sum_share(&mut self, shard: Shard) -> Result<PathBuf> {
         let plan = self.plan;
         refuse_to_cut(plan)?;
+        if self.accelerator.is_some_and(|device| device.devices() > 1) {
+            let problem = "a share of the tokens is summed on one card";
+            let remedy = "name a card for each share, such as `--device cuda:1`";
+            return Err(Error::new(Kind::Device, "--shard", problem, remedy));
+        }
         let mut sums = self.empty_sums()?;
-        let tokens = shard.tokens(plan.tokens.count().used);
+        let tokens = share_of(shard.i - 1, shard.n, plan.tokens.count().used);
         sums.start_at(tokens.start as u64);
         let checkpoints = self.control.checkpoints.as_mut();
         checkpoints.expect("a share is written as a checkpoint").of_share(shard.fraction());
@@ -138,21 +135,6 @@ fn refuse_to_cut(plan: &Plan) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn every_token_is_in_one_share(used in 0usize..20_000, n in 1usize..9) {
-            let mut next = 0;
-            for i in 1..=n {
-                let tokens = Shard { i, n }.tokens(used);
-                prop_assert_eq!(tokens.start, next);
-                prop_assert!(tokens.start.is_multiple_of(CHUNK) || tokens.is_empty());
-                next = tokens.end;
-            }
-            prop_assert_eq!(next, used);
-        }
-    }
 
     #[test]
     fn a_share_is_written_as_a_fraction() {

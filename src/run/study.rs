@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::batches::batches_in_shares;
 use super::passes::{read_and_match, resume_or_begin};
 use super::{Session, screened};
 use crate::error::{Error, Kind, Result};
@@ -25,7 +26,7 @@ impl Session<'_> {
             return screened::run(self, screen, load_s);
         }
         let mut sums = self.empty_sums()?;
-        let batches = plan.tokens.batches(plan.spec.batch.tokens, 0..plan.tokens.count().used);
+        let batches = batches_in_shares(plan, sums.at_once());
         let done = resume_or_begin(self, sums.as_mut(), &batches, false)?;
         let spent = read_and_match(self, sums.as_mut(), done)?;
         let begun = Instant::now();

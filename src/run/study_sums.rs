@@ -9,11 +9,16 @@ use crate::plan::Plan;
 
 /// Receives the batches of a pass over the tokens.
 pub trait BatchReader {
-    /// Reads a batch.
+    /// Reads batches.
     ///
     /// # Errors
     /// Returns an error that ends the pass.
-    fn read(&mut self, batch: &Batch) -> Result<()>;
+    fn read(&mut self, batches: &[Batch]) -> Result<()>;
+
+    /// Returns the number of batches that are read at the same time.
+    fn at_once(&self) -> usize {
+        1
+    }
 
     /// Returns the state that a checkpoint saves, or `None` if the pass cannot be resumed.
     fn state(&mut self) -> Option<&mut dyn State> {
@@ -22,8 +27,8 @@ pub trait BatchReader {
 }
 
 impl<F: FnMut(&Batch) -> Result<()>> BatchReader for F {
-    fn read(&mut self, batch: &Batch) -> Result<()> {
-        self(batch)
+    fn read(&mut self, batches: &[Batch]) -> Result<()> {
+        batches.iter().try_for_each(self)
     }
 }
 

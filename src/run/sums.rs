@@ -227,10 +227,12 @@ impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
 }
 
 impl<C: NeuronComparison<Engine = HostEngine>> BatchReader for Sums<C> {
-    fn read(&mut self, batch: &Batch) -> Result<()> {
-        self.run_models(batch);
-        while self.post[0].tokens() >= TOKENS_AT_ONCE {
-            self.absorb(TOKENS_AT_ONCE)?;
+    fn read(&mut self, batches: &[Batch]) -> Result<()> {
+        for batch in batches {
+            self.run_models(batch);
+            while self.post[0].tokens() >= TOKENS_AT_ONCE {
+                self.absorb(TOKENS_AT_ONCE)?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! a number is here or in the provenance of the run.
 
 mod check;
+mod device;
 mod finding;
 pub mod load;
 pub mod position;
@@ -25,6 +26,7 @@ use serde_yaml::Value;
 use crate::error::{Error, Kind, Result};
 
 pub use crate::backend::Precision;
+pub use device::{CardChoice, DeviceChoice};
 pub use finding::{Finding, finding};
 pub use rules::{KindRules, Section};
 
@@ -102,21 +104,6 @@ impl Spec {
             Error::new(Kind::Spec, subject, e, "load the spec with `experiment::load_spec`")
         })
     }
-}
-
-/// The device that multiplies matrices.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// A graphics processor if there is one that supports the spec, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The first NVIDIA card. It is an error if there is none.
-    Cuda,
 }
 
 /// A reference model and the models it is compared with.

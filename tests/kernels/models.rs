@@ -6,6 +6,7 @@ use universal_neurons::backend::device::HalfType;
 use universal_neurons::backend::device::array::HalfFormat;
 use universal_neurons::model::forward::{Decoder, Gpu, GpuTransformer};
 use universal_neurons::model::intervene::{Action, Intervention, Interventions};
+use universal_neurons::model::prefix::KeptStreams;
 use universal_neurons::model::{HookPoint, Site, Transformer};
 
 use super::{Probe, on_every_device};
@@ -14,6 +15,7 @@ use crate::golden::{check_decoder, load};
 on_every_device!(
     golden_models_agree_with_transformers,
     hooks_see_and_change_what_they_do_on_the_cpu,
+    a_pass_from_a_kept_stream_has_the_bits_of_a_whole_one,
 );
 
 const PAIRS: HalfFormat = HalfFormat { number: HalfType::F16, split: true };
@@ -76,6 +78,38 @@ fn hooks_see_and_change_what_they_do_on_the_cpu<D: Probe>(device: &D) {
         }
         assert_near(folder, &got_logits, &want_logits);
     }
+}
+
+fn a_pass_from_a_kept_stream_has_the_bits_of_a_whole_one<D: Probe>(device: &D) {
+    for folder in ["expected/golden/tiny", "expected/golden/neox"] {
+        let model: Arc<Transformer> = Arc::new(load(folder));
+        continues(model.as_ref());
+        let gpu = Gpu { device, form: PAIRS };
+        continues(&GpuTransformer::of(gpu, Arc::clone(&model)).expect("memory"));
+    }
+}
+
+/// Changes only the second block, in a whole pass and in one from the stream before that block.
+fn continues(model: &dyn Decoder) {
+    let rows: [&[u32]; 2] = [&[31, 4, 9, 12, 3], &[31, 7, 2]];
+    let mut kept = KeptStreams::before([1]);
+    let unchanged = model.forward(&rows, &mut kept).expect("a forward pass");
+    let all = interventions();
+    let later = &all[3..];
+    let pass = |kept: &KeptStreams| {
+        let mut seen = Vec::new();
+        let resid = {
+            let then = |point, values: &mut [f32], _| seen.push((point, values.to_vec()));
+            let mut hooks = Interventions { interventions: later, tokens: None, then };
+            hooks.forward(model, &rows, kept).expect("a forward pass")
+        };
+        (seen, resid)
+    };
+    let ((whole, want), (part, got)) = (pass(&KeptStreams::default()), pass(&kept));
+    assert_eq!((whole.len(), part.len()), (8, 4), "hook points of two blocks, and of one");
+    assert_eq!(part, whole[4..]);
+    assert_eq!(got, want);
+    assert_ne!(got, unchanged);
 }
 
 fn assert_near(what: &str, got: &[f32], want: &[f32]) {

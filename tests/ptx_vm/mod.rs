@@ -15,7 +15,7 @@ mod warp;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use universal_neurons::backend::device::{Device, DeviceKernel, KernelArg, PtxModule, THREADS};
 use universal_neurons::error::{Error, Kind, Result};
@@ -29,6 +29,8 @@ pub struct Machine {
     programs: HashMap<String, Program>,
     /// Counts of all launches so far.
     pub counts: Mutex<Counts>,
+    /// Number of launches of each kernel so far.
+    launches: Mutex<HashMap<&'static str, usize>>,
     /// Bytes of free memory that the machine reports.
     pub memory: usize,
     /// Bytes of all buffers that exist.
@@ -53,13 +55,23 @@ impl Machine {
                 .unwrap_or_else(|e| panic!("kernels/ptx/{}.ptx: {e}", module.name()))
         };
         let programs = PtxModule::ALL.into_iter().flat_map(parse).collect();
-        Self { programs, counts: Mutex::default(), memory: 1 << 30, allocated: Arc::default() }
+        Self::of_programs(programs, 1 << 30)
     }
 
     /// Creates a machine with the kernels in `ptx` only.
     pub fn of(ptx: &str) -> std::result::Result<Self, String> {
-        let programs = parse::parse(ptx)?;
-        Ok(Self { programs, counts: Mutex::default(), memory: 0, allocated: Arc::default() })
+        Ok(Self::of_programs(parse::parse(ptx)?, 0))
+    }
+
+    fn of_programs(programs: HashMap<String, Program>, memory: usize) -> Self {
+        let (counts, launches, allocated) = Default::default();
+        Self { programs, counts, launches, memory, allocated }
+    }
+
+    /// Returns how often kernels whose names start with `prefix` were launched.
+    pub fn launches(&self, prefix: &str) -> usize {
+        let launches = self.launches.lock().unwrap_or_else(PoisonError::into_inner);
+        launches.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, n)| n).sum()
     }
 
     /// Returns the bytes of all buffers that exist.
@@ -148,8 +160,10 @@ impl Device for Machine {
         args: &mut [KernelArg<'_, Buffer>],
     ) -> Result<()> {
         let counts = self.execute(kernel.entry(), grid, THREADS as usize, args).map_err(failed)?;
-        let mut all = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *all = all.merge(counts);
+        let mut launches = self.launches.lock().unwrap_or_else(PoisonError::into_inner);
+        *launches.entry(kernel.entry()).or_default() += 1;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 /// The oldest compute capability that the kernels run on: they need `cp.async` and `mma` for bf16.
 const OLDEST: (i32, i32) = (8, 0);
 
-/// The first GPU that the driver reports.
+/// A GPU.
 pub struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
@@ -38,11 +38,26 @@ impl Cuda {
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no driver, no GPU, or only one older than compute capability
-    /// 8.0.
+    /// Returns an error as [`Self::open_card`] does.
     pub fn open() -> Result<Self> {
-        check_driver()?;
-        let context = CudaContext::new(0).map_err(|e| failed("opening the first card", e))?;
+        Self::open_card(0)
+    }
+
+    /// Opens the GPU with a number, as the driver counts, from 0.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no driver, no such GPU, or only one older than compute
+    /// capability 8.0.
+    pub fn open_card(number: usize) -> Result<Self> {
+        let cards = Self::count()?;
+        if number >= cards {
+            let remedy = "name another with `device: { cuda: … }`, counted from 0";
+            let problem = format!("there is no card {number}: the driver shows {cards}");
+            return Err(Error::new(Kind::Device, "device cuda", problem, remedy));
+        }
+        let opening = |e| failed(format_args!("opening card {number}"), e);
+        let context = CudaContext::new(number).map_err(opening)?;
         let about = |e| failed("asking the card what it is", e);
         let capability = context.compute_capability().map_err(about)?;
         let name = context.name().map_err(about)?;
@@ -53,6 +68,20 @@ impl Cuda {
         }
         let stream = context.new_stream().map_err(|e| failed("opening a stream", e))?;
         Ok(Self { context, stream, functions: Mutex::default(), name })
+    }
+
+    /// Returns the number of GPUs that the driver shows.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no driver or no GPU.
+    pub fn count() -> Result<usize> {
+        check_driver()?;
+        result::init().map_err(|e| failed("starting the driver", e))?;
+        match CudaContext::device_count().map_err(|e| failed("counting cards", e))? {
+            0 => Err(missing("the driver shows no card".to_owned())),
+            cards => Ok(cards as usize),
+        }
     }
 
     fn function(&self, kernel: DeviceKernel) -> Result<CudaFunction> {
@@ -74,19 +103,15 @@ impl Cuda {
     }
 }
 
-/// Checks that there is a driver and that it reports a GPU. cudarc panics if the library is absent,
-/// so this check must come first.
+/// Checks that there is a driver. cudarc panics if the library is absent, so this check must come
+/// first.
 fn check_driver() -> Result<()> {
     // SAFETY: loads a shared library and unloads it. That runs the library's initialisers,
     // which are those of NVIDIA's driver, or of a library that the user put in its place.
     if !unsafe { sys::is_culib_present() } {
         return Err(missing("there is no NVIDIA driver: libcuda was not found".to_owned()));
     }
-    result::init().map_err(|e| failed("starting the driver", e))?;
-    match CudaContext::device_count().map_err(|e| failed("counting cards", e))? {
-        0 => Err(missing("the driver shows no card".to_owned())),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn missing(problem: String) -> Error {

@@ -34,9 +34,9 @@ pub enum KernelArg<'a, M> {
 }
 
 /// A device with its own memory that executes kernels.
-pub trait Device {
+pub trait Device: Send + Sync {
     /// An allocation in device memory.
-    type Memory: std::fmt::Debug;
+    type Memory: std::fmt::Debug + Send;
 
     /// Returns a short description of the device for the user.
     fn name(&self) -> String;

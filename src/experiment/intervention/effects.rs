@@ -1,8 +1,6 @@
 //! What the model does with and without changed activations: measures of every prediction and
 //! head, summed over each document.
 
-use std::collections::BTreeMap;
-
 use rayon::prelude::*;
 
 use super::settings::InterventionSettings;
@@ -10,7 +8,8 @@ use super::variations::Variation;
 use crate::corpus::Batch;
 use crate::error::Result;
 use crate::model::intervene::{Intervention, Interventions};
-use crate::model::{Decoder, HookPoint, Hooks, Site, Transformer};
+use crate::model::prefix::KeptStreams;
+use crate::model::{Decoder, Transformer};
 use crate::plan::Plan;
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::heads::AttentionHead;
@@ -137,7 +136,10 @@ impl<'a> Effects<'a> {
         let rows = batch.ids();
         let documents = self.documents(batch);
         let tokens = self.tokens(&rows);
-        let clean = self.reading(model, &rows, &[], &tokens)?;
+        let pass = BatchPass { model, rows: &rows, tokens: &tokens };
+        let starts = variations.iter().map(|variation| variation.interventions.as_slice());
+        let keep = self.streams_of_heads().and(KeptStreams::for_interventions(starts));
+        let (clean, kept) = self.reading(&pass, &[], keep, &KeptStreams::default())?;
         for (positions, counts) in
             tokens.counts(&clean.predictions).into_iter().zip(&mut self.counts)
         {
@@ -146,7 +148,8 @@ impl<'a> Effects<'a> {
         let of_clean = self.by_row(&clean, &clean, &tokens);
         add_all(&mut self.unchanged, &documents, &of_clean);
         for (i, variation) in variations.iter().enumerate() {
-            let changed = self.reading(model, &rows, &variation.interventions, &tokens)?;
+            let (keep, interventions) = (self.streams_of_heads(), &variation.interventions);
+            let (changed, _) = self.reading(&pass, interventions, keep, &kept)?;
             let of_changed = self.by_row(&changed, &clean, &tokens);
             add_all(&mut self.changed[i], &documents, &of_changed);
         }
@@ -180,26 +183,35 @@ impl<'a> Effects<'a> {
         marks
     }
 
-    /// Reads a batch with some interventions.
+    /// Prepares to keep the residual streams that the measured heads read.
+    fn streams_of_heads(&self) -> KeptStreams {
+        KeptStreams::before(self.settings.heads.iter().map(|head| head.layer))
+    }
+
+    /// Reads a batch with some interventions, from the streams of the unchanged model if they are
+    /// `known`. Returns the streams that `keep` asks for, too.
     fn reading(
         &self,
-        model: &dyn Decoder,
-        rows: &[&[u32]],
+        &BatchPass { model, rows, tokens }: &BatchPass,
         interventions: &[Intervention],
-        tokens: &TokenMarks,
-    ) -> Result<BatchMeasures> {
-        let heads = &self.settings.heads;
-        let mut streams: BTreeMap<usize, Vec<f32>> =
-            heads.iter().map(|head| (head.layer, Vec::new())).collect();
+        keep: KeptStreams,
+        known: &KeptStreams,
+    ) -> Result<(BatchMeasures, KeptStreams)> {
         let mut hooks = Interventions {
             interventions,
             tokens: self.holds.as_ref().map(|_| tokens.changed.as_slice()),
-            then: StreamReader(&mut streams),
+            then: keep,
         };
-        let resid = model.forward(rows, &mut hooks)?;
+        let resid = hooks.forward(model, rows, known)?;
+        let seen = hooks.then;
         let predictions = Predictions::of(model, &resid, rows)?;
-        let of_head = |head: &HeadId| self.head(*head, &streams[&head.layer], tokens);
-        Ok(BatchMeasures { predictions, heads: heads.par_iter().map(of_head).collect() })
+        let of_head = |head: &HeadId| {
+            // Before the first change, the stream is that of the unchanged model.
+            let stream = seen.get(head.layer).or_else(|| known.get(head.layer));
+            self.head(*head, stream.unwrap_or_default(), tokens)
+        };
+        let heads = self.settings.heads.par_iter().map(of_head).collect();
+        Ok((BatchMeasures { predictions, heads }, seen))
     }
 
     /// Returns a head's attention to the first token and its output norm, summed over the
@@ -274,6 +286,13 @@ impl<'a> Effects<'a> {
     }
 }
 
+/// What passes over a batch have in common.
+struct BatchPass<'a> {
+    model: &'a dyn Decoder,
+    rows: &'a [&'a [u32]],
+    tokens: &'a TokenMarks,
+}
+
 /// Marks of the tokens of a batch, row after row.
 #[derive(Default)]
 struct TokenMarks {
@@ -322,22 +341,6 @@ struct BatchMeasures {
     predictions: Predictions,
     /// `[head][row]`: attention to the first token and output norm, summed over destinations.
     heads: Vec<Vec<[f64; 2]>>,
-}
-
-/// Copies the residual stream before the layers that have an entry.
-struct StreamReader<'a>(&'a mut BTreeMap<usize, Vec<f32>>);
-
-impl Hooks for StreamReader<'_> {
-    fn wants(&self, point: HookPoint) -> bool {
-        point.site == Site::ResidPre && self.0.contains_key(&point.layer)
-    }
-
-    fn at(&mut self, point: HookPoint, values: &mut [f32], _: usize) {
-        if let Some(stream) = self.0.get_mut(&point.layer).filter(|_| point.site == Site::ResidPre)
-        {
-            *stream = values.to_vec();
-        }
-    }
 }
 
 /// Adds the values of rows to the sums of their documents.

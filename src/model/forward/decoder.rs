@@ -2,6 +2,7 @@
 
 use super::super::Config;
 use super::super::hooks::Hooks;
+use super::super::prefix::ResidualStream;
 use crate::error::Result;
 
 /// A model that is ready to run, on the host or on a device.
@@ -18,6 +19,21 @@ pub trait Decoder {
     /// # Panics
     /// Panics if a row is longer than the context or an id lies outside the vocabulary.
     fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Result<Vec<f32>>;
+
+    /// Runs rows of token ids through the blocks from that of `start` on, as [`Self::forward`] runs
+    /// them through all blocks. `start` is the residual stream of the same rows.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    ///
+    /// # Panics
+    /// Panics as [`Self::forward`] does, or if the stream is that of another number of tokens.
+    fn forward_from(
+        &self,
+        start: ResidualStream<'_>,
+        rows: &[&[u32]],
+        hooks: &mut dyn Hooks,
+    ) -> Result<Vec<f32>>;
 
     /// Returns the logits `[tokens, d_vocab]` of a final residual stream `[tokens, d_model]`.
     ///

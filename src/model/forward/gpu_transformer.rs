@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::super::hooks::Hooks;
+use super::super::prefix::ResidualStream;
 use super::super::weights::Block;
 use super::super::{Config, Transformer};
 use super::backend::Backend;
@@ -45,8 +46,12 @@ impl<'d, D: Device> GpuTransformer<'d, D> {
     /// # Panics
     /// Panics if a row is longer than the context or an id lies outside the vocabulary.
     pub fn run(&self, rows: &[&[u32]], tap: &mut impl Tap<Gpu<'d, D>>) -> Result<GpuValues<D>> {
-        let Self { gpu, host, embeddings, blocks, .. } = self;
-        PlacedModel { config: &host.config, embeddings, blocks }.forward(gpu, rows, tap)
+        self.placed().forward(&self.gpu, rows, tap)
+    }
+
+    fn placed(&self) -> PlacedModel<'_, Gpu<'d, D>> {
+        let Self { host, embeddings, blocks, .. } = self;
+        PlacedModel { config: &host.config, embeddings, blocks }
     }
 
     fn unembed(&self) -> Result<&(GpuNorm<D>, GpuLinear<D>)> {
@@ -68,6 +73,19 @@ impl<D: Device> Decoder for GpuTransformer<'_, D> {
     fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Result<Vec<f32>> {
         let config = &self.host.config;
         self.run(rows, &mut HookTap { config, hooks })?.to_vec(self.gpu.device)
+    }
+
+    fn forward_from(
+        &self,
+        start: ResidualStream<'_>,
+        rows: &[&[u32]],
+        hooks: &mut dyn Hooks,
+    ) -> Result<Vec<f32>> {
+        let config = &self.host.config;
+        start.check(rows, config.d_model);
+        let from = (start.layer, self.gpu.place_values(start.values)?);
+        let tap = &mut HookTap { config, hooks };
+        self.placed().forward_from(&self.gpu, from, rows, tap)?.to_vec(self.gpu.device)
     }
 
     fn logits(&self, resid: &[f32]) -> Result<Vec<f32>> {

@@ -33,17 +33,48 @@ impl<B: Backend> PlacedModel<'_, B> {
         rows: &[&[u32]],
         tap: &mut impl Tap<B>,
     ) -> Result<B::Values, B::Error> {
-        let config = self.config;
-        let (d, d_mlp, eps) = (config.d_model, config.d_mlp(), config.layer_norm_eps);
         self.check(rows);
         let tokens = rows.iter().map(|row| row.len()).sum();
-        let rows = backend.rows(config, rows)?;
-        let mut resid = backend.embed(self.embeddings, &rows, d)?;
+        let rows = backend.rows(self.config, rows)?;
+        let resid = backend.embed(self.embeddings, &rows, self.config.d_model)?;
+        self.run_blocks(backend, (&rows, tokens), (0, resid), tap)
+    }
+
+    /// Runs rows of token ids through the blocks from `layer` on. `resid` is the residual stream
+    /// before that block, `[tokens, d_model]`. Returns what [`Self::forward`] does.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails, or the error of `tap`.
+    ///
+    /// # Panics
+    /// Panics if a row is longer than the context or an id lies outside the vocabulary.
+    pub fn forward_from(
+        &self,
+        backend: &B,
+        (layer, resid): (usize, B::Values),
+        rows: &[&[u32]],
+        tap: &mut impl Tap<B>,
+    ) -> Result<B::Values, B::Error> {
+        self.check(rows);
+        let tokens = rows.iter().map(|row| row.len()).sum();
+        let rows = backend.rows(self.config, rows)?;
+        self.run_blocks(backend, (&rows, tokens), (layer, resid), tap)
+    }
+
+    fn run_blocks(
+        &self,
+        backend: &B,
+        (rows, tokens): (&B::Rows, usize),
+        (first, mut resid): (usize, B::Values),
+        tap: &mut impl Tap<B>,
+    ) -> Result<B::Values, B::Error> {
+        let config = self.config;
+        let (d, d_mlp, eps) = (config.d_model, config.d_mlp(), config.layer_norm_eps);
         let mut normed = backend.factor(tokens, d)?;
         let mut mlp_input = backend.factor(tokens, d)?;
         let mut wide = backend.values(tokens * d_mlp.max(3 * d))?;
         let mut post = backend.factor(tokens, d_mlp)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
+        for (layer, block) in self.blocks.iter().enumerate().skip(first) {
             let point = |site| HookPoint { layer, site };
             tap.residual(backend, point(Site::ResidPre), &mut resid)?;
             if config.parallel_residual {
@@ -54,7 +85,7 @@ impl<B: Backend> PlacedModel<'_, B> {
             let (d_head, scale) = (config.d_head(), config.attention_scale(layer));
             backend.attention(
                 &mut wide,
-                &rows,
+                rows,
                 HeadShape { d_model: d, d_head, scale },
                 &mut normed,
             )?;
