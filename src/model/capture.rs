@@ -1,6 +1,7 @@
 //! Hooks that copy the activations of selected tokens into the caller's buffers.
 
-use super::hooks::{HookPoint, Hooks, Site};
+use super::hook_point::{HookPoint, Site};
+use super::hooks::Hooks;
 
 /// Activations of one hook site over all layers: `[tokens, n_neurons]`, row-major, neurons of layer
 /// 0 first.

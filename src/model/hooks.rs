@@ -1,45 +1,7 @@
 //! Hooks that read and change activations during the forward pass.
 
-use std::fmt;
-
-/// The place of a hook within a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Site {
-    /// The residual stream before the block (`hook_resid_pre`).
-    ResidPre,
-    /// MLP pre-activations, before GELU (`mlp.hook_pre`).
-    MlpPre,
-    /// MLP post-activations, after GELU (`mlp.hook_post`). The paper correlates these.
-    MlpPost,
-    /// The residual stream after the block (`hook_resid_post`).
-    ResidPost,
-}
-
-impl Site {
-    fn name(self) -> &'static str {
-        match self {
-            Self::ResidPre => "hook_resid_pre",
-            Self::MlpPre => "mlp.hook_pre",
-            Self::MlpPost => "mlp.hook_post",
-            Self::ResidPost => "hook_resid_post",
-        }
-    }
-}
-
-/// A named point in the forward pass, displayed as `blocks.{layer}.{site}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HookPoint {
-    /// Block index, from 0.
-    pub layer: usize,
-    /// Place within the block.
-    pub site: Site,
-}
-
-impl fmt::Display for HookPoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "blocks.{}.{}", self.layer, self.site.name())
-    }
-}
+use super::change::Changes;
+use super::hook_point::HookPoint;
 
 /// Receives every activation when it is computed. The forward pass keeps none itself.
 pub trait Hooks {
@@ -49,6 +11,12 @@ pub trait Hooks {
     /// rows of the batch follow one another. The rest of the forward pass sees any change made
     /// here.
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize);
+
+    /// Returns the changes to make at a point before [`Self::at`] is called there. A device makes
+    /// them without copying activations to the host.
+    fn changes(&self, _: HookPoint) -> Option<Changes<'_>> {
+        None
+    }
 
     /// Returns whether [`Self::at`] has to be called at a point. Elsewhere a forward pass on a
     /// device need not copy activations to the host.

@@ -1,32 +1,9 @@
-//! Interventions that change activations during the forward pass.
+//! Hooks that intervene in the forward pass.
 
-use super::hooks::{HookPoint, Hooks};
-
-/// What to do with an activation.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Replaces the activation with this value.
-    Set(f32),
-    /// Adds this value to the activation.
-    Add(f32),
-    /// Multiplies the activation by this factor.
-    Scale(f32),
-    /// Clamps the activation to `[low, high]`.
-    Clamp(f32, f32),
-    /// Replaces the activations with these values, one per column.
-    Replace(Vec<f32>),
-}
-
-/// A change of some columns at a hook point.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Intervention {
-    /// The hook point to intervene at.
-    pub point: HookPoint,
-    /// Columns to change: neurons of the layer, or dimensions of the residual stream.
-    pub columns: Vec<usize>,
-    /// What to do with each activation.
-    pub action: Action,
-}
+use super::change::Changes;
+pub use super::change::{Action, Intervention};
+use super::hook_point::HookPoint;
+use super::hooks::Hooks;
 
 /// Hooks that make interventions, then call other hooks with the changed activations.
 pub struct Interventions<'a, H> {
@@ -39,34 +16,18 @@ pub struct Interventions<'a, H> {
 }
 
 impl<H: Hooks> Hooks for Interventions<'_, H> {
+    fn changes(&self, point: HookPoint) -> Option<Changes<'_>> {
+        let &Self { interventions, tokens, .. } = self;
+        let changes = Changes { interventions, point, tokens };
+        changes.here().next().map(|_| changes)
+    }
+
     fn wants(&self, point: HookPoint) -> bool {
-        self.interventions.iter().any(|i| i.point == point) || self.then.wants(point)
+        self.then.wants(point)
     }
 
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
-        for intervention in self.interventions.iter().filter(|i| i.point == point) {
-            for (t, row) in values.chunks_exact_mut(width).enumerate() {
-                if self.tokens.is_none_or(|tokens| tokens[t]) {
-                    intervention.change(row);
-                }
-            }
-        }
         self.then.at(point, values, width);
-    }
-}
-
-impl Intervention {
-    fn change(&self, row: &mut [f32]) {
-        for (i, &column) in self.columns.iter().enumerate() {
-            let x = row[column];
-            row[column] = match &self.action {
-                Action::Set(v) => *v,
-                Action::Add(v) => x + v,
-                Action::Scale(v) => x * v,
-                Action::Clamp(low, high) => x.clamp(*low, *high),
-                Action::Replace(values) => values[i],
-            };
-        }
     }
 }
 
@@ -86,7 +47,11 @@ mod tests {
                 let then = |_, values: &mut [f32], _| seen = values.to_vec();
                 let tokens = Some([false, true].as_slice());
                 let mut hooks = Interventions { interventions: &interventions, tokens, then };
-                hooks.at(HookPoint { layer: 0, ..point }, &mut values, 3);
+                for point in [HookPoint { layer: 0, ..point }, point] {
+                    if let Some(changes) = hooks.changes(point) {
+                        changes.make(&mut values, 3);
+                    }
+                }
                 hooks.at(point, &mut values, 3);
             }
             assert_eq!(seen, values, "what comes next sees the change");

@@ -2,9 +2,11 @@
 //! weight statistics need.
 
 pub mod capture;
+pub mod change;
 pub mod config;
 pub mod fold;
 pub mod forward;
+pub mod hook_point;
 pub mod hooks;
 pub mod intervene;
 mod ops;
@@ -16,5 +18,6 @@ pub mod weights;
 
 pub use config::{Activation, Architecture, Config, Rotary};
 pub use forward::Decoder;
-pub use hooks::{HookPoint, Hooks, Site};
+pub use hook_point::{HookPoint, Site};
+pub use hooks::Hooks;
 pub use transformer::Transformer;

@@ -3,27 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::forward::Decoder;
-use super::hooks::{HookPoint, Hooks, Site};
+use super::forward::{Decoder, ResidualStream};
+use super::hook_point::{HookPoint, Site};
+use super::hooks::Hooks;
 use super::intervene::{Intervention, Interventions};
 use crate::error::Result;
-
-/// The residual stream before a block (`hook_resid_pre`), on the host.
-#[derive(Debug, Clone, Copy)]
-pub struct ResidualStream<'a> {
-    /// Index of the block, from 0.
-    pub layer: usize,
-    /// The values, `[tokens, d_model]`.
-    pub values: &'a [f32],
-}
-
-impl ResidualStream<'_> {
-    /// Panics unless the stream is that of the tokens of `rows`.
-    pub fn check(&self, rows: &[&[u32]], d_model: usize) {
-        let tokens: usize = rows.iter().map(|row| row.len()).sum();
-        assert_eq!(self.values.len(), tokens * d_model, "the stream of other tokens");
-    }
-}
 
 /// Hooks that keep the residual stream before some blocks.
 #[derive(Debug, Clone, Default)]

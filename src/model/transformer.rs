@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use super::forward::{Cpu, Decoder, HookTap, PlacedModel, normalize};
+use super::forward::{Cpu, Decoder, HookTap, PlacedModel, ResidualStream, normalize};
 use super::hooks::Hooks;
-use super::prefix::ResidualStream;
 use super::weights::Weights;
 use super::{Config, snapshot};
 use crate::backend::matmul::{affine, matmul_all_cores};

@@ -7,6 +7,7 @@ mod control;
 mod device_group;
 mod device_memory;
 mod device_sums;
+mod open;
 mod passes;
 mod screened;
 mod self_check;
@@ -20,9 +21,10 @@ use crate::error::Result;
 use crate::findings::Outcome;
 use crate::plan::Plan;
 
-pub use accelerator::{Accelerator, open_card};
+pub use accelerator::Accelerator;
 pub use control::Control;
 pub use device_group::DeviceGroup;
+pub use open::open_card;
 pub use session::{Session, identity};
 pub use shard::Shard;
 

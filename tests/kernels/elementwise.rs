@@ -3,7 +3,8 @@
 use universal_neurons::backend::device::HalfType;
 use universal_neurons::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use universal_neurons::backend::device::ops::{
-    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, Sequences,
+    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, PlacedChange,
+    Sequences,
 };
 
 use super::{FORMS, Probe, Random, on_every_device, twin};
@@ -15,6 +16,7 @@ on_every_device!(
     embeddings_are_looked_up,
     layer_norm_is_its_definition,
     rotation_is_its_definition,
+    changes_are_their_definition,
     attention_is_its_definition,
 );
 
@@ -321,6 +323,64 @@ pub fn rotation_is_its_definition<D: Probe>(device: &D) {
             assert!((f64::from(got) - want).abs() < 1e-6, "column {column}: {got} for {want}");
             if let Some(writes) = &writes {
                 assert_eq!(writes[4 * at], u8::from(turned), "column {column}");
+            }
+        }
+    }
+}
+
+/// Chosen columns of marked tokens become min(max(x scale + add, low), high). All else stays, and is
+/// not written.
+pub fn changes_are_their_definition<D: Probe>(device: &D) {
+    let rules = [
+        [1.0, 0.75, f32::NEG_INFINITY, f32::INFINITY],
+        [-2.5, 0.0, f32::NEG_INFINITY, f32::INFINITY],
+        [1.0, 0.0, -0.5, 0.25],
+        [0.0, 0.0, 3.0, 3.0],
+    ];
+    for (tokens, width, count) in [(1, 4, 1), (5, 12, 3), (3, 301, 300)] {
+        let x = Random::new(width as u64).values(tokens * width);
+        let columns: Vec<usize> = (0..count).map(|i| (i * 5 + 2) % width).collect();
+        let rules: Vec<[f32; 4]> = (0..count).map(|i| rules[i % rules.len()]).collect();
+        let marked: Vec<bool> = (0..tokens).map(|t| t % 2 == 0).collect();
+        for marks in [None, Some(marked.as_slice())] {
+            let change = PlacedChange::of(device, &columns, &rules, marks).unwrap();
+            let rule_of = |token: usize, column: usize| {
+                let at = columns.iter().position(|c| *c == column)?;
+                marks.is_none_or(|marks| marks[token]).then_some(rules[at])
+            };
+            let want = |token: usize, column: usize| {
+                let value = f64::from(x[token * width + column]);
+                rule_of(token, column).map_or(value, |[scale, add, low, high]| {
+                    let changed = value * f64::from(scale) + f64::from(add);
+                    changed.max(low.into()).min(high.into())
+                })
+            };
+            let mut values = Array::of(device, &x).unwrap();
+            ops::change_values(device, &mut values, (tokens, width), &change).unwrap();
+            let writes = device.writes(values.memory());
+            for (at, got) in values.to_vec(device).unwrap().into_iter().enumerate() {
+                let (token, column) = (at / width, at % width);
+                assert!((f64::from(got) - want(token, column)).abs() < 1e-6, "{token}, {column}");
+                if let Some(writes) = &writes {
+                    assert_eq!(writes[4 * at], u8::from(rule_of(token, column).is_some()));
+                }
+            }
+            for form in FORMS {
+                let of = |row: usize, col: usize| x[row * width + col];
+                let mut operand = HalfMatrix::of(device, (tokens, width), form, of).unwrap();
+                let before = operand.to_vec(device, width).unwrap();
+                ops::change_operand(device, &mut operand, &change).unwrap();
+                let got = operand.to_vec(device, width).unwrap();
+                for (at, got) in got.into_iter().enumerate() {
+                    let (token, column) = (at / width, at % width);
+                    let want = want(token, column);
+                    // Both x and the result are rounded.
+                    let allowed = 2.0 * off(form, want) + 3.0 * off(form, x[at].into());
+                    assert!((f64::from(got) - want).abs() < allowed, "{form:?} {token}, {column}");
+                    if rule_of(token, column).is_none() {
+                        assert_eq!(got, before[at], "{form:?} {token}, {column}");
+                    }
+                }
             }
         }
     }

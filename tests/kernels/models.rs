@@ -1,6 +1,7 @@
 //! Whole models on every device.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use universal_neurons::backend::device::HalfType;
 use universal_neurons::backend::device::array::HalfFormat;
@@ -11,6 +12,7 @@ use universal_neurons::model::{HookPoint, Site, Transformer};
 
 use super::{Probe, on_every_device};
 use crate::golden::{check_decoder, load};
+use crate::ptx_vm::Machine;
 
 on_every_device!(
     golden_models_agree_with_transformers,
@@ -78,6 +80,18 @@ fn hooks_see_and_change_what_they_do_on_the_cpu<D: Probe>(device: &D) {
         }
         assert_near(folder, &got_logits, &want_logits);
     }
+}
+
+#[test]
+fn interventions_do_not_copy_activations_to_the_host() {
+    let (machine, model) = (Machine::new(), Arc::new(load("expected/golden/tiny")));
+    let d_model = model.config.d_model;
+    let placed = GpuTransformer::of(Gpu { device: &machine, form: PAIRS }, model).expect("memory");
+    let interventions = interventions();
+    let mut hooks = Interventions { interventions: &interventions, tokens: None, then: () };
+    placed.forward(&[&[31, 4, 9], &[31, 7]], &mut hooks).expect("a forward pass");
+    assert_eq!(machine.launches("change"), interventions.len());
+    assert_eq!(machine.read.load(Ordering::Relaxed), 5 * d_model * 4, "the last stream alone");
 }
 
 fn a_pass_from_a_kept_stream_has_the_bits_of_a_whole_one<D: Probe>(device: &D) {

@@ -59,7 +59,7 @@ fn swap_first_two(line: &str) -> String {
     format!("{before}{{{b}, {a}, {rest}")
 }
 
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 19] = [
     Fault {
         what: "a barrier of the pipeline is dropped",
         module: PtxModule::Correlate,
@@ -212,6 +212,24 @@ const FAULTS: [Fault; 17] = [
         nth: 1,
         edit: ("sub", "add"),
         caught_by: elementwise::rotation_is_its_definition,
+    },
+    Fault {
+        what: "a change is not bounded from below",
+        module: PtxModule::Change,
+        entry: "change_values",
+        line: "max.f32",
+        nth: 1,
+        edit: ("max", "min"),
+        caught_by: elementwise::changes_are_their_definition,
+    },
+    Fault {
+        what: "the low half of a changed operand stays",
+        module: PtxModule::Change,
+        entry: "change_operand_f16",
+        line: "st.global.u16",
+        nth: 2,
+        edit: ("", ""),
+        caught_by: elementwise::changes_are_their_definition,
     },
 ];
 

@@ -31,6 +31,8 @@ pub struct Machine {
     pub counts: Mutex<Counts>,
     /// Number of launches of each kernel so far.
     launches: Mutex<HashMap<&'static str, usize>>,
+    /// Bytes copied to the host so far.
+    pub read: AtomicUsize,
     /// Bytes of free memory that the machine reports.
     pub memory: usize,
     /// Bytes of all buffers that exist.
@@ -64,8 +66,8 @@ impl Machine {
     }
 
     fn of_programs(programs: HashMap<String, Program>, memory: usize) -> Self {
-        let (counts, launches, allocated) = Default::default();
-        Self { programs, counts, launches, memory, allocated }
+        let (counts, launches, read, allocated) = Default::default();
+        Self { programs, counts, launches, read, memory, allocated }
     }
 
     /// Returns how often kernels whose names start with `prefix` were launched.
@@ -145,6 +147,7 @@ impl Device for Machine {
     }
 
     fn read(&self, memory: &Buffer, at: usize, bytes: &mut [u8]) -> Result<()> {
+        self.read.fetch_add(bytes.len(), Ordering::Relaxed);
         memory.copy_to(at, bytes).map_err(failed)
     }
 

@@ -7,6 +7,8 @@ pub enum PtxModule {
     Activation,
     /// Sums of products for candidate pairs of screening.
     Candidates,
+    /// Changes of activations.
+    Change,
     /// Products on tensor cores.
     Correlate,
     /// The rest of the forward pass.
@@ -21,9 +23,10 @@ pub enum PtxModule {
 
 impl PtxModule {
     /// All modules.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Activation,
         Self::Candidates,
+        Self::Change,
         Self::Correlate,
         Self::Forward,
         Self::Gather,
@@ -36,6 +39,7 @@ impl PtxModule {
         match self {
             Self::Activation => "activation",
             Self::Candidates => "candidates",
+            Self::Change => "change",
             Self::Correlate => "correlate",
             Self::Forward => "forward",
             Self::Gather => "gather",
@@ -49,6 +53,7 @@ impl PtxModule {
         match self {
             Self::Activation => include_str!("../../../kernels/ptx/activation.ptx"),
             Self::Candidates => include_str!("../../../kernels/ptx/candidates.ptx"),
+            Self::Change => include_str!("../../../kernels/ptx/change.ptx"),
             Self::Correlate => include_str!("../../../kernels/ptx/correlate.ptx"),
             Self::Forward => include_str!("../../../kernels/ptx/forward.ptx"),
             Self::Gather => include_str!("../../../kernels/ptx/gather.ptx"),
@@ -76,6 +81,10 @@ pub enum DeviceKernel {
     Histogram,
     /// `candidates` in `kernels/candidates.cu`.
     Candidates(HalfType),
+    /// `change_values` in `kernels/change.cu`.
+    ChangeValues,
+    /// `change_operand` in `kernels/change.cu`.
+    ChangeOperand(HalfType),
     /// `product` in `kernels/correlate.cu`: writes the product.
     Product(HalfType),
     /// `fused` in `kernels/correlate.cu`: finds the best partners without writing the product.
@@ -106,6 +115,7 @@ impl DeviceKernel {
         match self {
             Self::Activation(_) | Self::Histogram => PtxModule::Activation,
             Self::Candidates(_) => PtxModule::Candidates,
+            Self::ChangeValues | Self::ChangeOperand(_) => PtxModule::Change,
             Self::Product(_) | Self::Fused(_) => PtxModule::Correlate,
             Self::Gather => PtxModule::Gather,
             Self::Gram(_) => PtxModule::Gram,
@@ -125,6 +135,9 @@ impl DeviceKernel {
             Self::Histogram => "histogram",
             Self::Candidates(F16) => "candidates_f16",
             Self::Candidates(Bf16) => "candidates_bf16",
+            Self::ChangeValues => "change_values",
+            Self::ChangeOperand(F16) => "change_operand_f16",
+            Self::ChangeOperand(Bf16) => "change_operand_bf16",
             Self::Product(F16) => "product_f16",
             Self::Product(Bf16) => "product_bf16",
             Self::Fused(F16) => "fused_f16",

@@ -1,5 +1,6 @@
 //! The operations that the forward pass consists of.
 
+use super::super::change::Changes;
 use super::super::{Activation, Config};
 
 /// The operations of the forward pass, on one kind of memory. Activations are row-major
@@ -105,6 +106,28 @@ pub trait Backend {
         function: Activation,
         pre: &mut Self::Values,
         post: &mut Self::Factor,
+    ) -> Result<(), Self::Error>;
+
+    /// Changes values, `[tokens, width]`.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn change(
+        &self,
+        values: &mut Self::Values,
+        width: usize,
+        changes: Changes<'_>,
+    ) -> Result<(), Self::Error>;
+
+    /// Changes the post-activations of a layer, `[tokens, d_mlp]`.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn change_factor(
+        &self,
+        factor: &mut Self::Factor,
+        width: usize,
+        changes: Changes<'_>,
     ) -> Result<(), Self::Error>;
 
     /// Shows values to a function on the host, and keeps the changes that it makes.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use rayon::prelude::*;
 
+use super::super::change::Changes;
 use super::super::ops::{causal_softmax, gelu_all, gelu_new_all, layer_norm};
 use super::super::rotary::RotaryAngles;
 use super::super::weights::{Linear, Norm, Weights};
@@ -136,6 +137,26 @@ impl Backend for Cpu {
         };
         pre.par_chunks_mut(VALUES_PER_TASK).for_each(activate);
         std::mem::swap(pre, post);
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        values: &mut Vec<f32>,
+        width: usize,
+        changes: Changes<'_>,
+    ) -> Result<(), Infallible> {
+        changes.make(values, width);
+        Ok(())
+    }
+
+    fn change_factor(
+        &self,
+        factor: &mut Vec<f32>,
+        width: usize,
+        changes: Changes<'_>,
+    ) -> Result<(), Infallible> {
+        changes.make(factor, width);
         Ok(())
     }
 

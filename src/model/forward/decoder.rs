@@ -2,8 +2,24 @@
 
 use super::super::Config;
 use super::super::hooks::Hooks;
-use super::super::prefix::ResidualStream;
 use crate::error::Result;
+
+/// The residual stream before a block (`hook_resid_pre`), on the host.
+#[derive(Debug, Clone, Copy)]
+pub struct ResidualStream<'a> {
+    /// Index of the block, from 0.
+    pub layer: usize,
+    /// The values, `[tokens, d_model]`.
+    pub values: &'a [f32],
+}
+
+impl ResidualStream<'_> {
+    /// Panics unless the stream is that of the tokens of `rows`.
+    pub fn check(&self, rows: &[&[u32]], d_model: usize) {
+        let tokens: usize = rows.iter().map(|row| row.len()).sum();
+        assert_eq!(self.values.len(), tokens * d_model, "the stream of other tokens");
+    }
+}
 
 /// A model that is ready to run, on the host or on a device.
 pub trait Decoder {

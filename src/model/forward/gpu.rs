@@ -1,5 +1,6 @@
 //! The operations of the forward pass on a device.
 
+use super::super::change::{Changes, Intervention};
 use super::super::rotary::RotaryAngles;
 use super::super::weights::{Block, Linear, Norm, Weights};
 use super::super::{Activation, Config};
@@ -7,7 +8,8 @@ use super::backend::{Backend, HeadShape};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{
-    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, ProductTarget, Sequences,
+    self, ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, PlacedChange, ProductTarget,
+    Sequences,
 };
 use crate::error::{Error, Result};
 
@@ -131,6 +133,14 @@ impl<D: Device> Gpu<'_, D> {
     /// Copies values to the device.
     pub(super) fn place_values(&self, values: &[f32]) -> Result<GpuValues<D>> {
         Ok(GpuValues { array: Array::of(self.device, values)?, len: values.len() })
+    }
+
+    fn place_change(
+        &self,
+        intervention: &Intervention,
+        tokens: Option<&[bool]>,
+    ) -> Result<PlacedChange<D>> {
+        PlacedChange::of(self.device, &intervention.columns, &intervention.rules(), tokens)
     }
 
     fn multiply(
@@ -266,6 +276,26 @@ impl<D: Device> Backend for Gpu<'_, D> {
             low: 0.0,
         };
         ops::activation(device, &pre.array, &batch, post, (&mut kept, 0), &mut sums)
+    }
+
+    fn change(&self, values: &mut GpuValues<D>, width: usize, changes: Changes<'_>) -> Result<()> {
+        let tokens = values.len / width;
+        changes.here().try_for_each(|intervention| {
+            let change = self.place_change(intervention, changes.tokens)?;
+            ops::change_values(self.device, &mut values.array, (tokens, width), &change)
+        })
+    }
+
+    fn change_factor(
+        &self,
+        factor: &mut HalfMatrix<D>,
+        _: usize,
+        changes: Changes<'_>,
+    ) -> Result<()> {
+        changes.here().try_for_each(|intervention| {
+            let change = self.place_change(intervention, changes.tokens)?;
+            ops::change_operand(self.device, factor, &change)
+        })
     }
 
     fn visit(&self, values: &mut GpuValues<D>, see: &mut dyn FnMut(&mut [f32])) -> Result<()> {

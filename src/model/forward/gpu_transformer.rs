@@ -4,11 +4,10 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::super::hooks::Hooks;
-use super::super::prefix::ResidualStream;
 use super::super::weights::Block;
 use super::super::{Config, Transformer};
 use super::backend::Backend;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, ResidualStream};
 use super::gpu::{Gpu, GpuEmbeddings, GpuLinear, GpuNorm, GpuValues};
 use super::pass::PlacedModel;
 use super::tap::{HookTap, Tap};

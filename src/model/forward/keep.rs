@@ -1,7 +1,7 @@
 //! Keeps the activations of a study on a device, and sums them, in one pass with the activation
 //! function.
 
-use super::super::hooks::HookPoint;
+use super::super::hook_point::HookPoint;
 use super::super::{Activation, Config};
 use super::gpu::{Gpu, GpuValues};
 use super::tap::Tap;

@@ -11,7 +11,7 @@ mod tap;
 
 pub use backend::{Backend, HeadShape};
 pub use cpu::{Cpu, normalize};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, ResidualStream};
 pub use gpu::{Gpu, GpuValues};
 pub use gpu_transformer::GpuTransformer;
 pub use keep::{BatchSums, KeepNeurons, NeuronPilot, NeuronPilots};

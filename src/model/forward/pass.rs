@@ -2,7 +2,7 @@
 //! learned or rotary positions, GELU.
 
 use super::super::Config;
-use super::super::hooks::{HookPoint, Site};
+use super::super::hook_point::{HookPoint, Site};
 use super::super::weights::Block;
 use super::backend::{Backend, HeadShape};
 use super::tap::Tap;

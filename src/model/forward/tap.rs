@@ -1,7 +1,8 @@
 //! What sees and changes activations during the forward pass, wherever they are stored.
 
 use super::super::Config;
-use super::super::hooks::{HookPoint, Hooks, Site};
+use super::super::hook_point::{HookPoint, Site};
+use super::super::hooks::Hooks;
 use super::backend::Backend;
 
 /// Receives the activations of a forward pass in the memory of its backend.
@@ -46,6 +47,9 @@ impl<B: Backend> Tap<B> for HookTap<'_> {
         point: HookPoint,
         resid: &mut B::Values,
     ) -> Result<(), B::Error> {
+        if let Some(changes) = self.hooks.changes(point) {
+            backend.change(resid, self.config.d_model, changes)?;
+        }
         if !self.hooks.wants(point) {
             return Ok(());
         }
@@ -61,11 +65,17 @@ impl<B: Backend> Tap<B> for HookTap<'_> {
     ) -> Result<(), B::Error> {
         let width = self.config.d_mlp();
         let pre_point = HookPoint { layer, site: Site::MlpPre };
+        if let Some(changes) = self.hooks.changes(pre_point) {
+            backend.change(pre, width, changes)?;
+        }
         if self.hooks.wants(pre_point) {
             backend.visit(pre, &mut |values| self.hooks.at(pre_point, values, width))?;
         }
         backend.activate(self.config.activation, pre, post)?;
         let post_point = HookPoint { layer, site: Site::MlpPost };
+        if let Some(changes) = self.hooks.changes(post_point) {
+            backend.change_factor(post, width, changes)?;
+        }
         if self.hooks.wants(post_point) {
             backend.visit_factor(post, &mut |values| self.hooks.at(post_point, values, width))?;
         }

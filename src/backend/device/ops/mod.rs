@@ -1,9 +1,11 @@
 //! One function per kernel: checks the sizes, then launches. Shapes, equations and grids are
 //! documented in the kernel's source in `kernels/`.
 
+mod change;
 mod elementwise;
 mod products;
 
+pub use change::{PlacedChange, change_operand, change_values};
 pub use elementwise::{
     ACTIVATION_CHUNK, ACTIVATION_SUMS, ActivationBatch, Gelu, HISTOGRAM_BINS, MAX_D_HEAD,
     Sequences, activation, attention, embed, histogram, layer_norm, rotate,
@@ -15,6 +17,9 @@ pub use products::{
 
 use super::array::{Array, Scalar};
 use super::{Device, KernelArg};
+
+/// Threads of a block.
+const THREADS: usize = super::THREADS as usize;
 
 fn int(n: usize) -> u32 {
     // No device can hold more elements than fit in 32 bits.

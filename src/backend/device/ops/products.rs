@@ -3,7 +3,7 @@
 
 use super::super::array::{Array, HalfMatrix, HalfRows, Scalar};
 use super::super::{Device, DeviceKernel, KernelArg};
-use super::{u32_of, whole, whole_mut};
+use super::{THREADS, u32_of, whole, whole_mut};
 use crate::error::Result;
 
 /// Rows and columns of a tile.
@@ -222,8 +222,6 @@ impl<D: Device> MatchBuffers<D> {
         })
     }
 }
-
-const THREADS: usize = super::super::THREADS as usize;
 
 /// Correlates rows of x with rows of y over their first `k` columns, `k` tokens, and keeps the
 /// `best` partners of each row of x. The matrix of ρ is never written.
