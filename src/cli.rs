@@ -314,7 +314,7 @@ pub struct VerifyOptions {
     /// the name of one, otherwise instead of the bundled models.
     #[arg(long, value_name = "FOLDER", conflicts_with = "tier")]
     pub run: Option<PathBuf>,
-    /// Exit with 1 if any claim fails, even if its failure is recorded.
+    /// Exit with 1 if any claim fails or is undecided, even if this is recorded.
     #[arg(long)]
     pub strict: bool,
     /// Exit with 2 if a claim of one of these tiers, or one of these claims, is not run.

@@ -83,10 +83,13 @@ fn trial(claim: &Claim, judgement: &Judgement, evidences: &Arc<Evidences>) -> Tr
 }
 
 fn unexpected(entry: &Entry) -> Failed {
-    let recorded =
-        entry.finding.as_ref().map_or(String::new(), |f| format!("; recorded as failing: {f}"));
+    let recorded = entry.finding.as_ref().map_or(String::new(), |finding| format!(": {finding}"));
     let (expected, measured) = (&entry.expected, entry.measured_text());
-    format!("{}: expected {expected}, measured {measured}{recorded}", entry.verdict).into()
+    format!(
+        "{}: expected {expected}, measured {measured}; recorded as: {}{recorded}",
+        entry.verdict, entry.recorded
+    )
+    .into()
 }
 
 /// Every figure of the experiments on the bundled models, whether or not a claim is
@@ -140,8 +143,11 @@ fn ledger_is_current(claims: &[Claim], evidences: &Evidences) -> std::result::Re
 
 /// The README says how many claims hold and fail.
 fn readme_counts_are_current(ledger: &Ledger) -> std::result::Result<(), Failed> {
-    let [holds, _, fails, _] = ledger.counts();
-    let said = format!("{holds} hold on the bundled models and {fails} fail");
+    let [holds, _, fails, undecided, _] = ledger.counts();
+    let said = format!(
+        "{holds} hold on the bundled models and {fails} fail, each with a recorded reason; \
+         {undecided} are undecided"
+    );
     let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md"));
     let readme = readme.map_err(|e| e.to_string())?;
     let words: Vec<&str> = readme.split_whitespace().collect();
@@ -152,17 +158,23 @@ fn readme_counts_are_current(ledger: &Ledger) -> std::result::Result<(), Failed>
 }
 
 /// Word by word, numbers within the last digit shown: another machine's SIMD
-/// width may round them to the neighbouring one.
+/// width may round them to the neighbouring one. Two neurons that swap ranks change a few of a
+/// thousand random choices.
 fn same_but_for_rounding(a: &str, b: &str) -> bool {
-    let last_digit = Tolerance { absolute: 1.01e-4, relative: 0.0 };
-    let near = |a, b| largest_difference(&[a], &[b], last_digit).is_some_and(|d| d.within());
-    let same = |(a, b): (&str, &str)| match (a.parse(), b.parse()) {
-        _ if a == b => true,
-        (Ok(a), Ok(b)) => near(a, b),
-        _ => false,
+    let within = |a: &str, b: &str, absolute: f64| {
+        let number = |word: &str| word.trim_start_matches('(').parse::<f64>();
+        let (Ok(a), Ok(b)) = (number(a), number(b)) else { return false };
+        let tolerance = Tolerance { absolute, relative: 0.0 };
+        largest_difference(&[a], &[b], tolerance).is_some_and(|d| d.within())
     };
     let (a, b): (Vec<_>, Vec<_>) = (a.split_whitespace().collect(), b.split_whitespace().collect());
-    a.len() == b.len() && a.into_iter().zip(b).all(same)
+    let allowed = |i: usize| match a[i + 1..] {
+        ["of", "1000", ..] => 20.0,
+        [percent, ..] if percent.starts_with("%)") && a[i].starts_with('(') => 2.0,
+        _ => 1.01e-4,
+    };
+    let same = |i: usize| a[i] == b[i] || within(a[i], b[i], allowed(i));
+    a.len() == b.len() && (0..a.len()).all(same)
 }
 
 /// A folder with a run of the desk models by exactly this program, made if need be.

@@ -92,6 +92,7 @@ fn commands_that_look_at_runs_print_fields_of_the_guide() {
 
     let ledger = document(&bench, 2, &["verify", "--json", "-"]);
     assert_documented("verify --json -", &ledger);
+    assert_documented("verify --json -", &ledger["entries"][0]);
     assert_eq!(ledger["entries"][0]["verdict"], "not-run");
     assert!(!bench.path().join("-").exists(), "a file of this name was written");
 }

@@ -11,7 +11,7 @@ use universal_neurons::claims::{Evidences, Ledger, Tier, registry};
 use universal_neurons::compare::Tolerance;
 use universal_neurons::error::Result;
 use universal_neurons::hub::{RemoteFile, blob_id};
-use universal_neurons::report::ledger::{junit, text};
+use universal_neurons::report::ledger::{junit, markdown, text};
 use universal_neurons::table::Column;
 
 use crate::support::{assert_close, expected, program, stderr};
@@ -152,6 +152,51 @@ fn verdicts_are_compared_with_the_recorded_ones() {
     }
     let recorded = judge(folder.path(), &claim("a", "name: universal-count", wrong));
     assert!(text(&recorded).contains("1 fail (1 as recorded)"));
+}
+
+/// No table of this kind has a neuron with high vocabulary kurtosis, so the depth where these begin
+/// is NaN. That refutes nothing, and is a failure unless it is recorded, or if `strict`.
+#[test]
+fn a_claim_without_a_value_is_undecided() {
+    let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &population());
+    for (comparison, failure) in [
+        ("above: 0", true),
+        ("above: 0, finding: f", true),
+        ("above: 0, finding: f, undecided: true", false),
+        ("above: 0, contradicted: true", true),
+    ] {
+        let ledger = judge(folder.path(), &claim("a", "name: prediction-onset", comparison));
+        assert_eq!(ledger.entries[0].verdict, Verdict::Undecided, "{comparison}");
+        assert_eq!((ledger.fails(false), ledger.fails(true)), (failure, true), "{comparison}");
+        for (strict, failure) in [(false, failure), (true, true)] {
+            let xml = junit(&ledger, strict);
+            let counts = [usize::from(failure), usize::from(!failure)];
+            let counts = format!("failures=\"{}\" skipped=\"{}\"", counts[0], counts[1]);
+            assert!(xml.contains(&counts), "{comparison}: {xml}");
+        }
+        assert_eq!(ledger.missing(&["a".into()]), Ok(None), "it was run");
+    }
+    let holds = "above: 0, finding: f, undecided: true";
+    let ledger = judge(folder.path(), &claim("a", "name: universal-count", holds));
+    assert!(ledger.fails(false), "it holds, and is recorded as undecided");
+}
+
+/// What a verdict is about, and what it is worth, is shown in every form of the ledger.
+#[test]
+fn a_verdict_is_shown_with_what_it_is_about_and_worth() {
+    let folder = folder_with(&format!("{MODEL}.neuron_dfs.csv"), &population());
+    let reason = "above: 0, by_definition: the threshold";
+    let measure = "name: percentile-gap, column: skew, permute: universal";
+    let ledger = judge(folder.path(), &claim("a", measure, reason));
+    let chance = ledger.entries[0].chance.expect("a chance");
+    assert_eq!((chance.of, chance.all), (1000, false));
+    assert!((400..600).contains(&chance.holds), "half of the choices lie above: {chance}");
+    let json = serde_json::json!(ledger).to_string();
+    for shown in [text(&ledger), markdown(&ledger), junit(&ledger, false), json] {
+        assert!(shown.contains("on the authors' tables of all neurons"), "{shown}");
+        assert!(shown.contains("the threshold"), "{shown}");
+        assert!(shown.contains(&chance.holds.to_string()), "{shown}");
+    }
 }
 
 #[test]

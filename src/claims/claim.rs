@@ -67,8 +67,13 @@ pub struct Judgement {
     /// Whether the source contradicts itself, so that the comparison is expected not to hold.
     #[serde(default)]
     pub contradicted: bool,
-    /// What was found instead, if the claim is known to fail on this evidence.
+    /// Why the comparison holds by definition, or nearly so, and is little evidence.
+    pub by_definition: Option<String>,
+    /// What was found instead, if the claim is known to fail or to be undecided on this evidence.
     pub finding: Option<String>,
+    /// Whether the finding is that no value can be computed on this evidence.
+    #[serde(default)]
+    pub undecided: bool,
 }
 
 /// One expected value, or a list of values.
@@ -184,8 +189,16 @@ fn problem_with_judgement(j: &Judgement) -> Option<String> {
         return Some("`equals` needs a positive `within`, and nothing else has one".into());
     }
     let empty = |text: &String| text.trim().is_empty();
-    if empty(&j.because) || j.models.is_empty() || j.statement.as_ref().is_some_and(empty) {
-        return Some("`because`, `models` and `statement` must not be empty".into());
+    let optional = [&j.statement, &j.by_definition, &j.finding];
+    if empty(&j.because) || j.models.is_empty() || optional.into_iter().flatten().any(empty) {
+        return Some("`because`, `models` and other texts must not be empty".into());
+    }
+    if j.tier == Tier::Desk && j.statement.is_none() {
+        let problem = "a judgement on the bundled models needs a `statement` about these models";
+        return Some(problem.into());
+    }
+    if j.undecided && j.finding.is_none() {
+        return Some("`undecided` needs a `finding`, which says why".into());
     }
     None
 }
@@ -223,14 +236,15 @@ mod tests {
         assert!(claims.iter().all(|c| !c.source.is_empty()));
     }
 
-    /// A statement that names another model, its neurons or its figures is not one about the
-    /// bundled models.
+    /// A statement about the bundled models says so, and names no other model, its neurons or its
+    /// figures.
     #[test]
     fn judgements_on_the_bundled_models_say_what_is_measured_on_them() {
         let foreign = ["GPT-2", "Pythia", "%", ".N", ".H", " of 2", "times", "0.8"];
         for claim in registry().expect("well formed") {
             for judgement in claim.judged.iter().filter(|j| j.tier == Tier::Desk) {
-                let statement = judgement.statement.as_ref().unwrap_or(&claim.statement);
+                let statement = judgement.statement.as_ref().expect("checked by `parse`");
+                assert!(statement.contains("bundled model"), "{}: {statement}", claim.id);
                 let found = foreign.iter().find(|word| statement.contains(**word));
                 assert_eq!(found, None, "{}: {statement}", claim.id);
             }
@@ -253,7 +267,7 @@ mod tests {
                 "source: s\nclaims:\n- id: a\n  statement: b\n  at: c\n  measure: {{ name: universal-share }}\n  judged:\n  - {judgement}\n"
             )
         };
-        let good = claim("{ tier: desk, models: [m], above: 1, because: d }");
+        let good = claim("{ tier: published, models: [m], above: 1, because: d }");
         assert_eq!(parse("f", &good).expect("good").len(), 1);
         let twice = format!("{good}{}", good.split_once("claims:\n").expect("claims").1);
         for (text, problem) in [
@@ -275,16 +289,26 @@ mod tests {
             ),
             (good.replace("share }", "share, without: [L0.N1] }"), "`of` names none"),
             (good.replace("share }", "share, of: all, without: [L0] }"), "is not a neuron"),
-            (claim("{ tier: desk, models: [m], because: d }"), "exactly one"),
-            (claim("{ tier: desk, models: [m], above: 1, below: 2, because: d }"), "exactly one"),
-            (claim("{ tier: desk, models: [m], equals: 1, because: d }"), "positive `within`"),
-            (claim("{ tier: desk, models: [m], equals: 1, within: 0, because: d }"), "positive"),
-            (claim("{ tier: desk, models: [m], equals: 1, within: .nan, because: d }"), "positive"),
-            (claim("{ tier: desk, models: [m], above: 1, because: \" \" }"), "must not be empty"),
-            (claim("{ tier: desk, models: [], above: 1, because: d }"), "must not be empty"),
+            (good.replace("above: 1,", ""), "exactly one"),
+            (good.replace("above: 1", "above: 1, below: 2"), "exactly one"),
+            (good.replace("above: 1", "equals: 1"), "positive `within`"),
+            (good.replace("above: 1", "equals: 1, within: 0"), "positive"),
+            (good.replace("above: 1", "equals: 1, within: .nan"), "positive"),
+            (good.replace("because: d", "because: ' '"), "must not be empty"),
+            (good.replace("[m]", "[]"), "must not be empty"),
+            (good.replace("because: d", "because: d, statement: ''"), "must not be empty"),
+            (good.replace("because: d", "because: d, by_definition: ''"), "must not be empty"),
+            (good.replace("because: d", "because: d, undecided: true"), "needs a `finding`"),
+            (good.replace("published", "desk"), "needs a `statement`"),
+            (good.replace("share }", "share, permute: layers }"), "does not depend on"),
+            (good.replace("share }", "share, permute: universal }"), "does not depend on"),
+            (good.replace("share }", "share, permute: columns }"), "unknown variant"),
             (
-                claim("{ tier: desk, models: [m], above: 1, because: d, statement: '' }"),
-                "must not be empty",
+                good.replace(
+                    "name: universal-share",
+                    "experiment: entropy, figure: entropy-ranks, permute: layers",
+                ),
+                "does not depend on",
             ),
         ] {
             let error = parse("f", &text).expect_err(problem);

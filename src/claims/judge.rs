@@ -1,5 +1,5 @@
-//! Compares measured values with what a claim expects. No comparison holds for a value that is NaN or
-//! infinite.
+//! Compares measured values with what a claim expects. A comparison with a value that is NaN or
+//! infinite neither holds nor fails: it is undecided.
 
 use super::claim::{Judgement, Trend};
 use super::values::{list, short};
@@ -8,17 +8,18 @@ use crate::compare::{Tolerance, largest_difference};
 /// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assessment {
-    /// Whether the comparison holds.
-    pub holds: bool,
+    /// Whether the comparison holds. `None` if it is undecided: there is no value, or one of them
+    /// is NaN or infinite.
+    pub holds: Option<bool>,
     /// Largest difference as a share of the tolerance, if there is a tolerance.
     pub tolerance_used: Option<f64>,
 }
 
 /// Compares values with what a judgement expects.
 pub fn judge(judgement: &Judgement, values: &[f64]) -> Assessment {
-    let plain = |holds| Assessment { holds, tolerance_used: None };
+    let plain = |holds| Assessment { holds: Some(holds), tolerance_used: None };
     if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
-        return plain(false);
+        return Assessment { holds: None, tolerance_used: None };
     }
     if let (Some(figures), Some(within)) = (&judgement.equals, judgement.within) {
         return equals(figures.list(), within, values);
@@ -38,10 +39,11 @@ pub fn judge(judgement: &Judgement, values: &[f64]) -> Assessment {
 
 fn equals(figures: &[f64], within: f64, values: &[f64]) -> Assessment {
     if figures.len() != values.len() {
-        return Assessment { holds: false, tolerance_used: None };
+        return Assessment { holds: Some(false), tolerance_used: None };
     }
     let worst = largest_difference(values, figures, Tolerance::absolute(within));
-    Assessment { holds: worst.is_some_and(|d| d.within()), tolerance_used: worst.map(|d| d.share) }
+    let holds = worst.is_some_and(|d| d.within());
+    Assessment { holds: Some(holds), tolerance_used: worst.map(|d| d.share) }
 }
 
 fn follows(trend: Trend, values: &[f64]) -> bool {
@@ -80,7 +82,7 @@ mod tests {
     }
 
     fn holds(comparison: &str, values: &[f64]) -> bool {
-        judge(&judgement(comparison), values).holds
+        judge(&judgement(comparison), values).holds.expect("decided")
     }
 
     #[test]
@@ -98,12 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn no_comparison_holds_for_nan_or_infinity() {
+    fn nan_infinity_and_no_value_are_undecided() {
         for comparison in
             ["equals: 1, within: 9", "between: [-9, 9]", "above: -9", "below: 9", "trend: rising"]
         {
             for bad in [&[f64::NAN][..], &[f64::INFINITY], &[0.0, f64::NAN], &[]] {
-                assert!(!holds(comparison, bad), "{comparison} {bad:?}");
+                let found = judge(&judgement(comparison), bad).holds;
+                assert_eq!(found, None, "{comparison} {bad:?}");
             }
         }
     }
@@ -111,6 +114,6 @@ mod tests {
     #[test]
     fn the_share_of_the_tolerance_is_returned() {
         let outcome = judge(&judgement("equals: 2, within: 0.5"), &[1.75]);
-        assert_eq!(outcome, Assessment { holds: true, tolerance_used: Some(0.5) });
+        assert_eq!(outcome, Assessment { holds: Some(true), tolerance_used: Some(0.5) });
     }
 }

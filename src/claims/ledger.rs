@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::chance::Chance;
 use super::claim::{Claim, Judgement};
 use super::evidence::Evidence;
 use super::judge::{expectation, judge};
@@ -23,6 +24,8 @@ pub enum Verdict {
     Contradicted,
     /// The measured values are not what the claim expects.
     Fails,
+    /// No value can be computed on this evidence, such as a mean over no neurons.
+    Undecided,
     /// The claim was not judged, for this reason.
     NotRun(String),
 }
@@ -33,6 +36,7 @@ impl fmt::Display for Verdict {
             Self::Holds => f.write_str("holds"),
             Self::Contradicted => f.write_str("contradicted"),
             Self::Fails => f.write_str("fails"),
+            Self::Undecided => f.write_str("undecided"),
             Self::NotRun(reason) => write!(f, "not run: {reason}"),
         }
     }
@@ -49,6 +53,8 @@ pub struct Entry {
     pub source: String,
     /// Name of the tier.
     pub tier: &'static str,
+    /// What the verdict is about, such as "on the bundled models".
+    pub about: &'static str,
     /// Names of the models.
     pub models: Vec<String>,
     /// What the claim expects, as text.
@@ -57,11 +63,47 @@ pub struct Entry {
     pub measured: Vec<f64>,
     /// Largest difference as a share of the tolerance, if there is a tolerance.
     pub tolerance_used: Option<f64>,
+    /// Why the comparison holds by definition, or nearly so, and is little evidence.
+    pub by_definition: Option<String>,
+    /// How often the claim would hold if the labels that decide it were in another order.
+    pub chance: Option<Chance>,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// What was found instead, if the claim is known to fail.
+    /// The verdict that is recorded with the claim.
+    #[serde(serialize_with = "as_word")]
+    pub recorded: Verdict,
+    /// What was found instead, if the claim is known to fail or to be undecided.
     pub finding: Option<String>,
+}
+
+fn as_word<S: serde::Serializer>(verdict: &Verdict, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_str(verdict)
+}
+
+impl Judgement {
+    /// Returns the recorded verdict.
+    fn recorded(&self) -> Verdict {
+        match (self.undecided, &self.finding, self.contradicted) {
+            (true, ..) => Verdict::Undecided,
+            (false, Some(_), _) => Verdict::Fails,
+            (false, None, true) => Verdict::Contradicted,
+            (false, None, false) => Verdict::Holds,
+        }
+    }
+
+    /// Judges measured values. Returns the verdict and the share of the tolerance that was used.
+    fn verdict(&self, values: &[f64]) -> (Verdict, Option<f64>) {
+        let outcome = judge(self, values);
+        let verdict = match (outcome.holds, self.contradicted) {
+            (None, _) => Verdict::Undecided,
+            (Some(true), false) => Verdict::Holds,
+            (Some(false), true) => Verdict::Contradicted,
+            // A contradiction that the evidence does not show is a failure too.
+            (Some(false), false) | (Some(true), true) => Verdict::Fails,
+        };
+        (verdict, outcome.tolerance_used)
+    }
 }
 
 impl Entry {
@@ -71,18 +113,18 @@ impl Entry {
     /// Returns an error if evidence is damaged.
     pub fn judge(claim: &Claim, judgement: &Judgement, evidences: &Evidences) -> Result<Self> {
         let found = gather(judgement, claim.measure.experiment.as_deref(), evidences)?;
-        let taken = found.and_then(|found| claim.measure.take(&found));
-        let (measured, tolerance_used, verdict) = match taken {
-            Err(reason) => (Vec::new(), None, Verdict::NotRun(reason)),
-            Ok(values) => {
-                let outcome = judge(judgement, &values);
-                let verdict = match (outcome.holds, judgement.contradicted) {
-                    (true, false) => Verdict::Holds,
-                    (false, true) => Verdict::Contradicted,
-                    // A contradiction that the evidence does not show is a failure too.
-                    (false, false) | (true, true) => Verdict::Fails,
-                };
-                (values, outcome.tolerance_used, verdict)
+        let taken = found.and_then(|found| Ok((claim.measure.take(&found)?, found)));
+        let (mut measured, mut tolerance_used, mut chance) = (Vec::new(), None, None);
+        let verdict = match taken {
+            Err(reason) => Verdict::NotRun(reason),
+            Ok((values, found)) => {
+                let (verdict, used) = judgement.verdict(&values);
+                if verdict != Verdict::Undecided {
+                    let holds = |values: &[f64]| judge(judgement, values).holds == Some(true);
+                    chance = claim.measure.chance(&found, holds);
+                }
+                (measured, tolerance_used) = (values, used);
+                verdict
             }
         };
         Ok(Self {
@@ -90,29 +132,35 @@ impl Entry {
             claim: judgement.statement.as_ref().unwrap_or(&claim.statement).clone(),
             source: format!("{}, {}", claim.source, claim.at),
             tier: judgement.tier.name(),
+            about: judgement.tier.badge(),
             models: judgement.models.clone(),
             expected: expectation(judgement),
             measured,
             tolerance_used,
+            by_definition: judgement.by_definition.clone(),
+            chance,
             verdict,
+            recorded: judgement.recorded(),
             finding: judgement.finding.clone(),
         })
     }
 
-    /// Returns whether the verdict is the recorded one: a failure if and only if the claim is known
-    /// to fail. Returns `None` if the claim was not run.
+    /// Returns whether the verdict is the recorded one. Returns `None` if the claim was not run.
     pub fn as_recorded(&self) -> Option<bool> {
         match self.verdict {
             Verdict::NotRun(_) => None,
-            Verdict::Fails => Some(self.finding.is_some()),
-            Verdict::Holds | Verdict::Contradicted => Some(self.finding.is_none()),
+            _ => Some(self.verdict == self.recorded),
         }
     }
 
     /// Returns whether the entry makes `verify` fail: the verdict is not the recorded one or, if
-    /// `strict`, the claim fails.
+    /// `strict`, the claim fails or is undecided.
     pub fn is_failure(&self, strict: bool) -> bool {
-        if strict { self.verdict == Verdict::Fails } else { self.as_recorded() == Some(false) }
+        match self.verdict {
+            Verdict::Fails | Verdict::Undecided if strict => true,
+            _ if strict => false,
+            _ => self.as_recorded() == Some(false),
+        }
     }
 
     /// Returns the measured values as text.
@@ -181,15 +229,17 @@ impl Ledger {
         Ok(self.entries.iter().filter(wanted).find(not_run))
     }
 
-    /// Returns the number of entries with each verdict: holds, contradicted, fails, not run.
-    pub fn counts(&self) -> [usize; 4] {
-        let mut counts = [0; 4];
+    /// Returns the number of entries with each verdict: holds, contradicted, fails, undecided, not
+    /// run.
+    pub fn counts(&self) -> [usize; 5] {
+        let mut counts = [0; 5];
         for entry in &self.entries {
             counts[match entry.verdict {
                 Verdict::Holds => 0,
                 Verdict::Contradicted => 1,
                 Verdict::Fails => 2,
-                Verdict::NotRun(_) => 3,
+                Verdict::Undecided => 3,
+                Verdict::NotRun(_) => 4,
             }] += 1;
         }
         counts

@@ -1,8 +1,8 @@
 //! The measures that claims are about.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::experiment;
+use crate::experiment::{self, ByLayer};
 use crate::table::{Column, NeuronId};
 
 /// What a claim measures: a quantity of the neuron tables, a figure of an experiment, or something
@@ -22,8 +22,21 @@ pub struct Measure {
     pub experiment: Option<String>,
     /// The name of the figure, as the kind declares it.
     pub figure: Option<String>,
+    /// The labels that decide the claim. The claim is shown with the chance that it would hold if
+    /// these labels were in random order.
+    pub permute: Option<Permuted>,
     /// What the project lacks to measure the claim.
     pub awaits: Option<String>,
+}
+
+/// Labels that are put in random order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permuted {
+    /// The order of the layers.
+    Layers,
+    /// Which neurons are universal; their number stays.
+    Universal,
 }
 
 /// A set of neurons.
@@ -142,6 +155,9 @@ impl Measure {
         if !self.without.is_empty() && self.of.is_none() {
             return Some("`without` excludes neurons from a set, and `of` names none".into());
         }
+        if let Some(labels) = self.permute.filter(|labels| !self.depends_on(*labels)) {
+            return Some(format!("`permute`: the measure does not depend on {}", labels.text()));
+        }
         let (experiment, name) = match (&self.experiment, &self.figure) {
             (None, None) => return None,
             (Some(experiment), Some(name)) => (experiment, name),
@@ -152,5 +168,43 @@ impl Measure {
         };
         let known = kind.figures.iter().any(|figure| figure.name == name);
         (!known).then(|| format!("`kind: {experiment}` reports no figure `{name}`"))
+    }
+
+    /// Returns how the figure of the measure follows from values of the layers, if it does.
+    pub(super) fn by_layer(&self) -> Option<ByLayer> {
+        let kind = experiment::kind(self.experiment.as_ref()?)?;
+        kind.figures.iter().find(|figure| Some(figure.name) == self.figure.as_deref())?.by_layer
+    }
+
+    /// Returns whether the measure may change if the labels are put in another order.
+    fn depends_on(&self, labels: Permuted) -> bool {
+        use Quantity as Q;
+        match (labels, self.name) {
+            (Permuted::Layers, None) => self.by_layer().is_some() || self.figure.is_none(),
+            (Permuted::Layers, Some(quantity)) => matches!(
+                quantity,
+                Q::EarlyAmongLargest
+                    | Q::DepthDiagonal
+                    | Q::UniversalByLayer
+                    | Q::PredictionByLayer
+                    | Q::PredictionOnset
+                    | Q::SuppressionLateGap
+            ),
+            (Permuted::Universal, None) => false,
+            (Permuted::Universal, Some(Q::PercentileGap | Q::SpreadGap)) => true,
+            (Permuted::Universal, Some(_)) => {
+                matches!(self.of, Some(NeuronSet::Universal | NeuronSet::Others))
+            }
+        }
+    }
+}
+
+impl Permuted {
+    /// Returns the labels as text.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Layers => "the order of the layers",
+            Self::Universal => "which neurons are universal",
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Takes the measures of claims from evidence.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::evidence::Evidence;
@@ -36,7 +37,7 @@ impl Measure {
         }
         let e = evidence.first().ok_or("about no model")?;
         let Some(quantity) = self.name else { return self.figure(e) };
-        let measurement = Measurement { measure: self, quantity, e };
+        let measurement = Measurement::new(self, quantity, e);
         let shares = || evidence.iter().map(|e| universal_share(e)).collect::<Vec<f64>>();
         match quantity {
             Quantity::ShareRatio => {
@@ -76,14 +77,27 @@ fn smallest(values: &[f64]) -> f64 {
 }
 
 /// A quantity and the evidence about one model, from which it is taken.
-struct Measurement<'a> {
+pub(super) struct Measurement<'a> {
     measure: &'a Measure,
     quantity: Quantity,
     e: &'a Evidence,
+    /// The place of each layer.
+    pub layers: Vec<usize>,
+    /// Whether the neuron of each row is universal. `None` if it has no excess correlation.
+    pub universal: Vec<Option<bool>>,
+    /// The within-layer percentiles of the measure's column.
+    ranks: OnceCell<Vec<f64>>,
 }
 
-impl Measurement<'_> {
-    fn take(&self) -> Taken {
+impl<'a> Measurement<'a> {
+    pub(super) fn new(measure: &'a Measure, quantity: Quantity, e: &'a Evidence) -> Self {
+        let excess = e.table.column(Column::ExcessCorr);
+        let universal = excess.iter().map(|v| (!v.is_nan()).then_some(*v > UNIVERSAL)).collect();
+        let layers = (0..e.shape.n_layers).collect();
+        Self { measure, quantity, e, layers, universal, ranks: OnceCell::new() }
+    }
+
+    pub(super) fn take(&self) -> Taken {
         use Quantity as Q;
         let one = |value: f64| Ok(vec![value]);
         match self.quantity {
@@ -97,7 +111,9 @@ impl Measurement<'_> {
                 one(self.spread(&self.universal()) - self.spread(&self.all()))
             }
             Q::TopNeuron => self.top_neuron(),
-            Q::DepthDiagonal => one(diagonal(self.e.depth.as_ref().ok_or("no matrix of layers")?)),
+            Q::DepthDiagonal => {
+                one(self.diagonal(self.e.depth.as_ref().ok_or("no matrix of layers")?))
+            }
             Q::LeastLayerExcess => self.least_layer_excess(),
             Q::LeastUniversalExcess => {
                 one(smallest(&self.values(Column::ExcessCorr, &self.universal())))
@@ -176,13 +192,15 @@ impl Measurement<'_> {
     }
 
     fn universal(&self) -> Vec<usize> {
-        let excess = self.e.table.column(Column::ExcessCorr);
-        self.rows(|row| excess[row] > UNIVERSAL)
+        self.rows(|row| self.universal[row] == Some(true))
     }
 
     fn others(&self) -> Vec<usize> {
-        let excess = self.e.table.column(Column::ExcessCorr);
-        self.rows(|row| excess[row] <= UNIVERSAL)
+        self.rows(|row| self.universal[row] == Some(false))
+    }
+
+    fn layer(&self, row: usize) -> usize {
+        self.layers[self.e.table.ids[row].layer]
     }
 
     /// Returns the universal neurons with high vocabulary kurtosis.
@@ -199,7 +217,7 @@ impl Measurement<'_> {
 
     fn by_layer(&self, rows: &[usize]) -> Vec<f64> {
         let mut counts = vec![0.0; self.e.shape.n_layers];
-        rows.iter().for_each(|&row| counts[self.e.table.ids[row].layer] += 1.0);
+        rows.iter().for_each(|&row| counts[self.layer(row)] += 1.0);
         counts
     }
 
@@ -272,7 +290,8 @@ impl Measurement<'_> {
 
     fn percentile_median(&self, rows: &[usize]) -> Result<f64, String> {
         self.whole()?;
-        let ranks = ranks_within(&self.e.table.layers(), self.e.table.column(self.column()?));
+        let column = self.e.table.column(self.column()?);
+        let ranks = self.ranks.get_or_init(|| ranks_within(&self.e.table.layers(), column));
         self.median_of(rows.iter().map(|&row| ranks[row]).collect())
     }
 
@@ -288,7 +307,7 @@ impl Measurement<'_> {
     fn prediction_onset(&self) -> Taken {
         let counts = self.by_layer(&self.prediction());
         let first = counts.iter().position(|&c| c > 0.0);
-        // Without such a neuron the value is NaN, for which no comparison holds.
+        // Without such a neuron the value is NaN, and the claim is undecided.
         Ok(vec![first.map_or(f64::NAN, |layer| layer as f64 / counts.len() as f64)])
     }
 
@@ -304,12 +323,13 @@ impl Measurement<'_> {
     }
 
     fn suppression_late_shares(&self) -> Taken {
-        let (kurt, ids) = (self.e.table.column(Column::VocabKurt), &self.e.table.ids);
+        let kurt = self.e.table.column(Column::VocabKurt);
         let last = self.e.shape.n_layers - 1;
         let set = self.set()?;
         let share = |late: bool| {
-            let of_kind =
-                |row: &usize| kurt[*row] > PREDICTION_KURTOSIS && (ids[*row].layer == last) == late;
+            let of_kind = |row: &usize| {
+                kurt[*row] > PREDICTION_KURTOSIS && (self.layer(*row) == last) == late
+            };
             self.suppression_share(&set.iter().copied().filter(of_kind).collect::<Vec<_>>())
         };
         Ok(vec![share(true), share(false)])
@@ -321,16 +341,17 @@ impl Measurement<'_> {
         let rows = self.rows(|row| active[row] > VERY_ACTIVE);
         Ok(vec![self.median_of(self.values(Column::InOutSim, &rows))?])
     }
-}
 
-/// Returns the mean of the diagonal of a matrix minus the mean of the other entries.
-fn diagonal(matrix: &[Vec<f64>]) -> f64 {
-    let cells = || {
-        matrix
-            .iter()
-            .enumerate()
-            .flat_map(|(i, row)| row.iter().enumerate().map(move |(j, v)| (i == j, *v)))
-    };
-    let mean_of = |on: bool| mean(cells().filter(|(d, _)| *d == on).map(|(_, v)| v));
-    mean_of(true) - mean_of(false)
+    /// Returns the mean of the diagonal of a matrix, whose columns are the layers of the partners,
+    /// minus the mean of the other entries.
+    fn diagonal(&self, matrix: &[Vec<f64>]) -> f64 {
+        let place = |column: usize| self.layers.get(column).copied().unwrap_or(column);
+        let row_of = |(i, row): (usize, &Vec<f64>)| {
+            let entry = |(j, v): (usize, &f64)| (i == place(j), *v);
+            row.iter().enumerate().map(entry).collect::<Vec<_>>()
+        };
+        let cells = || matrix.iter().enumerate().flat_map(row_of);
+        let mean_of = |on: bool| mean(cells().filter(|(d, _)| *d == on).map(|(_, v)| v));
+        mean_of(true) - mean_of(false)
+    }
 }

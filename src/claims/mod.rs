@@ -14,10 +14,12 @@
 //! | [`sources`] | finds evidence |
 //! | `prediction_labels` | takes the quantities of the table of prediction neurons |
 //! | `measurement` | takes measures from evidence |
+//! | `chance` | the chance that a claim would hold under another order of labels |
 //! | `judge` | compares measured with expected values |
 //! | [`ledger`] | claims with their verdicts |
 //! | `collection` | [`Claims`], which judges all claims |
 
+mod chance;
 pub mod claim;
 mod collection;
 mod evidence;
@@ -32,6 +34,7 @@ pub mod sources;
 mod tier;
 mod values;
 
+pub use chance::Chance;
 pub use claim::{Claim, Judgement, registry};
 pub use collection::Claims;
 pub use evidence::Evidence;

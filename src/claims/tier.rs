@@ -28,4 +28,14 @@ impl Tier {
             Self::Weights => "weights",
         }
     }
+
+    /// Returns what a verdict of this tier is about, as it is shown beside the verdict.
+    pub fn badge(self) -> &'static str {
+        match self {
+            Self::Desk => "on the bundled models",
+            Self::Published => "on the authors' tables of universal neurons",
+            Self::Population => "on the authors' tables of all neurons",
+            Self::Weights => "on the original models",
+        }
+    }
 }

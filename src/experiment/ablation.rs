@@ -96,6 +96,11 @@ impl Experiment for Ablation {
         figure(
             "ablation-first-layer",
             "rise of the loss without the universal neurons of layer 0, minus the largest of another layer, in nats",
+        )
+        .with_layers("ablation-by-layer", first_layer),
+        figure(
+            "ablation-by-layer",
+            "rise of the loss without the universal neurons of each layer, in nats",
         ),
     ];
     const EXAMPLE: &'static str = include_str!("../../experiments/ablation.yaml");
@@ -204,9 +209,15 @@ fn add_effects(
     let random = (1..=controls).map(loss).sum::<f64>() / controls as f64;
     figures.add("ablation-effect", vec![loss(0) - random]);
     let layers: Vec<f64> = (controls + 1..found.len()).map(loss).collect();
-    // A layer without universal neurons has no loss; `max` leaves NaN out.
+    figures.add("ablation-first-layer", first_layer(&layers));
+    figures.add("ablation-by-layer", layers);
+}
+
+/// Returns the value of the first layer minus the largest of the others. A layer without universal
+/// neurons has no loss; `max` leaves NaN out.
+fn first_layer(layers: &[f64]) -> Vec<f64> {
     let others = layers[1..].iter().copied().fold(f64::NAN, f64::max);
-    figures.add("ablation-first-layer", vec![layers[0] - others]);
+    vec![layers[0] - others]
 }
 
 fn figures(found: &[(&AblatedSet, Interval, Interval)], settings: &AblationSettings) -> Figures {

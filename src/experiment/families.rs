@@ -23,6 +23,14 @@ use crate::table::{NeuronId, fixed_cell};
 /// The experiment on neuron families.
 pub struct Families;
 
+/// Returns the median layer of neurons, as a share of the depth, from their number in each layer;
+/// NaN if there are none.
+fn median_depth(counts: &[f64]) -> Vec<f64> {
+    let layer_of = |(layer, count): (usize, &f64)| vec![layer as f64; *count as usize];
+    let layers = counts.iter().enumerate().flat_map(layer_of);
+    vec![median(layers).map_or(f64::NAN, |layer| layer / counts.len() as f64)]
+}
+
 impl Experiment for Families {
     type Settings = FamilySettings;
     const KIND: &'static str = "families";
@@ -31,13 +39,16 @@ impl Experiment for Families {
     const SECTION: Section = Section::Required;
     const PATHS: &'static [&'static str] = &["path", "syntax"];
     const FIGURES: &'static [FigureName] = &[
-        figure("unigram-by-layer", "unigram neurons of each layer"),
+        figure("unigram-by-layer", "unigram neurons of each layer")
+            .with_layers("unigram-by-layer", <[f64]>::to_vec),
         figure("alphabet-letters", "letters that have an alphabet neuron"),
         figure(
             "previous-token-depth",
             "median layer of the previous-token neurons, as a share of the depth",
         ),
-        figure("position-depth", "median layer of the position neurons, as a share of the depth"),
+        figure("position-depth", "median layer of the position neurons, as a share of the depth")
+            .with_layers("position-by-layer", median_depth),
+        figure("position-by-layer", "position neurons of each layer"),
         figure("syntax-depth", "median layer of the syntax neurons, as a share of the depth"),
         figure("context-neurons", "neurons explained by the kind of text"),
         figure(
@@ -163,9 +174,8 @@ impl ExplainedNeurons<'_> {
     }
 
     /// Returns the median layer of some neurons, as a share of the depth; NaN if there are none.
-    fn depth(&self, neurons: &[usize]) -> f64 {
-        let layers = neurons.iter().map(|&i| self.layout.layer(i) as f64);
-        median(layers).map_or(f64::NAN, |layer| layer / self.layout.n_layers as f64)
+    fn depth(&self, neurons: &[usize]) -> Vec<f64> {
+        median_depth(&self.by_layer(neurons))
     }
 
     fn by_layer(&self, neurons: &[usize]) -> Vec<f64> {
@@ -179,10 +189,11 @@ impl ExplainedNeurons<'_> {
         let position: Vec<usize> =
             (0..self.bits.len()).filter(|&i| self.bits[i] > self.spec.position_bits).collect();
         figures.add("unigram-by-layer", self.by_layer(&self.members("unigram")));
-        figures.add("previous-token-depth", vec![self.depth(&self.members("previous-token"))]);
-        figures.add("position-depth", vec![self.depth(&position)]);
+        figures.add("previous-token-depth", self.depth(&self.members("previous-token")));
+        figures.add("position-depth", self.depth(&position));
+        figures.add("position-by-layer", self.by_layer(&position));
         if self.grouped.iter().any(|g| g.group == TokenGroup::Syntax && !g.tests.is_empty()) {
-            figures.add("syntax-depth", vec![self.depth(&self.members("syntax"))]);
+            figures.add("syntax-depth", self.depth(&self.members("syntax")));
         }
         figures.add("context-neurons", vec![self.members("context").len() as f64]);
         let tests: usize = self.grouped.iter().map(|g| g.tests.len()).sum();

@@ -13,17 +13,39 @@ use crate::run::Session;
 use crate::spec::{Finding, Section, Spec};
 
 /// A figure that an experiment reports, under the name that claims use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct FigureName {
     /// Name of the figure.
     pub name: &'static str,
     /// What the figure measures, with its unit.
     pub meaning: &'static str,
+    /// How the figure follows from values of the layers, if it does.
+    pub by_layer: Option<ByLayer>,
+}
+
+/// A figure that follows from another one, which has a value for each layer.
+#[derive(Debug, Clone, Copy)]
+pub struct ByLayer {
+    /// Name of the figure with a value for each layer.
+    pub values: &'static str,
+    /// Computes the figure from these values.
+    pub compute: fn(&[f64]) -> Vec<f64>,
+}
+
+impl FigureName {
+    /// Declares that the figure follows from another one with a value for each layer.
+    pub(super) const fn with_layers(
+        self,
+        values: &'static str,
+        compute: fn(&[f64]) -> Vec<f64>,
+    ) -> Self {
+        Self { by_layer: Some(ByLayer { values, compute }), ..self }
+    }
 }
 
 /// Returns the declaration of a figure.
 pub(super) const fn figure(name: &'static str, meaning: &'static str) -> FigureName {
-    FigureName { name, meaning }
+    FigureName { name, meaning, by_layer: None }
 }
 
 /// How claims get the figures of a kind for the bundled models.

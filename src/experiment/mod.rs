@@ -28,7 +28,7 @@ use schemars::SchemaGenerator;
 
 pub use self::ablation::{AblationSettings, Replacement};
 pub use self::dynamics::{DynamicsSettings, Step};
-pub use self::kind::{Desk, Experiment, FigureName};
+pub use self::kind::{ByLayer, Desk, Experiment, FigureName};
 use crate::charts::Chart;
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};

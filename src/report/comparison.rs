@@ -35,6 +35,8 @@ pub struct Comparison {
     pub verdicts: Vec<(String, String, String)>,
     /// Number of claims that are judged on both runs.
     pub judged: usize,
+    /// What the verdicts are about, such as "on the bundled models"; empty if no claim is judged.
+    pub about: &'static str,
 }
 
 /// One of the two runs.
@@ -97,6 +99,7 @@ pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparis
         Some((s.threshold, s.percent, other.percent))
     });
     let ledgers = a.ledger(claims)?.zip(b.ledger(claims)?);
+    let about = ledgers.as_ref().and_then(|(_, b)| b.entries.first()).map_or("", |e| e.about);
     let (verdicts, judged) = ledgers.map_or((Vec::new(), 0), |(a, b)| changed(&a, &b));
     Ok(Comparison {
         settings: differences(&a.provenance, &b.provenance),
@@ -106,6 +109,7 @@ pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparis
         largest: Column::ALL.iter().filter_map(|c| largest(*c, &a, &b)).collect(),
         verdicts,
         judged,
+        about,
     })
 }
 
@@ -206,9 +210,11 @@ impl fmt::Display for Comparison {
         }
         match (self.judged, self.verdicts.len()) {
             (0, 0) => writeln!(f, "no claim can be judged on models of this shape"),
-            (judged, 0) => writeln!(f, "{judged} claims judged on both, no verdict changed"),
+            (judged, 0) => {
+                writeln!(f, "{judged} claims judged on both, {}: no verdict changed", self.about)
+            }
             (_, changed) => {
-                writeln!(f, "{changed} verdicts changed")?;
+                writeln!(f, "{changed} verdicts changed, {}", self.about)?;
                 self.verdicts.iter().try_for_each(|(id, a, b)| writeln!(f, "  {id}: {a} -> {b}"))
             }
         }

@@ -18,11 +18,13 @@ pub fn text(ledger: &Ledger) -> String {
             Verdict::NotRun(reason) => writeln!(out, "not run       {}: {reason}", name(e)),
             verdict => writeln!(
                 out,
-                "{:<13} {}: expected {}, measured {}{used}{}",
+                "{:<13} {}, {}: expected {}, measured {}{used}{}{}",
                 verdict.to_string(),
                 name(e),
+                e.about,
                 e.expected,
                 e.measured_text(),
+                caveat(e).map_or(String::new(), |caveat| format!("; {caveat}")),
                 e.finding.as_ref().map_or(String::new(), |f| format!("; finding: {f}")),
             ),
         };
@@ -36,15 +38,30 @@ pub fn name(e: &Entry) -> String {
     format!("{} [{} {}]", e.id, e.tier, e.models.join(" "))
 }
 
+/// Returns why a verdict is little evidence: that the claim holds by definition, and how often it
+/// would hold by chance. `None` if nothing is known of that kind.
+pub fn caveat(e: &Entry) -> Option<String> {
+    let definition = e.by_definition.as_ref().map(|reason| format!("by definition: {reason}"));
+    let chance = e.chance.as_ref().map(ToString::to_string);
+    let parts: Vec<String> = definition.into_iter().chain(chance).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 /// Returns the numbers of verdicts, in one line.
 pub fn summary(ledger: &Ledger) -> String {
-    let [holds, contradicted, fails, not_run] = ledger.counts();
-    let recorded = |e: &&Entry| e.verdict == Verdict::Fails && e.finding.is_some();
-    let known = match ledger.entries.iter().filter(recorded).count() {
-        0 => String::new(),
-        n => format!(" ({n} as recorded)"),
+    let [holds, contradicted, fails, undecided, not_run] = ledger.counts();
+    let known = |verdict: Verdict| {
+        let recorded = |e: &&Entry| e.verdict == verdict && e.recorded == verdict;
+        match ledger.entries.iter().filter(recorded).count() {
+            0 => String::new(),
+            n => format!(" ({n} as recorded)"),
+        }
     };
-    format!("{holds} hold, {contradicted} contradicted, {fails} fail{known}, {not_run} not run")
+    let (failing, open) = (known(Verdict::Fails), known(Verdict::Undecided));
+    format!(
+        "{holds} hold, {contradicted} contradicted, {fails} fail{failing}, \
+         {undecided} undecided{open}, {not_run} not run"
+    )
 }
 
 /// Returns a Markdown table of the claims that were judged, and a line about the others.
@@ -54,12 +71,13 @@ pub fn markdown(ledger: &Ledger) -> String {
     );
     for e in ledger.entries.iter().filter(|e| !matches!(e.verdict, Verdict::NotRun(_))) {
         let finding = e.finding.as_ref().map_or(String::new(), |f| format!(": {f}"));
+        let caveat = caveat(e).map_or(String::new(), |caveat| format!(" ({caveat})"));
         let cells = [
             format!("`{}` {}", e.id, e.claim),
-            format!("{} {}", e.tier, e.models.join(", ")),
+            format!("{} ({})", e.about, e.models.join(", ")),
             e.expected.clone(),
             e.measured_text(),
-            format!("{}{finding}", e.verdict),
+            format!("{}{finding}{caveat}", e.verdict),
         ];
         let _ = writeln!(out, "| {} |", cells.map(|c| markdown_cell(&c)).join(" | "));
     }
@@ -73,15 +91,16 @@ fn markdown_cell(text: &str) -> String {
     line(text).replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// Returns the ledger as JUnit XML for CI systems. A failure is one that [`Entry::is_failure`] counts; every test
-/// case has the statement, its source and the recorded finding as its output.
+/// Returns the ledger as JUnit XML for CI systems. A failure is one that [`Entry::is_failure`]
+/// counts; a claim that was not run or is undecided as recorded is skipped. The output of every
+/// test case has the statement, its source, what the verdict is about and the recorded finding.
 pub fn junit(ledger: &Ledger, strict: bool) -> String {
-    let [_, _, _, not_run] = ledger.counts();
+    let skipped = ledger.entries.iter().filter(|e| is_skipped(e, strict)).count();
     let fails = ledger.entries.iter().filter(|e| e.is_failure(strict)).count();
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,
-        "<testsuite name=\"claims\" tests=\"{}\" failures=\"{fails}\" skipped=\"{not_run}\">",
+        "<testsuite name=\"claims\" tests=\"{}\" failures=\"{fails}\" skipped=\"{skipped}\">",
         ledger.entries.len()
     );
     for e in &ledger.entries {
@@ -96,14 +115,27 @@ pub fn junit(ledger: &Ledger, strict: bool) -> String {
             _ if e.is_failure(strict) => {
                 writeln!(out, "    <failure message=\"{}\"/>", escaped(&measured))
             }
+            Verdict::Undecided => {
+                writeln!(out, "    <skipped message=\"{}\"/>", escaped(&measured))
+            }
             _ => Ok(()),
         };
         let finding =
             e.finding.as_ref().map_or(String::new(), |f| format!("; recorded finding: {f}"));
-        let about = format!("{} ({}); {measured}{finding}", e.claim, e.source);
+        let caveat = caveat(e).map_or(String::new(), |caveat| format!("; {caveat}"));
+        let about = format!("{} ({}); {}, {measured}{caveat}{finding}", e.claim, e.source, e.about);
         let _ = writeln!(out, "    <system-out>{}</system-out>\n  </testcase>", escaped(&about));
     }
     out + "</testsuite>\n"
+}
+
+/// Returns whether a claim counts as skipped: it was not run, or is undecided as recorded.
+fn is_skipped(e: &Entry, strict: bool) -> bool {
+    match e.verdict {
+        Verdict::NotRun(_) => true,
+        Verdict::Undecided => !e.is_failure(strict),
+        _ => false,
+    }
 }
 
 /// Escapes text for XML. Removes control characters, which XML cannot represent.
@@ -125,11 +157,15 @@ mod tests {
             claim: "<b>x</b> | y\nz\u{1b}[2J\u{202e}".into(),
             source: "s".into(),
             tier: "desk",
+            about: "on the bundled models",
             models: vec!["m\u{7}\u{fffe}".into()],
             expected: "a | b".into(),
             measured: vec![f64::NAN],
             tolerance_used: None,
+            by_definition: Some("<i>|\u{7}".into()),
+            chance: None,
             verdict: Verdict::Fails,
+            recorded: Verdict::Holds,
             finding: Some("\u{0}\"&<".into()),
         };
         let unjudged = Entry { verdict: Verdict::NotRun("no\u{1b}".into()), ..entry.clone() };

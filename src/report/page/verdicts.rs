@@ -6,6 +6,7 @@ use crate::claims::ledger::Verdict;
 use crate::claims::{Claim, Entry, Evidence, Evidences, Ledger, Tier};
 use crate::error::Result;
 use crate::record::{RunFolder, RunResults};
+use crate::report::ledger::caveat;
 
 /// The verdicts on claims that are judged on a run.
 pub struct RunVerdicts {
@@ -30,7 +31,11 @@ pub struct Line<'a> {
     source: &'a str,
     class: &'static str,
     verdict: &'static str,
+    /// What the verdict is about.
+    about: &'static str,
     reason: &'a str,
+    /// Why the verdict is little evidence.
+    caveat: String,
     expected: &'a str,
     measured: String,
     paper: String,
@@ -61,6 +66,7 @@ impl RunVerdicts {
             ("holds", "hold"),
             ("contradicted", "contradicted"),
             ("fails", "fail"),
+            ("undecided", "undecided"),
             ("not-run", "not run"),
         ];
         let all = names.into_iter().zip(self.ledger.counts());
@@ -79,7 +85,8 @@ impl RunVerdicts {
             }
             _ => "The paper's own models are judged on its figures",
         };
-        format!("{} of {all} claims are judged on this run. {evidence}.", all - not_run)
+        let about = self.tier.badge();
+        format!("{} of {all} claims are judged on this run, {about}. {evidence}.", all - not_run)
     }
 
     /// Returns the claims one by one.
@@ -93,6 +100,7 @@ fn line<'a>(e: &'a Entry, claims: &[Claim]) -> Line<'a> {
         Verdict::Holds => ("holds", "holds", ""),
         Verdict::Contradicted => ("contradicted", "contradicted", ""),
         Verdict::Fails => ("fails", "fails", e.finding.as_deref().unwrap_or("")),
+        Verdict::Undecided => ("undecided", "undecided", e.finding.as_deref().unwrap_or("")),
         Verdict::NotRun(reason) => ("not-run", "not run", reason.as_str()),
     };
     let paper = claims.iter().find(|c| c.id == e.id).and_then(Claim::published);
@@ -102,7 +110,9 @@ fn line<'a>(e: &'a Entry, claims: &[Claim]) -> Line<'a> {
         source: &e.source,
         class,
         verdict,
+        about: e.about,
         reason,
+        caveat: caveat(e).unwrap_or_default(),
         expected: &e.expected,
         measured: e.measured_text(),
         paper: paper.unwrap_or_default(),
