@@ -81,6 +81,10 @@ pub enum Command {
     ///
     /// With --text or --file, shows its activation at each token of that text instead. No run is
     /// needed for this: the model is the reference of --spec, or else of the run's spec.
+    ///
+    /// A run has a row for each neuron of its reference. With --model, the neuron belongs to
+    /// another model of the experiment: its tokens and contexts are shown, and the neurons of the
+    /// reference that have it as their best match.
     Inspect {
         /// The neuron, as in L0.N12.
         neuron: NeuronId,
@@ -90,6 +94,9 @@ pub enum Command {
         /// The experiment that the run was made with [default: the file that the run recorded].
         #[arg(long, value_name = "FILE")]
         spec: Option<PathBuf>,
+        /// The model of the neuron, by its name in the experiment [default: the reference].
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
         /// Print the neuron as JSON.
         #[arg(long)]
         json: bool,
@@ -170,12 +177,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Write a commented experiment file to start from.
+    /// Write a commented experiment file to start from, in any folder.
     New {
         /// Kind of the experiment.
         #[arg(value_parser = PossibleValuesParser::new(KINDS.map(|kind| kind.rules.name)))]
         kind: String,
-        /// The file to write [default: experiments/my-KIND.yaml].
+        /// The file to write [default: my-KIND.yaml, in experiments/ if that is a folder here].
         file: Option<PathBuf>,
     },
     /// Convert a model's weights from any supported format to one file of safetensors.
@@ -314,6 +321,10 @@ pub struct VerifyOptions {
     /// the name of one, otherwise instead of the bundled models.
     #[arg(long, value_name = "FOLDER", conflicts_with = "tier")]
     pub run: Option<PathBuf>,
+    /// Judge the claims in this file instead of those of the papers. With --run, judges those
+    /// of tier `run`.
+    #[arg(long, value_name = "FILE")]
+    pub claims: Option<PathBuf>,
     /// Exit with 1 if any claim fails or is undecided, even if this is recorded.
     #[arg(long)]
     pub strict: bool,

@@ -58,8 +58,9 @@ fn dispatch(command: Command) -> Result<u8> {
         }
         Command::Validate { specs, json } => commands::validate(&specs, json).map(|()| 0),
         Command::Verify(options) => commands::verify(&options),
-        Command::Inspect { neuron, run, spec, json, text } => {
-            commands::inspect(neuron, &run, spec.as_deref(), json, &text).map(|()| 0)
+        Command::Inspect { neuron, run, spec, model, json, text } => {
+            let model = (spec.as_deref(), model.as_deref());
+            commands::inspect(neuron, &run, model, json, &text).map(|()| 0)
         }
         Command::Activations { neurons, spec, out } => {
             commands::activations(&neurons, &spec, &out).map(|()| 0)

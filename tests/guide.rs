@@ -233,8 +233,17 @@ fn the_python_of_the_guide_reads_a_run() {
 #[test]
 fn the_examples_are_valid_experiments() {
     let root = checkout();
-    let examples = blocks("yaml");
-    assert!(examples.len() >= 3);
+    let (claims, examples): (Vec<_>, Vec<_>) =
+        blocks("yaml").into_iter().partition(|block| block.text.starts_with("# claims"));
+    assert!(examples.len() >= 3 && claims.len() == 1);
+    for example in claims {
+        // The run of the checkout has another reference.
+        let text = example.text.replace("models: [first]", "models: [a]");
+        std::fs::write(root.path().join("my-claims.yaml"), text).expect("write");
+        let judge = ["verify", "--claims", "my-claims.yaml", "--run", "runs/desk-universality"];
+        let ledger = stdout(&run(root.path(), &judge));
+        assert!(ledger.contains("2 hold, 0 contradicted, 0 fail"), "{ledger}");
+    }
     for example in examples {
         let name = example.text.lines().find_map(|line| line.strip_prefix("name: "));
         let file = format!("experiments/{}.yaml", name.expect("a whole experiment"));
@@ -247,7 +256,12 @@ fn the_examples_are_valid_experiments() {
 fn commands() -> Vec<(String, Vec<String>)> {
     let arguments = |line: &str| -> Option<Vec<String>> {
         let line = line.split(" # ").next()?.trim();
-        let (_, rest) = line.split_once("cargo run --release")?;
+        let program = ["cargo run --release", "universal-neurons "];
+        let (before, rest) = program.iter().find_map(|program| line.split_once(program))?;
+        // Loops and launchers are not parsed.
+        if !before.split_whitespace().all(|word| word.contains('=')) {
+            return None;
+        }
         let rest = rest.trim().strip_prefix("--").unwrap_or(rest);
         Some(rest.split_whitespace().take_while(|w| *w != ">").map(String::from).collect())
     };

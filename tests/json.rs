@@ -87,6 +87,20 @@ fn commands_that_look_at_runs_print_fields_of_the_guide() {
     }
     assert_eq!(neuron["card"]["neuron"], "L1.N3");
 
+    // The best match of L1.N3 in b knows that it is one.
+    let best = neuron["partners"][0]["neuron"].as_str().expect("a match");
+    let of_b = ["inspect", best, "--model", "b", "--run", "out", "--json"];
+    let partner = document(&bench, 0, &of_b);
+    assert_documented("inspect --model", &partner);
+    assert_documented("inspect --model", &partner["matched_by"][0]);
+    assert_eq!((&partner["neuron"], &partner["model"]), (&best.into(), &"b".into()));
+    let matched = partner["matched_by"].as_array().expect("a list");
+    let found = matched.iter().find(|m| m["neuron"] == "L1.N3").expect("it is listed");
+    assert_eq!(found["rho"], neuron["partners"][0]["rho"]);
+    assert_eq!(partner["card"]["neuron"], best);
+    let of_b = ["inspect", "L1.N3", "--model", "b", "--run", "out", "--text", "a fox", "--json"];
+    assert_eq!(document(&bench, 0, &of_b)["model"], "b");
+
     let same = document(&bench, 0, &["compare", "out", "out", "--json"]);
     assert_documented("compare", &same);
 

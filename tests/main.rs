@@ -28,6 +28,7 @@ mod kernels;
 mod ledger;
 mod named;
 mod non_finite;
+mod own_claims;
 mod ptx_vm;
 mod ranks;
 mod report;

@@ -197,6 +197,32 @@ fn the_page_says_how_many_partners_are_shared() {
 }
 
 #[test]
+fn the_page_says_what_verdicts_are_about_and_worth() {
+    let page = read(&desk::folder().join("report.html"));
+    let row = |id: &str| {
+        let (_, from) = page.split_once(&format!("id=\"claim-{id}\"")).expect(id);
+        from.split("</tr>").next().expect("a row")
+    };
+    for (id, parts) in [
+        (
+            "prevalence.early",
+            &[">holds<", "by definition: nearly", "in 2 of 6 orders of the layers"][..],
+        ),
+        ("baseline.gap-universal", &[">holds<", "by definition: a neuron is universal if"]),
+        ("signature.skew", &[">holds<", "of 1000 random choices"]),
+        ("role.prediction-onset", &[">undecided<", "no universal neuron"]),
+        ("role.prediction", &[">fails<"]),
+    ] {
+        let row = row(id);
+        for part in parts.iter().chain(&["on the bundled models", "of the bundled model a"]) {
+            assert!(row.contains(part), "{id}: no {part}: {row}");
+        }
+    }
+    let badges = page.matches("<span class=\"about\">on the bundled models</span>").count();
+    assert_eq!(badges, page.matches("data-verdict=").count(), "every verdict has one");
+}
+
+#[test]
 fn experiments_of_other_kinds_come_onto_the_page() {
     let root = TempDir::new().expect("folder");
     let families = root.path().join("families");
@@ -310,6 +336,22 @@ fn new_experiments_are_valid_wherever_they_are_written() {
         let again = run(&path(""), &["new", kind, &name]);
         assert_eq!(again.status.code(), Some(2), "a file of the user is kept");
     }
+    // Anywhere else, what is written leads to the experiment by a relative path.
+    stdout(&run(root.path(), &["new", "families"]));
+    let text = read(&root.path().join("my-families.yaml"));
+    assert!(text.contains("include: ../"), "{text}");
+    stdout(&run(root.path(), &["validate", "my-families.yaml"]));
+    // The checkout around the file counts first.
+    std::fs::create_dir_all(root.path().join("own/experiments")).expect("folder");
+    std::fs::create_dir_all(root.path().join("own/studies/deep")).expect("folder");
+    let base = "own/experiments/desk-universality.yaml";
+    std::os::unix::fs::symlink(path("experiments/desk-universality.yaml"), root.path().join(base))
+        .expect("link");
+    stdout(&run(root.path(), &["new", "universality", "own/studies/deep/x.yaml"]));
+    let text = read(&root.path().join("own/studies/deep/x.yaml"));
+    assert!(text.contains("include: ../../experiments/desk-universality.yaml\n"), "{text}");
+    let nowhere = run(root.path(), &["new", "families", "nowhere/x.yaml"]);
+    assert_eq!(nowhere.status.code(), Some(2), "its folder does not exist");
     let unknown = run(&path(""), &["new", "alchemy"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("possible values"), "{}", stderr(&unknown));

@@ -46,6 +46,47 @@ fn the_program_refuses_them_all_with_exit_code_2() {
     assert_eq!(stderr(&output).matches("error: ").count(), files.len());
 }
 
+/// A key counts where it is given last: in the file itself, then in the last file of a list, and in
+/// any file before those that it includes, however often these are included.
+#[test]
+fn included_files_include_others() {
+    let root = tempfile::tempdir().expect("folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(root.path().join(name), text).expect("write");
+    };
+    std::fs::create_dir(root.path().join("deep")).expect("folder");
+    let desk = path("experiments/desk-universality.yaml");
+    let base = format!("include: {}\nname: base\ncorpus: {{ limit: 5 }}\n", desk.display());
+    write(
+        "base.yaml",
+        &format!("{base}correlation: {{ threshold: 0.4, baseline: {{ draws: 5 }} }}\n"),
+    );
+    write("left.yaml", "include: base.yaml\ncorrelation: { threshold: 0.3 }\n");
+    write("right.yaml", "include: [base.yaml]\ncorpus: { limit: 7 }\nname: right\n");
+    write("deep/mine.yaml", "include: [../left.yaml, ../right.yaml]\nquestion: Mine?\n");
+    let load = || load_spec(&root.path().join("deep/mine.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let loaded = load();
+    let spec = &loaded.spec;
+    assert_eq!((spec.name.as_str(), spec.question.as_str()), ("right", "Mine?"));
+    assert_eq!((spec.correlation.threshold, spec.correlation.baseline.draws), (0.3, 5));
+    assert_eq!(spec.corpus.limit, Some(7));
+    assert!(spec.corpus.path.exists() && spec.models.family[4].path.is_dir(), "paths resolve");
+    write("base.yaml", &format!("{base}# changed\n"));
+    assert_ne!(load().digest, loaded.digest, "every file counts");
+}
+
+#[test]
+fn too_many_included_files_are_refused() {
+    let root = tempfile::tempdir().expect("folder");
+    for i in 0..70 {
+        let text = format!("include: {}.yaml\n", i + 1);
+        std::fs::write(root.path().join(format!("{i}.yaml")), text).expect("write");
+    }
+    let error = load_spec(&root.path().join("0.yaml")).expect_err("refused");
+    assert!(error.problem.contains("more than 64 files"), "{error}");
+    assert!(error.subject.contains("63.yaml:1:1"), "{error}");
+}
+
 #[test]
 fn shipped_experiments_are_valid() {
     for file in yaml_files("experiments") {

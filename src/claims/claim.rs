@@ -1,11 +1,14 @@
 //! A claim, and the claims of `expected/claims/`.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::measure::Measure;
 use super::tier::Tier;
 use super::values::list;
 use crate::error::{Error, Kind, Result};
+use crate::input::InputFile;
 
 /// One figure or statement of a source, such as the paper.
 #[derive(Debug, Clone, Deserialize)]
@@ -130,7 +133,19 @@ pub fn registry() -> Result<Vec<Claim>> {
     Ok(claims.concat())
 }
 
-/// Reads a claims file.
+/// Maximum length of a claims file, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Reads a claims file of a user's own.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, or as [`parse`] does.
+pub fn read(path: &Path) -> Result<Vec<Claim>> {
+    let text = InputFile::open(Kind::Evidence, path)?.text(MAX_BYTES)?;
+    parse(&path.display().to_string(), &text)
+}
+
+/// Reads the text of a claims file.
 ///
 /// # Errors
 /// Returns an error if the file is malformed: a key is unknown or missing, a value has the wrong

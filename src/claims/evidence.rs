@@ -10,6 +10,9 @@ use crate::findings::{Figures, Findings};
 use crate::record::{FigureFile, NamedFigures, Sheet, StudyRecord, Summary, neurons};
 use crate::table::{Column, NeuronId, Table};
 
+/// The excess correlation above which a neuron is universal (paper §4.1).
+const UNIVERSAL: f64 = 0.5;
+
 /// Evidence of one tier about one model.
 #[derive(Debug, Clone)]
 pub struct Evidence {
@@ -19,6 +22,8 @@ pub struct Evidence {
     pub table: Table,
     /// Whether the table contains all neurons, rather than only the universal ones.
     pub whole: bool,
+    /// The excess correlation above which a neuron is universal.
+    pub threshold: f64,
     /// The neurons with a missing value.
     pub incomplete: Vec<NeuronId>,
     /// `[layer][partner layer]`: share of the best matches in each layer of the partner, if known.
@@ -39,8 +44,19 @@ impl Evidence {
         let rows = (0..table.ids.len()).filter(|&row| !complete(row));
         let incomplete = rows.map(|row| table.ids[row]).collect();
         let (depth, older, subgaussian, labels) = (None, None, None, None);
-        let figures = NamedFigures::new();
-        Self { shape, table, whole, incomplete, depth, older, subgaussian, labels, figures }
+        let (figures, threshold) = (NamedFigures::new(), UNIVERSAL);
+        Self {
+            threshold,
+            shape,
+            table,
+            whole,
+            incomplete,
+            depth,
+            older,
+            subgaussian,
+            labels,
+            figures,
+        }
     }
 
     /// Returns the evidence of a run that has just ended.

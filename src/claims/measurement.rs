@@ -9,8 +9,6 @@ use super::prediction_labels;
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
-/// The excess correlation above which a neuron is universal (paper §4.1).
-const UNIVERSAL: f64 = 0.5;
 /// The vocabulary kurtosis above which a neuron is a prediction or suppression neuron (paper §5.1).
 const PREDICTION_KURTOSIS: f64 = 10.0;
 /// The kurtosis below which the authors call the activations of a neuron sub-Gaussian.
@@ -55,7 +53,7 @@ impl Measure {
 }
 
 fn universal_share(e: &Evidence) -> f64 {
-    100.0 * count(e.table.column(Column::ExcessCorr), |v| v > UNIVERSAL)
+    100.0 * count(e.table.column(Column::ExcessCorr), |v| v > e.threshold)
         / e.shape.n_neurons() as f64
 }
 
@@ -92,7 +90,8 @@ pub(super) struct Measurement<'a> {
 impl<'a> Measurement<'a> {
     pub(super) fn new(measure: &'a Measure, quantity: Quantity, e: &'a Evidence) -> Self {
         let excess = e.table.column(Column::ExcessCorr);
-        let universal = excess.iter().map(|v| (!v.is_nan()).then_some(*v > UNIVERSAL)).collect();
+        let above = |v: &f64| (!v.is_nan()).then_some(*v > e.threshold);
+        let universal = excess.iter().map(above).collect();
         let layers = (0..e.shape.n_layers).collect();
         Self { measure, quantity, e, layers, universal, ranks: OnceCell::new() }
     }

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::experiment::{self, Desk, KINDS, RegisteredKind};
 use crate::hub::{RemoteFile, manifest};
 use crate::input::InputFile;
-use crate::record::{MAX_TABLE_BYTES, Sheet, neurons, population_columns};
+use crate::record::{MAX_TABLE_BYTES, Sheet, StudyRecord, neurons, population_columns};
 use crate::table::NeuronId;
 
 /// The environment variable with the path of the folder that contains the authors' tables.
@@ -139,6 +139,21 @@ impl Evidences {
         Ok(Some((Self { found: Mutex::new(found), ..known }, tier)))
     }
 
+    /// Returns a finder that only knows one run, as evidence of [`Tier::Run`] about its reference
+    /// model. A neuron is universal if its excess correlation is above the run's own threshold.
+    ///
+    /// # Errors
+    /// Returns an error if the list of models is malformed.
+    pub fn of_own_run(folder: &Path, study: &StudyRecord) -> Result<Self> {
+        let mut known = Self::new(None, None)?;
+        let model = study.summary.reference.clone();
+        known.shapes.insert(model.clone(), study.layout);
+        let threshold = study.threshold();
+        let run = Evidence { threshold, ..Evidence::of_study(folder, study)? };
+        let found = HashMap::from([((Tier::Run, model), Ok(Arc::new(run)))]);
+        Ok(Self { found: Mutex::new(found), ..known })
+    }
+
     /// Returns the layout of a model of `expected/models.yaml`.
     pub fn shape(&self, model: &str) -> Option<Layout> {
         self.shapes.get(model).copied()
@@ -167,6 +182,9 @@ impl Evidences {
             (Tier::Desk, _) => {
                 "the bundled models are not here: run this command in a checkout of the repository"
                     .into()
+            }
+            (Tier::Run, _) => {
+                format!("no run of {model}: name the folder of one, as in `verify --run FOLDER`")
             }
             (Tier::Weights, _) => {
                 format!("no run of the original model: put its folder at ${DATA}/runs/{model}")
@@ -238,6 +256,7 @@ impl Evidences {
                 Some(run) => run(shape)?,
                 None => return Ok(Err("the bundled models are not here".into())),
             },
+            Tier::Run => return Ok(Err(format!("no run of {model}"))),
             Tier::Weights => Evidence::of_run(&place, shape)?,
             Tier::Population => read(&population_columns(), true)?,
             Tier::Published => Evidence {
@@ -295,7 +314,7 @@ impl Evidences {
     /// Returns the file or folder of the evidence, if it exists.
     fn place(&self, tier: Tier, model: &str) -> Option<PathBuf> {
         self.existing(&match tier {
-            Tier::Desk => return None,
+            Tier::Desk | Tier::Run => return None,
             Tier::Published => table_paths(model, "universal"),
             Tier::Population => vec![
                 format!("{model}.neuron_dfs.csv"),

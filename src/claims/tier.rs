@@ -16,6 +16,8 @@ pub enum Tier {
     Population,
     /// A run of this program on the original models.
     Weights,
+    /// The run that `verify --run` names, for claims of one's own.
+    Run,
 }
 
 impl Tier {
@@ -26,6 +28,7 @@ impl Tier {
             Self::Published => "published",
             Self::Population => "population",
             Self::Weights => "weights",
+            Self::Run => "run",
         }
     }
 
@@ -36,6 +39,7 @@ impl Tier {
             Self::Published => "on the authors' tables of universal neurons",
             Self::Population => "on the authors' tables of all neurons",
             Self::Weights => "on the original models",
+            Self::Run => "on the run that was named",
         }
     }
 }

@@ -79,7 +79,8 @@ fn as_json(spec: &Path, found: &Result<Plan>) -> Value {
 
 /// Writes an experiment file to start from; refuses to replace a file.
 pub fn new_spec(kind: &str, file: Option<PathBuf>) -> Result<()> {
-    let file = file.unwrap_or_else(|| format!("experiments/my-{kind}.yaml").into());
+    let place = if Path::new("experiments").is_dir() { "experiments/" } else { "" };
+    let file = file.unwrap_or_else(|| format!("{place}my-{kind}.yaml").into());
     let kind = experiment::kind(kind).ok_or_else(|| {
         let remedy = "`new --help` lists the kinds";
         Error::new(Kind::Spec, kind, "is not a kind of experiment", remedy)
@@ -88,16 +89,27 @@ pub fn new_spec(kind: &str, file: Option<PathBuf>) -> Result<()> {
         let problem = "already exists";
         return Err(Error::new(Kind::Spec, file.display(), problem, "name another file"));
     }
-    let base = Path::new(new::BASE);
-    let whole = base.canonicalize().map_err(|e| {
-        Error::io(Kind::Spec, base, "find the experiment that new ones inherit from", &e)
-    })?;
-    let folder = folder_of(&file).canonicalize().ok();
-    let beside = folder.as_deref() == whole.parent();
-    let base = if beside { whole.file_name().map_or(base, Path::new) } else { &whole };
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let text = new::template(kind, &stem, base);
+    let text = new::template(kind, &stem, &base_of(folder_of(&file))?);
     write_whole(&file, |out| out.write_all(text.as_bytes()))?;
-    let file = file.display();
-    show(&format!("{file}: change it, then `validate {file}` and `run {file}`\n"))
+    let (file, program) = (file.display(), env!("CARGO_PKG_NAME"));
+    show(&format!(
+        "{file}: change it, then `{program} validate {file}` and `{program} run {file}`\n"
+    ))
+}
+
+/// Returns the path, relative to a folder, of the experiment that new files in it inherit from.
+fn base_of(folder: &Path) -> Result<PathBuf> {
+    let whole = |path: &Path| {
+        path.canonicalize().map_err(|e| Error::io(Kind::Spec, path, "find the folder", &e))
+    };
+    let folder = whole(folder)?;
+    let base = new::find_base(&folder).ok_or_else(|| {
+        let problem =
+            "is in no checkout of the repository, which has the experiment to inherit from";
+        Error::new(Kind::Spec, folder.display(), problem, "run this command in a checkout")
+    })?;
+    // The file itself may be a link; its name and the paths in it belong to this folder.
+    let base = whole(folder_of(&base))?.join(base.file_name().unwrap_or_default());
+    Ok(new::relative(&base, &folder))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use universal_neurons::claims::sources::{DATA, DeskRun, desk_specs};
-use universal_neurons::claims::{Evidence, Evidences, Ledger, Tier, registry};
+use universal_neurons::claims::{Claim, Evidence, Evidences, Ledger, Tier, claim, registry};
 use universal_neurons::cli::{DEFAULT_SPEC, VerifyOptions};
 use universal_neurons::error::{Error, Kind, Result};
 use universal_neurons::experiment::{self, load_spec};
@@ -22,15 +22,18 @@ use super::{CLAIM_FAILS, progress, show_json, stop_on_interrupt};
 
 pub fn verify(options: &VerifyOptions) -> Result<u8> {
     let stop = stop_on_interrupt()?;
-    let (evidences, tier) = match &options.run {
-        Some(folder) => evidence_of_run(folder)?,
-        None => {
+    let claims = options.claims.as_deref().map_or_else(registry, claim::read)?;
+    let (evidences, tier) = match (&options.run, &options.claims) {
+        (Some(folder), Some(file)) => (own_run(folder, file, &claims)?, Some(Tier::Run)),
+        (Some(folder), None) => evidence_of_run(folder)?,
+        (None, _) => {
             let data = std::env::var_os(DATA).map(PathBuf::from);
-            let desk = Path::new(DEFAULT_SPEC).exists().then(|| desk_run(options.quiet, stop));
+            let run = || desk_run(options.quiet, stop, claims.clone());
+            let desk = Path::new(DEFAULT_SPEC).exists().then(run);
             (Evidences::new(data, desk)?, options.tier)
         }
     };
-    let ledger = Ledger::judge(&registry()?, tier, &evidences)?;
+    let ledger = Ledger::judge(&claims, tier, &evidences)?;
     let printed = |path: &PathBuf| path.as_os_str() == "-";
     let json = printable::json(&format!("{:#}\n", serde_json::json!(ledger))).into_owned();
     for (path, content) in [
@@ -73,6 +76,17 @@ fn check_run(ledger: &Ledger, options: &VerifyOptions) -> Result<()> {
     Ok(())
 }
 
+/// Returns a run as evidence for claims of the user's own, which `file` has.
+fn own_run(folder: &Path, file: &Path, claims: &[Claim]) -> Result<Evidences> {
+    let mut judged = claims.iter().flat_map(|claim| &claim.judged);
+    if !judged.any(|judgement| judgement.tier == Tier::Run) {
+        let problem = "has no judgement of `tier: run`, and only these are judged with --run";
+        let remedy = "write `tier: run` and the name of the run's reference as its model";
+        return Err(Error::new(Kind::Evidence, file.display(), problem, remedy));
+    }
+    Evidences::of_own_run(folder, &StudyRecord::read(folder)?)
+}
+
 fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
     let study = StudyRecord::read(folder)?;
     let evidence = Evidence::of_study(folder, &study)?;
@@ -86,7 +100,7 @@ fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
 }
 
 /// Runs the bundled models when a claim first asks for them.
-fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
+fn desk_run(quiet: bool, stop: Arc<AtomicBool>, claims: Vec<Claim>) -> DeskRun {
     Box::new(move |shape| {
         let plan = Plan::make(load_spec(DEFAULT_SPEC.as_ref())?)?;
         let stop = Arc::clone(&stop);
@@ -95,7 +109,7 @@ fn desk_run(quiet: bool, stop: Arc<AtomicBool>) -> DeskRun {
         findings.check_correlated()?;
         let universal = Universal::of(&findings, plan.spec.correlation.threshold);
         let mut evidence = Evidence::of_findings(&findings, shape);
-        for (_, spec) in desk_specs(&registry()?) {
+        for (_, spec) in desk_specs(&claims) {
             let plan = Plan::make(load_spec(spec.as_ref())?)?;
             let figures = experiment::run(&plan, Some(universal.clone()), &mut control)?;
             evidence = evidence.with(&figures);

@@ -45,8 +45,8 @@ pub struct DocumentCount {
 
 /// Reads the documents of a corpus, up to its limit, and calls `visit` with each.
 ///
-/// - `.jsonl`, `.ndjson`, `.json`: JSON lines; `{"id", "domain", "text"}`, or the fields that
-///   the spec names
+/// - `.jsonl`, `.ndjson`, `.json`: JSON lines; `{"text"}`, with `"id"` and `"domain"` or without,
+///   or the fields that the spec names
 /// - `.parquet`: rows; columns `text`, or the fields that the spec names
 /// - other names: plain text, documents separated by lines of `<|endoftext|>`
 ///
@@ -152,8 +152,8 @@ impl Documents<'_> {
             0 => "holds no sample".to_owned(),
             n => format!("holds no sample: none of its {n} documents has text in `{text}`"),
         };
-        let remedy = "give a file with one JSON object {\"id\", \"domain\", \"text\"} per line, or \
-                      name the fields in `corpus.fields`";
+        let remedy = "give a file with one JSON object {\"text\": …} per line, or name the fields in \
+                      `corpus.fields`";
         self.error("", problem, remedy)
     }
 
@@ -206,7 +206,7 @@ impl Documents<'_> {
             }
             Some(FieldValue::Other(what)) => return Err(self.wrong(&at, text_at, what)),
         };
-        // In the program's own layout, id and label are required even without text.
+        // In the program's own layout, id and label are checked even without text.
         if text.is_none() && self.corpus.fields.is_some() {
             self.count.empty += 1;
             return Ok(());
@@ -214,6 +214,8 @@ impl Documents<'_> {
         let name = |found: Option<FieldValue>, path: Option<&str>, absent: &dyn Fn() -> String| {
             let Some(path) = path else { return Ok(absent()) };
             match found {
+                // The program's own layout asks for nothing but the text.
+                None if self.corpus.fields.is_none() => Ok(absent()),
                 Some(FieldValue::Text(name) | FieldValue::Scalar(name)) => Ok(name),
                 None => Err(self.wrong(&at, Some(path), "nothing")),
                 Some(FieldValue::Null) => Err(self.wrong(&at, Some(path), "null")),
@@ -230,7 +232,8 @@ impl Documents<'_> {
         let remedy = match self.corpus.fields {
             Some(_) => "correct the line, or name other fields in `corpus.fields`",
             None => {
-                "each line is one object {\"id\", \"domain\", \"text\"}; `corpus.fields` names others"
+                "each line is one object {\"text\", \"id\", \"domain\"}, the last two if wanted; \
+                 `corpus.fields` names others"
             }
         };
         self.error(at, problem, remedy)

@@ -82,13 +82,24 @@ impl Provenance {
         self.models.iter().find(|m| m.name == self.spec.models.reference)
     }
 
-    /// Refuses the run in `folder` if its reference model is not that of a plan: neurons of
-    /// different models have nothing in common but their numbers.
+    /// Refuses the run in `folder` if its reference model is not that of a plan, as
+    /// [`Self::check_model`] does.
     ///
     /// # Errors
     /// Returns an error if the weights or the configs of the two models differ.
     pub fn check_reference(&self, folder: &Path, plan: &Plan) -> Result<()> {
-        let (own, reference) = (self.reference(), plan.reference());
+        self.check_model(&self.spec.models.reference, folder, plan)
+    }
+
+    /// Refuses the run in `folder` if its model `name` is not the reference model of a plan:
+    /// neurons of different models have nothing in common but their numbers.
+    ///
+    /// # Errors
+    /// Returns an error if the run has no such model, or the weights or the configs of the two
+    /// models differ.
+    pub fn check_model(&self, name: &str, folder: &Path, plan: &Plan) -> Result<()> {
+        let own = self.models.iter().find(|m| m.name == name);
+        let reference = plan.reference();
         let same = own.is_some_and(|own| {
             own.weights_sha256 == reference.weights_digest
                 && own.config_sha256 == reference.config_digest
@@ -96,13 +107,12 @@ impl Provenance {
         if same {
             return Ok(());
         }
-        let name = &self.spec.models.reference;
         let problem = format!(
-            "its reference model `{name}` is not the model `{}` of {}: weights or config differ",
+            "its model `{name}` is not the model `{}` of {}: weights or config differ",
             reference.name,
             plan.spec_path.display()
         );
-        let remedy = "name a run and a spec with the same reference model";
+        let remedy = "name a run and a spec with the same models";
         Err(Error::new(Kind::Evidence, folder.display(), problem, remedy))
     }
 }

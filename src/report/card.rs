@@ -12,13 +12,67 @@ use crate::record::{Card, Context, StudyRecord};
 use crate::stats::percentile::ranks_within;
 use crate::table::{Column, NeuronId};
 
+/// Number of neurons of the reference that are listed for a neuron of another model.
+const SHOWN_MATCHES: usize = 10;
+
 /// Returns the card of the neuron in a row of a study, as text.
 pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
     let id = study.table.ids[row];
     let mut text = format!("{id} of model {}\n{}\n", study.summary.reference, card.sentence());
     write_row(&mut text, study, row);
     write_partners(&mut text, study, row);
-    write_vocabulary(&mut text, card);
+    write_card(&mut text, card);
+    text
+}
+
+/// Returns the card of a neuron of another model than the reference, as text, with the neurons of
+/// the reference that have it as their best match.
+pub fn partner_text(study: &StudyRecord, model: &str, id: NeuronId, card: &Card) -> String {
+    let reference = &study.summary.reference;
+    let mut text = format!("{id} of model {model}\n{}\n", card.sentence());
+    let matched = matched_by(study, model, id);
+    let _ = match matched.len() {
+        0 => writeln!(text, "\nno neuron of model {reference} has it as its best match"),
+        n => writeln!(text, "\nbest match of {n} of the neurons of model {reference}"),
+    };
+    for (neuron, rho, chance) in matched.iter().take(SHOWN_MATCHES) {
+        let _ = writeln!(text, "  {neuron:<10} ρ {rho:.3}  chance {chance:.3}");
+    }
+    write_card(&mut text, card);
+    text
+}
+
+/// Returns the neurons of the reference whose best match in `model` is this neuron, with ρ and
+/// chance, largest ρ first.
+fn matched_by(study: &StudyRecord, model: &str, id: NeuronId) -> Vec<(String, f64, f64)> {
+    let Some(partner) = study.summary.partners.iter().position(|name| name == model) else {
+        return Vec::new();
+    };
+    let rows = study.extra.iter().zip(&study.table.ids);
+    let best = rows.filter_map(|(row, own)| Some((own, row.matches.get(partner)?.as_ref()?)));
+    let found = best.filter(|(_, best)| best.id == id);
+    let mut found: Vec<_> = found.map(|(own, b)| (own.to_string(), b.rho, b.baseline)).collect();
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    found
+}
+
+/// Returns what [`partner_text`] shows, as a JSON object, with all neurons of the reference.
+pub fn partner_json(study: &StudyRecord, model: &str, id: NeuronId, card: &Card) -> Value {
+    let matched = matched_by(study, model, id).into_iter();
+    let matched = matched
+        .map(|(neuron, rho, chance)| json!({ "neuron": neuron, "rho": rho, "chance": chance }));
+    json!({
+        "neuron": id.to_string(),
+        "model": model,
+        "sentence": card.sentence(),
+        "matched_by": matched.collect::<Vec<_>>(),
+        "card": card,
+    })
+}
+
+/// Writes what a neuron promotes, what explains it, and where it is most active.
+fn write_card(text: &mut String, card: &Card) {
+    write_vocabulary(text, card);
     if !card.explanations.is_empty() {
         text.push_str("\nbest explanations\n");
     }
@@ -33,8 +87,7 @@ pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
         );
     }
     text.push_str("\nmost active, one place of each text\n");
-    card.contexts.iter().for_each(|context| write_context(&mut text, context));
-    text
+    card.contexts.iter().for_each(|context| write_context(text, context));
 }
 
 /// Returns the card of the neuron in a row of a study, as a JSON object. Values that do not exist

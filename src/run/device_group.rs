@@ -166,10 +166,8 @@ impl<D: Device> StudySums for GroupSums<'_, D> {
             let share = self.shares.iter().position(|share| share.contains(&batch.used.start));
             of_each[share.ok_or("a batch is in no share")?] += tokens;
         }
-        let shares = self.sums.iter().zip(&self.shares).zip(of_each);
-        shares.fold(Ok(()), |all, ((sums, share), held)| {
-            all.and_then(|()| sums.check(held, share.len() as u64))
-        })
+        let mut shares = self.sums.iter().zip(&self.shares).zip(of_each);
+        shares.try_for_each(|((sums, share), held)| sums.check(held, share.len() as u64))
     }
 
     fn matches(mut self: Box<Self>) -> Vec<Vec<PairResult>> {

@@ -23,34 +23,23 @@ pub struct Loaded {
     pub spec: Spec,
     /// The file.
     pub path: PathBuf,
-    /// SHA-256 of the file and of its base, if it has one.
+    /// SHA-256 of the file and of all files that it includes.
     pub digest: String,
     /// The rules of its kind.
     pub kind: KindRules,
 }
 
 impl Spec {
-    /// Loads an experiment file and the base that it may `include:`, for experiments of the
-    /// kinds whose rules are given.
+    /// Loads an experiment file and the files that it may `include:`, for experiments of the
+    /// kinds whose rules are given. A key counts where it is given last: a file comes after those
+    /// that it includes, and these in the order of their list.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read; if it is not YAML, repeats a key, has an
-    /// unknown one, lacks one, or holds a value of the wrong type or out of
-    /// range. Errors name file, line, column and key path.
+    /// unknown one, lacks one, or holds a value of the wrong type or out of range; or if a file
+    /// includes itself, at once or through others. Errors name file, line, column and key path.
     pub fn load(path: &Path, kinds: &[KindRules]) -> Result<Loaded> {
-        let mut sources = vec![SpecSource::read(path)?];
-        if let Some(base) = sources[0].take_include()? {
-            let mut base = SpecSource::read(&path.with_file_name(base))?;
-            if base.take_include()?.is_some() {
-                let remedy = "include the innermost base directly";
-                return Err(base.error(
-                    "include",
-                    "an included file cannot include another",
-                    remedy,
-                ));
-            }
-            sources.push(base);
-        }
+        let mut sources = Includes::default().read(path)?;
         let mut merged = Mapping::new();
         for source in sources.iter_mut().rev() {
             source.resolve_paths(kinds);
@@ -65,9 +54,73 @@ impl Spec {
     }
 }
 
+/// Maximum number of files that one experiment consists of.
+const MAX_FILES: usize = 64;
+
+/// Reads a file and the files that it includes.
+#[derive(Default)]
+struct Includes {
+    /// The whole files, each after those that it includes.
+    read: Vec<SpecSource>,
+    /// The files that are being read, each included by the one before it.
+    open: Vec<SpecSource>,
+}
+
+impl Includes {
+    /// Returns the file and those that it includes. The file is the first; each file comes before
+    /// those that it includes.
+    fn read(mut self, path: &Path) -> Result<Vec<SpecSource>> {
+        self.add(SpecSource::read(path)?)?;
+        self.read.reverse();
+        Ok(self.read)
+    }
+
+    fn add(&mut self, mut source: SpecSource) -> Result<()> {
+        let includes = source.take_includes()?;
+        self.open.push(source);
+        for name in includes {
+            self.include(&name)?;
+        }
+        self.read.extend(self.open.pop());
+        Ok(())
+    }
+
+    /// Reads a file that the innermost open file includes, unless it was read before.
+    fn include(&mut self, name: &Path) -> Result<()> {
+        let Some(by) = self.open.last() else { return Ok(()) };
+        let path = by.path.with_file_name(name);
+        let place = place_of(&path);
+        if let Some(first) = self.open.iter().position(|open| open.place == place) {
+            let circle = self.open[first..].iter().map(|open| open.path.as_path());
+            let names: Vec<String> = circle.chain([&*path]).map(file_name).collect();
+            let problem = format!("includes itself: {}", names.join(" includes "));
+            return Err(by.error("include", problem, "leave out one of these includes"));
+        }
+        if self.read.iter().any(|known| known.place == place) {
+            return Ok(());
+        }
+        if self.read.len() + self.open.len() >= MAX_FILES {
+            let problem = format!("more than {MAX_FILES} files are included");
+            return Err(by.error("include", problem, "write their keys into fewer files"));
+        }
+        self.add(SpecSource::read(&path)?)
+    }
+}
+
+/// Returns a path that is the same for all names of one file.
+fn place_of(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// One YAML file.
 struct SpecSource {
     path: PathBuf,
+    /// The path without links, which tells files apart.
+    place: PathBuf,
     text: String,
     positions: Positions,
     content: Mapping,
@@ -86,20 +139,22 @@ impl SpecSource {
             let remedy = "start from one of the files in experiments/";
             Error::new(Kind::Spec, path.display(), problem, remedy)
         })?;
-        Ok(Self { path: path.to_path_buf(), text, positions, content })
+        Ok(Self { path: path.to_path_buf(), place: place_of(path), text, positions, content })
     }
 
-    /// Removes and returns the name of the base file.
-    fn take_include(&mut self) -> Result<Option<PathBuf>> {
-        match self.content.remove("include") {
-            None => Ok(None),
-            Some(Value::String(base)) => Ok(Some(base.into())),
-            Some(_) => Err(self.error(
-                "include",
-                "expected the name of a file",
-                "write `include: base.yaml`",
-            )),
-        }
+    /// Removes and returns the names of the files that are included.
+    fn take_includes(&mut self) -> Result<Vec<PathBuf>> {
+        let Some(value) = self.content.remove("include") else { return Ok(Vec::new()) };
+        let names = match value {
+            Value::Sequence(names) => names,
+            name => vec![name],
+        };
+        let name = |name: &Value| name.as_str().filter(|n| !n.is_empty()).map(PathBuf::from);
+        let names: Option<Vec<PathBuf>> = names.iter().map(name).collect();
+        names.filter(|names| !names.is_empty()).ok_or_else(|| {
+            let problem = "expected the name of a file, or a list of names";
+            self.error("include", problem, "write `include: base.yaml`")
+        })
     }
 
     /// Makes the paths in this file relative to the working folder instead of to the file.

@@ -134,7 +134,7 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// JSON lines of `{"id", "domain", "text"}` (`.jsonl`, `.ndjson`), Parquet (`.parquet`), or
+    /// JSON lines of `{"text"}`, with `"id"` and `"domain"` or without (`.jsonl`, `.ndjson`), Parquet (`.parquet`), or
     /// plain text, documents separated by lines of `<|endoftext|>`; lines and text may be
     /// compressed (`.zst`, `.gz`). Relative to the spec.
     pub path: PathBuf,

@@ -15,8 +15,11 @@ pub fn schema(kinds: &[KindRules]) -> Value {
         with_section.map(|kind| (kind, (kind.schema)(&mut generator).to_value())).collect();
     let mut schema = generator.into_root_schema_for::<Spec>().to_value();
     let base = json!({
-        "type": "string",
-        "description": "Another experiment file, beside this one; its keys hold where this file does not give them.",
+        "oneOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+        ],
+        "description": "Another experiment file, relative to this one, or several; their keys hold where this file does not give them, those of a later file before those of an earlier one. An included file may include others.",
     });
     if let Some(root) = schema.as_object_mut() {
         root["properties"]["include"] = base;

@@ -45,12 +45,14 @@ fn blank_lines_and_carriage_returns_are_no_samples() {
 #[test]
 fn damaged_files_are_refused_with_their_line() {
     let long = format!(r#"{{"id":"a","domain":"d","text":"{}"}}"#, "x".repeat(16 << 20));
-    let cases: [(&[u8], &str, &str); 7] = [
+    let cases: [(&[u8], &str, &str); 9] = [
         (b"", "", "is empty"),
         (b"\n\n", "", "no sample"),
         (b"{\"id\":\"a\",\"domain\":\"d\",\"text\":\"\xff\"}", ":1", "UTF-8"),
         (long.as_bytes(), ":1", "over 16 MiB"),
-        (b"{\"id\":\"a\"}", ":1", "domain"),
+        (b"{\"id\":\"a\"}", "", "none of its 1 documents has text"),
+        (b"{\"txet\":\"a\"}", ":1", "unknown field `txet`"),
+        (b"{\"text\":\"a\",\"id\":null}", ":1", "`id` holds null"),
         (b"{\"id\":\"a\",\"domain\":\"d\",\"text\":\"t\",\"x\":1}", ":1", "unknown field"),
         (b"{\"id\":\"a\",\"domain\":\"d\",\"text\":\" \"}", "", "no sample"),
     ];
@@ -59,6 +61,19 @@ fn damaged_files_are_refused_with_their_line() {
         assert!(error.subject.ends_with(line), "{}", error.subject);
         assert!(error.problem.contains(problem), "{}", error.problem);
     }
+}
+
+/// The number of the line serves as id, blank lines included, and all have one label.
+#[test]
+fn lines_need_nothing_but_text() {
+    let text = "{\"text\": \"one\"}\n\n{\"text\": \"two\", \"id\": \"b\"}\n{\"domain\": \"d\", \"text\": \"3\"}\n";
+    let all = read_bytes(text.as_bytes(), None).expect("read");
+    let told: Vec<[&str; 3]> = all.iter().map(|s| [&*s.id, &*s.domain, &*s.text]).collect();
+    let expected = [["document-1", "text", "one"], ["b", "text", "two"], ["document-4", "d", "3"]];
+    assert_eq!(told, expected);
+    let taken = "{\"text\": \"one\", \"id\": \"document-2\"}\n{\"text\": \"two\"}\n";
+    let error = read_bytes(taken.as_bytes(), None).expect_err("an id that is taken");
+    assert!(error.subject.ends_with(":2") && error.problem.contains("line 1"), "{error}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Resul
         ledger: judged.as_ref().map(|j| j.lines(claims)),
         terms: TERMS,
         commit: folder.provenance.commit.as_deref(),
-        command: format!("cargo run --release -- run {}", folder.provenance.spec_path.display()),
+        command: format!("universal-neurons run {}", folder.provenance.spec_path.display()),
         provenance: provenance(folder),
     };
     let html = page.render()?;
