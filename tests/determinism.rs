@@ -47,11 +47,7 @@ fn results_do_not_depend_on_batches_or_threads() {
     for kind in KINDS.map(|kind| kind.rules.name) {
         let bench = Bench::new();
         bench.write("corpus.jsonl", varied_corpus(50));
-        bench.edit(
-            "spec.yaml",
-            "kind: universality",
-            &format!("kind: {kind}\n{}", settings_of(kind)),
-        );
+        bench.set_kind(kind, &settings_of(kind));
         let (expected, rows) = found(&bench, 100_000, 2);
         assert!(rows > 0, "{kind} found nothing");
         for (tokens, threads) in WAYS {

@@ -25,7 +25,7 @@ fn plan(kind: &str) -> (Bench, Plan) {
 fn plan_with(kind: &str, settings: &str) -> (Bench, Plan) {
     let bench = Bench::new();
     bench.write("corpus.jsonl", varied_corpus(20));
-    bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
+    bench.set_kind(kind, settings);
     let loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     (bench, plan)

@@ -1,7 +1,9 @@
 //! Runs are told apart by their models and tokens: what belongs to another run is refused, even if
 //! it has the same shape.
 
-use crate::support::{Bench, run, stderr};
+use serde_json::Value;
+
+use crate::support::{Bench, run, settings_of, stderr, varied_corpus};
 
 /// Returns a folder with a run on model a in `of-a` and one on model b in `of-b`.
 fn runs_on_both() -> Bench {
@@ -70,4 +72,51 @@ fn a_comparison_begins_with_what_differs_in_the_specs() {
     );
     let same = succeeds(&bench, &["compare", "of-a", "of-a"]);
     assert!(!same.contains("differs"), "{same}");
+}
+
+/// Copies the first model of a bench to the place of the second.
+fn copied() -> Bench {
+    let bench = Bench::new();
+    bench.write("corpus.jsonl", varied_corpus(12));
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let to = bench.path().join("b").join(file);
+        std::fs::copy(bench.path().join("a").join(file), to).expect("copy");
+    }
+    bench
+}
+
+#[test]
+fn a_model_is_compared_with_itself_only_if_that_is_meant() {
+    let bench = copied();
+    bench.refuses(&["`a` and `b` have the same weights", "models.same_weights: true"]);
+    bench.edit("spec.yaml", "reference: a", "reference: a\n  same_weights: true");
+    let done = run(bench.path(), &["run", "spec.yaml", "--quiet"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let mut table =
+        csv::Reader::from_path(bench.path().join("runs/bench/neurons.csv")).expect("a table");
+    let at = table.headers().expect("headers").iter().position(|c| c == "max_corr").expect("ρ");
+    let best: Vec<f64> =
+        table.records().map(|row| row.expect("a row")[at].parse().expect("ρ")).collect();
+    assert!(best.iter().all(|rho| (rho - 1.0).abs() < 1e-5), "{best:?}");
+}
+
+#[test]
+fn steps_of_training_with_the_same_weights_are_refused() {
+    let bench = Bench::new();
+    bench.write("corpus.jsonl", varied_corpus(12));
+    bench.edit(
+        "spec.yaml",
+        "kind: universality",
+        &format!("kind: dynamics\n{}", settings_of("dynamics")),
+    );
+    bench.refuses(&["model `a` has the same weights at steps 1 and 2", "dynamics.steps[].path"]);
+    bench.edit("spec.yaml", "reference: a", "reference: a\n  same_weights: true");
+    let done = run(bench.path(), &["run", "spec.yaml", "--quiet"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let provenance = std::fs::read_to_string(bench.path().join("runs/bench/provenance.json"));
+    let provenance: Value = serde_json::from_str(&provenance.expect("a file")).expect("JSON");
+    let (models, files) = (&provenance["models"], &provenance["files_sha256"]);
+    let named = files.as_object().expect("digests of files").iter();
+    let mut of_b = named.filter(|(_, digest)| **digest == models[1]["weights_sha256"]);
+    assert!(of_b.next().is_some(), "the digest of a step's weights: {files}");
 }

@@ -229,6 +229,7 @@ fn heads_of_a_rotary_model_are_ablated() {
     let settings =
         "kind: attention\nattention: { pairs: 4, sign: both, attends: 0.0, count_bos: true }";
     bench.edit("spec.yaml", "kind: universality", settings);
+    bench.edit("spec.yaml", "reference: a", "reference: a\n  same_weights: true");
     bench.edit("spec.yaml", "context: 12", "context: 12, tokenisation: packed");
     let found = || {
         let loaded = load_spec(&bench.path().join("spec.yaml")).unwrap_or_else(|e| panic!("{e}"));

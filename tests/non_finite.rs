@@ -46,8 +46,7 @@ fn no_kind_writes_nan_or_infinity() {
         for (model, tensor, index, value) in FAULTS {
             let bench = Bench::new();
             bench.write("corpus.jsonl", varied_corpus(50));
-            let settings = settings_of(kind);
-            bench.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
+            bench.set_kind(kind, &settings_of(kind));
             let weights = bench.path().join(model).join("model.safetensors");
             std::fs::copy(path("expected/golden/tiny/model.safetensors"), &weights).expect("copy");
             set_f32(&weights, tensor, &[index], value);

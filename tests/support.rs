@@ -262,6 +262,15 @@ impl Bench {
         self.write(name, text.replace(from, to));
     }
 
+    /// Makes the spec one of another kind.
+    pub fn set_kind(&self, kind: &str, settings: &str) {
+        self.edit("spec.yaml", "kind: universality", &format!("kind: {kind}\n{settings}"));
+        if kind == "dynamics" {
+            // Both steps of its settings are the same models.
+            self.edit("spec.yaml", "reference: a", "reference: a\n  same_weights: true");
+        }
+    }
+
     /// Runs the spec, which must be refused with a message that holds all `parts`.
     pub fn refuses(&self, parts: &[&str]) {
         let output = run(self.path(), &["run", "spec.yaml"]);

@@ -32,7 +32,7 @@ fn bench(models: &str, faults: &[Fault]) -> tempfile::TempDir {
     let family = "family: [{ name: a, path: a }, { name: b, path: b }, { name: c, path: c }]";
     let spec = format!(
         "version: 1\nname: bench\nkind: universality\nquestion: Does it run?\nsource: none\n\
-         models:\n  {models}\n  {family}\n\
+         models:\n  {models}\n  same_weights: true\n  {family}\n\
          corpus: {{ path: corpus.jsonl, context: 12 }}\n\
          correlation: {{ baseline: {{ draws: 1 }} }}\n"
     );

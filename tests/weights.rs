@@ -182,7 +182,7 @@ fn experiment() -> TempDir {
     let context = Config::load(&path(TINY).join("config.json")).expect("config").n_ctx;
     let spec = format!(
         "version: 1\nname: tiny\nkind: universality\nquestion: Does it run?\nsource: none\n\
-        models: {{ reference: a, family: [{{ name: a, path: a }}, {{ name: b, path: b }}] }}\n\
+        models: {{ reference: a, same_weights: true, family: [{{ name: a, path: a }}, {{ name: b, path: b }}] }}\n\
         corpus: {{ path: corpus.jsonl, context: {context} }}\n"
     );
     std::fs::write(root.path().join("spec.yaml"), spec).expect("write");

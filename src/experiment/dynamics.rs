@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Panel, draw};
 use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
 use crate::plan::{Plan, PlannedModel};
 use crate::record::{Tables, TextTable};
@@ -75,14 +75,13 @@ impl Experiment for Dynamics {
     }
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
-        settings.steps.iter().try_for_each(|step| at(plan, step).map(drop))
+        plans(settings, plan).map(drop)
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         let plan = session.plan;
         // Checks that all checkpoints exist before the first study runs.
-        let plans: Vec<Plan> =
-            settings.steps.iter().map(|step| at(plan, step)).collect::<Result<_>>()?;
+        let plans = plans(settings, plan)?;
         let mut sets: Vec<Vec<bool>> = Vec::new();
         for (step, plan) in settings.steps.iter().zip(&plans) {
             let found = session.study_of(plan, &format!("step {}", step.step))?;
@@ -94,6 +93,37 @@ impl Experiment for Dynamics {
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "dynamics", chart)
     }
+}
+
+/// Returns the plan of each step, and records the digests of its weights.
+///
+/// # Errors
+/// Returns an error if a checkpoint is missing, malformed or of another shape, or is that of another
+/// step and the spec does not say that it is meant.
+fn plans(settings: &DynamicsSettings, plan: &Plan) -> Result<Vec<Plan>> {
+    let steps = &settings.steps;
+    let plans = steps.iter().map(|step| at(plan, step)).collect::<Result<Vec<Plan>>>()?;
+    for (i, later) in plans.iter().enumerate() {
+        for (j, earlier) in plans[..i].iter().enumerate() {
+            let same = later
+                .models
+                .iter()
+                .zip(&earlier.models)
+                .find(|(a, b)| a.weights_digest == b.weights_digest);
+            if let Some((model, _)) = same.filter(|_| !plan.spec.models.same_weights) {
+                let (name, first, second) = (&model.name, steps[j].step, steps[i].step);
+                let problem =
+                    format!("model `{name}` has the same weights at steps {first} and {second}");
+                let remedy = "correct `dynamics.steps[].path`, or set `models.same_weights: true`";
+                return Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy));
+            }
+        }
+        later
+            .models
+            .iter()
+            .for_each(|model| plan.files.weights(&model.folder, &model.weights_digest));
+    }
+    Ok(plans)
 }
 
 /// Returns the plan with every model replaced by its checkpoint at a step.

@@ -1,6 +1,7 @@
 //! A plan is a resolved spec. Paths are resolved, files are digested, the corpus is tokenised, and
 //! every mistake that can be found before the first forward pass is reported.
 
+mod distinct;
 mod identity;
 mod memory;
 mod model;

@@ -29,6 +29,12 @@ impl ReadFiles {
         Err(Error::new(kind, path.display(), problem, remedy))
     }
 
+    /// Records the digest of weights that a folder holds.
+    pub fn weights(&self, folder: &Path, digest: &str) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(folder.to_path_buf(), digest.to_owned());
+    }
+
     /// Returns the digests of the files read so far, by path.
     pub fn digests(&self) -> BTreeMap<String, String> {
         let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);

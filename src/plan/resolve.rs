@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::distinct::check_distinct;
 use super::vocabulary::check_one_vocabulary;
 use super::{Plan, PlannedModel, ReadFiles};
 use crate::corpus::cache::{Cache, Read};
@@ -28,6 +29,7 @@ impl Plan {
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
+        check_distinct(&spec, &path, &models)?;
         let mut corpus = InputFile::open(Kind::Corpus, &spec.corpus.path)?;
         let corpus_digest = corpus.digest()?;
         let model = &models[judged[0]];

@@ -1,6 +1,7 @@
 //! Variants of a plan: the same study with other tokens, other models, or another number of draws.
 //! Everything that depends on the change is recomputed: memory, vocabulary and identity.
 
+use super::distinct::check_distinct;
 use super::resolve::check_context;
 use super::vocabulary::check_same_vocabulary;
 use super::{Plan, PlannedModel};
@@ -25,7 +26,7 @@ impl Plan {
     ///
     /// # Errors
     /// Returns an error if a model has another vocabulary than the model it replaces or a context
-    /// that is too short, or if the run does not fit into the memory that the spec
+    /// that is too short, if two have the same weights and the spec does not say that it is meant, or if the run does not fit into the memory that the spec
     /// allows.
     pub fn with_models(&self, models: Vec<PlannedModel>) -> Result<Self> {
         assert_eq!(models.len(), self.models.len(), "one model replaces each");
@@ -33,6 +34,7 @@ impl Plan {
             check_same_vocabulary(model, planned)?;
         }
         check_context(&self.spec, &self.spec_path, &models)?;
+        check_distinct(&self.spec, &self.spec_path, &models)?;
         let mut plan = Self { models, ..self.clone() };
         plan.keep = plan.choose_keep()?;
         Ok(plan)

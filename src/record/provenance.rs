@@ -38,7 +38,8 @@ pub struct Provenance {
     /// Digest of the neuron table that universal neurons were taken from (`--universal`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub universal_sha256: Option<String>,
-    /// Digests of the files that the settings of the spec name, by path.
+    /// Digests of the files that the settings of the spec name, by path, and of the weights of
+    /// checkpoints, by folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files_sha256: BTreeMap<String, String>,
     /// Number of tokens whose products are summed in f32 before they are added in f64.

@@ -116,6 +116,10 @@ pub struct Models {
     /// gets its own tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_reference: Vec<String>,
+    /// Whether two models, or a model at two steps of `kind: dynamics`, may have the same weights, so
+    /// that a model is compared with itself. Otherwise it is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_weights: bool,
     /// All models, including the reference; at least two.
     pub family: Vec<Model>,
 }
