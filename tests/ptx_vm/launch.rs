@@ -4,10 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::memory::{Buffer, Shared};
-use super::ops::Space;
+use super::memory::{Buffer, HALF, Shared};
+use super::ops::{LANES, Lanes, Space, lanes};
 use super::parse::Program;
-use super::warp::{LANES, Warp};
+use super::warp::Warp;
 
 /// Counts of a launch, for a roofline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,28 +24,15 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub fn access(
-        &mut self,
-        space: Space,
-        mask: u32,
-        bytes: usize,
-        at: impl Fn(usize) -> u64,
-        write: bool,
-    ) {
+    pub fn access(&mut self, space: Space, mask: u32, bytes: usize, at: &Lanes, write: bool) {
         let total = u64::from(mask.count_ones()) * bytes as u64;
         match (space, write) {
             (Space::Param, _) => {}
             (Space::Global, false) => self.global_read += total,
             (Space::Global, true) => self.global_written += total,
             (Space::Shared, _) => {
-                let mut words: Vec<u64> =
-                    (0..LANES).filter(|l| mask >> l & 1 == 1).map(|l| at(l) / 4).collect();
-                words.sort_unstable();
-                words.dedup();
-                let mut banks = [0; LANES];
-                words.iter().for_each(|word| banks[(word % 32) as usize] += 1);
                 self.shared += 1;
-                self.shared_turns += banks.into_iter().max().unwrap_or(0);
+                self.shared_turns += turns(mask, at);
             }
         }
     }
@@ -60,6 +47,30 @@ impl Counts {
             shared_turns: self.shared_turns + other.shared_turns,
         }
     }
+}
+
+/// Returns the cycles of an access to shared memory: the number of different words in the bank that
+/// has most of them.
+fn turns(mask: u32, at: &Lanes) -> u64 {
+    let mut first = [u64::MAX; LANES];
+    for lane in lanes(mask) {
+        let word = at[lane] / 4;
+        let bank = &mut first[(word % 32) as usize];
+        if *bank != u64::MAX && *bank != word {
+            return turns_with_conflicts(mask, at);
+        }
+        *bank = word;
+    }
+    1
+}
+
+fn turns_with_conflicts(mask: u32, at: &Lanes) -> u64 {
+    let mut words: Vec<u64> = lanes(mask).map(|lane| at[lane] / 4).collect();
+    words.sort_unstable();
+    words.dedup();
+    let mut banks = [0; LANES];
+    words.iter().for_each(|word| banks[(word % 32) as usize] += 1);
+    banks.into_iter().max().unwrap_or(0)
 }
 
 /// Memory passed to a kernel: argument `i` is mapped at address `(i + 1) << 40`.
@@ -83,7 +94,8 @@ pub fn address(arg: usize, at: usize) -> u64 {
 }
 
 impl Grid<'_> {
-    fn at(&self, address: u64, bytes: usize, write: bool) -> Result<(&Buffer, usize), String> {
+    #[inline]
+    fn inside(&self, address: u64, bytes: usize) -> Result<(&Window<'_>, usize), String> {
         let window =
             (address >> 40).checked_sub(1).and_then(|arg| self.windows.get(arg as usize)?.as_ref());
         let Some(window) = window else {
@@ -93,20 +105,38 @@ impl Grid<'_> {
         if at + bytes > window.buffer.len() {
             return Err(format!("byte {at} of {} is out of bounds", window.buffer.len()));
         }
-        if !at.is_multiple_of(bytes) {
-            return Err(format!("address {address:#x} is not a multiple of {bytes}"));
-        }
+        Ok((window, at))
+    }
+
+    #[inline]
+    fn at(&self, address: u64, bytes: usize, write: bool) -> Result<(&Buffer, usize), String> {
+        let (window, at) = self.inside(address, bytes)?;
+        aligned(address, bytes)?;
         if write && !window.writable {
             return Err("writes to memory that is only read".to_owned());
         }
         Ok((window.buffer, at))
     }
 
+    #[inline]
     pub fn load(&self, address: u64, bytes: usize) -> Result<u64, String> {
         let (buffer, at) = self.at(address, bytes, false)?;
         buffer.load(at, bytes)
     }
 
+    /// Reads the beginning of 16 bytes; the rest is zero.
+    pub fn load_part(&self, address: u64, bytes: usize) -> Result<[u16; 8], String> {
+        let mut halves = [0; 8];
+        if bytes > 0 {
+            let (window, at) = self.inside(address, bytes)?;
+            for (i, half) in halves.iter_mut().take(bytes / HALF).enumerate() {
+                *half = window.buffer.load(at + HALF * i, HALF)? as u16;
+            }
+        }
+        Ok(halves)
+    }
+
+    #[inline]
     pub fn store(&self, address: u64, bytes: usize, value: u64) -> Result<(), String> {
         let (buffer, at) = self.at(address, bytes, true)?;
         buffer.store(at, bytes, value);
@@ -138,18 +168,16 @@ impl Grid<'_> {
         let shared = Shared::new(self.program.shared);
         let mut block = Block { index, blocks, shared, counts: Counts::default() };
         let mut warps: Vec<Warp> =
-            (0..threads / LANES).map(|w| Warp::new(w * LANES, self.program.registers)).collect();
+            (0..threads / LANES).map(|w| Warp::new(w * LANES, self.program, &block)).collect();
         loop {
             for warp in &mut warps {
                 warp.run(self, &mut block)?;
             }
-            let waiting = || warps.iter().filter(|warp| warp.running != 0);
-            if waiting().count() == 0 {
+            let mut places = warps.iter().filter_map(Warp::barrier);
+            let Some(first) = places.next() else {
                 return Ok(block.counts);
-            }
-            let mut places = waiting().map(Warp::barrier);
-            let first = places.next().flatten();
-            if first.is_none() || places.any(|place| place != first) {
+            };
+            if places.any(|place| place != first) {
                 return Err(format!(
                     "{}: threads of a block wait at different barriers",
                     self.program.name
@@ -167,4 +195,11 @@ pub struct Block {
     pub blocks: [usize; 3],
     pub shared: Shared,
     pub counts: Counts,
+}
+
+pub fn aligned(at: u64, bytes: usize) -> Result<(), String> {
+    match at.is_multiple_of(bytes as u64) {
+        true => Ok(()),
+        false => Err(format!("address {at:#x} is not a multiple of {bytes}")),
+    }
 }

@@ -7,15 +7,18 @@
 //! and the exact error of approximations; here sums are rounded once, and approximations
 //! are off by what the manual allows.
 
+mod copies;
 pub mod launch;
 pub mod memory;
 mod ops;
 pub mod parse;
+mod registers;
+mod tensor;
 mod warp;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use universal_neurons::backend::device::{Device, DeviceKernel, KernelArg, PtxModule, THREADS};
 use universal_neurons::error::{Error, Kind, Result};
@@ -24,9 +27,19 @@ use launch::{Counts, Grid, Window};
 use memory::Buffer;
 use parse::Program;
 
+type Programs = HashMap<String, Arc<Program>>;
+
+/// The embedded kernels, parsed once.
+static EMBEDDED: LazyLock<HashMap<PtxModule, Programs>> =
+    LazyLock::new(|| PtxModule::ALL.into_iter().map(|m| (m, programs(m, m.ptx()))).collect());
+
+fn programs(module: PtxModule, ptx: &str) -> Programs {
+    parse::parse(ptx).unwrap_or_else(|e| panic!("kernels/ptx/{}.ptx: {e}", module.name()))
+}
+
 /// A virtual machine for PTX.
 pub struct Machine {
-    programs: HashMap<String, Program>,
+    programs: Programs,
     /// Counts of all launches so far.
     pub counts: Mutex<Counts>,
     /// Number of launches of each kernel so far.
@@ -52,11 +65,14 @@ impl Machine {
 
     /// Creates a machine with changed kernels.
     pub fn with(change: impl Fn(PtxModule, &str) -> String) -> Self {
-        let parse = |module: PtxModule| {
-            parse::parse(&change(module, module.ptx()))
-                .unwrap_or_else(|e| panic!("kernels/ptx/{}.ptx: {e}", module.name()))
+        let of = |module: PtxModule| {
+            let ptx = change(module, module.ptx());
+            match ptx == module.ptx() {
+                true => EMBEDDED[&module].clone(),
+                false => programs(module, &ptx),
+            }
         };
-        let programs = PtxModule::ALL.into_iter().flat_map(parse).collect();
+        let programs = PtxModule::ALL.into_iter().flat_map(of).collect();
         Self::of_programs(programs, 1 << 30)
     }
 
@@ -65,7 +81,7 @@ impl Machine {
         Ok(Self::of_programs(parse::parse(ptx)?, 0))
     }
 
-    fn of_programs(programs: HashMap<String, Program>, memory: usize) -> Self {
+    fn of_programs(programs: Programs, memory: usize) -> Self {
         let (counts, launches, read, allocated) = Default::default();
         Self { programs, counts, launches, read, memory, allocated }
     }

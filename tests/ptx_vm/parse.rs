@@ -2,8 +2,10 @@
 //! an error that names it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::ops::{Op, op};
+use super::ops::{LANES, Lanes, Op, op};
+use super::registers;
 
 /// A kernel.
 #[derive(Debug)]
@@ -13,7 +15,16 @@ pub struct Program {
     /// Size of each parameter in bytes, in order.
     pub params: Vec<usize>,
     pub shared: usize,
+    /// Number of registers, and of the slots that hold their values.
     pub registers: usize,
+    pub slots: usize,
+}
+
+/// A register: its place among all registers of a kernel, and that of its value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Register {
+    pub name: usize,
+    pub slot: usize,
 }
 
 /// An instruction with its operands resolved.
@@ -21,30 +32,37 @@ pub struct Program {
 pub struct Instruction {
     pub op: Op,
     /// Predicate register, and whether it is negated.
-    pub guard: Option<(usize, bool)>,
-    pub to: Vec<usize>,
+    pub guard: Option<(Register, bool)>,
+    pub to: Vec<Register>,
     pub from: Vec<From>,
     pub line: usize,
     pub text: String,
 }
 
-/// An operand that is read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum From {
-    Register(usize),
-    Value(u64),
-    Special(Special),
+impl Instruction {
+    /// Returns all registers that the instruction names.
+    pub fn registers(&mut self) -> impl Iterator<Item = &mut Register> {
+        let read = self.from.iter_mut().filter_map(|from| match from {
+            From::Register(register) => Some(register),
+            _ => None,
+        });
+        self.guard.iter_mut().map(|(register, _)| register).chain(&mut self.to).chain(read)
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Special {
-    Thread(usize),
-    Block(usize),
-    Blocks(usize),
+/// An operand that is read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum From {
+    Register(Register),
+    /// A number, the same in all lanes.
+    Value(Box<Lanes>),
+    /// A special register: the place of the thread, the place of the block, or the number of
+    /// blocks, each along three axes.
+    Special(usize),
 }
 
 /// Parses all kernels of a module.
-pub fn parse(ptx: &str) -> Result<HashMap<String, Program>, String> {
+pub fn parse(ptx: &str) -> Result<HashMap<String, Arc<Program>>, String> {
     let mut programs = HashMap::new();
     let lines: Vec<&str> = ptx.lines().collect();
     let mut at = 0;
@@ -52,7 +70,7 @@ pub fn parse(ptx: &str) -> Result<HashMap<String, Program>, String> {
         match lines[at].trim().strip_prefix(".visible .entry ") {
             Some(name) => {
                 let (program, end) = Parser::default().entry(name, &lines, at)?;
-                programs.insert(program.name.clone(), program);
+                programs.insert(program.name.clone(), Arc::new(program));
                 at = end;
             }
             None => at += 1,
@@ -102,9 +120,10 @@ impl Parser {
         let read = |&(line, text): &(usize, &str)| {
             self.instruction(line, text).map_err(|e| format!("{name}, line {line}: {e}: {text}"))
         };
-        let code = statements.iter().map(read).collect::<Result<_, _>>()?;
+        let mut code = statements.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let (params, shared, registers) = (self.param_bytes, self.shared_bytes, self.registers);
-        Ok((Program { name, code, params, shared, registers }, end))
+        let slots = registers::assign(&mut code, registers);
+        Ok((Program { name, code, params, shared, registers, slots }, end))
     }
 
     fn parameter(&mut self, line: &str) {
@@ -188,12 +207,11 @@ impl Parser {
         let axis =
             |name: &str| ["x", "y", "z"].iter().position(|a| name.ends_with(&format!(".{a}")));
         if let (true, Some(axis)) = (name.starts_with('%'), axis(name)) {
-            return Ok(From::Special(match name.split('.').next() {
-                Some("%tid") => Special::Thread(axis),
-                Some("%ctaid") => Special::Block(axis),
-                Some("%nctaid") => Special::Blocks(axis),
-                _ => return Err(format!("unknown special register {name}")),
-            }));
+            let kind = ["%tid", "%ctaid", "%nctaid"]
+                .iter()
+                .position(|kind| name.split('.').next() == Some(kind));
+            let kind = kind.ok_or_else(|| format!("unknown special register {name}"))?;
+            return Ok(From::Special(kind * 3 + axis));
         }
         if name.starts_with('%') {
             return self.register(name).map(From::Register);
@@ -201,18 +219,23 @@ impl Parser {
         let (symbol, offset) = name.split_once('+').unwrap_or((name, "0"));
         for table in [&self.shared, &self.params, &self.labels] {
             if let Some(&value) = table.get(symbol) {
-                return Ok(From::Value(value + number(offset).ok_or("bad offset")?));
+                return Ok(value_in_all(value + number(offset).ok_or("bad offset")?));
             }
         }
-        number(name).map(From::Value).ok_or_else(|| format!("unknown operand {name}"))
+        number(name).map(value_in_all).ok_or_else(|| format!("unknown operand {name}"))
     }
 
-    fn register(&self, name: &str) -> Result<usize, String> {
+    fn register(&self, name: &str) -> Result<Register, String> {
         let digits = name.find(|c: char| c.is_ascii_digit()).ok_or("no register")?;
         let start = self.classes.get(&name[..digits]);
         let index = name[digits..].parse::<usize>().ok();
-        start.zip(index).map(|(s, i)| s + i).ok_or_else(|| format!("unknown register {name}"))
+        let place = start.zip(index).map(|(s, i)| Register { name: s + i, slot: 0 });
+        place.ok_or_else(|| format!("unknown register {name}"))
     }
+}
+
+fn value_in_all(value: u64) -> From {
+    From::Value(Box::new([value; LANES]))
 }
 
 fn find(lines: &[&str], start: usize, what: &str) -> Result<usize, String> {

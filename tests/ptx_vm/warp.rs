@@ -1,94 +1,85 @@
 //! A warp of 32 lanes. The lanes that are furthest behind execute together, so that diverged lanes
 //! meet again.
 
-use std::collections::VecDeque;
-
-use super::launch::{Block, Grid};
+use super::copies::Copies;
+use super::launch::{Block, Grid, aligned};
 use super::memory::Access;
-use super::ops::{Op, Shuffle, Space};
-use super::parse::{From, Instruction, Special};
+use super::ops::{LANES, Lanes, Op, Shuffle, Space, lanes};
+use super::parse::{From, Instruction, Program, Register};
 
-pub const LANES: usize = 32;
-
-/// One value per lane.
-type Lanes = [u64; LANES];
-
-/// An asynchronous copy to shared memory that has not arrived.
+/// Lanes that are at the same instruction.
 #[derive(Debug, Clone, Copy)]
-struct Copy {
-    lane: usize,
-    to: u64,
-    from: u64,
-    /// Bytes copied, of 16; the rest becomes zero.
-    bytes: usize,
+struct Path {
+    pc: u32,
+    lanes: u32,
 }
 
 #[derive(Debug)]
 pub struct Warp {
     first_thread: usize,
-    pc: [u32; LANES],
-    registers: Vec<Lanes>,
+    /// Lanes that have not returned, those that are furthest behind first.
+    paths: Vec<Path>,
+    /// Whether all of them wait at a barrier.
+    waiting: bool,
+    /// Values of slots, and of special registers.
+    values: Vec<Lanes>,
+    special: [Lanes; 9],
     /// Lanes that have written each register.
     written: Vec<u32>,
-    /// Lanes that are running, and those of them that wait at a barrier.
-    pub running: u32,
-    pub waiting: u32,
-    copies: Vec<Copy>,
-    groups: VecDeque<Vec<Copy>>,
-}
-
-/// Returns the lanes of a mask.
-fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..LANES).filter(move |lane| mask >> lane & 1 == 1)
+    pub copies: Copies,
 }
 
 impl Warp {
-    pub fn new(first_thread: usize, registers: usize) -> Self {
+    pub fn new(first_thread: usize, program: &Program, block: &Block) -> Self {
+        let mut special = [[0; LANES]; 9];
+        special[0] = std::array::from_fn(|lane| (first_thread + lane) as u64);
+        for axis in 0..3 {
+            special[3 + axis] = [block.index[axis] as u64; LANES];
+            special[6 + axis] = [block.blocks[axis] as u64; LANES];
+        }
         Self {
             first_thread,
-            pc: [0; LANES],
-            registers: vec![[0; LANES]; registers],
-            written: vec![0; registers],
-            running: u32::MAX,
-            waiting: 0,
-            copies: Vec::new(),
-            groups: VecDeque::new(),
+            paths: vec![Path { pc: 0, lanes: u32::MAX }],
+            waiting: false,
+            values: vec![[0; LANES]; program.slots],
+            special,
+            written: vec![0; program.registers],
+            copies: Copies::default(),
         }
     }
 
-    /// Returns the barrier that all waiting lanes wait at, if it is the same one.
+    /// Returns the barrier that the warp waits at.
     pub fn barrier(&self) -> Option<u32> {
-        let mut places = lanes(self.waiting).map(|lane| self.pc[lane]);
-        let first = places.next()?;
-        places.all(|place| place == first).then_some(first)
+        self.paths.first().filter(|_| self.waiting).map(|path| path.pc)
     }
 
     /// Continues after a barrier.
     pub fn release(&mut self) {
-        lanes(self.waiting).for_each(|lane| self.pc[lane] += 1);
-        self.waiting = 0;
+        self.paths.iter_mut().for_each(|path| path.pc += 1);
+        self.waiting = false;
+    }
+
+    /// Returns the lanes that have not returned.
+    fn running(&self) -> u32 {
+        self.paths.iter().fold(0, |mask, path| mask | path.lanes)
     }
 
     /// Runs until every lane has returned or waits at a barrier.
     pub fn run(&mut self, grid: &Grid, block: &mut Block) -> Result<(), String> {
-        loop {
-            let ready = self.running & !self.waiting;
-            if ready == 0 {
-                return Ok(());
-            }
-            let pc = lanes(ready).map(|lane| self.pc[lane]).min().unwrap_or(0);
-            let active = lanes(ready).filter(|&l| self.pc[l] == pc).fold(0, |m, l| m | 1 << l);
+        while !self.waiting && !self.paths.is_empty() {
+            let Path { pc, lanes } = self.paths[0];
             let Some(instruction) = grid.program.code.get(pc as usize) else {
                 return Err("runs beyond the end of the kernel".to_owned());
             };
-            self.step(instruction, active, grid, block).map_err(|e| {
-                let thread = self.first_thread + active.trailing_zeros() as usize;
+            self.step(instruction, lanes, grid, block).map_err(|e| {
+                let thread = self.first_thread + lanes.trailing_zeros() as usize;
                 format!(
                     "{} line {}, block {:?}, thread {thread}: {e}: {}",
                     grid.program.name, instruction.line, block.index, instruction.text
                 )
             })?;
         }
+        Ok(())
     }
 
     fn step(
@@ -102,53 +93,91 @@ impl Warp {
         let mask = match i.guard {
             None => active,
             Some((predicate, negated)) => {
-                let p = self.read(From::Register(predicate), active, block)?;
-                lanes(active).filter(|&l| (p[l] & 1 == 1) != negated).fold(0, |m, l| m | 1 << l)
+                let p = self.value(predicate, active)?;
+                let holds = p.iter().rev().fold(0, |mask, p| mask << 1 | (p & 1) as u32);
+                active & if negated { !holds } else { holds }
             }
         };
         match i.op {
             Op::Branch => {
-                let From::Value(target) = i.from[0] else { return Err("no label".to_owned()) };
-                lanes(active & !mask).for_each(|l| self.pc[l] += 1);
-                lanes(mask).for_each(|l| self.pc[l] = target as u32);
-                return Ok(());
+                let From::Value(target) = &i.from[0] else { return Err("no label".to_owned()) };
+                self.go_on(active & !mask, mask, target[0] as u32);
             }
-            Op::Return => self.running &= !mask,
+            Op::Return => self.go_on(active & !mask, 0, 0),
+            Op::Barrier if mask == self.running() => self.waiting = true,
             Op::Barrier => {
-                if mask != self.running {
-                    return Err("not every lane of the warp comes to this barrier".to_owned());
-                }
-                self.waiting = mask;
-                return Ok(());
+                return Err("not every lane of the warp comes to this barrier".to_owned());
             }
-            _ if mask != 0 => self.execute(i, mask, grid, block)?,
-            _ => {}
+            _ => {
+                if mask != 0 {
+                    self.execute(i, mask, grid, block)?;
+                }
+                self.go_on(active, 0, 0);
+            }
         }
-        lanes(active).for_each(|l| self.pc[l] += 1);
         Ok(())
     }
 
-    fn read(&self, from: From, mask: u32, block: &Block) -> Result<Lanes, String> {
-        Ok(match from {
-            From::Value(value) => [value; LANES],
-            From::Register(register) => {
-                if self.written[register] & mask != mask {
-                    return Err(format!("register {register} is read before it is written"));
-                }
-                self.registers[register]
+    /// Of the lanes furthest behind, some go on to the next instruction and some to a target; others
+    /// have returned.
+    fn go_on(&mut self, next: u32, jump: u32, target: u32) {
+        let pc = self.paths[0].pc + 1;
+        if self.paths.len() == 1 && (next == 0) != (jump == 0) {
+            self.paths[0] = Path { pc: if jump == 0 { pc } else { target }, lanes: next | jump };
+            return;
+        }
+        self.paths.remove(0);
+        for path in [Path { pc, lanes: next }, Path { pc: target, lanes: jump }] {
+            if path.lanes == 0 {
+                continue;
             }
-            From::Special(Special::Block(axis)) => [block.index[axis] as u64; LANES],
-            From::Special(Special::Blocks(axis)) => [block.blocks[axis] as u64; LANES],
-            From::Special(Special::Thread(0)) => {
-                std::array::from_fn(|l| (self.first_thread + l) as u64)
+            match self.paths.binary_search_by_key(&path.pc, |path| path.pc) {
+                Ok(at) => self.paths[at].lanes |= path.lanes,
+                Err(at) => self.paths.insert(at, path),
             }
-            From::Special(Special::Thread(_)) => [0; LANES],
-        })
+        }
     }
 
-    fn write(&mut self, register: usize, mask: u32, value: impl Fn(usize) -> u64) {
-        lanes(mask).for_each(|lane| self.registers[register][lane] = value(lane));
-        self.written[register] |= mask;
+    #[inline]
+    fn value(&self, register: Register, mask: u32) -> Result<&Lanes, String> {
+        match self.written[register.name] & mask == mask {
+            true => Ok(&self.values[register.slot]),
+            false => Err(format!("register {} is read before it is written", register.name)),
+        }
+    }
+
+    #[inline]
+    fn read<'a>(&'a self, from: &'a From, mask: u32) -> Result<&'a Lanes, String> {
+        match from {
+            From::Value(value) => Ok(value),
+            From::Register(register) => self.value(*register, mask),
+            From::Special(register) => Ok(&self.special[*register]),
+        }
+    }
+
+    /// Reads the first operands of an instruction.
+    #[inline]
+    pub fn operands<'a, const N: usize>(
+        &'a self,
+        i: &'a Instruction,
+        mask: u32,
+    ) -> Result<[&'a Lanes; N], String> {
+        let mut read = [&self.special[0]; N];
+        for (value, from) in read.iter_mut().zip(&i.from) {
+            *value = self.read(from, mask)?;
+        }
+        Ok(read)
+    }
+
+    #[inline]
+    pub fn write(&mut self, register: Register, mask: u32, values: &Lanes) {
+        let slot = &mut self.values[register.slot];
+        if mask == u32::MAX {
+            *slot = *values;
+        } else {
+            lanes(mask).for_each(|lane| slot[lane] = values[lane]);
+        }
+        self.written[register.name] |= mask;
     }
 
     fn execute(
@@ -158,258 +187,189 @@ impl Warp {
         grid: &Grid,
         block: &mut Block,
     ) -> Result<(), String> {
-        let mut read = [[0; LANES]; 10];
-        for (values, &from) in read.iter_mut().zip(&i.from) {
-            *values = self.read(from, mask, block)?;
-        }
-        let [a, b, c, d, ..] = &read;
-        match i.op {
-            Op::One(f) => self.write(i.to[0], mask, |l| f(a[l])),
-            Op::Two(f) => self.write(i.to[0], mask, |l| f(a[l], b[l])),
-            Op::Three(f) => self.write(i.to[0], mask, |l| f(a[l], b[l], c[l])),
-            Op::Four(f) => self.write(i.to[0], mask, |l| f(a[l], b[l], c[l], d[l])),
-            Op::Pack => match (i.to.len(), i.from.len()) {
-                (2, 1) => {
-                    self.write(i.to[0], mask, |l| a[l] & 0xffff_ffff);
-                    self.write(i.to[1], mask, |l| a[l] >> 32);
-                }
-                (1, 2) => self.write(i.to[0], mask, |l| a[l] & 0xffff_ffff | b[l] << 32),
-                _ => self.write(i.to[0], mask, |l| a[l]),
-            },
-            Op::Load { space, bytes } => {
-                self.load(i.to[0], mask, (space, bytes), (a, b), grid, block)?
+        let values = match i.op {
+            Op::One(f) => {
+                let [a] = self.operands(i, mask)?;
+                f(a)
             }
+            Op::Two(f) => {
+                let [a, b] = self.operands(i, mask)?;
+                f(a, b)
+            }
+            Op::Three(f) => {
+                let [a, b, c] = self.operands(i, mask)?;
+                f(a, b, c)
+            }
+            Op::Four(f) => {
+                let [a, b, c, d] = self.operands(i, mask)?;
+                f(a, b, c, d)
+            }
+            Op::Divide(f) => self.divide(i, mask, f)?,
+            Op::Pack => return self.pack(i, mask),
+            Op::Load { space, bytes } => self.load(i, mask, (space, bytes), grid, block)?,
             Op::Store { space, bytes } => {
-                self.store(mask, (space, bytes), (a, b), c, grid, block)?
+                return self.store(i, mask, (space, bytes), grid, block);
             }
-            Op::Add { space, bytes } => self.add(mask, (space, bytes), (a, b), c, grid, block)?,
-            Op::Shuffle(how) => self.shuffle(i, mask, how, (a, b, d))?,
-            Op::CopyAsync => self.copy_async(mask, &read, block)?,
-            Op::Commit => self.groups.push_back(std::mem::take(&mut self.copies)),
-            Op::Wait => self.wait(a[0] as usize, grid, block)?,
-            Op::LoadMatrix => self.load_matrix(i, mask, (a, b), block)?,
-            Op::Mma(value) => self.mma(i, mask, value, &read, block)?,
-            Op::Branch | Op::Return | Op::Barrier => {}
+            Op::Add { space, bytes } => return self.add(i, mask, (space, bytes), grid, block),
+            Op::Shuffle(how) => return self.shuffle(i, mask, how),
+            Op::CopyAsync => return self.copy_async(i, mask, block),
+            Op::Commit => {
+                self.copies.commit();
+                return Ok(());
+            }
+            Op::Wait => {
+                let [left] = self.operands(i, mask)?;
+                return self.wait(left[0] as usize, grid, block);
+            }
+            Op::LoadMatrix => return self.load_matrix(i, mask, block),
+            Op::Mma(number) => return self.mma(i, mask, number, block),
+            Op::Branch | Op::Return | Op::Barrier => return Ok(()),
+        };
+        self.write(i.to[0], mask, &values);
+        Ok(())
+    }
+
+    fn divide(&self, i: &Instruction, mask: u32, f: fn(i32, i32) -> i32) -> Result<Lanes, String> {
+        let [a, b] = self.operands(i, mask)?;
+        let mut values = [0; LANES];
+        for lane in lanes(mask) {
+            if b[lane] as i32 == 0 {
+                return Err("divides by zero".to_owned());
+            }
+            values[lane] = u64::from(f(a[lane] as i32, b[lane] as i32) as u32);
+        }
+        Ok(values)
+    }
+
+    fn pack(&mut self, i: &Instruction, mask: u32) -> Result<(), String> {
+        match (i.to.len(), i.from.len()) {
+            (2, 1) => {
+                let [a] = self.operands(i, mask)?;
+                let (low, high) = (a.map(|a| a & 0xffff_ffff), a.map(|a| a >> 32));
+                self.write(i.to[0], mask, &low);
+                self.write(i.to[1], mask, &high);
+            }
+            (1, 2) => {
+                let [a, b] = self.operands(i, mask)?;
+                let both = std::array::from_fn(|l| a[l] & 0xffff_ffff | b[l] << 32);
+                self.write(i.to[0], mask, &both);
+            }
+            _ => {
+                let [a] = self.operands(i, mask)?;
+                let a = *a;
+                self.write(i.to[0], mask, &a);
+            }
         }
         Ok(())
+    }
+
+    /// Returns the addresses that the first two operands make, a base and an offset.
+    fn addresses(&self, i: &Instruction, mask: u32) -> Result<Lanes, String> {
+        let [base, offset] = self.operands(i, mask)?;
+        Ok(std::array::from_fn(|lane| base[lane].wrapping_add(offset[lane])))
     }
 
     fn load(
-        &mut self,
-        to: usize,
+        &self,
+        i: &Instruction,
         mask: u32,
         (space, bytes): (Space, usize),
-        (base, offset): (&Lanes, &Lanes),
         grid: &Grid,
         block: &mut Block,
-    ) -> Result<(), String> {
+    ) -> Result<Lanes, String> {
+        let at = self.addresses(i, mask)?;
         let mut values = [0; LANES];
-        let address = |lane: usize| base[lane].wrapping_add(offset[lane]);
         for lane in lanes(mask) {
-            let at = address(lane);
             values[lane] = match space {
-                Space::Param => grid.params[at as usize],
-                Space::Global => grid.load(at, bytes)?,
+                Space::Param => grid.params[at[lane] as usize],
+                Space::Global => grid.load(at[lane], bytes)?,
                 Space::Shared => {
-                    aligned(at, bytes)?;
-                    block.shared.load(at, bytes, self.thread(lane), Access::Read)?
+                    aligned(at[lane], bytes)?;
+                    block.shared.load(at[lane], bytes, self.thread(lane), Access::Read)?
                 }
             };
         }
-        block.counts.access(space, mask, bytes, address, false);
-        self.write(to, mask, |lane| values[lane]);
-        Ok(())
+        block.counts.access(space, mask, bytes, &at, false);
+        Ok(values)
     }
 
     fn store(
-        &mut self,
+        &self,
+        i: &Instruction,
         mask: u32,
         (space, bytes): (Space, usize),
-        (base, offset): (&Lanes, &Lanes),
-        value: &Lanes,
         grid: &Grid,
         block: &mut Block,
     ) -> Result<(), String> {
-        let address = |lane: usize| base[lane].wrapping_add(offset[lane]);
+        let at = self.addresses(i, mask)?;
+        let [_, _, value] = self.operands(i, mask)?;
         for lane in lanes(mask) {
-            let at = address(lane);
+            let (at, value) = (at[lane], value[lane]);
             match space {
                 Space::Param => return Err("parameters cannot be written".to_owned()),
-                Space::Global => grid.store(at, bytes, value[lane])?,
+                Space::Global => grid.store(at, bytes, value)?,
                 Space::Shared => {
                     aligned(at, bytes)?;
-                    block.shared.store(at, bytes, self.thread(lane), Access::Write, value[lane])?;
+                    block.shared.store(at, bytes, self.thread(lane), Access::Write, value)?;
                 }
             }
         }
-        block.counts.access(space, mask, bytes, address, true);
+        block.counts.access(space, mask, bytes, &at, true);
         Ok(())
     }
 
     fn add(
-        &mut self,
+        &self,
+        i: &Instruction,
         mask: u32,
         (space, bytes): (Space, usize),
-        (base, offset): (&Lanes, &Lanes),
-        value: &Lanes,
         grid: &Grid,
         block: &mut Block,
     ) -> Result<(), String> {
+        let at = self.addresses(i, mask)?;
+        let [_, _, value] = self.operands(i, mask)?;
         for lane in lanes(mask) {
-            let at = base[lane].wrapping_add(offset[lane]);
+            let (at, value) = (at[lane], value[lane]);
             if space == Space::Global {
-                grid.add(at, bytes, value[lane])?;
+                grid.add(at, bytes, value)?;
                 continue;
             }
             aligned(at, bytes)?;
             let (thread, how) = (self.thread(lane), Access::Atomic);
-            let sum = block.shared.load(at, bytes, thread, how)?.wrapping_add(value[lane]);
+            let sum = block.shared.load(at, bytes, thread, how)?.wrapping_add(value);
             block.shared.store(at, bytes, thread, how, sum)?;
         }
         Ok(())
     }
 
-    fn shuffle(
-        &mut self,
-        i: &Instruction,
-        mask: u32,
-        how: Shuffle,
-        (a, b, members): (&Lanes, &Lanes, &Lanes),
-    ) -> Result<(), String> {
+    fn shuffle(&mut self, i: &Instruction, mask: u32, how: Shuffle) -> Result<(), String> {
+        let [a, b, _, members] = self.operands(i, mask)?;
         let first = mask.trailing_zeros() as usize;
-        if members[first] as u32 & self.running != mask {
+        if members[first] as u32 & self.running() != mask {
             return Err("the lanes that shuffle are not those it names".to_owned());
         }
         let from = |lane: usize| match how {
             Shuffle::Xor => lane ^ b[lane] as usize & 31,
             Shuffle::Index => b[lane] as usize & 31,
         };
-        if let Some(lane) = lanes(mask).find(|&lane| mask >> from(lane) & 1 == 0) {
-            return Err(format!(
-                "lane {lane} shuffles from lane {}, which does not take part",
-                from(lane)
-            ));
-        }
-        self.write(i.to[0], mask, |lane| a[from(lane)] & 0xffff_ffff);
-        if let Some(&in_range) = i.to.get(1) {
-            self.write(in_range, mask, |_| 1);
-        }
-        Ok(())
-    }
-
-    /// Operands: shared address and offset, global address and offset, 16, bytes to read.
-    fn copy_async(&mut self, mask: u32, read: &[Lanes], block: &mut Block) -> Result<(), String> {
+        let mut values = [0; LANES];
         for lane in lanes(mask) {
-            let (to, from) = (read[0][lane] + read[1][lane], read[2][lane] + read[3][lane]);
-            let bytes = read[5][lane] as usize;
-            aligned(to, 16)?;
-            aligned(from, 16)?;
-            if bytes > 16 {
-                return Err(format!("copies {bytes} bytes of 16"));
+            let from = from(lane);
+            if mask >> from & 1 == 0 {
+                return Err(format!(
+                    "lane {lane} shuffles from lane {from}, which does not take part"
+                ));
             }
-            block.shared.expect(to, 16, self.thread(lane))?;
-            self.copies.push(Copy { lane, to, from, bytes });
-            block.counts.global_read += bytes as u64;
+            values[lane] = a[from] & 0xffff_ffff;
+        }
+        self.write(i.to[0], mask, &values);
+        if let Some(&in_range) = i.to.get(1) {
+            self.write(in_range, mask, &[1; LANES]);
         }
         Ok(())
     }
 
-    fn wait(&mut self, left: usize, grid: &Grid, block: &mut Block) -> Result<(), String> {
-        while self.groups.len() > left {
-            for Copy { lane, to, from, bytes } in self.groups.pop_front().unwrap_or_default() {
-                for at in 0..16 {
-                    let value = if at < bytes { grid.load(from + at as u64, 1)? } else { 0 };
-                    block.shared.store(
-                        to + at as u64,
-                        1,
-                        self.thread(lane),
-                        Access::Write,
-                        value,
-                    )?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The rows of matrix m are at the addresses in lanes 8 m to 8 m + 7; lane l receives two
-    /// values of row l / 4 of each matrix.
-    fn load_matrix(
-        &mut self,
-        i: &Instruction,
-        mask: u32,
-        (base, offset): (&Lanes, &Lanes),
-        block: &mut Block,
-    ) -> Result<(), String> {
-        whole(mask)?;
-        for (matrix, &to) in i.to.iter().enumerate() {
-            let row_at = |row: usize| base[matrix * 8 + row] + offset[matrix * 8 + row];
-            let mut values = [0; LANES];
-            for (lane, value) in values.iter_mut().enumerate() {
-                let row = row_at(lane / 4);
-                aligned(row, 16)?;
-                let at = row + (lane % 4) as u64 * 4;
-                *value = block.shared.load(at, 4, self.thread(lane), Access::Read)?;
-            }
-            block.counts.access(
-                Space::Shared,
-                mask,
-                4,
-                |l| row_at(l / 4) + (l % 4) as u64 * 4,
-                false,
-            );
-            self.write(to, mask, |lane| values[lane]);
-        }
-        Ok(())
-    }
-
-    /// D[16, 8] = A[16, 16] B[16, 8] + C, with exact products and a sum rounded once.
-    fn mma(
-        &mut self,
-        i: &Instruction,
-        mask: u32,
-        value: fn(u16) -> f32,
-        read: &[Lanes],
-        block: &mut Block,
-    ) -> Result<(), String> {
-        whole(mask)?;
-        block.counts.mma += 1;
-        let half = |bits: u64, odd: usize| f64::from(value((bits >> (16 * odd)) as u16));
-        // Register r of A holds rows l / 4 + 8 (r mod 2), columns 2 (l mod 4) + 8 (r / 2).
-        let a: [[f64; 16]; 16] = std::array::from_fn(|row| {
-            std::array::from_fn(|k| half(read[row / 8 + k / 8 * 2][row % 8 * 4 + k % 8 / 2], k % 2))
-        });
-        let b: [[f64; 16]; 8] = std::array::from_fn(|col| {
-            std::array::from_fn(|k| half(read[4 + k / 8][col * 4 + k % 8 / 2], k % 2))
-        });
-        for (v, &to) in i.to.iter().enumerate() {
-            let mut sums = [0; LANES];
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                let (row, col) = (lane / 4 + v / 2 * 8, lane % 4 * 2 + v % 2);
-                let c = f64::from(f32::from_bits(read[6 + v][lane] as u32));
-                let products = a[row].iter().zip(&b[col]).map(|(a, b)| a * b).sum::<f64>();
-                *sum = ((c + products) as f32).to_bits().into();
-            }
-            self.write(to, mask, |lane| sums[lane]);
-        }
-        Ok(())
-    }
-
-    fn thread(&self, lane: usize) -> u16 {
+    pub fn thread(&self, lane: usize) -> u16 {
         (self.first_thread + lane) as u16
-    }
-}
-
-fn aligned(at: u64, bytes: usize) -> Result<(), String> {
-    match at.is_multiple_of(bytes as u64) {
-        true => Ok(()),
-        false => Err(format!("address {at:#x} is not a multiple of {bytes}")),
-    }
-}
-
-fn whole(mask: u32) -> Result<(), String> {
-    match mask {
-        u32::MAX => Ok(()),
-        _ => Err("not every lane of the warp takes part".to_owned()),
     }
 }

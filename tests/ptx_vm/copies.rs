@@ -1,0 +1,77 @@
+//! Asynchronous copies from global to shared memory.
+
+use std::collections::VecDeque;
+
+use super::launch::{Block, Grid, aligned};
+use super::memory::{Access, HALF};
+use super::ops::{LANES, lanes};
+use super::parse::Instruction;
+use super::warp::Warp;
+
+/// Copies of a warp that have not arrived.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// Those that belong to no group yet.
+    started: Vec<Copy>,
+    groups: VecDeque<Vec<Copy>>,
+}
+
+impl Copies {
+    /// Makes a group of all copies since the last one.
+    pub fn commit(&mut self) {
+        self.groups.push_back(std::mem::take(&mut self.started));
+    }
+}
+
+/// An asynchronous copy to shared memory that has not arrived.
+#[derive(Debug, Clone, Copy)]
+struct Copy {
+    lane: usize,
+    to: u64,
+    from: u64,
+    /// Bytes copied, of 16; the rest becomes zero.
+    bytes: usize,
+}
+
+impl Warp {
+    /// Operands: shared address and offset, global address and offset, 16, bytes to read.
+    pub fn copy_async(
+        &mut self,
+        i: &Instruction,
+        mask: u32,
+        block: &mut Block,
+    ) -> Result<(), String> {
+        let [to, to_offset, from, from_offset, _, bytes] = self.operands(i, mask)?;
+        let copy = |lane| Copy {
+            lane,
+            to: to[lane].wrapping_add(to_offset[lane]),
+            from: from[lane].wrapping_add(from_offset[lane]),
+            bytes: bytes[lane] as usize,
+        };
+        let copies: [Copy; LANES] = std::array::from_fn(copy);
+        for copy in lanes(mask).map(|lane| copies[lane]) {
+            aligned(copy.to, 16)?;
+            aligned(copy.from, 16)?;
+            if copy.bytes > 16 || copy.bytes % HALF != 0 {
+                return Err(format!("copies {} bytes of 16", copy.bytes));
+            }
+            block.shared.expect(copy.to, 16, self.thread(copy.lane))?;
+            block.counts.global_read += copy.bytes as u64;
+            self.copies.started.push(copy);
+        }
+        Ok(())
+    }
+
+    pub fn wait(&mut self, left: usize, grid: &Grid, block: &mut Block) -> Result<(), String> {
+        while self.copies.groups.len() > left {
+            for Copy { lane, to, from, bytes } in self.copies.groups.pop_front().unwrap_or_default()
+            {
+                let thread = self.thread(lane);
+                for (to, half) in (to..).step_by(HALF).zip(grid.load_part(from, bytes)?) {
+                    block.shared.store(to, HALF, thread, Access::Write, half.into())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
