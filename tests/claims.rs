@@ -1,12 +1,9 @@
 //! One test per claim and kind of evidence, named `claim/ID [tier]`. What cannot
 //! be judged here is ignored, with its reason.
-//!
-//! The desk models are run once and kept under the target folder, so that a
-//! runner which starts a process per test (cargo nextest) runs them once too.
 
-use std::fs::File;
+mod desk_run;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -15,13 +12,10 @@ use universal_neurons::claims::{
     Claim, Entry, Evidence, Evidences, Judgement, Ledger, Tier, registry,
 };
 use universal_neurons::compare::{Tolerance, largest_difference};
-use universal_neurons::error::{Kind, Result};
 use universal_neurons::findings::Figures;
 use universal_neurons::record::FigureFile;
 use universal_neurons::report::ledger::markdown;
-use universal_neurons::store::digest_file;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_universal-neurons");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const LEDGER: &str = "expected/LEDGER.md";
 const BEGIN: &str = "<!-- ledger: written by `universal-neurons verify --markdown` -->\n";
@@ -31,7 +25,9 @@ fn main() {
     let arguments = Arguments::from_args();
     let claims = registry().unwrap_or_else(|e| panic!("{e}"));
     let data = std::env::var_os(DATA).map(PathBuf::from);
-    let desk: DeskRun = Box::new(|shape| Evidence::of_run(&desk_folder()?, shape));
+    let specs = desk_specs(&claims);
+    let desk: DeskRun =
+        Box::new(move |shape| Evidence::of_run(&desk_run::with_experiments(&specs)?, shape));
     let evidences = Evidences::new(data, Some(desk)).unwrap_or_else(|e| panic!("{e}"));
     let evidences = Arc::new(evidences);
     let mut reasons = Vec::new();
@@ -175,46 +171,4 @@ fn same_but_for_rounding(a: &str, b: &str) -> bool {
     };
     let same = |i: usize| a[i] == b[i] || within(a[i], b[i], allowed(i));
     a.len() == b.len() && (0..a.len()).all(same)
-}
-
-/// A folder with a run of the desk models by exactly this program, made if need be.
-fn desk_folder() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let program = digest_file(Kind::Store, Path::new(PROGRAM))?;
-    let folder = root.join(format!("desk-{}", &program[..16]));
-    let lock = File::create(root.join("desk.lock")).expect("the target folder is writable");
-    lock.lock().expect("the lock can be taken");
-    if !folder.join("provenance.json").exists() || is_older_than_experiments(&folder) {
-        run_program(&[], &folder);
-        for (name, spec) in desk_specs(&registry()?) {
-            let universal = folder.to_str().expect("UTF-8");
-            run_program(&[spec, "--universal", universal], &folder.join(name));
-        }
-    }
-    Ok(folder)
-}
-
-fn run_program(arguments: &[&str], out: &Path) {
-    let mut command = Command::new(PROGRAM);
-    command.current_dir(ROOT).arg("run").args(arguments).arg("--quiet").arg("--out").arg(out);
-    let output = command.output().expect("the program starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Whether a model, the corpus or the spec was changed after the run.
-fn is_older_than_experiments(folder: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|m| m.modified());
-    let Ok(run) = modified(&folder.join("provenance.json")) else { return true };
-    let experiments = Path::new(ROOT).join("experiments");
-    let weights = ["a", "b", "c", "d", "e"]
-        .map(|m| experiments.join("desk").join(m).join("model.safetensors"));
-    let others = ["desk-universality.yaml", "desk/corpus.jsonl", "families/token-tests.yaml"];
-    let others = others.map(|f| experiments.join(f));
-    let specs = desk_specs(&registry().unwrap_or_default());
-    let specs = specs.iter().map(|(_, spec)| Path::new(ROOT).join(spec)).collect::<Vec<_>>();
-    weights
-        .iter()
-        .chain(&others)
-        .chain(&specs)
-        .any(|path| modified(path).map_or(true, |time| time > run))
 }

@@ -245,7 +245,8 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     let spec = format!(
         "include: {desk}/desk-universality.yaml\nname: killed\n\
          models: {{ family: [{{ name: a, path: {desk}/desk/a }}, {{ name: b, path: {desk}/desk/b }}] }}\n\
-         corpus: {{ limit: 30 }}\nbatch: {{ tokens: 500 }}\n"
+         corpus: {{ limit: 30 }}\nbatch: {{ tokens: 500 }}\n\
+         correlation: {{ baseline: {{ draws: 1 }} }}\n"
     );
     std::fs::write(folder.path().join("spec.yaml"), spec).expect("write");
     let table = |out: &str| std::fs::read(folder.path().join(out).join("neurons.csv"));

@@ -2,22 +2,21 @@
 //! against an independent recomputation, and against itself.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
-use universal_neurons::cards;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::plan::Plan;
-use universal_neurons::report::files;
-use universal_neurons::run::{Control, Session, run};
+use universal_neurons::record::{RunFolder, RunResults, StudyRecord};
+use universal_neurons::run::{Control, run};
 use universal_neurons::spec::{Baseline, BaselineKind, Spec};
 use universal_neurons::stats::percentile::ranks_within;
-use universal_neurons::store::RunDirectory;
 use universal_neurons::table::Column;
 
+use crate::desk_run;
 use crate::support::{assert_close, assert_snapshot, differences, expected, path, structure};
 
 /// Another SIMD width rounds f32 sums otherwise; measured 1e-6 at most. Counts
@@ -39,34 +38,27 @@ fn findings(plan: &Plan) -> Findings {
     run(plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}")).reference
 }
 
-/// The default run, made once for all tests.
+/// The default run, made by the program once for all tests and read back.
 pub fn outcome() -> &'static Outcome {
-    static DESK: OnceLock<Outcome> = OnceLock::new();
-    let made = || run(&plan(|_| ()), &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
-    DESK.get_or_init(made)
+    static DESK: LazyLock<Outcome> = LazyLock::new(|| {
+        let read = RunFolder::read(folder()).unwrap_or_else(|e| panic!("{e}"));
+        let RunResults::Study(study) = read.results else { panic!("no study") };
+        let StudyRecord { table, extra, summary, partners, .. } = *study;
+        let reference = Findings { table, extra, summary, partners };
+        Outcome { reference, also: Vec::new(), device: read.provenance.device }
+    });
+    &DESK
 }
 
 fn desk() -> &'static Findings {
     &outcome().reference
 }
 
-/// The folder of the default run, written once for all tests.
+/// The folder of the default run.
 pub fn folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("desk-universality");
-        // What an earlier build of these tests left may have no list of its files.
-        let _ = std::fs::remove_dir_all(&target);
-        let plan = plan(|_| ());
-        let directory = RunDirectory::begin(&target).unwrap_or_else(|e| panic!("{e}"));
-        let mut control = Control::default();
-        let cards = cards::of(&mut Session::new(&plan, &mut control), desk());
-        let cards = cards.unwrap_or_else(|e| panic!("{e}"));
-        let written = files::write(&plan, outcome(), &cards, directory);
-        let written = written.unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(written.failed, None);
-        written.folder
-    })
+    static FOLDER: LazyLock<PathBuf> =
+        LazyLock::new(|| desk_run::with_experiments(&[]).unwrap_or_else(|e| panic!("{e}")));
+    &FOLDER
 }
 
 #[test]
@@ -126,6 +118,7 @@ fn bits(threads: usize, change: impl FnOnce(&mut Spec)) -> Vec<Vec<u64>> {
     let plan = plan(|spec| {
         spec.corpus.limit = Some(15);
         spec.models.family.truncate(2);
+        spec.correlation.baseline.draws = 2;
         change(spec);
     });
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");

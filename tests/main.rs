@@ -6,6 +6,7 @@ mod browser;
 mod cli;
 mod configs;
 mod desk;
+mod desk_run;
 mod determinism;
 mod device;
 mod device_group;

@@ -14,6 +14,7 @@ use universal_neurons::report::page;
 use universal_neurons::store::read_json;
 
 use crate::desk;
+use crate::desk_run;
 use crate::support::{path, program, run, stderr};
 
 fn read(path: &Path) -> String {
@@ -225,18 +226,9 @@ fn the_page_says_what_verdicts_are_about_and_worth() {
 #[test]
 fn experiments_of_other_kinds_come_onto_the_page() {
     let root = TempDir::new().expect("folder");
-    let families = root.path().join("families");
-    let arguments = [
-        "run",
-        "experiments/families.yaml",
-        "--quiet",
-        "--universal",
-        &desk::folder().display().to_string(),
-        "--out",
-        &families.display().to_string(),
-    ];
-    let done = run(&path(""), &arguments);
-    assert!(done.status.success(), "{}", stderr(&done));
+    let spec = [("families", "experiments/families.yaml")];
+    let study = desk_run::with_experiments(&spec).unwrap_or_else(|e| panic!("{e}"));
+    let families = study.join("families");
     // The same neuron is explained by the same question, whoever asks.
     let cards: CardFile = read_json(&desk::folder().join("cards.json")).expect("cards");
     let RunResults::Figures(found) = RunFolder::read(&families).expect("a run").results else {

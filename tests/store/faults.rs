@@ -125,7 +125,8 @@ fn an_interrupt_during_the_cards_keeps_the_study() {
         let spec = format!(
             "include: {desk}/desk-universality.yaml\nname: cut\n\
              models: {{ family: [{{ name: a, path: {desk}/desk/a }}, {{ name: b, path: {desk}/desk/b }}] }}\n\
-             corpus: {{ limit: 60 }}\nbatch: {{ tokens: 500 }}\n"
+             corpus: {{ limit: 60 }}\nbatch: {{ tokens: 500 }}\n\
+             correlation: {{ baseline: {{ draws: 1 }} }}\n"
         );
         std::fs::write(folder.path().join("spec.yaml"), spec).expect("write");
         let arguments = [&["run", "spec.yaml", "--out", "x"][..], more].concat();
