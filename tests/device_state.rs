@@ -28,6 +28,8 @@ pub struct Failing {
     used: Mutex<Vec<usize>>,
     /// Whether the sign of every number that is read is wrong.
     lies: bool,
+    /// After so many embeddings kernels compute nothing: memory is that of the host's code.
+    computes: usize,
 }
 
 impl Failing {
@@ -39,6 +41,7 @@ impl Failing {
             embedded: 0.into(),
             used: Mutex::default(),
             lies: false,
+            computes: usize::MAX,
         }
     }
 }
@@ -95,7 +98,15 @@ impl Device for Failing {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).map_err(|_| {
             Error::new(Kind::Device, "the card", "has fallen off the bus", "seat it again")
         })?;
-        self.machine.launch(kernel, grid, args)
+        if self.embedded.load(Ordering::Relaxed) <= self.computes {
+            return self.machine.launch(kernel, grid, args);
+        }
+        for arg in args {
+            if let KernelArg::Out(buffer, _) = arg {
+                buffer.settle();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +195,7 @@ fn device_memory_stays_the_same_over_a_thousand_batches() {
     });
     let batches = plan.tokens.batches(2, 0..plan.tokens.count().used).len();
     assert!(batches >= 1_000, "{batches} batches");
-    let counting = Failing::after(Machine::new(), usize::MAX);
+    let counting = Failing { computes: 100, ..Failing::after(Machine::new(), usize::MAX) };
     on(&counting, &plan);
     let used = counting.used.lock().expect("no panic");
     // One model after the other in each batch.

@@ -65,14 +65,13 @@ impl HostBench {
         Self { threads: rayon::current_num_threads(), rates }
     }
 
-    /// Measures a GPU too.
+    /// Measures a GPU.
     ///
     /// # Errors
     ///
     /// Returns an error if the GPU fails.
-    pub fn measure_card(&mut self, card: &Cuda) -> Result<()> {
-        self.rates.extend(device::measure(card, device::SHAPE)?);
-        Ok(())
+    pub fn measure_card(card: &Cuda) -> Result<Vec<Rate>> {
+        device::measure(card, device::SHAPE)
     }
 }
 

@@ -59,6 +59,13 @@ impl Buffer {
         }
     }
 
+    /// Writes zeros wherever nothing was ever written.
+    pub fn settle(&self) {
+        for cell in self.cells.iter().filter(|cell| cell.load(Relaxed) & WRITTEN == 0) {
+            cell.store(WRITTEN, Relaxed);
+        }
+    }
+
     /// Returns how often each byte was written in the last launch, at most [`MANY`].
     pub fn writes(&self) -> Vec<u8> {
         let counts = self.cells.iter().map(|cell| (cell.load(Relaxed) >> COUNT_AT) as u8);
