@@ -1,4 +1,5 @@
-//! What continuous integration relies on: the workflow, `.ci/run`, and `bench-host` as a gate.
+//! What continuous integration relies on: the workflow, `.ci/run`, and `bench-host` as a gate; and
+//! the peer that it is measured against.
 
 use std::process::Command;
 
@@ -134,4 +135,31 @@ fn missing(required: &str) -> Option<i32> {
 #[test]
 fn a_required_tool_that_is_missing_fails_the_checks() {
     assert_eq!((missing(""), missing("1")), (Some(0), Some(2)));
+}
+
+/// The script's own check: streaming sums against NumPy's `corrcoef`, and rotations.
+#[test]
+fn the_peer_of_the_benches_correlates() {
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", path("target/python"));
+    let output = python.arg(path("benches/peer/paper.py")).arg("--check").output();
+    let Ok(output) = output else { return println!("skipped: there is no python3") };
+    if stderr(&output).contains("No module named 'numpy'") {
+        return println!("skipped: python3 has no NumPy");
+    }
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.stdout.starts_with(b"best correlation"));
+}
+
+#[test]
+fn figures_of_the_peer_are_not_written_over() {
+    let bench = Bench::new();
+    let output = Command::new(path("benches/peer/compare"))
+        .args(["--program", "/nowhere", "--record"])
+        .arg(bench.path())
+        .output();
+    let Ok(output) = output else { return println!("skipped: there is no python3") };
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("name another folder") || said.contains("the load average"), "{said}");
 }
