@@ -28,7 +28,7 @@ pub struct Failing {
     used: Mutex<Vec<usize>>,
     /// Whether the sign of every number that is read is wrong.
     lies: bool,
-    /// After so many embeddings kernels compute nothing: memory is that of the host's code.
+    /// Number of embeddings after which kernels compute nothing. Memory is allocated by the host.
     computes: usize,
 }
 

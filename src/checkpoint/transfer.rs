@@ -25,11 +25,11 @@ pub fn add_state(to: &mut dyn State, from: &mut (dyn State + Send)) -> io::Resul
         });
         let mut stored = BufReader::with_capacity(BUFFER, reader);
         let added = read_state(&mut Hashed::new(&mut stored as &mut dyn Read), to, add);
-        // Ends the writer, which would wait for ever if its bytes were not read.
+        // Closes the pipe, so that a writer whose bytes are no longer read ends.
         drop(stored);
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match added {
-            // The cause is that of the writer.
+            // The state ended early because the writer failed: its error is the cause.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => written.and(Err(e)),
             Err(e) => Err(e),
             Ok(()) => written,

@@ -189,7 +189,7 @@ mod tests {
             exponent in -14i32..1,
         ) {
             const HALF_ULP: f64 = 1.0 / (1 << 24) as f64;
-            // Rows that lie close together show what cancels.
+            // Subtracting the mean from close values loses digits.
             let row: Vec<f32> = row.iter().map(|v| row[0] + (v - row[0]) * 2.0_f32.powi(exponent)).collect();
             let d = row.len();
             let (gain, bias) = (vec![1.5; d], vec![-0.25; d]);

@@ -20,8 +20,8 @@ impl KeptStreams {
         Self(layers.into_iter().map(|layer| (layer, Vec::new())).collect())
     }
 
-    /// Prepares to keep what passes with each of some groups of interventions start from. A pass
-    /// that is changed in the first block starts at the embedding.
+    /// Prepares to keep the streams at which passes with each of some groups of interventions
+    /// start. A pass that changes the first block starts at the embedding and needs none.
     pub fn for_interventions<'i>(groups: impl IntoIterator<Item = &'i [Intervention]>) -> Self {
         Self::before(groups.into_iter().filter_map(first_layer).filter(|layer| *layer > 0))
     }

@@ -56,7 +56,7 @@ impl<D: Device> Accelerator for DeviceGroup<D> {
         let on: Vec<Place<D>> = self.0.iter().map(place).collect();
         let placed = on.iter().map(|on| place_models(plan, on, &models));
         let placed = placed.collect::<Result<Vec<_>>>()?;
-        // The same for all, since the order of additions depends on it.
+        // All devices use memory alike: the order in which sums are added depends on it.
         let free = self.0.iter().map(Device::free).collect::<Result<Vec<_>>>()?;
         let free = free.into_iter().min().unwrap_or(0);
         let memory = DeviceMemory::choose(plan, form, free, &matching)?;
@@ -72,7 +72,7 @@ impl<D: Device> Accelerator for DeviceGroup<D> {
             of.start_at(share.start as u64);
             sums.push(of);
         }
-        Ok(Box::new(GroupSums { plan, shares, sums }))
+        Ok(Box::new(DeviceGroupSums { plan, shares, sums }))
     }
 }
 
@@ -81,14 +81,14 @@ fn refused(problem: &str) -> Error {
 }
 
 /// The sums of a study, in shares on several devices.
-struct GroupSums<'a, D: Device> {
+struct DeviceGroupSums<'a, D: Device> {
     plan: &'a Plan,
     /// The tokens of each device.
     shares: Vec<Range<usize>>,
     sums: Vec<AllSums<'a, D>>,
 }
 
-impl<'a, D: Device> GroupSums<'a, D> {
+impl<'a, D: Device> DeviceGroupSums<'a, D> {
     /// Calls a function for the sums of every device at the same time.
     fn on_each(
         &mut self,
@@ -107,7 +107,7 @@ impl<'a, D: Device> GroupSums<'a, D> {
     }
 }
 
-impl<D: Device> BatchReader for GroupSums<'_, D> {
+impl<D: Device> BatchReader for DeviceGroupSums<'_, D> {
     fn read(&mut self, batches: &[Batch]) -> Result<()> {
         self.on_each(|share, sums| {
             let mut own = batches.chunks(1).filter(|batch| share.contains(&batch[0].used.start));
@@ -124,7 +124,7 @@ impl<D: Device> BatchReader for GroupSums<'_, D> {
     }
 }
 
-impl<D: Device> TokenSums for GroupSums<'_, D> {
+impl<D: Device> TokenSums for DeviceGroupSums<'_, D> {
     fn absorb_rest(&mut self) -> Result<()> {
         self.on_each(|_, sums| sums.absorb_rest())
     }
@@ -141,7 +141,7 @@ impl<D: Device> TokenSums for GroupSums<'_, D> {
     }
 }
 
-impl<D: Device> StudySums for GroupSums<'_, D> {
+impl<D: Device> StudySums for DeviceGroupSums<'_, D> {
     fn begin(&mut self, plan: &Plan, share: bool) -> Result<()> {
         self.on_each(|_, sums| sums.begin(plan, share))?;
         match self.sums.iter().all(|sums| sums.has_pilots_of(&self.sums[0])) {
@@ -179,7 +179,7 @@ impl<D: Device> StudySums for GroupSums<'_, D> {
     }
 }
 
-impl<D: Device> State for GroupSums<'_, D> {
+impl<D: Device> State for DeviceGroupSums<'_, D> {
     fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
         self.sums.iter_mut().try_for_each(|sums| sums.parts(visit))
     }

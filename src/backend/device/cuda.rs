@@ -76,7 +76,12 @@ impl Cuda {
     ///
     /// Returns an error if there is no driver or no GPU.
     pub fn count() -> Result<usize> {
-        check_driver()?;
+        // cudarc panics if the library is absent, so this check must come first.
+        // SAFETY: loads a shared library and unloads it. That runs the library's initialisers,
+        // which are those of NVIDIA's driver, or of a library that the user put in its place.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(missing("there is no NVIDIA driver: libcuda was not found".to_owned()));
+        }
         result::init().map_err(|e| failed("starting the driver", e))?;
         match CudaContext::device_count().map_err(|e| failed("counting cards", e))? {
             0 => Err(missing("the driver shows no card".to_owned())),
@@ -101,17 +106,6 @@ impl Cuda {
         let what = format!("loading kernels/ptx/{}.ptx", module.name());
         self.context.load_module(Ptx::from_src(module.ptx())).map_err(|e| failed(what, e))
     }
-}
-
-/// Checks that there is a driver. cudarc panics if the library is absent, so this check must come
-/// first.
-fn check_driver() -> Result<()> {
-    // SAFETY: loads a shared library and unloads it. That runs the library's initialisers,
-    // which are those of NVIDIA's driver, or of a library that the user put in its place.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(missing("there is no NVIDIA driver: libcuda was not found".to_owned()));
-    }
-    Ok(())
 }
 
 fn missing(problem: String) -> Error {

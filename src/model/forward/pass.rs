@@ -33,11 +33,7 @@ impl<B: Backend> PlacedModel<'_, B> {
         rows: &[&[u32]],
         tap: &mut impl Tap<B>,
     ) -> Result<B::Values, B::Error> {
-        self.check(rows);
-        let tokens = rows.iter().map(|row| row.len()).sum();
-        let rows = backend.rows(self.config, rows)?;
-        let resid = backend.embed(self.embeddings, &rows, self.config.d_model)?;
-        self.run_blocks(backend, (&rows, tokens), (0, resid), tap)
+        self.run(backend, None, rows, tap)
     }
 
     /// Runs rows of token ids through the blocks from `layer` on. `resid` is the residual stream
@@ -55,21 +51,26 @@ impl<B: Backend> PlacedModel<'_, B> {
         rows: &[&[u32]],
         tap: &mut impl Tap<B>,
     ) -> Result<B::Values, B::Error> {
-        self.check(rows);
-        let tokens = rows.iter().map(|row| row.len()).sum();
-        let rows = backend.rows(self.config, rows)?;
-        self.run_blocks(backend, (&rows, tokens), (layer, resid), tap)
+        self.run(backend, Some((layer, resid)), rows, tap)
     }
 
-    fn run_blocks(
+    /// Runs rows from a block and the residual stream before it, or else from the embedding.
+    fn run(
         &self,
         backend: &B,
-        (rows, tokens): (&B::Rows, usize),
-        (first, mut resid): (usize, B::Values),
+        start: Option<(usize, B::Values)>,
+        rows: &[&[u32]],
         tap: &mut impl Tap<B>,
     ) -> Result<B::Values, B::Error> {
         let config = self.config;
         let (d, d_mlp, eps) = (config.d_model, config.d_mlp(), config.layer_norm_eps);
+        self.check(rows);
+        let tokens = rows.iter().map(|row| row.len()).sum();
+        let rows = backend.rows(config, rows)?;
+        let (first, mut resid) = match start {
+            Some(start) => start,
+            None => (0, backend.embed(self.embeddings, &rows, d)?),
+        };
         let mut normed = backend.factor(tokens, d)?;
         let mut mlp_input = backend.factor(tokens, d)?;
         let mut wide = backend.values(tokens * d_mlp.max(3 * d))?;
@@ -85,7 +86,7 @@ impl<B: Backend> PlacedModel<'_, B> {
             let (d_head, scale) = (config.d_head(), config.attention_scale(layer));
             backend.attention(
                 &mut wide,
-                rows,
+                &rows,
                 HeadShape { d_model: d, d_head, scale },
                 &mut normed,
             )?;
