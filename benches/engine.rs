@@ -116,7 +116,9 @@ fn forward(c: &mut Criterion) {
     let model = random_gpt2(2, 512);
     let ids = vec![1; 512];
     let mut group = c.benchmark_group("forward pass");
-    group.throughput(Throughput::Elements((2 * 8 * 512 * model.config.block_weights()) as u64));
+    group.throughput(Throughput::Elements(
+        (2 * 8 * 512 * model.config.shape().block_weights()) as u64,
+    ));
     group.bench_function("two blocks, 8 rows of 512", |b| {
         b.iter(|| black_box(model.forward(&[ids.as_slice(); 8], &mut ())));
     });

@@ -37,9 +37,13 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run an experiment and write its tables.
+    /// Run an experiment and write its tables, or all experiments of a folder.
+    ///
+    /// The study of a folder runs first, into runs/NAME. The other experiments take its universal
+    /// neurons and go into folders below it, and the claims are judged at the end. One that fails
+    /// does not stop the others. With --resume, those that have their results are not run again.
     Run {
-        /// The experiment file.
+        /// The experiment file, or a folder of them.
         #[arg(default_value = DEFAULT_SPEC)]
         spec: PathBuf,
         /// How to run it.

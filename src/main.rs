@@ -11,9 +11,6 @@ use universal_neurons::error::Result;
 use universal_neurons::experiment::schema;
 use universal_neurons::output::{tell, unwritten};
 
-/// Exit code: the command could not run. A claim that fails has another code.
-const COULD_NOT_RUN: u8 = 2;
-
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -23,7 +20,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tell(format_args!("error: {error}"));
-            ExitCode::from(COULD_NOT_RUN)
+            ExitCode::from(commands::COULD_NOT_RUN)
         }
     }
 }
@@ -33,14 +30,14 @@ fn show_help(shown: &clap::Error) -> ExitCode {
     if shown.use_stderr() {
         // The message repeats arguments, which may contain control characters from file names.
         tell(shown.render().to_string().trim_end());
-        return ExitCode::from(COULD_NOT_RUN);
+        return ExitCode::from(commands::COULD_NOT_RUN);
     }
     let printed = shown.print().and_then(|()| std::io::stdout().flush());
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tell(format_args!("error: {}", unwritten(&e)));
-            ExitCode::from(COULD_NOT_RUN)
+            ExitCode::from(commands::COULD_NOT_RUN)
         }
     }
 }
@@ -52,7 +49,7 @@ fn dispatch(command: Command) -> Result<u8> {
         _ => None,
     })?;
     match command {
-        Command::Run { spec, options } => commands::run_experiment(&spec, &options).map(|()| 0),
+        Command::Run { spec, options } => commands::run_experiment(&spec, &options),
         Command::Merge { spec, shares, out, quiet, json } => {
             commands::merge(&spec, &shares, out, quiet, json).map(|()| 0)
         }

@@ -136,7 +136,9 @@ fn every_spec_of_the_project_runs_on_a_device() {
     let folder = tempfile::tempdir().expect("folder");
     crate::device::family(folder.path());
     let mut ran = 0;
-    for file in ["experiments", "experiments/paper"].into_iter().flat_map(crate::specs::yaml_files)
+    for file in ["experiments", "experiments/paper/stanford-gpt2-medium"]
+        .into_iter()
+        .flat_map(crate::specs::yaml_files)
     {
         let mut loaded = load_spec(&file).unwrap_or_else(|e| panic!("{e}"));
         loaded.spec = at_toy_size(loaded.spec, folder.path());

@@ -190,3 +190,55 @@ fn mistakes_are_refused() {
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
+
+/// `kind: reading` reports the activations that `inspect --text` shows.
+#[test]
+fn given_texts_have_the_activations_that_inspect_shows() {
+    let bench = Bench::new();
+    let settings =
+        "reading: { neurons: [L1.N5, L0.N3], active: [' jumps', 'the dog'], quiet: [q] }";
+    bench.set_kind("reading", settings);
+    let output = run(bench.path(), &["run", "spec.yaml", "--quiet", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let last = |text: &str| {
+        let found = json(&bench, &["--text", text]);
+        let tokens = found["tokens"].as_array().expect("tokens");
+        tokens.last().expect("a token")["post"].as_f64().expect("a number")
+    };
+    let gap = (last(" jumps") + last("the dog")) / 2.0 - last("q");
+    let figures = std::fs::read_to_string(bench.path().join("out/figures.json")).expect("figures");
+    let figures: Value = serde_json::from_str(&figures).expect("JSON");
+    let found = figures["figures"]["reading-gap"][0].as_f64();
+    assert_close("the gap", found, &[gap], FORWARD);
+    let table = std::fs::read_to_string(bench.path().join("out/reading.csv")).expect("a table");
+    let tokens = [" jumps", "the dog", "q"].map(str::len).iter().sum::<usize>();
+    assert_eq!(table.lines().count(), 1 + 2 * tokens, "a row for each neuron and letter: {table}");
+}
+
+#[test]
+fn texts_that_cannot_be_read_are_refused() {
+    for (settings, parts) in [
+        (
+            "reading: { neurons: [L1.N5], active: [], quiet: [q] }",
+            &["reading.active", "0 items"][..],
+        ),
+        ("reading: { neurons: [], active: [q], quiet: [x] }", &["reading.neurons", "0 items"]),
+        (
+            "reading: { neurons: [L1.N5], active: [''], quiet: [q] }",
+            &["reading.active[0]", "empty"],
+        ),
+        ("reading: { neurons: [L1.N5], active: [q], quiet: [q] }", &["reading.quiet[0]", "too"]),
+        (
+            "reading: { neurons: [L9.N5], active: [q], quiet: [x] }",
+            &["reading.neurons[0]", "L9.N5"],
+        ),
+        (
+            "reading: { neurons: [L1.N5], active: [the quick brown fox], quiet: [x] }",
+            &["the quick brown fox", "19 tokens, expected 1 to 11"],
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.set_kind("reading", settings);
+        bench.refuses(parts);
+    }
+}

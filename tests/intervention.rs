@@ -344,7 +344,7 @@ fn mistakes_in_the_settings_are_refused() {
 /// The paper's interventions on 42 neurons are one spec: 42 neurons alone, three actions each.
 #[test]
 fn the_papers_interventions_are_one_spec() {
-    let file = path("experiments/paper/stanford-gpt2-medium-intervention.yaml");
+    let file = path("experiments/paper/stanford-gpt2-medium/intervention.yaml");
     let spec = load_spec(&file).unwrap_or_else(|e| panic!("{e}")).spec;
     let settings = serde_json::to_value(&spec.settings["intervention"]).expect("settings");
     let sets = settings["sets"].as_array().expect("sets");

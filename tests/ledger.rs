@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use universal_neurons::claims::claim::parse;
 use universal_neurons::claims::ledger::Verdict;
+use universal_neurons::claims::sources::DATA;
 use universal_neurons::claims::{Evidences, Ledger, Tier, registry};
 use universal_neurons::compare::Tolerance;
 use universal_neurons::error::Result;
@@ -316,4 +317,44 @@ fn without_evidence_nothing_is_run_and_the_reason_is_given() {
     );
     let output = command.env("UNIVERSAL_NEURONS_DATA", "/no/such/folder").output().expect("runs");
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// With the authors' six tables, no claim about them is left out, and those that their source
+/// contradicts are named.
+#[test]
+fn the_six_published_tables_judge_every_claim_about_them() {
+    let Some(data) = std::env::var_os(DATA) else {
+        return println!("skipped: {DATA} names no folder with the authors' tables");
+    };
+    let folder = tempfile::tempdir().expect("folder");
+    let verify = |more: &[&str]| {
+        let mut command =
+            program(folder.path(), &[&["verify", "--tier", "published"], more].concat());
+        let output = command.env(DATA, &data).output().expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = verify(&["--require", "published"]);
+    assert!(text.contains(", 0 not run") && !text.contains("\nnot run"), "{text}");
+    let claims = registry().expect("claims");
+    let mut judged = 0;
+    for claim in &claims {
+        for judgement in claim.judged.iter().filter(|j| j.tier == Tier::Published) {
+            judged += 1;
+            let name = format!("{} [published {}]", claim.id, judgement.models.join(" "));
+            let line = text.lines().find(|line| line.contains(&name));
+            let line = line.unwrap_or_else(|| panic!("{name} is missing: {text}"));
+            let verdict = match (&judgement.finding, judgement.contradicted) {
+                (Some(_), _) => "fails ",
+                (None, true) => "contradicted ",
+                (None, false) => "holds ",
+            };
+            assert!(line.starts_with(verdict), "{line}");
+        }
+    }
+    assert!(judged > 60, "{judged} judgements");
+    let contradicted = text.lines().filter(|line| line.starts_with("contradicted ")).count();
+    assert!(contradicted >= 3, "{text}");
+    let entries: serde_json::Value = serde_json::from_str(&verify(&["--json", "-"])).expect("JSON");
+    assert_eq!(entries["entries"].as_array().expect("a list").len(), judged);
 }

@@ -313,6 +313,7 @@ fn new_experiments_are_valid_wherever_they_are_written() {
         "entropy",
         "attention",
         "ablation",
+        "reading",
         "split-half",
         "perturbed",
         "dynamics",

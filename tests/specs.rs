@@ -96,29 +96,6 @@ fn shipped_experiments_are_valid() {
 }
 
 #[test]
-fn the_papers_experiments_are_well_formed() {
-    // Their models are not bundled, so that they cannot be made real here.
-    let files = yaml_files("experiments/paper");
-    assert_eq!(files.len(), 7);
-    let models = std::fs::read_to_string(path("expected/models.yaml")).expect("models");
-    let hub = std::fs::read_to_string(path("expected/hub.yaml")).expect("hub");
-    for file in files {
-        let spec = load_spec(&file).unwrap_or_else(|e| panic!("{e}")).spec;
-        assert_eq!(Some(spec.name.as_str()), file.file_stem().and_then(|s| s.to_str()));
-        // Claims are about the reference, and every model can be fetched by its name.
-        assert!(models.contains(&format!("name: {},", spec.models.reference)));
-        for model in &spec.models.family {
-            assert!(hub.contains(&format!("name: {},", model.name)), "{}", model.name);
-            assert!(model.path.ends_with(&model.name), "{}", model.path.display());
-        }
-        let tests = spec.cards.tests.expect("questions");
-        assert!(tests.exists(), "{}", tests.display());
-        let missing = Plan::make(load_spec(&file).expect("valid")).expect_err("no models");
-        assert!(missing.problem.contains("does not exist"), "{missing}");
-    }
-}
-
-#[test]
 fn an_included_base_is_overridden_key_by_key() {
     let load = |name| load_spec(&path("experiments").join(name)).expect("valid").spec;
     let (base, over) = (load("desk-universality.yaml"), load("desk-permutation.yaml"));

@@ -202,6 +202,10 @@ pub fn settings_of(kind: &str) -> String {
              resamples: 20 }"
             .into(),
         "perturbed" => "perturbed: { copies: 2, noise: 0.3, rotation: 0.3, seed: 1 }".into(),
+        "reading" => {
+            "reading: { neurons: [L1.N5, L0.N3], active: [' jumps'], quiet: ['the quick', dog] }"
+                .into()
+        }
         "prediction" => "prediction: { kurtosis: 1, tokens: 5 }".into(),
         _ => String::new(),
     }

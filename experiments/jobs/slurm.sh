@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One experiment as a Slurm job array: each task sums its share of the tokens.
 #
-#   sbatch --array=1-8 experiments/jobs/slurm.sh experiments/paper/stanford-gpt2-small.yaml
+#   sbatch --array=1-8 experiments/jobs/slurm.sh experiments/paper/stanford-gpt2-small/universality.yaml
 #   universal-neurons merge SPEC runs/NAME.shard-*-of-8      # when all tasks have ended
 #
 # A task that is cut short is submitted again and goes on from its checkpoint:
@@ -17,7 +17,7 @@
 #SBATCH --requeue
 set -euo pipefail
 spec=$1
-out=runs/$(basename "$spec" .yaml)
+out=runs/$(sed -n 's/^name: *//p' "$spec")
 task=$SLURM_ARRAY_TASK_ID
 count=${SLURM_ARRAY_TASK_COUNT:-1}
 first=${SLURM_ARRAY_TASK_MIN:-1} last=${SLURM_ARRAY_TASK_MAX:-$count}

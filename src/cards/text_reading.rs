@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::corpus::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, stdin_text};
+use crate::model::capture::NeuronColumns;
 use crate::model::intervene::{Action, Intervention, Interventions};
-use crate::model::{HookPoint, Hooks, Site, Transformer};
+use crate::model::{HookPoint, Site, Transformer};
 use crate::plan::PlannedModel;
 use crate::progress::Progress;
 use crate::roles::predictions::Predictions;
@@ -171,15 +172,14 @@ struct NeuronReader<'a> {
 impl NeuronReader<'_> {
     /// Returns the tokens of a row after the first, with the neuron's activations.
     fn tokens(&self, row: &[u32]) -> Vec<ReadToken> {
-        let mut column = NeuronColumn { of: self.neuron, pre: Vec::new(), post: Vec::new() };
-        self.model.forward(&[row], &mut column);
-        let values = column.pre.into_iter().zip(column.post);
-        let token = |(&id, (pre, post)): (&u32, (f32, f32))| ReadToken {
+        let mut found = NeuronColumns::new(vec![(self.neuron.layer, self.neuron.neuron)]);
+        self.model.forward(&[row], &mut found);
+        let token = |(&id, &[pre, post]): (&u32, &[f32; 2])| ReadToken {
             token: self.vocabulary[id as usize].clone(),
             pre,
             post,
         };
-        row.iter().zip(values).skip(1).map(token).collect()
+        row.iter().zip(&found.columns[0]).skip(1).map(token).collect()
     }
 
     fn without(&self, rows: &[Vec<u32>], neurons: &[NeuronId]) -> Result<PredictionWithout> {
@@ -238,28 +238,5 @@ impl NeuronReader<'_> {
             probability_without: probabilities[i].1,
         };
         chosen.into_iter().map(next).collect()
-    }
-}
-
-/// Copies the activations of one neuron.
-struct NeuronColumn {
-    of: NeuronId,
-    pre: Vec<f32>,
-    post: Vec<f32>,
-}
-
-impl Hooks for NeuronColumn {
-    fn wants(&self, point: HookPoint) -> bool {
-        point.layer == self.of.layer && matches!(point.site, Site::MlpPre | Site::MlpPost)
-    }
-
-    fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
-        if self.wants(point) {
-            let column = values.iter().skip(self.of.neuron).step_by(width).copied().collect();
-            match point.site {
-                Site::MlpPre => self.pre = column,
-                _ => self.post = column,
-            }
-        }
     }
 }

@@ -50,9 +50,11 @@ impl Claims {
         &self.0
     }
 
-    /// Judges the claims that are about a model, on the table of all its neurons. Claims about the
-    /// paper's models are judged if `model` is the name of one of them, otherwise claims about the
-    /// bundled models. Returns `None` if no claim is about a model of this shape.
+    /// Judges the claims that are about a model, on a table of all neurons of a model of its shape.
+    /// Claims about the paper's models are judged if `model` is the name of one of them, otherwise
+    /// claims about the bundled models. A table does not say whose weights it is of, so every
+    /// verdict is one on weights of unknown origin. Returns `None` if no claim is about a model of
+    /// this shape.
     ///
     /// # Errors
     /// Returns an error if the list of models is malformed.

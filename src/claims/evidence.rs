@@ -1,13 +1,17 @@
 //! Evidence that claims are judged on.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use super::origin::RunWeights;
 use super::prediction_table::PredictionLabel;
 use crate::correlation::Layout;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::experiment::KINDS;
 use crate::findings::{Figures, Findings};
-use crate::record::{FigureFile, NamedFigures, Sheet, StudyRecord, Summary, neurons};
+use crate::plan::Plan;
+use crate::record::{FigureFile, NamedFigures, Provenance, Sheet, StudyRecord, Summary, neurons};
+use crate::store::MARK;
 use crate::table::{Column, NeuronId, Table};
 
 /// The excess correlation above which a neuron is universal (paper §4.1).
@@ -36,6 +40,10 @@ pub struct Evidence {
     pub labels: Option<Vec<PredictionLabel>>,
     /// The figures of other experiments on the model.
     pub figures: NamedFigures,
+    /// The weights of the run that the neuron table is from.
+    pub weights: RunWeights,
+    /// The weights of the run that each figure is from.
+    pub figure_weights: BTreeMap<String, RunWeights>,
 }
 
 impl Evidence {
@@ -56,20 +64,39 @@ impl Evidence {
             subgaussian,
             labels,
             figures,
+            weights: RunWeights::default(),
+            figure_weights: BTreeMap::new(),
         }
     }
 
     /// Returns the evidence of a run that has just ended.
-    pub fn of_findings(findings: &Findings, shape: Layout) -> Self {
+    pub fn of_findings(findings: &Findings, plan: &Plan) -> Self {
         let depth = Some(findings.summary.depth.clone());
-        Self { depth, ..Self::new(shape, findings.table.clone(), true) }
+        let weights = RunWeights::of_plan(plan);
+        Self {
+            depth,
+            weights,
+            ..Self::new(plan.reference().layout(), findings.table.clone(), true)
+        }
     }
 
-    /// Adds the figures of another experiment.
+    /// Adds the figures of another experiment that has just ended.
     #[must_use]
-    pub fn with(mut self, figures: &Figures) -> Self {
-        self.figures.extend(figures.named.clone());
+    pub fn with(mut self, figures: &Figures, plan: &Plan) -> Self {
+        self.add(figures.named.clone(), &RunWeights::of_plan(plan));
         self
+    }
+
+    /// Adds the figures of a run of another kind of experiment.
+    pub fn add(&mut self, figures: NamedFigures, weights: &RunWeights) {
+        self.figure_weights.extend(figures.keys().map(|name| (name.clone(), weights.clone())));
+        self.figures.extend(figures);
+    }
+
+    /// Returns the weights that a measure rests on: those of the run that a figure is from, or those
+    /// of the neuron table.
+    pub fn weights_of(&self, figure: Option<&str>) -> &RunWeights {
+        figure.and_then(|name| self.figure_weights.get(name)).unwrap_or(&self.weights)
     }
 
     /// Returns the evidence of a table of all neurons of a model.
@@ -78,7 +105,8 @@ impl Evidence {
     }
 
     /// Returns the evidence of a study that was read from `folder`, with the figures of the
-    /// experiments in the folders below it that are named after their kinds.
+    /// experiments in the folders directly below it. If several report a figure, that of the folder
+    /// which is named after its kind counts.
     ///
     /// # Errors
     /// Returns an error if a file of figures is damaged.
@@ -96,11 +124,34 @@ impl Evidence {
     }
 
     fn of_table(folder: &Path, shape: Layout, table: Table, summary: &Summary) -> Result<Self> {
-        let mut figures = NamedFigures::new();
-        for kind in KINDS {
-            figures.extend(FigureFile::read_figures(&folder.join(kind.rules.name))?);
-        }
         let depth = Some(summary.depth.clone());
-        Ok(Self { depth, figures, ..Self::new(shape, table, true) })
+        let weights = recorded_weights(folder)?;
+        let mut evidence = Self { depth, weights, ..Self::new(shape, table, true) };
+        for folder in folders_with_figures(folder)? {
+            evidence.add(FigureFile::read_figures(&folder)?, &recorded_weights(&folder)?);
+        }
+        Ok(evidence)
     }
+}
+
+/// Returns the folders directly below a folder that have figures, those named after a kind last.
+fn folders_with_figures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|e| Error::io(Kind::Evidence, folder, "read the folder", &e))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found: Vec<PathBuf> =
+        paths.filter(|path| path.join(FigureFile::FILE).exists()).collect();
+    found.sort_by_key(|path| {
+        let name = path.file_name().unwrap_or_default().to_os_string();
+        (KINDS.iter().any(|kind| *kind.rules.name == *name), name)
+    });
+    Ok(found)
+}
+
+/// Returns the digests that the run in a folder recorded; none if it has no provenance.
+fn recorded_weights(folder: &Path) -> Result<RunWeights> {
+    if !folder.join(MARK).exists() {
+        return Ok(RunWeights::default());
+    }
+    Ok(RunWeights::of_run(&Provenance::read(folder)?))
 }

@@ -75,6 +75,9 @@ pub struct Entry {
     pub recorded: Verdict,
     /// What was found instead, if the claim is known to fail or to be undecided.
     pub finding: Option<String>,
+    /// Why the weights are not known to be those of the models, if they are not. The verdict is
+    /// about these weights then, and never about the models.
+    pub unknown_origin: Option<String>,
 }
 
 fn as_word<S: serde::Serializer>(verdict: &Verdict, to: S) -> std::result::Result<S::Ok, S::Error> {
@@ -115,6 +118,7 @@ impl Entry {
         let found = gather(judgement, claim.measure.experiment.as_deref(), evidences)?;
         let taken = found.and_then(|found| Ok((claim.measure.take(&found)?, found)));
         let (mut measured, mut tolerance_used, mut chance) = (Vec::new(), None, None);
+        let mut unknown_origin = None;
         let verdict = match taken {
             Err(reason) => Verdict::NotRun(reason),
             Ok((values, found)) => {
@@ -124,15 +128,16 @@ impl Entry {
                     chance = claim.measure.chance(&found, holds);
                 }
                 (measured, tolerance_used) = (values, used);
+                unknown_origin = origin(claim, judgement, &found, evidences);
                 verdict
             }
         };
         Ok(Self {
             id: claim.id.clone(),
-            claim: judgement.statement.as_ref().unwrap_or(&claim.statement).clone(),
+            claim: statement(claim, judgement, unknown_origin.is_some()),
             source: format!("{}, {}", claim.source, claim.at),
             tier: judgement.tier.name(),
-            about: judgement.tier.badge(),
+            about: if unknown_origin.is_some() { UNKNOWN } else { judgement.tier.badge() },
             models: judgement.models.clone(),
             expected: expectation(judgement),
             measured,
@@ -141,14 +146,22 @@ impl Entry {
             chance,
             verdict,
             recorded: judgement.recorded(),
-            finding: judgement.finding.clone(),
+            finding: judgement.finding.clone().filter(|_| unknown_origin.is_none()),
+            unknown_origin,
         })
     }
 
-    /// Returns whether the verdict is the recorded one. Returns `None` if the claim was not run.
+    /// Returns whether the claim was judged, on whatever weights.
+    pub fn was_run(&self) -> bool {
+        !matches!(self.verdict, Verdict::NotRun(_))
+    }
+
+    /// Returns whether the verdict is the recorded one. Returns `None` if the claim was not run, or
+    /// was judged on weights of unknown origin, for which nothing is recorded.
     pub fn as_recorded(&self) -> Option<bool> {
         match self.verdict {
             Verdict::NotRun(_) => None,
+            _ if self.unknown_origin.is_some() => None,
             _ => Some(self.verdict == self.recorded),
         }
     }
@@ -167,6 +180,30 @@ impl Entry {
     pub fn measured_text(&self) -> String {
         list(&self.measured)
     }
+}
+
+/// What a verdict on weights of unknown origin is about.
+const UNKNOWN: &str = "on weights of unknown origin";
+
+/// Returns why the weights of some evidence are not known to be those of a judgement's models.
+fn origin(
+    claim: &Claim,
+    judgement: &Judgement,
+    found: &[Arc<Evidence>],
+    evidences: &Evidences,
+) -> Option<String> {
+    let figure = claim.measure.figure.as_deref();
+    let mut pairs = judgement.models.iter().zip(found);
+    pairs.find_map(|(model, e)| evidences.unknown_origin(judgement.tier, model, e, figure))
+}
+
+/// Returns the claim in one sentence, as it is judged.
+fn statement(claim: &Claim, judgement: &Judgement, unknown: bool) -> String {
+    let statement = judgement.statement.as_ref().unwrap_or(&claim.statement);
+    if !unknown {
+        return statement.clone();
+    }
+    format!("Asked of other weights than those of {}: {statement}", judgement.models.join(", "))
 }
 
 /// Returns the evidence about each model of a judgement, or the reason why some is missing.
@@ -214,7 +251,8 @@ impl Ledger {
         self.entries.iter().any(|e| e.is_failure(strict))
     }
 
-    /// Returns the first entry that was not run although its tier or claim is one of `required`.
+    /// Returns the first entry that was not run, or only on weights of unknown origin, although its
+    /// tier or claim is one of `required`.
     ///
     /// # Errors
     /// Returns the first name in `required` that is neither a tier nor the id of a claim.
@@ -224,16 +262,17 @@ impl Ledger {
         if let Some(unknown) = required.iter().find(|name| !known(name)) {
             return Err(unknown.clone());
         }
-        let not_run = |e: &&Entry| matches!(e.verdict, Verdict::NotRun(_));
+        let not_run = |e: &&Entry| !e.was_run() || e.unknown_origin.is_some();
         let wanted = |e: &&Entry| required.iter().any(|name| is_of(e, name));
         Ok(self.entries.iter().filter(wanted).find(not_run))
     }
 
     /// Returns the number of entries with each verdict: holds, contradicted, fails, undecided, not
-    /// run.
-    pub fn counts(&self) -> [usize; 5] {
+    /// run. Entries that were judged on weights of unknown origin are counted only if `unknown`,
+    /// and the others only if not.
+    pub fn counts(&self, unknown: bool) -> [usize; 5] {
         let mut counts = [0; 5];
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|e| e.unknown_origin.is_some() == unknown) {
             counts[match entry.verdict {
                 Verdict::Holds => 0,
                 Verdict::Contradicted => 1,

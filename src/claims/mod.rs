@@ -10,6 +10,7 @@
 //! | [`claim`] | claims, read from `expected/claims/` |
 //! | `published` | reads the authors' tables |
 //! | [`prediction_table`] | reads the authors' table of prediction neurons |
+//! | `origin` | whose weights a run was made with |
 //! | `evidence` | evidence about one model |
 //! | [`sources`] | finds evidence |
 //! | `prediction_labels` | takes the quantities of the table of prediction neurons |
@@ -27,6 +28,7 @@ mod judge;
 pub mod ledger;
 pub mod measure;
 mod measurement;
+mod origin;
 mod prediction_labels;
 pub mod prediction_table;
 mod published;
@@ -39,5 +41,6 @@ pub use claim::{Claim, Judgement, registry};
 pub use collection::Claims;
 pub use evidence::Evidence;
 pub use ledger::{Entry, Ledger};
+pub use origin::RunWeights;
 pub use sources::Evidences;
 pub use tier::Tier;

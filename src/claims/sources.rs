@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use serde::Deserialize;
-
 use super::claim::Claim;
 use super::evidence::Evidence;
 use super::prediction_table::{PredictionLabel, read_labels};
@@ -14,7 +12,7 @@ use super::tier::Tier;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::experiment::{self, Desk, KINDS, RegisteredKind};
-use crate::hub::{RemoteFile, manifest};
+use crate::hub::{ModelFamily, RemoteFile, manifest, model_families};
 use crate::input::InputFile;
 use crate::record::{MAX_TABLE_BYTES, Sheet, StudyRecord, neurons, population_columns};
 use crate::table::NeuronId;
@@ -79,17 +77,11 @@ pub struct Evidences {
     data: Option<PathBuf>,
     desk: Option<DeskRun>,
     shapes: HashMap<String, Layout>,
+    /// The models whose weights claims may be about.
+    families: Vec<ModelFamily>,
     /// Tables whose digests are known, by their paths in the authors' repository.
     published: Vec<RemoteFile>,
     found: Mutex<HashMap<(Tier, String), FoundEvidence>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModelEntry {
-    name: String,
-    n_layers: usize,
-    d_mlp: usize,
 }
 
 impl Evidences {
@@ -104,13 +96,15 @@ impl Evidences {
             let remedy = "name the folder with the authors' tables, or unset the variable";
             return Err(Error::new(Kind::Evidence, folder.display(), problem, remedy));
         }
-        let entries: Vec<ModelEntry> =
-            serde_yaml::from_str(include_str!("../../expected/models.yaml"))
-                .map_err(|e| Error::new(Kind::Evidence, "expected/models.yaml", e, "correct it"))?;
-        let shape = |e: ModelEntry| (e.name, Layout { n_layers: e.n_layers, d_mlp: e.d_mlp });
-        let shapes = entries.into_iter().map(shape).collect();
+        let mut families = model_families()?;
+        families.retain(|family| !family.partners.is_empty());
+        let shape = |f: &ModelFamily| {
+            let layout = Layout { n_layers: f.shape.n_layers, d_mlp: f.shape.d_mlp };
+            (f.reference.clone(), layout)
+        };
+        let shapes = families.iter().map(shape).collect();
         let published = manifest()?.files;
-        Ok(Self { data, desk, shapes, published, found: Mutex::default() })
+        Ok(Self { data, desk, shapes, families, published, found: Mutex::default() })
     }
 
     /// Replaces the list of tables whose digests are known, for tables that are not from the
@@ -121,21 +115,23 @@ impl Evidences {
     }
 
     /// Returns a finder that only knows the evidence of one run, with the kind of this evidence:
-    /// [`Tier::Weights`] if claims are about a model with the name of the reference model, otherwise
-    /// [`Tier::Desk`]. Returns `None` if the model does not have the layout that claims expect.
+    /// that of the model whose weights the run's reference has. If these are not known, the claims
+    /// are those about the model of that name, or else about the bundled models, and
+    /// [`Self::unknown_origin`] says why the run is not evidence about it. Returns `None` if the
+    /// reference does not have the layout of this model.
     ///
     /// # Errors
     /// Returns an error if the list of models is malformed.
     pub fn of_run(run: Evidence, reference: &str) -> Result<Option<(Self, Tier)>> {
         let known = Self::new(None, None)?;
-        let (tier, model) = match known.shape(reference) {
-            Some(_) => (Tier::Weights, reference),
-            None => (Tier::Desk, DESK),
-        };
-        if known.shape(model) != Some(run.shape) {
+        let digest = run.weights.reference.as_deref();
+        let model = known.model_with(digest).or_else(|| known.shape(reference).map(|_| reference));
+        let model = model.unwrap_or(DESK).to_owned();
+        let tier = if model == DESK { Tier::Desk } else { Tier::Weights };
+        if known.shape(&model) != Some(run.shape) {
             return Ok(None);
         }
-        let found = HashMap::from([((tier, model.to_owned()), Ok(Arc::new(run)))]);
+        let found = HashMap::from([((tier, model), Ok(Arc::new(run)))]);
         Ok(Some((Self { found: Mutex::new(found), ..known }, tier)))
     }
 
@@ -154,7 +150,29 @@ impl Evidences {
         Ok(Self { found: Mutex::new(found), ..known })
     }
 
-    /// Returns the layout of a model of `expected/models.yaml`.
+    /// Returns the reference whose weights have a digest.
+    fn model_with(&self, digest: Option<&str>) -> Option<&str> {
+        let is_it = |f: &&ModelFamily| f.weights.get(&f.reference).map(String::as_str) == digest;
+        digest.and_then(|_| self.families.iter().find(is_it)).map(|f| f.reference.as_str())
+    }
+
+    /// Returns why the weights that a measure rests on are not known to be those of the model that
+    /// a judgement is about, `None` if they are or the tier has no weights.
+    pub fn unknown_origin(
+        &self,
+        tier: Tier,
+        model: &str,
+        evidence: &Evidence,
+        figure: Option<&str>,
+    ) -> Option<String> {
+        if !matches!(tier, Tier::Desk | Tier::Weights) {
+            return None;
+        }
+        let family = self.families.iter().find(|family| family.reference == model)?;
+        evidence.weights_of(figure).unknown(family)
+    }
+
+    /// Returns the layout of a model of `expected/models.yaml` that claims are about.
     pub fn shape(&self, model: &str) -> Option<Layout> {
         self.shapes.get(model).copied()
     }
@@ -173,10 +191,11 @@ impl Evidences {
         }
         if here {
             // The experiments of the bundled models are run when they are needed.
-            let folder = place.filter(|_| tier == Tier::Weights)?.join(experiment?);
+            let folder = place.filter(|_| tier == Tier::Weights)?;
+            let place = folder.join(experiment?);
             let problem =
-                format!("no run of the `{}` experiment at {}", experiment?, folder.display());
-            return (!folder.exists()).then_some(problem);
+                format!("no run of the `{}` experiment at {}", experiment?, place.display());
+            return (!has_run_of(&folder, experiment?)).then_some(problem);
         }
         Some(match (tier, &self.data) {
             (Tier::Desk, _) => {
@@ -329,6 +348,14 @@ impl Evidences {
         let data = self.data.as_ref()?;
         candidates.iter().map(|name| data.join(name)).find(|path| path.exists())
     }
+}
+
+/// Returns whether a folder has one of a kind of experiment: `families`, or `families-syntax`.
+fn has_run_of(folder: &Path, kind: &str) -> bool {
+    let is_it =
+        |name: &str| name.strip_prefix(kind).is_some_and(|r| r.is_empty() || r.starts_with('-'));
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_it)))
 }
 
 /// Returns the path of a table in the authors' repository.

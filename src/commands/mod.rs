@@ -1,6 +1,7 @@
 //! The commands, and helpers that several of them share.
 
 mod export;
+mod folder;
 mod look;
 mod publish;
 #[cfg(feature = "mpi")]
@@ -30,6 +31,8 @@ pub use verify::verify;
 
 /// Exit code: a claim that ran does not hold.
 pub const CLAIM_FAILS: u8 = 1;
+/// Exit code: the command, or a part of it, could not run.
+pub const COULD_NOT_RUN: u8 = 2;
 
 fn show_folder(folder: &Path) -> Result<()> {
     let report = folder.join("report.html");

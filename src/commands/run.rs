@@ -1,38 +1,79 @@
-//! `run`: runs an experiment.
+//! `run`: runs an experiment, or all experiments of a folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 use universal_neurons::cli::RunOptions;
 use universal_neurons::error::{Error, Kind, Result};
-use universal_neurons::estimate::Estimate;
+use universal_neurons::estimate::{Estimate, calibrate};
 use universal_neurons::experiment::{self, STUDY, load_spec};
 use universal_neurons::findings::Universal;
 use universal_neurons::output::{kept_in, show};
-use universal_neurons::plan::Plan;
+use universal_neurons::plan::{Plan, Workload};
 use universal_neurons::record::{Provenance, neurons};
 use universal_neurons::run::{Control, Session};
+use universal_neurons::spec::load::Loaded;
 use universal_neurons::store::{RunDirectory, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
 
+use super::folder::{dry_run_folder, run_folder};
 use super::publish::{publish, save};
 use super::shares::{checkpoint_of, default_out};
 use super::{progress, show_folder, show_json, stop_on_interrupt};
 
-/// Runs an experiment or one share of it, or shows what it would cost.
-pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
+/// Runs an experiment or one share of it, or all experiments of a folder, or shows what they would
+/// cost. Returns the exit code.
+pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<u8> {
+    match (spec.is_dir(), options.dry_run) {
+        (true, true) => return dry_run_folder(spec, options).map(|()| 0),
+        (true, false) => return run_folder(spec, options),
+        (false, true) => return dry_run(spec, options).map(|()| 0),
+        (false, false) => {}
+    }
     let stop = stop_on_interrupt()?;
-    let plan = Plan::make(load_spec(spec)?)?;
+    let plan = planned(load_spec(spec)?)?;
+    let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
+    run_plan(&plan, options, &out, stop).map(|()| 0)
+}
+
+/// Resolves a spec, with the files that its settings name.
+pub fn planned(loaded: Loaded) -> Result<Plan> {
+    let plan = Plan::make(loaded)?;
     // Before a folder is made, and before a cost is shown for what could not run.
     experiment::check_files(&plan)?;
-    if options.dry_run {
-        let estimate = Estimate::of(&plan);
-        return if options.json {
-            show_json(&estimate.json())
-        } else {
-            show(&estimate.to_string())
-        };
+    Ok(plan)
+}
+
+/// Shows what a run would cost.
+fn dry_run(spec: &Path, options: &RunOptions) -> Result<()> {
+    let loaded = load_spec(spec)?;
+    let precision = loaded.spec.correlation.precision;
+    let estimate = estimate(loaded, options.universal.is_some())?;
+    let rate = calibrate(precision);
+    if options.json { show_json(&estimate.json(rate)) } else { show(&estimate.text(rate)) }
+}
+
+/// Estimates the cost of a spec: of its plan, or if models or text are not in place, of the sizes
+/// that are known of them.
+pub fn estimate(loaded: Loaded, universal: bool) -> Result<Estimate> {
+    let spec = &loaded.spec;
+    let here = spec.corpus.path.exists() && spec.models.family.iter().all(|m| m.path.exists());
+    if here {
+        let plan = planned(loaded)?;
+        return Estimate::of(&plan.workload(), universal);
     }
+    Estimate::of(&Workload::of_spec(spec, &loaded.path)?, universal)
+}
+
+/// Runs a plan into a folder.
+pub fn run_plan(
+    plan: &Plan,
+    options: &RunOptions,
+    out: &Path,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
     let mut control = Control {
         progress: progress(options.quiet),
         stop,
@@ -40,24 +81,23 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         resume: options.resume,
         ..Control::default()
     };
-    let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
     #[cfg(feature = "mpi")]
     if options.mpi {
-        return super::ranks::run_rank(&plan, &out, options, control);
+        return super::ranks::run_rank(plan, out, options, control);
     }
     // A share is written beside the run at the end, so its folder must exist.
-    let beside = folder_of(&out);
+    let beside = folder_of(out);
     std::fs::create_dir_all(beside)
         .map_err(|e| Error::io(Kind::Store, beside, "create the folder for runs", &e))?;
     if plan.spec.kind != STUDY {
-        return run_kind(&plan, options, &out, &mut control);
+        return run_kind(plan, options, out, &mut control);
     }
-    let card = run::open_card(&plan, &control)?;
-    let identity = run::identity(&plan, card.as_deref());
-    control.checkpoints = checkpoint_of(&out, options.shard, options, identity);
+    let card = run::open_card(plan, &control)?;
+    let identity = run::identity(plan, card.as_deref());
+    control.checkpoints = checkpoint_of(out, options.shard, options, identity);
     control.checkpoints.as_ref().map_or(Ok(()), |c| c.refuse_existing(options.resume))?;
     if let Some(shard) = options.shard {
-        let path = Session::new(&plan, &mut control).on(card.as_deref()).sum_share(shard)?;
+        let path = Session::new(plan, &mut control).on(card.as_deref()).sum_share(shard)?;
         let [share, shares] = shard.fraction();
         return if options.json {
             show_json(&json!({ "file": path, "share": share, "shares": shares }))
@@ -66,9 +106,9 @@ pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<()> {
         };
     }
     // Opened first, so that a folder that cannot be written is found before the run.
-    let directory = RunDirectory::begin(&out)?;
-    cards::check(&plan)?;
-    let mut session = Session::new(&plan, &mut control).on(card.as_deref());
+    let directory = RunDirectory::begin(out)?;
+    cards::check(plan)?;
+    let mut session = Session::new(plan, &mut control).on(card.as_deref());
     let outcome = session.study()?;
     publish(&mut session, &outcome, directory, options.json)
 }

@@ -63,12 +63,15 @@ fn check_run(ledger: &Ledger, options: &VerifyOptions) -> Result<()> {
             return refuse(problem, "name a tier, such as published, or the id of a claim");
         }
         Ok(Some(entry)) => {
-            let problem = format!("{} is required: {}", report::ledger::name(entry), entry.verdict);
+            let found = entry.unknown_origin.as_ref().map_or(entry.verdict.to_string(), |reason| {
+                format!("judged only {}: {reason}", entry.about)
+            });
+            let problem = format!("{} is required: {found}", report::ledger::name(entry));
             return refuse(problem, "provide the evidence, or leave it out of --require");
         }
         Ok(None) => {}
     }
-    let [.., not_run] = ledger.counts();
+    let [.., not_run] = ledger.counts(false);
     if not_run == ledger.entries.len() {
         let problem = "no claim was run; the reasons are above".to_owned();
         return refuse(problem, "provide evidence: see the guide's chapter on claims and evidence");
@@ -87,11 +90,21 @@ fn own_run(folder: &Path, file: &Path, claims: &[Claim]) -> Result<Evidences> {
     Evidences::of_own_run(folder, &StudyRecord::read(folder)?)
 }
 
-fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
+/// Judges claims on the run in a folder. Returns `None` if none is about a model of its shape.
+pub fn judge_run(folder: &Path, claims: &[Claim]) -> Result<Option<Ledger>> {
+    let found = known_evidence(folder)?;
+    found.map(|(evidences, tier)| Ledger::judge(claims, Some(tier), &evidences)).transpose()
+}
+
+/// Returns the run in a folder as evidence of its kind, if claims are about models of its shape.
+fn known_evidence(folder: &Path) -> Result<Option<(Evidences, Tier)>> {
     let study = StudyRecord::read(folder)?;
     let evidence = Evidence::of_study(folder, &study)?;
-    let found = Evidences::of_run(evidence, &study.summary.reference)?;
-    let (evidences, tier) = found.ok_or_else(|| {
+    Evidences::of_run(evidence, &study.summary.reference)
+}
+
+fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
+    let (evidences, tier) = known_evidence(folder)?.ok_or_else(|| {
         let problem = "no claim is about models of this shape";
         let remedy = "call the reference like a model of expected/models.yaml, if it is one";
         Error::new(Kind::Evidence, folder.display(), problem, remedy)
@@ -101,18 +114,18 @@ fn evidence_of_run(folder: &Path) -> Result<(Evidences, Option<Tier>)> {
 
 /// Runs the bundled models when a claim first asks for them.
 fn desk_run(quiet: bool, stop: Arc<AtomicBool>, claims: Vec<Claim>) -> DeskRun {
-    Box::new(move |shape| {
+    Box::new(move |_| {
         let plan = Plan::make(load_spec(DEFAULT_SPEC.as_ref())?)?;
         let stop = Arc::clone(&stop);
         let mut control = Control { progress: progress(quiet), stop, ..Control::default() };
         let findings = run::run(&plan, &mut control)?.reference;
         findings.check_correlated()?;
         let universal = Universal::of(&findings, plan.spec.correlation.threshold);
-        let mut evidence = Evidence::of_findings(&findings, shape);
+        let mut evidence = Evidence::of_findings(&findings, &plan);
         for (_, spec) in desk_specs(&claims) {
             let plan = Plan::make(load_spec(spec.as_ref())?)?;
             let figures = experiment::run(&plan, Some(universal.clone()), &mut control)?;
-            evidence = evidence.with(&figures);
+            evidence = evidence.with(&figures, &plan);
         }
         Ok(evidence)
     })

@@ -119,6 +119,12 @@ impl Tokens {
         Self { rows, context, bos, newline }
     }
 
+    /// Returns the same rows with all of their positions taking part in statistics.
+    #[must_use]
+    pub fn counting_all(self) -> Self {
+        Self { bos: None, newline: None, ..self }
+    }
+
     fn used_in(&self, rows: &[Row]) -> usize {
         rows.iter().flat_map(|row| &row.ids).filter(|&&id| self.counts(id)).count()
     }

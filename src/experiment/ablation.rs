@@ -6,9 +6,12 @@ use rand_chacha::rand_core::SeedableRng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::{KindCost, from_layer};
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use super::means::mean_activations;
-use super::sets::{NamedSet, check_set_files, check_sets, matched, resolve, some_universal};
+use super::sets::{
+    NamedSet, check_set_files, check_sets, matched, of_sets, resolve, some_universal,
+};
 use crate::charts::canvas::{Axis, Cell, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::Layout;
@@ -17,7 +20,7 @@ use crate::findings::Figures;
 use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::prefix::KeptStreams;
 use crate::model::{Decoder, HookPoint, Site};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::roles::bootstrap::{Interval, bootstrap};
 use crate::roles::predictions::Predictions;
@@ -112,6 +115,21 @@ impl Experiment for Ablation {
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         check_set_files("ablation.sets", &settings.sets, plan)
+    }
+
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
+        let shares = if settings.sets.is_empty() {
+            let layers = (0..work.reference().n_layers).map(|layer| from_layer(work, layer));
+            std::iter::repeat_n(1.0, 1 + settings.controls).chain(layers).collect()
+        } else {
+            of_sets(work, &settings.sets, false, settings.controls)
+        };
+        let means = f64::from(u8::from(settings.replacement == Replacement::Mean));
+        KindCost {
+            universal: settings.sets.is_empty() || settings.sets.iter().any(|set| set.universal),
+            predictions: 1.0 + shares.len() as f64,
+            ..KindCost::of_passes(1.0 + means + shares.iter().sum::<f64>())
+        }
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

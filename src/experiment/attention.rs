@@ -8,14 +8,16 @@ use rayon::prelude::*;
 
 use self::choice::{Pair, choose, directions, drawn_to_first, heuristics};
 use self::settings::AttentionSettings;
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::named::PairChoice;
 use crate::charts::canvas::{Axis, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
 use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::{Config, Decoder, HookPoint, Site, Transformer};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::roles::heads::{Attends, AttentionHead};
 use crate::run::Session;
@@ -60,6 +62,19 @@ impl Experiment for Attention {
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         settings.pairs.check_model("attention.pairs", plan)
+    }
+
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
+        let (of, context) = (work.reference(), work.spec.corpus.context);
+        // The attention of every head is computed once, that of each pair's head twice.
+        let all = of.n_layers * of.d_model * (8 * of.d_model + 2 * context);
+        let pairs = match &settings.pairs {
+            PairChoice::Strongest(n) => *n,
+            PairChoice::Named(pairs) => pairs.len(),
+        };
+        let head = 2 * of.d_model / of.n_heads * (8 * of.d_model + 2 * context);
+        let operations = work.read as f64 * (all + pairs * head) as f64;
+        KindCost { operations, ..KindCost::of_passes(2.0) }
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

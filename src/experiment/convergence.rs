@@ -7,12 +7,13 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Panel, draw};
 use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
 use crate::error::Result;
 use crate::findings::Figures;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::table::{Column, fixed_cell};
@@ -58,6 +59,13 @@ impl Experiment for Convergence {
     ];
     const EXAMPLE: &'static str = include_str!("../../experiments/convergence.yaml");
     const DESK: Desk = Desk::Spec("experiments/convergence.yaml");
+
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
+        let sizes = settings.tokens.iter().filter(|&&size| size < work.used);
+        let mut studies: Vec<f64> = sizes.map(|&size| size as f64 / work.used as f64).collect();
+        studies.resize(studies.len() + 1 + settings.resamples, 1.0);
+        KindCost::of_studies(studies)
+    }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         let plan = session.plan;

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Panel, draw};
 use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
-use crate::plan::{Plan, PlannedModel};
+use crate::plan::{Plan, PlannedModel, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec, finding};
@@ -76,6 +77,10 @@ impl Experiment for Dynamics {
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         plans(settings, plan).map(drop)
+    }
+
+    fn cost(settings: &Self::Settings, _: &Workload) -> KindCost {
+        KindCost::of_studies(vec![1.0; settings.steps.len()])
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

@@ -5,8 +5,9 @@ mod settings;
 
 use std::collections::BTreeMap;
 
-use self::choice::{Fixed, antipodes, choose};
+use self::choice::{Fixed, LAYERS, antipodes, choose};
 use self::settings::EntropySettings;
+use super::cost::{KindCost, from_layer};
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use super::named::{distinct, neurons_in_model};
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, draw};
@@ -17,7 +18,7 @@ use crate::model::fold::preprocess;
 use crate::model::intervene::{Action, Intervention, Interventions};
 use crate::model::prefix::KeptStreams;
 use crate::model::{Decoder, HookPoint, Site};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::roles::predictions::Predictions;
 use crate::run::Session;
@@ -58,6 +59,21 @@ impl Experiment for Entropy {
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         neurons_in_model("entropy.neurons", &settings.neurons, plan)
+    }
+
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
+        // Candidates and controls are neurons of the last two layers.
+        let late = from_layer(work, work.reference().n_layers.saturating_sub(LAYERS));
+        let named = settings.neurons.iter().map(|id| from_layer(work, id.layer));
+        let mut shares: Vec<f64> = named.collect();
+        if shares.is_empty() {
+            shares = vec![late; settings.candidates];
+        }
+        shares.resize(shares.len() + settings.controls, late);
+        let values = settings.values.len() as f64;
+        let passes = KindCost::of_passes(1.0 + values * shares.iter().sum::<f64>());
+        let predictions = values * shares.len() as f64;
+        KindCost { predictions, ..passes }.with_vocabulary(work)
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

@@ -1,18 +1,19 @@
 //! `kind: families`: simple properties of tokens that explain neurons (paper §4.3).
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use crate::charts::{Chart, by_depth, grouped};
 use crate::correlation::Layout;
 use crate::error::Result;
 use crate::families::{
-    FamilySettings, FamilySums, GroupedTests, Syntax, TestExplanation, TestSuite, TokenGroup,
-    TokenGrouping, TokenTest, best_explanations, check,
+    BYTES_PER_GROUP, FamilySettings, FamilySums, GroupedTests, Syntax, TestExplanation, TestSuite,
+    TokenGroup, TokenGrouping, TokenTest, best_explanations, check,
 };
 use crate::findings::Figures;
 use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
 use crate::model::fold::preprocess;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec, Tokenisation, finding};
@@ -78,6 +79,13 @@ impl Experiment for Families {
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         Syntax::of_spec(settings, plan)?;
         check(&settings.path, plan)
+    }
+
+    fn cost(_: &Self::Settings, work: &Workload) -> KindCost {
+        let of = work.reference();
+        let groups = 2 * of.d_vocab + work.spec.corpus.context;
+        let bytes = (of.n_neurons() * groups * BYTES_PER_GROUP) as f64;
+        KindCost { universal: true, bytes, ..KindCost::of_passes(1.0) }
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cost::KindCost;
 use crate::charts::Chart;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Figures;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec};
@@ -98,6 +99,9 @@ pub trait Experiment {
     fn check_files(_settings: &Self::Settings, _plan: &Plan) -> Result<()> {
         Ok(())
     }
+
+    /// Returns what the experiment costs.
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost;
 
     /// Runs the experiment.
     ///

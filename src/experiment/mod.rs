@@ -8,6 +8,7 @@
 mod ablation;
 mod attention;
 mod convergence;
+mod cost;
 mod dynamics;
 mod entropy;
 mod families;
@@ -18,6 +19,7 @@ mod named;
 pub mod new;
 mod perturbed;
 mod prediction;
+mod reading;
 mod sets;
 mod split_half;
 mod universality;
@@ -27,12 +29,13 @@ use std::path::Path;
 use schemars::SchemaGenerator;
 
 pub use self::ablation::{AblationSettings, Replacement};
+pub use self::cost::KindCost;
 pub use self::dynamics::{DynamicsSettings, Step};
 pub use self::kind::{ByLayer, Desk, Experiment, FigureName};
 use crate::charts::Chart;
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Figures, Universal};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::Tables;
 use crate::run::{Control, Session, open_card};
 use crate::spec::load::Loaded;
@@ -51,6 +54,8 @@ pub struct RegisteredKind {
     pub desk: Desk,
     /// Checks the files that the settings name.
     pub check_files: fn(&Plan) -> Result<()>,
+    /// Returns what the experiment costs.
+    pub cost: fn(&Workload) -> Result<KindCost>,
     /// Runs the experiment.
     pub run: fn(&mut Session) -> Result<Figures>,
     /// Draws the figures of a finished run.
@@ -60,8 +65,11 @@ pub struct RegisteredKind {
 /// The name of the kind that is the study of universality itself.
 pub const STUDY: &str = <universality::Universality as Experiment>::KIND;
 
+/// The name of the kind that reads checkpoints in place of the family.
+pub const DYNAMICS: &str = <dynamics::Dynamics as Experiment>::KIND;
+
 /// All kinds of experiment, the study of universality first.
-pub const KINDS: [RegisteredKind; 11] = [
+pub const KINDS: [RegisteredKind; 12] = [
     registered::<universality::Universality>(),
     registered::<families::Families>(),
     registered::<prediction::Prediction>(),
@@ -69,6 +77,7 @@ pub const KINDS: [RegisteredKind; 11] = [
     registered::<attention::Attention>(),
     registered::<ablation::Ablation>(),
     registered::<intervention::InterventionKind>(),
+    registered::<reading::Reading>(),
     registered::<split_half::SplitHalf>(),
     registered::<perturbed::Perturbed>(),
     registered::<dynamics::Dynamics>(),
@@ -94,6 +103,7 @@ const fn registered<E: Experiment>() -> RegisteredKind {
         example: E::EXAMPLE,
         desk: E::DESK,
         check_files: |plan| E::check_files(&plan.spec.settings()?, plan),
+        cost: |work| Ok(E::cost(&work.spec.settings()?, work)),
         run: |session| E::run(&session.plan.spec.settings()?, session),
         charts: E::charts,
     }
@@ -129,6 +139,14 @@ pub fn schema() -> serde_json::Value {
 /// Returns an error if such a file is missing or malformed, or does not fit the plan.
 pub fn check_files(plan: &Plan) -> Result<()> {
     kind(&plan.spec.kind).map_or(Ok(()), |kind| (kind.check_files)(plan))
+}
+
+/// Returns what an experiment costs.
+///
+/// # Errors
+/// Returns an error if the spec was not loaded with the rules of its kind.
+pub fn cost(work: &Workload) -> Result<KindCost> {
+    kind(&work.spec.kind).map_or_else(|| Ok(KindCost::default()), |kind| (kind.cost)(work))
 }
 
 /// Runs an experiment of a kind that reports figures. The universal neurons are those in

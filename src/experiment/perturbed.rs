@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::backend::matmul::matmul_all_cores;
 use crate::backend::pack::MatrixView;
@@ -18,7 +19,7 @@ use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::BaselineKind;
@@ -71,6 +72,13 @@ impl Experiment for Perturbed {
     ];
     const EXAMPLE: &'static str = include_str!("../../experiments/perturbed.yaml");
     const DESK: Desk = Desk::Spec("experiments/perturbed.yaml");
+
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
+        let kept = KindCost::of_kept_copies(work, settings.copies);
+        let of = work.reference();
+        let rotations = 2.0 * (settings.copies * of.n_neurons() * of.d_mlp) as f64;
+        KindCost { operations: kept.operations + rotations * work.used as f64, ..kept }
+    }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         let layout = session.plan.reference().layout();

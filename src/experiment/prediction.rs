@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use super::named::{distinct, neurons_in_model};
 use crate::charts::{Chart, by_depth};
@@ -12,7 +13,7 @@ use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
 use crate::model::{Config, HookPoint, Site};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Spec};
@@ -129,6 +130,11 @@ impl Experiment for Prediction {
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         neurons_in_model("prediction.neurons", &settings.neurons, plan)
+    }
+
+    fn cost(_: &Self::Settings, work: &Workload) -> KindCost {
+        let passes = KindCost { universal: true, ..KindCost::of_passes(1.0) };
+        passes.with_vocabulary(work)
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

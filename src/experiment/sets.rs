@@ -8,11 +8,12 @@ use rand_chacha::rand_core::RngCore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::from_layer;
 use super::kind::refuse_none;
 use super::named::{distinct, neurons_in_model};
 use crate::correlation::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::run::Session;
 use crate::spec::{Finding, finding};
 use crate::table::NeuronId;
@@ -70,6 +71,26 @@ pub fn check_sets(key: &str, sets: &[NamedSet]) -> Result<(), Finding> {
         }
     }
     Ok(())
+}
+
+/// Returns the share of the blocks that the passes of some sets run, one for each set, or one for each
+/// of its listed neurons. A set whose neurons are not listed runs all blocks, and one that is `like`
+/// another is drawn `draws` times.
+pub fn of_sets(work: &Workload, sets: &[NamedSet], each: bool, draws: usize) -> Vec<f64> {
+    let layers = |set: &NamedSet| set.neurons.iter().map(|id| id.layer).collect::<Vec<_>>();
+    let of_set = |set: &NamedSet| {
+        let own = match &set.like {
+            Some(name) => sets.iter().find(|s| s.name == *name).map(layers).unwrap_or_default(),
+            None => layers(set),
+        };
+        let shares: Vec<f64> = match (each, own.iter().min()) {
+            (_, None) => vec![1.0],
+            (true, _) => own.iter().map(|&layer| from_layer(work, layer)).collect(),
+            (false, Some(&first)) => vec![from_layer(work, first)],
+        };
+        shares.repeat(if set.like.is_some() { draws } else { 1 })
+    };
+    sets.iter().flat_map(of_set).collect()
 }
 
 /// Checks the neurons and files of sets against the reference model.

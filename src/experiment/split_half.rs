@@ -2,6 +2,7 @@
 //! reference model with itself (replication note). Shows how much correlations depend on the
 //! tokens that were read.
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use super::perturbed::{activations, compare};
 use super::universality::NoSettings;
@@ -10,7 +11,7 @@ use crate::charts::{Chart, range_of, with_margin};
 use crate::correlation::NeuronMatch;
 use crate::error::Result;
 use crate::findings::Figures;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::Section;
@@ -34,6 +35,11 @@ impl Experiment for SplitHalf {
     ];
     const EXAMPLE: &'static str = include_str!("../../experiments/split-half.yaml");
     const DESK: Desk = Desk::Spec("experiments/split-half.yaml");
+
+    fn cost(_: &NoSettings, work: &Workload) -> KindCost {
+        let kept = KindCost::of_kept_copies(work, 1);
+        KindCost { studies: vec![0.5; 2], ..kept }
+    }
 
     fn run(_: &NoSettings, session: &mut Session) -> Result<Figures> {
         let plan = session.plan;

@@ -4,10 +4,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName};
 use crate::charts::Chart;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Figures;
+use crate::plan::Workload;
 use crate::record::Tables;
 use crate::run::Session;
 use crate::spec::Section;
@@ -29,6 +31,10 @@ impl Experiment for Universality {
     const FIGURES: &'static [FigureName] = &[];
     const EXAMPLE: &'static str = include_str!("universality.yaml");
     const DESK: Desk = Desk::Spec("experiments/desk-universality.yaml");
+
+    fn cost(_: &NoSettings, _: &Workload) -> KindCost {
+        KindCost::of_studies(vec![1.0])
+    }
 
     fn run(_: &NoSettings, session: &mut Session) -> Result<Figures> {
         let problem = "a universality study reports a neuron table, not figures";

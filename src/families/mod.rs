@@ -10,6 +10,6 @@ mod token_tests;
 pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations, reduction};
 pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use settings::FamilySettings;
-pub use sums::GroupSums;
+pub use sums::{BYTES_PER_GROUP, GroupSums};
 pub use syntax::Syntax;
 pub use token_tests::{TokenTest, read_token_tests, unigram_tests};

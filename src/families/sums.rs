@@ -7,6 +7,9 @@ use rayon::prelude::*;
 /// Number of neurons that one task sums.
 const COLUMNS: usize = 256;
 
+/// Bytes that the sums of one neuron take for each group.
+pub const BYTES_PER_GROUP: usize = size_of::<[f64; 3]>();
+
 /// n, Σv, Σv² and the number of v > 0 for every group and neuron.
 #[derive(Debug, Clone)]
 pub struct GroupSums {

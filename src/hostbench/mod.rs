@@ -203,7 +203,7 @@ fn forward() -> f64 {
     let model = random_gpt2(2, CONTEXT);
     let ids: Vec<u32> = (0..CONTEXT as u32).map(|i| i % 64).collect();
     let attention = model.config.n_layers * 2 * model.config.d_model * CONTEXT;
-    let operations = ROWS * CONTEXT * (2 * model.config.block_weights() + attention);
+    let operations = ROWS * CONTEXT * (2 * model.config.shape().block_weights() + attention);
     best(operations, || {
         model.forward(&[ids.as_slice(); ROWS], &mut ());
     })

@@ -1,8 +1,9 @@
-//! Downloads of models and tables: each at one commit, checked by digest, and resumed after an
-//! interruption. Nothing else in this program opens a socket.
+//! Models and tables that have a public home, and downloads of them: each at one commit, checked by
+//! digest, and resumed after an interruption. Nothing else in this program opens a socket.
 
 mod client;
 mod download;
+mod families;
 mod model;
 mod place;
 mod revision;
@@ -10,6 +11,7 @@ mod tables;
 
 pub use client::Patience;
 pub use download::{Digest, blob_id};
+pub use families::{ModelFamily, model_families};
 pub use model::{ModelOrigin, fetch_model};
 pub use place::Hub;
 pub use revision::{KnownModel, known_models};

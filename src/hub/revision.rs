@@ -65,7 +65,10 @@ pub(super) fn resolve(
         Some(revision) => look_up((hub, client), &known.repo, revision)?,
         None => look_up((hub, client), &known.repo, DEFAULT_BRANCH)?,
     };
-    if let Some(begins) = known.begins.filter(|begins| !commit.starts_with(begins.as_str())) {
+    // Other branches and tags are checkpoints of training, with commits of their own.
+    let is_last = revision.is_none_or(|name| is_commit(name) || name == DEFAULT_BRANCH);
+    let begins = known.begins.filter(|_| is_last);
+    if let Some(begins) = begins.filter(|begins| !commit.starts_with(begins.as_str())) {
         let problem = format!("its commit begins with {begins}, not as {commit}");
         let remedy = "give that commit with --revision; the branch has held other training steps";
         return Err(Error::new(Kind::Model, name, problem, remedy));

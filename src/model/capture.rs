@@ -68,3 +68,44 @@ impl Hooks for Capture<'_> {
         }
     }
 }
+
+/// Appends the activations of some neurons at every token.
+#[derive(Debug, Clone)]
+pub struct NeuronColumns {
+    /// Layer and index of each neuron.
+    of: Vec<(usize, usize)>,
+    /// For each neuron, its pre- and post-activation at every token.
+    pub columns: Vec<Vec<[f32; 2]>>,
+}
+
+impl NeuronColumns {
+    /// Creates empty columns for neurons, each given by its layer and index.
+    pub fn new(of: Vec<(usize, usize)>) -> Self {
+        let columns = vec![Vec::new(); of.len()];
+        Self { of, columns }
+    }
+}
+
+impl Hooks for NeuronColumns {
+    fn wants(&self, point: HookPoint) -> bool {
+        let here = |(layer, _): &(usize, usize)| *layer == point.layer;
+        matches!(point.site, Site::MlpPre | Site::MlpPost) && self.of.iter().any(here)
+    }
+
+    fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize) {
+        if !self.wants(point) {
+            return;
+        }
+        let (own, tokens) = (self.of.iter().zip(&mut self.columns), values.len() / width);
+        for (&(_, neuron), column) in own.filter(|((layer, _), _)| *layer == point.layer) {
+            let values = values.iter().skip(neuron).step_by(width);
+            // A block's pre-activations come before its post-activations.
+            if point.site == Site::MlpPre {
+                column.extend(values.map(|&pre| [pre, f32::NAN]));
+            } else {
+                let start = column.len() - tokens;
+                column[start..].iter_mut().zip(values).for_each(|(at, &post)| at[1] = post);
+            }
+        }
+    }
+}

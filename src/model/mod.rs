@@ -16,7 +16,7 @@ pub mod snapshot;
 pub mod transformer;
 pub mod weights;
 
-pub use config::{Activation, Architecture, Config, Rotary};
+pub use config::{Activation, Architecture, Config, ModelShape, Rotary};
 pub use forward::Decoder;
 pub use hook_point::{HookPoint, Site};
 pub use hooks::Hooks;

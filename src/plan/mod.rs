@@ -9,6 +9,7 @@ mod notes;
 mod resolve;
 mod variant;
 mod vocabulary;
+mod workload;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use crate::spec::Spec;
 
 pub use model::PlannedModel;
 pub use notes::{NonFiniteWeights, ReadFiles};
+pub use workload::{Workload, weight_bytes};
 
 /// A spec with everything it refers to found and checked.
 #[derive(Debug, Clone)]

@@ -65,7 +65,7 @@ impl Plan {
 }
 
 /// Returns the indices in the family of the reference and of the other judged models.
-fn positions(spec: &Spec) -> Result<Vec<usize>> {
+pub(super) fn positions(spec: &Spec) -> Result<Vec<usize>> {
     let wanted = std::iter::once(&spec.models.reference).chain(&spec.models.also_reference);
     let place = |wanted: &String| {
         spec.models.family.iter().position(|m| m.name == *wanted).ok_or_else(|| {

@@ -164,7 +164,7 @@ fn changed(a: &Ledger, b: &Ledger) -> (Vec<(String, String, String)>, usize) {
     let differ = pairs().filter(|(a, b)| a.verdict != b.verdict);
     let verdicts =
         differ.map(|(a, b)| (a.id.clone(), a.verdict.to_string(), b.verdict.to_string()));
-    let judged = pairs().filter(|(a, b)| a.as_recorded().is_some() && b.as_recorded().is_some());
+    let judged = pairs().filter(|(a, b)| a.was_run() && b.was_run());
     (verdicts.collect(), judged.count())
 }
 

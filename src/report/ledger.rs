@@ -33,23 +33,31 @@ pub fn text(ledger: &Ledger) -> String {
     out + &summary(ledger) + "\n"
 }
 
-/// Returns a name of the form `id [tier model…]`.
+/// Returns a name of the form `id [tier model…]`, or `id [unknown origin, not model…]` for a verdict
+/// on other weights.
 pub fn name(e: &Entry) -> String {
-    format!("{} [{} {}]", e.id, e.tier, e.models.join(" "))
+    let models = e.models.join(" ");
+    match e.unknown_origin {
+        Some(_) => format!("{} [unknown origin, not {models}]", e.id),
+        None => format!("{} [{} {models}]", e.id, e.tier),
+    }
 }
 
-/// Returns why a verdict is little evidence: that the claim holds by definition, and how often it
-/// would hold by chance. `None` if nothing is known of that kind.
+/// Returns why a verdict is little evidence: that the weights are of unknown origin, that the claim
+/// holds by definition, and how often it would hold by chance. `None` if nothing is known of that
+/// kind.
 pub fn caveat(e: &Entry) -> Option<String> {
     let definition = e.by_definition.as_ref().map(|reason| format!("by definition: {reason}"));
     let chance = e.chance.as_ref().map(ToString::to_string);
-    let parts: Vec<String> = definition.into_iter().chain(chance).collect();
+    let origin = e.unknown_origin.clone();
+    let parts: Vec<String> = origin.into_iter().chain(definition).chain(chance).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Returns the numbers of verdicts, in one line.
+/// Returns the numbers of verdicts, in one line; those on weights of unknown origin are counted by
+/// themselves.
 pub fn summary(ledger: &Ledger) -> String {
-    let [holds, contradicted, fails, undecided, not_run] = ledger.counts();
+    let [holds, contradicted, fails, undecided, not_run] = ledger.counts(false);
     let known = |verdict: Verdict| {
         let recorded = |e: &&Entry| e.verdict == verdict && e.recorded == verdict;
         match ledger.entries.iter().filter(recorded).count() {
@@ -58,9 +66,16 @@ pub fn summary(ledger: &Ledger) -> String {
         }
     };
     let (failing, open) = (known(Verdict::Fails), known(Verdict::Undecided));
+    let unknown = match ledger.counts(true) {
+        [0, 0, 0, 0, _] => String::new(),
+        [holds, contradicted, fails, undecided, _] => format!(
+            "; on weights of unknown origin {holds} hold, {contradicted} contradicted, \
+             {fails} fail, {undecided} undecided"
+        ),
+    };
     format!(
         "{holds} hold, {contradicted} contradicted, {fails} fail{failing}, \
-         {undecided} undecided{open}, {not_run} not run"
+         {undecided} undecided{open}, {not_run} not run{unknown}"
     )
 }
 
@@ -166,6 +181,7 @@ mod tests {
             chance: None,
             verdict: Verdict::Fails,
             recorded: Verdict::Holds,
+            unknown_origin: None,
             finding: Some("\u{0}\"&<".into()),
         };
         let unjudged = Entry { verdict: Verdict::NotRun("no\u{1b}".into()), ..entry.clone() };

@@ -11,7 +11,7 @@ use crate::stats::weights::{WeightStatistics, output_cosine};
 use crate::table::NeuronId;
 
 /// Number of layers, counted from the last, in which neurons are chosen.
-const LAYERS: usize = 2;
+pub const LAYERS: usize = 2;
 /// Part of the neurons, in percent, whose norm is too large or whose variance is too small for a
 /// control.
 const DECILE: f64 = 10.0;

@@ -7,13 +7,15 @@ mod variations;
 
 use self::effects::Effects;
 use self::figures::{chart, figures};
-use self::settings::InterventionSettings;
+use self::settings::{ActionGrid, ActionKind, InterventionSettings};
 use self::variations::variations;
+use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::sets::of_sets;
 use crate::charts::Chart;
 use crate::error::Result;
 use crate::findings::Figures;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::record::Tables;
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec};
@@ -48,6 +50,19 @@ impl Experiment for InterventionKind {
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
         settings.check_files(plan)
+    }
+
+    fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
+        let grid = |grid: &ActionGrid| (grid.values.len() + grid.ranges.len()).max(1) as f64;
+        let values: f64 = settings.changes.iter().map(grid).sum();
+        let mean = settings.changes.iter().any(|grid| grid.action == ActionKind::Mean);
+        let shares = of_sets(work, &settings.sets, settings.each, settings.controls);
+        let passes = 1.0 + f64::from(u8::from(mean)) + values * shares.iter().sum::<f64>();
+        KindCost {
+            universal: settings.sets.iter().any(|set| set.universal),
+            predictions: 1.0 + values * shares.len() as f64,
+            ..KindCost::of_passes(passes)
+        }
     }
 
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {

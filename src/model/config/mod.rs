@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use fields::{NOT_A_CONFIG, Problem, unsupported};
 
-pub use shape::{Activation, Architecture, Config, Rotary};
+pub use shape::{Activation, Architecture, Config, ModelShape, Rotary};
 
 /// Longest `config.json` that is read, in bytes; real files have a few thousand.
 const MAX_CONFIG: u64 = 1 << 20;

@@ -1,5 +1,7 @@
 //! Shape and options of a model of any family.
 
+use serde::Deserialize;
+
 use super::fields::{Problem, unsupported};
 
 /// Shape and options of a model.
@@ -34,12 +36,47 @@ pub struct Config {
     pub bos_token_id: u32,
 }
 
+/// The sizes of a model, which its cost and memory depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelShape {
+    /// Family of models that the model belongs to.
+    pub architecture: Architecture,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Attention heads per block.
+    pub n_heads: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Neurons per layer.
+    pub d_mlp: usize,
+    /// Size of the vocabulary.
+    pub d_vocab: usize,
+    /// Longest row, in tokens.
+    pub n_ctx: usize,
+}
+
+impl ModelShape {
+    /// Returns the number of weights of all blocks, without biases. Each costs two operations per
+    /// token.
+    pub fn block_weights(&self) -> usize {
+        self.n_layers * self.d_model * (4 * self.d_model + 2 * self.d_mlp)
+    }
+
+    /// Returns the number of neurons of all layers.
+    pub fn n_neurons(&self) -> usize {
+        self.n_layers * self.d_mlp
+    }
+}
+
 /// Families of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Architecture {
     /// GPT-2: learned positions, tied unembedding.
     Gpt2,
     /// GPT-NeoX (Pythia): rotary positions, separate unembedding.
+    #[serde(rename = "gpt-neox")]
     Neox,
 }
 
@@ -135,10 +172,10 @@ impl Config {
         self.d_model / self.n_heads
     }
 
-    /// Returns the number of weights of all blocks, without biases. Each costs two operations per
-    /// token.
-    pub fn block_weights(&self) -> usize {
-        self.n_layers * self.d_model * (4 * self.d_model + 2 * self.d_mlp())
+    /// Returns the sizes of the model.
+    pub fn shape(&self) -> ModelShape {
+        let Self { architecture, n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx, .. } = *self;
+        ModelShape { architecture, n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx }
     }
 
     /// Returns the factor of the attention scores of a layer: `1/√d_head`, times `1/(layer + 1)` if

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::claims::{Claim, Tier};
+use crate::claims::Claim;
 use crate::record::{Card, RunFolder, RunResults, StudyRecord};
 use crate::stats::percentile::median;
 use crate::table::{Column, NeuronId};
@@ -122,7 +122,7 @@ pub fn sure(
     folder: &RunFolder,
     study: &StudyRecord,
     with: &[RunFolder],
-    tier: Option<Tier>,
+    bundled: bool,
 ) -> Vec<String> {
     let s = &study.summary;
     let excess = study.column(Column::ExcessCorr);
@@ -161,7 +161,7 @@ pub fn sure(
             }
         }
     }
-    if tier == Some(Tier::Desk) {
+    if bundled {
         lines.push(
             "These models are small and read little text. That the method finds universal neurons, \
              and in which direction they differ, can be seen here; how many there are in GPT-2 \

@@ -72,6 +72,7 @@ pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Resul
         RunResults::Study(study) => Some(study.as_ref()),
         RunResults::Figures(_) => None,
     };
+    let bundled = judged.as_ref().is_some_and(RunVerdicts::is_of_bundled_models);
     let asked = &folder.provenance.spec;
     let page = Page {
         title: &asked.name,
@@ -89,7 +90,7 @@ pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Resul
         },
         shared: study.and_then(answer::shared),
         best: study.map(answer::best_of_layers),
-        sure: study.map(|s| answer::sure(folder, s, with, judged.as_ref().map(|j| j.tier))),
+        sure: study.map(|s| answer::sure(folder, s, with, bundled)),
         charts: charts.iter().map(Drawn::of).collect(),
         data: study.map(data::json),
         sections,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::claims::ledger::Verdict;
-use crate::claims::{Claim, Entry, Evidence, Evidences, Ledger, Tier};
+use crate::claims::{Claim, Entry, Evidence, Evidences, Ledger, RunWeights, Tier};
 use crate::error::Result;
 use crate::record::{RunFolder, RunResults};
 use crate::report::ledger::caveat;
@@ -12,7 +12,7 @@ use crate::report::ledger::caveat;
 pub struct RunVerdicts {
     ledger: Ledger,
     /// The kind of evidence.
-    pub tier: Tier,
+    tier: Tier,
 }
 
 /// The number of claims with one verdict.
@@ -47,9 +47,10 @@ impl RunVerdicts {
     pub fn of(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Result<Option<Self>> {
         let RunResults::Study(study) = &folder.results else { return Ok(None) };
         let mut evidence = Evidence::of_study(&folder.path, study)?;
-        for other in with {
-            if let RunResults::Figures(other) = &other.results {
-                evidence.figures.extend(other.figures.figures.clone());
+        for run in with {
+            if let RunResults::Figures(other) = &run.results {
+                let weights = RunWeights::of_run(&run.provenance);
+                evidence.add(other.figures.figures.clone(), &weights);
             }
         }
         let reference = &folder.provenance.spec.models.reference;
@@ -60,7 +61,7 @@ impl RunVerdicts {
         Ok(Some(Self { ledger, tier }))
     }
 
-    /// Returns the number of claims with each verdict that occurs.
+    /// Returns the number of claims with each verdict that occurs, whatever the weights.
     pub fn counts(&self) -> Vec<VerdictCount> {
         let names = [
             ("holds", "hold"),
@@ -69,16 +70,36 @@ impl RunVerdicts {
             ("undecided", "undecided"),
             ("not-run", "not run"),
         ];
-        let all = names.into_iter().zip(self.ledger.counts());
+        let (own, unknown) = (self.ledger.counts(false), self.ledger.counts(true));
+        let all = names.into_iter().zip(own.into_iter().zip(unknown).map(|(a, b)| a + b));
         all.filter(|(_, n)| *n > 0)
             .map(|((class, word), n)| VerdictCount { class, word, n })
             .collect()
     }
 
-    /// Returns a sentence about what the claims were judged on.
+    /// Returns why the weights are of unknown origin, if those of every claim that was judged are.
+    fn unknown_origin(&self) -> Option<&str> {
+        let mut judged = self.ledger.entries.iter().filter(|e| e.was_run());
+        let first = judged.next()?.unknown_origin.as_deref()?;
+        judged.all(|e| e.unknown_origin.is_some()).then_some(first)
+    }
+
+    /// Returns whether the run is evidence about the bundled models.
+    pub fn is_of_bundled_models(&self) -> bool {
+        self.tier == Tier::Desk && self.unknown_origin().is_none()
+    }
+
+    /// Returns what the claims were judged on.
     pub fn about(&self) -> String {
-        let [.., not_run] = self.ledger.counts();
+        let [.., not_run] = self.ledger.counts(false);
         let all = self.ledger.entries.len();
+        if let Some(reason) = self.unknown_origin() {
+            return format!(
+                "{} of {all} claims are judged on this run, on weights of unknown origin: {reason}. \
+                 The verdicts are about these weights, and about no model of a paper.",
+                all - not_run
+            );
+        }
         let evidence = match self.tier {
             Tier::Desk => {
                 "Directions and ranges are judged, for these models are far smaller than the paper's"
