@@ -17,7 +17,7 @@ use universal_neurons::report;
 use universal_neurons::spec::load::Loaded;
 use universal_neurons::store::MARK;
 
-use super::run::{estimate, planned, run_plan};
+use super::run::{estimate, planned, run_file, run_plan};
 use super::verify::judge_run;
 use super::{CLAIM_FAILS, COULD_NOT_RUN, show_json, stop_on_interrupt};
 
@@ -80,8 +80,18 @@ fn spec_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Runs an experiment, or all experiments of a folder, or shows what they would cost. Returns the exit
+/// code.
+pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<u8> {
+    match (spec.is_dir(), options.dry_run) {
+        (false, _) => run_file(spec, options).map(|()| 0),
+        (true, true) => dry_run_folder(spec, options).map(|()| 0),
+        (true, false) => run_folder(spec, options),
+    }
+}
+
 /// Shows what all experiments of a folder would cost.
-pub fn dry_run_folder(folder: &Path, options: &RunOptions) -> Result<()> {
+fn dry_run_folder(folder: &Path, options: &RunOptions) -> Result<()> {
     let SpecFolder { specs, study } = SpecFolder::load(folder, options.out.as_ref())?;
     let precision = specs[0].0.spec.correlation.precision;
     let universal = study.is_some() || options.universal.is_some();
@@ -106,7 +116,7 @@ pub fn dry_run_folder(folder: &Path, options: &RunOptions) -> Result<()> {
 
 /// Runs all experiments of a folder and judges the claims on their results. An experiment that fails
 /// does not stop the others; an interrupt does. Returns the exit code.
-pub fn run_folder(folder: &Path, options: &RunOptions) -> Result<u8> {
+fn run_folder(folder: &Path, options: &RunOptions) -> Result<u8> {
     refuse_options(folder, options)?;
     let stop = stop_on_interrupt()?;
     let SpecFolder { specs, study } = SpecFolder::load(folder, options.out.as_ref())?;

@@ -22,8 +22,8 @@ use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 
 pub use export::export;
+pub use folder::run_experiment;
 pub use look::{activations, compare, inspect, make_report};
-pub use run::run_experiment;
 pub use shares::merge;
 pub use specs::{new_spec, validate};
 pub use tools::{bench_host, completions, convert, fetch, fetch_model, man};

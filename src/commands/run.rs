@@ -1,4 +1,4 @@
-//! `run`: runs an experiment, or all experiments of a folder.
+//! `run FILE`: runs an experiment.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,24 +18,19 @@ use universal_neurons::spec::load::Loaded;
 use universal_neurons::store::{RunDirectory, digest_file, folder_of};
 use universal_neurons::{cards, report, run};
 
-use super::folder::{dry_run_folder, run_folder};
 use super::publish::{publish, save};
 use super::shares::{checkpoint_of, default_out};
 use super::{progress, show_folder, show_json, stop_on_interrupt};
 
-/// Runs an experiment or one share of it, or all experiments of a folder, or shows what they would
-/// cost. Returns the exit code.
-pub fn run_experiment(spec: &Path, options: &RunOptions) -> Result<u8> {
-    match (spec.is_dir(), options.dry_run) {
-        (true, true) => return dry_run_folder(spec, options).map(|()| 0),
-        (true, false) => return run_folder(spec, options),
-        (false, true) => return dry_run(spec, options).map(|()| 0),
-        (false, false) => {}
+/// Runs an experiment or one share of it, or shows what it would cost.
+pub fn run_file(spec: &Path, options: &RunOptions) -> Result<()> {
+    if options.dry_run {
+        return dry_run(spec, options);
     }
     let stop = stop_on_interrupt()?;
     let plan = planned(load_spec(spec)?)?;
     let out = options.out.clone().unwrap_or_else(|| default_out(&plan));
-    run_plan(&plan, options, &out, stop).map(|()| 0)
+    run_plan(&plan, options, &out, stop)
 }
 
 /// Resolves a spec, with the files that its settings name.
