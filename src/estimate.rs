@@ -92,6 +92,12 @@ impl Estimate {
         self.forward += share * 2.0 * read as f64 * weights as f64;
         self.sums += share * sums;
         self.finish += self.cost.studies.len() as f64 * finish;
+        let candidates = work.spec.statistics.intervals.candidates();
+        if work.spec.kind == experiment::STUDY && candidates > 0 {
+            // Intervals take one more pass over the tokens.
+            self.forward += 2.0 * work.read as f64 * weights as f64;
+            self.sums += work.comparison.candidate_operations(candidates, work.used);
+        }
         self.bytes = self.bytes.max(work.bytes(keep) as f64);
         (self.keep, self.screened) = (Some(keep), screen.is_some());
         Ok(())

@@ -22,6 +22,11 @@ use crate::support::{assert_close, assert_snapshot, differences, expected, path,
 /// Another SIMD width rounds f32 sums otherwise; measured 1e-6 at most. Counts
 /// and names must agree exactly, but for a neuron within that of a threshold.
 const OTHER_MACHINE: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-4 };
+/// On another machine, a neuron may cross the threshold in a resample. A share of a layer then moves
+/// by one of 1,024 neurons.
+const SHARE: Tolerance = Tolerance::absolute(0.1);
+/// The middle value of some 85 percentiles then moves to the next one.
+const GAP: Tolerance = Tolerance::absolute(1.0);
 /// Promised for correlations against an f64 recomputation in PyTorch.
 const CORRELATION: Tolerance = Tolerance::absolute(1e-3);
 /// Promised for every other column. The absolute part is for shares and moments
@@ -44,7 +49,7 @@ pub fn outcome() -> &'static Outcome {
         let read = RunFolder::read(folder()).unwrap_or_else(|e| panic!("{e}"));
         let RunResults::Study(study) = read.results else { panic!("no study") };
         let StudyRecord { table, extra, summary, partners, .. } = *study;
-        let reference = Findings { table, extra, summary, partners };
+        let reference = Findings { table, extra, summary, partners, candidates: Vec::new() };
         Outcome { reference, also: Vec::new(), device: read.provenance.device }
     });
     &DESK
@@ -65,11 +70,27 @@ pub fn folder() -> &'static Path {
 fn the_default_run_finds_what_was_recorded() {
     let mut summary = desk().summary.clone();
     summary.timing = None;
-    let got = serde_json::to_value(summary).expect("JSON");
+    let mut got = serde_json::to_value(summary).expect("JSON");
     assert_snapshot("desk-summary-structure", &structure(&got));
-    let want: Value = expected("desk-universality.json");
-    let differences = differences(&got, &want, OTHER_MACHINE);
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let mut want: Value = expected("desk-universality.json");
+    let mut found = Vec::new();
+    for (lists, tolerance) in [(&["shares", "by_layer"][..], SHARE), (&["signatures"], GAP)] {
+        let [got, want] = [&mut got, &mut want].map(|summary| taken_intervals(summary, lists));
+        found.extend(differences(&got, &want, tolerance));
+    }
+    found.extend(differences(&got, &want, OTHER_MACHINE));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Takes the intervals of some lists from a summary.
+fn taken_intervals(summary: &mut Value, lists: &[&str]) -> Value {
+    let mut taken = Vec::new();
+    for &list in lists {
+        for item in summary[list].as_array_mut().expect("a list") {
+            taken.extend(item.as_object_mut().expect("an object").remove("interval"));
+        }
+    }
+    Value::Array(taken)
 }
 
 #[derive(Deserialize)]

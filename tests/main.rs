@@ -23,6 +23,7 @@ mod hub;
 mod identity;
 mod inputs;
 mod inspect_text;
+mod intervals;
 mod intervention;
 mod json;
 mod kernels;

@@ -74,9 +74,17 @@ pub struct Judgement {
     pub by_definition: Option<String>,
     /// What was found instead, if the claim is known to fail or to be undecided on this evidence.
     pub finding: Option<String>,
-    /// Whether the finding is that no value can be computed on this evidence.
+    /// Whether the finding is that the claim is undecided on this evidence: no value can be computed,
+    /// or its interval contains the bound.
     #[serde(default)]
     pub undecided: bool,
+}
+
+impl Judgement {
+    /// Returns the bound that the value must exceed or be less than, if the judgement gives one.
+    pub fn bound(&self) -> Option<f64> {
+        self.above.or(self.below)
+    }
 }
 
 /// One expected value, or a list of values.

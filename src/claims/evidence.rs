@@ -10,7 +10,10 @@ use crate::error::{Error, Kind, Result};
 use crate::experiment::KINDS;
 use crate::findings::{Figures, Findings};
 use crate::plan::Plan;
-use crate::record::{FigureFile, NamedFigures, Provenance, Sheet, StudyRecord, Summary, neurons};
+use crate::record::{
+    FigureFile, NamedFigures, PercentileInterval, Provenance, Share, Sheet, Signature, StudyRecord,
+    Summary, neurons,
+};
 use crate::store::MARK;
 use crate::table::{Column, NeuronId, Table};
 
@@ -32,6 +35,10 @@ pub struct Evidence {
     pub incomplete: Vec<NeuronId>,
     /// `[layer][partner layer]`: share of the best matches in each layer of the partner, if known.
     pub depth: Option<Vec<Vec<f64>>>,
+    /// The shares of universal neurons, with their intervals, if they are known.
+    pub shares: Vec<Share>,
+    /// The signatures, with the intervals of their differences, if they are known.
+    pub signatures: Vec<Signature>,
     /// The authors' older table, if there is one.
     pub older: Option<Sheet>,
     /// The authors' table of neurons with low kurtosis, if there is one.
@@ -60,6 +67,8 @@ impl Evidence {
             whole,
             incomplete,
             depth,
+            shares: Vec::new(),
+            signatures: Vec::new(),
             older,
             subgaussian,
             labels,
@@ -71,13 +80,33 @@ impl Evidence {
 
     /// Returns the evidence of a run that has just ended.
     pub fn of_findings(findings: &Findings, plan: &Plan) -> Self {
-        let depth = Some(findings.summary.depth.clone());
         let weights = RunWeights::of_plan(plan);
+        let evidence = Self::new(plan.reference().layout(), findings.table.clone(), true);
+        Self { weights, ..evidence }.with_summary(&findings.summary)
+    }
+
+    /// Adds what the summary of the run says.
+    fn with_summary(self, summary: &Summary) -> Self {
         Self {
-            depth,
-            weights,
-            ..Self::new(plan.reference().layout(), findings.table.clone(), true)
+            depth: Some(summary.depth.clone()),
+            shares: summary.shares.clone(),
+            signatures: summary.signatures.clone(),
+            ..self
         }
+    }
+
+    /// Returns the interval of the universal share, in percent, if it is known.
+    pub(super) fn interval_of_share(&self) -> Option<PercentileInterval> {
+        self.shares.iter().find(|share| share.threshold == self.threshold)?.interval
+    }
+
+    /// Returns the interval of the difference of median percentiles of a column, universal minus
+    /// other neurons, if it is known.
+    pub(super) fn interval_of_gap(&self, column: Column) -> Option<PercentileInterval> {
+        // Signatures are of the first threshold.
+        let same = self.shares.first()?.threshold == self.threshold;
+        let signature = self.signatures.iter().find(|s| s.column == column.name());
+        signature.filter(|_| same)?.interval
     }
 
     /// Adds the figures of another experiment that has just ended.
@@ -124,9 +153,9 @@ impl Evidence {
     }
 
     fn of_table(folder: &Path, shape: Layout, table: Table, summary: &Summary) -> Result<Self> {
-        let depth = Some(summary.depth.clone());
         let weights = recorded_weights(folder)?;
-        let mut evidence = Self { depth, weights, ..Self::new(shape, table, true) };
+        let evidence = Self { weights, ..Self::new(shape, table, true) };
+        let mut evidence = evidence.with_summary(summary);
         for folder in folders_with_figures(folder)? {
             evidence.add(FigureFile::read_figures(&folder)?, &recorded_weights(&folder)?);
         }

@@ -1,9 +1,13 @@
 //! Compares measured values with what a claim expects. A comparison with a value that is NaN or
-//! infinite neither holds nor fails: it is undecided.
+//! infinite neither holds nor fails: it is undecided. So is a comparison with a bound that lies within
+//! the interval of the value.
+
+use std::cmp::Ordering;
 
 use super::claim::{Judgement, Trend};
 use super::values::{list, short};
 use crate::compare::{Tolerance, largest_difference};
+use crate::record::PercentileInterval;
 
 /// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +17,23 @@ pub struct Assessment {
     pub holds: Option<bool>,
     /// Largest difference as a share of the tolerance, if there is a tolerance.
     pub tolerance_used: Option<f64>,
+}
+
+/// Compares a value with the bound that a judgement gives, on both ends of the value's interval.
+/// A judgement without a bound is about the value alone.
+pub fn judge_interval(
+    judgement: &Judgement,
+    values: &[f64],
+    interval: Option<PercentileInterval>,
+) -> Assessment {
+    let found = judge(judgement, values);
+    let (Some(interval), Some(bound), Some(_)) = (interval, judgement.bound(), found.holds) else {
+        return found;
+    };
+    let expected = if judgement.above.is_some() { Ordering::Greater } else { Ordering::Less };
+    let side = interval.side_of(bound);
+    let holds = (side != Ordering::Equal).then_some(side == expected);
+    Assessment { holds, ..found }
 }
 
 /// Compares values with what a judgement expects.
@@ -97,6 +118,27 @@ mod tests {
         assert!(holds("below: 0.5", &[0.4]) && !holds("below: 0.5", &[0.5]), "strictly below");
         assert!(holds("trend: rising", &[1.0, 1.0, 2.0]) && !holds("trend: rising", &[1.0, 1.0]));
         assert!(holds("trend: falling", &[2.0, 1.0]) && !holds("trend: falling", &[2.0, 3.0, 1.0]));
+    }
+
+    #[test]
+    fn a_direction_holds_where_the_whole_interval_lies() {
+        let holds = |comparison: &str, value: f64, low: f64, high: f64| {
+            let interval = Some(PercentileInterval { low, high });
+            judge_interval(&judgement(comparison), &[value], interval).holds
+        };
+        for (low, high, above, below) in [
+            (0.1, 0.9, Some(true), Some(false)),
+            (-0.9, -0.1, Some(false), Some(true)),
+            (-0.1, 0.9, None, None),
+            (0.0, 0.9, None, None),
+        ] {
+            assert_eq!(holds("above: 0", low + 0.05, low, high), above, "{low} {high}");
+            assert_eq!(holds("below: 0", low + 0.05, low, high), below, "{low} {high}");
+        }
+        assert_eq!(holds("above: 0", f64::NAN, 0.1, 0.9), None, "without a value");
+        assert_eq!(holds("between: [-1, 1]", 0.0, -2.0, 2.0), Some(true), "not a direction");
+        let plain = judge_interval(&judgement("above: 0"), &[1.0], None);
+        assert_eq!(plain, judge(&judgement("above: 0"), &[1.0]), "without an interval");
     }
 
     #[test]

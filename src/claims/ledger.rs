@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::chance::Chance;
 use super::claim::{Claim, Judgement};
 use super::evidence::Evidence;
-use super::judge::{expectation, judge};
+use super::judge::{expectation, judge, judge_interval};
 use super::sources::Evidences;
 use super::tier::Tier;
-use super::values::list;
+use super::values::{list, short};
 use crate::error::Result;
+use crate::record::PercentileInterval;
 
 /// The verdict on a claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,7 +25,8 @@ pub enum Verdict {
     Contradicted,
     /// The measured values are not what the claim expects.
     Fails,
-    /// No value can be computed on this evidence, such as a mean over no neurons.
+    /// No value can be computed on this evidence, such as a mean over no neurons, or the interval of
+    /// the value contains the bound that the claim gives.
     Undecided,
     /// The claim was not judged, for this reason.
     NotRun(String),
@@ -61,6 +63,10 @@ pub struct Entry {
     pub expected: String,
     /// The measured values; empty if the claim was not run.
     pub measured: Vec<f64>,
+    /// 95 % interval of the measured value, if it is known.
+    pub interval: Option<PercentileInterval>,
+    /// Why the claim is undecided, if it is.
+    pub open: Option<String>,
     /// Largest difference as a share of the tolerance, if there is a tolerance.
     pub tolerance_used: Option<f64>,
     /// Why the comparison holds by definition, or nearly so, and is little evidence.
@@ -96,8 +102,12 @@ impl Judgement {
     }
 
     /// Judges measured values. Returns the verdict and the share of the tolerance that was used.
-    fn verdict(&self, values: &[f64]) -> (Verdict, Option<f64>) {
-        let outcome = judge(self, values);
+    fn verdict(
+        &self,
+        values: &[f64],
+        interval: Option<PercentileInterval>,
+    ) -> (Verdict, Option<f64>) {
+        let outcome = judge_interval(self, values, interval);
         let verdict = match (outcome.holds, self.contradicted) {
             (None, _) => Verdict::Undecided,
             (Some(true), false) => Verdict::Holds,
@@ -109,6 +119,23 @@ impl Judgement {
     }
 }
 
+impl Judgement {
+    /// Returns why measured values leave the claim undecided.
+    fn open(&self, values: &[f64], interval: Option<PercentileInterval>) -> String {
+        match (interval, self.bound()) {
+            (Some(interval), Some(bound)) if values.iter().all(|v| v.is_finite()) => {
+                format!("its 95 % interval, {}, contains {}", text_of(interval), short(bound))
+            }
+            _ => "no value can be computed on this evidence".into(),
+        }
+    }
+}
+
+/// Returns an interval as text, with two digits after the decimal point.
+fn text_of(interval: PercentileInterval) -> String {
+    format!("{:.2} to {:.2}", interval.low, interval.high)
+}
+
 impl Entry {
     /// Judges a claim.
     ///
@@ -118,11 +145,13 @@ impl Entry {
         let found = gather(judgement, claim.measure.experiment.as_deref(), evidences)?;
         let taken = found.and_then(|found| Ok((claim.measure.take(&found)?, found)));
         let (mut measured, mut tolerance_used, mut chance) = (Vec::new(), None, None);
-        let mut unknown_origin = None;
+        let (mut interval, mut open, mut unknown_origin) = (None, None, None);
         let verdict = match taken {
             Err(reason) => Verdict::NotRun(reason),
             Ok((values, found)) => {
-                let (verdict, used) = judgement.verdict(&values);
+                interval = claim.measure.interval(&found);
+                let (verdict, used) = judgement.verdict(&values, interval);
+                open = (verdict == Verdict::Undecided).then(|| judgement.open(&values, interval));
                 if verdict != Verdict::Undecided {
                     let holds = |values: &[f64]| judge(judgement, values).holds == Some(true);
                     chance = claim.measure.chance(&found, holds);
@@ -141,6 +170,8 @@ impl Entry {
             models: judgement.models.clone(),
             expected: expectation(judgement),
             measured,
+            interval,
+            open,
             tolerance_used,
             by_definition: judgement.by_definition.clone(),
             chance,
@@ -176,9 +207,10 @@ impl Entry {
         }
     }
 
-    /// Returns the measured values as text.
+    /// Returns the measured values as text, with the interval if it is known.
     pub fn measured_text(&self) -> String {
-        list(&self.measured)
+        let interval = self.interval.map(|i| format!(" (95 %: {})", text_of(i)));
+        list(&self.measured) + &interval.unwrap_or_default()
     }
 }
 

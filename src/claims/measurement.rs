@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::evidence::Evidence;
 use super::measure::{Measure, NeuronSet, Quantity};
 use super::prediction_labels;
+use crate::record::PercentileInterval;
 use crate::stats::percentile::{mean, median, ranks_within};
 use crate::table::Column;
 
@@ -48,6 +49,16 @@ impl Measure {
                 Ok(vec![largest(&shares) - smallest(&shares)])
             }
             _ => measurement.take(),
+        }
+    }
+
+    /// Returns the 95 % interval of the measure's value, if the evidence has one.
+    pub fn interval(&self, evidence: &[Arc<Evidence>]) -> Option<PercentileInterval> {
+        let [e] = evidence else { return None };
+        match self.name? {
+            Quantity::UniversalShare => e.interval_of_share(),
+            Quantity::PercentileGap => e.interval_of_gap(self.column?),
+            _ => None,
         }
     }
 }

@@ -14,23 +14,25 @@ use universal_neurons::store::{RunDirectory, WrittenRun};
 
 use super::{show_folder, show_json};
 
-/// Reads the cards of the neurons that stand out, and writes the run.
+/// Computes intervals, reads the cards of the neurons that stand out, and writes the run.
 ///
 /// # Errors
 /// Returns an error if a step fails. The error names the folder of the results if they were
 /// written.
 pub fn publish(
     session: &mut Session,
-    outcome: &Outcome,
+    outcome: &mut Outcome,
     directory: RunDirectory,
     json: bool,
 ) -> Result<()> {
-    let cards = cards::of(session, &outcome.reference);
+    let intervals = session.add_intervals(outcome);
+    let cards = intervals.and_then(|()| cards::of(session, &outcome.reference));
+    let outcome = &*outcome;
     let (plan, control) = (session.plan, &*session.control);
     let (cards, no_cards) = match (cards, kept_sums(control)) {
         (Ok(cards), _) => (cards, None),
         (Err(error), Some(checkpoints)) => return Err(checkpoints.keeps(error)),
-        // The study is written without cards, so that it is not lost.
+        // The study is written without cards and perhaps intervals, so that it is not lost.
         (Err(error), None) => (CardFile::default(), Some(error)),
     };
     let write = |directory| report::files::write(plan, outcome, &cards, directory);
@@ -59,7 +61,7 @@ fn without_cards(folder: &Path, error: Error) -> Error {
     }
     let folder = folder.display();
     let problem = format!("interrupted; its results are in {folder}, without cards of neurons");
-    Error::new(Kind::Interrupted, "the run", problem, "run it again if you want the cards")
+    Error::new(Kind::Interrupted, "the run", problem, "run it again if you want cards and intervals")
 }
 
 /// Writes the files of a run, and removes its checkpoint when they are on disk. If the folder

@@ -104,8 +104,8 @@ pub fn run_plan(
     let directory = RunDirectory::begin(out)?;
     cards::check(plan)?;
     let mut session = Session::new(plan, &mut control).on(card.as_deref());
-    let outcome = session.study()?;
-    publish(&mut session, &outcome, directory, options.json)
+    let mut outcome = session.study()?;
+    publish(&mut session, &mut outcome, directory, options.json)
 }
 
 /// Runs an experiment of a kind other than the study of universality.

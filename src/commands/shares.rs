@@ -49,8 +49,8 @@ pub fn merge_shares(
     cards::check(plan)?;
     let card = open_card(plan, control)?;
     let mut session = Session::new(plan, control).on(card.as_deref());
-    let outcome = session.merge(shares)?;
-    publish(&mut session, &outcome, directory, json)
+    let mut outcome = session.merge(shares)?;
+    publish(&mut session, &mut outcome, directory, json)
 }
 
 /// Returns the folder of a run if none is given.

@@ -31,7 +31,7 @@ pub struct Tokens {
 }
 
 /// Numbers of positions that are used and excluded, by reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TokenCount {
     /// Number of rows.
     pub rows: usize,

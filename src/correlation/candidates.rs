@@ -1,5 +1,7 @@
 //! Exact sums over all tokens for chosen pairs of neurons only.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::CHUNK;
@@ -13,7 +15,7 @@ use crate::backend::wide::widened;
 pub struct CandidateSums {
     k: usize,
     /// `[neuron][k]`: the candidates of each neuron, as indices over all layers of the partner.
-    lists: Vec<Vec<u32>>,
+    lists: Arc<Vec<Vec<u32>>>,
     /// `[neuron][k]`: the sum of products with each candidate.
     sums: Vec<f64>,
 }
@@ -22,7 +24,11 @@ impl CandidateSums {
     /// Creates zero sums; the candidates of a neuron are its best partners in a sample.
     pub fn new(sample: &PairResult) -> Self {
         let list = |i| sample.top(i).map(|best| best.neuron as u32).collect();
-        let lists: Vec<Vec<u32>> = (0..sample.neurons()).map(list).collect();
+        Self::of_lists(Arc::new((0..sample.neurons()).map(list).collect()))
+    }
+
+    /// Creates zero sums for the candidates of each neuron.
+    pub fn of_lists(lists: Arc<Vec<Vec<u32>>>) -> Self {
         let k = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
         Self { k, sums: vec![0.0; lists.len() * k], lists }
     }
@@ -30,13 +36,19 @@ impl CandidateSums {
     /// Adds the products of pilot-shifted activations of the same tokens, stored neuron by neuron:
     /// `[n_neurons][tokens]`.
     pub fn absorb(&mut self, x: &NeuronMajor, y: &NeuronMajor) {
-        let rows = self.sums.par_chunks_mut(self.k).zip(&self.lists).enumerate();
+        let rows = self.sums.par_chunks_mut(self.k).zip(self.lists.par_iter()).enumerate();
         rows.for_each(|(i, (sums, list))| {
             let x = x.neuron(i);
             for (sum, &candidate) in sums.iter_mut().zip(list) {
                 add_dot(x, y.neuron(candidate as usize), sum);
             }
         });
+    }
+
+    /// Returns the candidates of neuron `i`, each with its sum.
+    pub fn of(&self, i: usize) -> impl Iterator<Item = (usize, f64)> {
+        let sums = &self.sums[i * self.k..];
+        self.lists[i].iter().zip(sums).map(|(&candidate, &sum)| (candidate as usize, sum))
     }
 
     /// Returns the neurons and candidates of all sums, in order. A neuron with fewer candidates than

@@ -5,6 +5,7 @@
 //! tokens, or the activations themselves if they are smaller. [`Correlator::end_pass`] turns them
 //! into best matches and chance levels, two layers at a time.
 
+mod block_sums;
 mod candidates;
 mod compare;
 mod correlator;
@@ -28,6 +29,7 @@ mod surrogate;
 #[cfg(test)]
 mod tests;
 
+pub use block_sums::{BlockDraws, BlockSums, PairCandidates};
 pub use compare::Watch;
 pub use correlator::Correlator;
 pub use device::DeviceEngine;

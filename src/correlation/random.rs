@@ -19,6 +19,10 @@ pub enum Purpose {
     Noise = 3,
     /// Signs and orders of fast rotations.
     FastRotation = 4,
+    /// The order in which documents are dealt into blocks.
+    Blocks = 5,
+    /// Blocks and neurons that are drawn with replacement.
+    Resample = 6,
 }
 
 /// The address of one stream of random numbers.
@@ -63,13 +67,18 @@ impl RandomStream {
 
     /// Returns a random permutation of `0..len` (Fisher–Yates).
     pub fn permutation(self, len: usize) -> Vec<usize> {
-        let mut rng = self.generator();
+        let mut below = self.below();
         let mut order: Vec<usize> = (0..len).collect();
         for last in (1..len).rev() {
-            let scaled = u128::from(rng.next_u64()) * (last as u128 + 1);
-            order.swap(last, (scaled >> 64) as usize);
+            order.swap(last, below(last + 1));
         }
         order
+    }
+
+    /// Returns a function that draws a number below `n`, each equally likely.
+    pub fn below(self) -> impl FnMut(usize) -> usize {
+        let mut rng = self.generator();
+        move |n| ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
     }
 }
 

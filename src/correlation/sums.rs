@@ -135,6 +135,11 @@ impl NeuronSums {
         self.sum[neuron]
     }
 
+    /// Returns Σ(x − pilot)² of a neuron.
+    pub fn sum_of_squares(&self, neuron: usize) -> f64 {
+        self.sum_sq[neuron]
+    }
+
     /// Returns `1 / √(Σx² − (Σx)²/n)`, or `None` if the neuron has no correlation because its
     /// activation never varies or is not finite.
     pub fn inverse_spread(&self, neuron: usize) -> Option<f64> {

@@ -1,6 +1,7 @@
 //! Findings: the results of a study, drawn from its sums and ready to be shown or judged.
 
 mod figures;
+mod intervals;
 mod sources;
 mod summary;
 #[cfg(test)]
@@ -10,11 +11,14 @@ use crate::correlation::excess::{Agreement, agreements};
 use crate::correlation::{NeuronMatch, PairResult};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlannedModel};
-use crate::record::{BestMatch, ExtraRow, PartnerCorrelations, Summary, Timing, Uncorrelated};
-use crate::spec::SparsityKind;
+use crate::record::{
+    BestMatch, ExtraRow, PartnerCorrelations, Resampling, Summary, Timing, Uncorrelated,
+};
+use crate::spec::{IntervalOptions, SparsityKind};
 use crate::table::{NeuronId, Table, published_row};
 
 pub use figures::Figures;
+pub use intervals::Resamples;
 pub use sources::Sources;
 use summary::{Flag, draw_summary};
 
@@ -29,6 +33,9 @@ pub struct Findings {
     pub summary: Summary,
     /// The correlations with each partner model, in the order of the family.
     pub partners: Vec<PartnerCorrelations>,
+    /// `[partner][neuron]`: its best few partners, as indices over all layers, which resamples
+    /// compare it with; empty if the spec asks for no intervals.
+    pub candidates: Vec<Vec<Vec<u32>>>,
 }
 
 /// Whether each neuron is universal, counted over all layers.
@@ -68,6 +75,23 @@ impl Outcome {
         std::iter::once(&self.reference).chain(&self.also).try_for_each(Findings::check_correlated)
     }
 
+    /// Records why there are no intervals, if the spec asks for them.
+    #[must_use]
+    pub fn without_intervals(mut self, plan: &Plan, why: &str) -> Self {
+        let IntervalOptions { blocks, resamples, .. } = plan.spec.statistics.intervals;
+        let candidates = plan.candidates();
+        let resampling = Resampling { blocks, resamples, candidates, missing: Some(why.into()) };
+        for findings in self.all_mut() {
+            findings.summary.resampling = (blocks > 0).then(|| resampling.clone());
+        }
+        self
+    }
+
+    /// Returns the findings about all judged models, in the order of the plan.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Findings> {
+        std::iter::once(&mut self.reference).chain(&mut self.also)
+    }
+
     /// Adds the duration of the run.
     #[must_use]
     pub fn timed(mut self, timing: Timing) -> Self {
@@ -90,7 +114,10 @@ impl Findings {
         let most = plan.spec.correlation.top_partners;
         let partners =
             partners.map(|(i, pair)| draw_partner(&plan.models[i], pair, most)).collect();
-        Self { table, extra, summary, partners }
+        let few = plan.candidates();
+        let pairs = sources.pairs.iter().take(if few > 0 { usize::MAX } else { 0 });
+        let candidates = pairs.map(|pair| best_few(pair, few)).collect();
+        Self { table, extra, summary, partners, candidates }
     }
 
     /// Checks that some neuron has a correlation with every partner. Otherwise there is nothing to
@@ -114,6 +141,12 @@ impl Findings {
         let subject = format_args!("model {}", self.summary.reference);
         Err(Error::new(Kind::Model, subject, problem, remedy))
     }
+}
+
+/// Returns the best `few` partners of each neuron, as indices over all layers.
+fn best_few(pair: &PairResult, few: usize) -> Vec<Vec<u32>> {
+    let of = |i| pair.top(i).take(few).map(|best| best.neuron as u32).collect();
+    (0..pair.neurons()).map(of).collect()
 }
 
 fn draw_table(
@@ -152,6 +185,7 @@ fn draw_extra(
     ExtraRow {
         matches: plan.partners(judged).zip(pairs).map(one).collect(),
         baseline_sd: agreement.map_or(f64::NAN, |a| a.baseline_sd),
+        excess: None,
         note_sparsity: published.note_sparsity,
         published_sparsity: published.sparsity,
         dead: flag == Some(Flag::Dead),

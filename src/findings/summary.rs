@@ -81,6 +81,7 @@ pub(super) fn draw_summary(
             .map(|layer| mean(layer.iter().copied()))
             .collect(),
         partners,
+        resampling: None,
         screening: None,
         timing: None,
     }
@@ -117,7 +118,8 @@ fn top(table: &Table, extra: &[ExtraRow], partners: &[String]) -> Vec<TopNeuron>
     order.iter().take(TOP).map(describe).collect()
 }
 
-fn signatures(table: &Table, threshold: f64) -> Vec<Signature> {
+/// Returns the signatures of the neurons above a threshold, without intervals.
+pub(super) fn signatures(table: &Table, threshold: f64) -> Vec<Signature> {
     let layers = table.layers();
     let universal: Vec<bool> =
         table.column(Column::ExcessCorr).iter().map(|&e| e > threshold).collect();
@@ -133,6 +135,7 @@ fn signatures(table: &Table, threshold: f64) -> Vec<Signature> {
             column: published.column,
             universal: over(true),
             others: over(false),
+            interval: None,
             published: Published {
                 universal: published.universal,
                 others: published.others,

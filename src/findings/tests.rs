@@ -10,8 +10,8 @@ use crate::corpus::documents::DocumentCount;
 use crate::corpus::tokens::TokenCount;
 use crate::record::{
     Card, CardFile, CardMatch, Context, Explanation, FigureFile, Histogram, JointHistogram,
-    PartnerCard, PartnerCorrelations, Published, SUMMARY_SCHEMA, Share, Signature, Summary, Timing,
-    TopNeuron, Uncorrelated,
+    PartnerCard, PartnerCorrelations, PercentileInterval, Published, Resampling, SUMMARY_SCHEMA,
+    Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
 };
 use crate::stats::Moments;
 
@@ -70,13 +70,15 @@ fn same(a: &Value, b: &Value) -> bool {
 /// A summary of which every number, list and text is given.
 fn summary(v: &[f64], list: &[String], rows: &[Vec<f64>], share: Option<f64>) -> Summary {
     let at = |i: usize| v[i % v.len()];
-    let one = Share { threshold: at(0), universal: 0, of: list.len(), percent: at(1) };
+    let interval = Some(PercentileInterval { low: at(2), high: at(3) });
+    let one = Share { threshold: at(0), universal: 0, of: list.len(), percent: at(1), interval };
     let published = Published { universal: at(2), others: at(3), direction: "high".into() };
     let signature = Signature {
         property: "p".into(),
         column: "c".into(),
         universal: share,
         others: share,
+        interval,
         published,
     };
     let text = list.first().cloned().unwrap_or_default();
@@ -103,6 +105,12 @@ fn summary(v: &[f64], list: &[String], rows: &[Vec<f64>], share: Option<f64>) ->
         signatures: list.iter().map(|_| signature.clone()).collect(),
         depth: rows.to_vec(),
         mean_excess_by_layer: v.to_vec(),
+        resampling: list.first().map(|text| Resampling {
+            blocks: list.len(),
+            resamples: usize::MAX,
+            candidates: 0,
+            missing: Some(text.clone()),
+        }),
         screening: None,
         timing: Some(Timing { load_s: at(5), tokens_s: at(6), finish_s: at(7) }),
     }

@@ -86,7 +86,13 @@ impl Plan {
             references: self.judged.clone(),
             baseline: correlation.baseline.clone(),
             precision: correlation.precision,
-            top: correlation.top_partners,
+            top: correlation.top_partners.max(self.candidates()),
         }
+    }
+
+    /// Returns the number of partners of each neuron among which resamples look for the best match;
+    /// 0 if the spec asks for no intervals.
+    pub fn candidates(&self) -> usize {
+        self.spec.statistics.intervals.candidates()
     }
 }

@@ -3,21 +3,32 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::TextTable;
+use super::{PercentileInterval, TextTable};
 use crate::error::Result;
 use crate::store::damaged;
 use crate::table::{NeuronId, cell};
 
 /// Columns that come before those of the partner models.
-const FIXED: [&str; 7] =
-    ["layer", "neuron", "baseline_sd", "published_sparsity", "note_sparsity", "dead", "non_finite"];
+const FIXED: [&str; 9] = [
+    "layer",
+    "neuron",
+    "excess_low",
+    "excess_high",
+    "baseline_sd",
+    "published_sparsity",
+    "note_sparsity",
+    "dead",
+    "non_finite",
+];
 
 /// One row of `neurons-extra.csv`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExtraRow {
     /// Best match in each partner model, in the order of
     /// [`Summary::partners`](super::Summary::partners).
     pub matches: Vec<Option<BestMatch>>,
+    /// 95 % interval of the excess correlation over resampled documents.
+    pub excess: Option<PercentileInterval>,
     /// Standard deviation of the mean baseline over draws.
     pub baseline_sd: f64,
     /// Share of tokens with post-activation below 0.01.
@@ -92,6 +103,8 @@ impl ExtraRow {
         let mut record = vec![
             id.layer.to_string(),
             id.neuron.to_string(),
+            cell(self.excess.map_or(f64::NAN, |e| e.low)),
+            cell(self.excess.map_or(f64::NAN, |e| e.high)),
             cell(self.baseline_sd),
             cell(self.published_sparsity),
             cell(self.note_sparsity),
@@ -139,7 +152,7 @@ impl<'a> Reader<'a> {
     }
 
     fn row(&self, row: usize) -> Result<ExtraRow, String> {
-        let [.., baseline_sd, published, note, dead, non_finite] = self.fixed;
+        let [_, _, low, high, baseline_sd, published, note, dead, non_finite] = self.fixed;
         let number = |column| self.value(row, column, f64::NAN, number);
         let flag = |column| self.value(row, column, false, |text| text.parse().ok());
         let best = |[id, rho, baseline]: &[Option<usize>; 3]| {
@@ -147,7 +160,9 @@ impl<'a> Reader<'a> {
             let (rho, baseline) = (number(*rho)?, number(*baseline)?);
             Ok(best.map(|id| BestMatch { id, rho, baseline }))
         };
+        let excess = PercentileInterval { low: number(low)?, high: number(high)? };
         Ok(ExtraRow {
+            excess: Some(excess).filter(|e| !e.low.is_nan()),
             matches: self.partners.iter().map(best).collect::<Result<_, String>>()?,
             baseline_sd: number(baseline_sd)?,
             note_sparsity: number(note)?,
@@ -177,6 +192,7 @@ mod tests {
         let best = BestMatch { id, rho: 0.1 + 0.2, baseline: -0.0 };
         let row = |best, dead| ExtraRow {
             matches: vec![best, None],
+            excess: best.map(|_| PercentileInterval { low: -0.1, high: 1.0 / 7.0 }),
             baseline_sd: f64::MIN_POSITIVE,
             note_sparsity: 1.0 / 3.0,
             published_sparsity: 0.0,

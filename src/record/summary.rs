@@ -12,7 +12,7 @@ use crate::nullable::or_nan;
 use crate::store::read_json;
 
 /// `summary.json`: the headline figures of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Version of this file's structure.
     pub schema: u32,
@@ -52,6 +52,9 @@ pub struct Summary {
     /// Mean excess correlation of each layer.
     #[serde(deserialize_with = "or_nan")]
     pub mean_excess_by_layer: Vec<f64>,
+    /// How intervals were computed, or why there are none; absent if the spec asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resampling: Option<Resampling>,
     /// Numbers of neurons that screening compared exactly, if the spec asks for screening.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screening: Option<ScreeningCounts>,
@@ -125,6 +128,9 @@ pub struct Share {
     /// The share, in percent.
     #[serde(deserialize_with = "or_nan")]
     pub percent: f64,
+    /// 95 % interval of the share over resampled documents, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<PercentileInterval>,
 }
 
 impl Share {
@@ -132,8 +138,45 @@ impl Share {
     pub fn above(threshold: f64, excess: &[f64]) -> Self {
         let universal = excess.iter().filter(|&&e| e > threshold).count();
         let percent = 100.0 * universal as f64 / excess.len() as f64;
-        Self { threshold, universal, of: excess.len(), percent }
+        Self { threshold, universal, of: excess.len(), percent, interval: None }
     }
+}
+
+/// The 2.5th and the 97.5th percentile over resamples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PercentileInterval {
+    /// The 2.5th percentile.
+    #[serde(deserialize_with = "or_nan")]
+    pub low: f64,
+    /// The 97.5th percentile.
+    #[serde(deserialize_with = "or_nan")]
+    pub high: f64,
+}
+
+impl PercentileInterval {
+    /// Returns whether the interval lies above (`Greater`) or below (`Less`) a bound. `Equal` if it
+    /// contains the bound.
+    pub fn side_of(self, bound: f64) -> std::cmp::Ordering {
+        match (self.low > bound, self.high < bound) {
+            (true, _) => std::cmp::Ordering::Greater,
+            (_, true) => std::cmp::Ordering::Less,
+            _ => std::cmp::Ordering::Equal,
+        }
+    }
+}
+
+/// How the intervals of a run were computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resampling {
+    /// Number of blocks that the documents were dealt into.
+    pub blocks: usize,
+    /// Number of resamples.
+    pub resamples: usize,
+    /// Number of partners of each neuron among which resamples look for the best match.
+    pub candidates: usize,
+    /// Why there are no intervals, although the spec asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// A neuron with a large excess correlation, and its best matches.
@@ -159,11 +202,20 @@ pub struct Signature {
     pub universal: Option<f64>,
     /// Median over the other neurons of this run.
     pub others: Option<f64>,
+    /// 95 % interval of the difference, universal minus other neurons, over resampled documents and
+    /// neurons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<PercentileInterval>,
     /// The published medians.
     pub published: Published,
 }
 
 impl Signature {
+    /// Returns the median over universal neurons minus that over the others, if both exist.
+    pub fn difference(&self) -> Option<f64> {
+        Some(self.universal? - self.others?)
+    }
+
     /// Returns whether the median over universal neurons lies on the published side of 50.
     pub fn points_as_published(&self) -> bool {
         self.universal.is_some_and(|v| (v > 50.0) == (self.published.direction == "high"))

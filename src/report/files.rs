@@ -87,7 +87,7 @@ fn write_one(
     suffix: &str,
     directory: &RunDirectory,
 ) -> Result<()> {
-    let Findings { table, extra, summary, partners: correlations } = findings;
+    let Findings { table, extra, summary, partners: correlations, .. } = findings;
     directory.write(&format!("neurons{suffix}.csv"), |out| table.write_csv(out))?;
     directory
         .write(&format!("neurons{suffix}.parquet"), |out| neurons::write_parquet(table, out))?;

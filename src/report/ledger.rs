@@ -43,14 +43,14 @@ pub fn name(e: &Entry) -> String {
     }
 }
 
-/// Returns why a verdict is little evidence: that the weights are of unknown origin, that the claim
-/// holds by definition, and how often it would hold by chance. `None` if nothing is known of that
-/// kind.
+/// Returns why a claim is undecided, or why a verdict is little evidence: that the weights are of
+/// unknown origin, that the claim holds by definition, and how often it would hold by chance. `None`
+/// if nothing is known of that kind.
 pub fn caveat(e: &Entry) -> Option<String> {
     let definition = e.by_definition.as_ref().map(|reason| format!("by definition: {reason}"));
     let chance = e.chance.as_ref().map(ToString::to_string);
-    let origin = e.unknown_origin.clone();
-    let parts: Vec<String> = origin.into_iter().chain(definition).chain(chance).collect();
+    let origin = e.unknown_origin.clone().into_iter().chain(e.open.clone());
+    let parts: Vec<String> = origin.chain(definition).chain(chance).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
@@ -176,6 +176,8 @@ mod tests {
             models: vec!["m\u{7}\u{fffe}".into()],
             expected: "a | b".into(),
             measured: vec![f64::NAN],
+            interval: None,
+            open: None,
             tolerance_used: None,
             by_definition: Some("<i>|\u{7}".into()),
             chance: None,

@@ -242,18 +242,33 @@ fn signatures(study: &StudyRecord) -> Result<Chart> {
         ],
     };
     let row = |s: &crate::record::Signature| {
-        let values = [s.universal, s.others, Some(s.published.universal), Some(s.published.others)];
+        let values = [
+            s.universal,
+            s.others,
+            s.interval.map(|i| i.low),
+            s.interval.map(|i| i.high),
+            Some(s.published.universal),
+            Some(s.published.others),
+        ];
         let cells = values.map(|v| v.map_or(String::new(), |v| v.to_string()));
         std::iter::once(s.property.clone()).chain(cells).collect()
     };
-    let header = ["property", "universal", "others", "paper_universal", "paper_others"];
+    let header = [
+        "property",
+        "universal",
+        "others",
+        "difference_low",
+        "difference_high",
+        "paper_universal",
+        "paper_others",
+    ];
     let same = all.iter().filter(|s| s.points_as_published()).count();
     Ok(Chart {
         name: "signatures".into(),
         title: "What sets universal neurons apart",
         caption: "Eight properties, each as a percentile among the neurons of the same layer: the \
                   median over universal and over all other neurons here, and over the universal \
-                  neurons of GPT-2 small a in the paper. Paper: Fig. 3 and 14."
+                  neurons of GPT-2 small a in the paper. The data have 95 % intervals of the differences. Paper: Fig. 3 and 14."
             .into(),
         alt: format!("{same} of {} medians lie on the same side as in the paper.", all.len()),
         svg: draw((560, 420), 1, &[panel])?,

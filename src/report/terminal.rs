@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::correlation::ScreeningCounts;
 use crate::findings::{Figures, Findings, Outcome};
-use crate::record::{Share, Signature, Summary};
+use crate::record::{Resampling, Share, Signature, Summary};
 use crate::spec::Spec;
 
 /// Returns the summary of a study as text.
@@ -82,10 +82,22 @@ fn write_uncorrelated(out: &mut String, s: &Summary) -> fmt::Result {
 }
 
 fn share(share: &Share) -> String {
-    format!(
-        "{:.2} % above {} ({} of {})",
-        share.percent, share.threshold, share.universal, share.of
-    )
+    let Share { percent, threshold, universal, of, interval } = share;
+    let interval = interval.map(|i| format!("; 95 %: {:.2} to {:.2} %", i.low, i.high));
+    let interval = interval.unwrap_or_default();
+    format!("{percent:.2} % above {threshold} ({universal} of {of}{interval})")
+}
+
+/// Writes how intervals were computed, or why there are none.
+fn write_resampling(out: &mut String, s: &Summary) -> fmt::Result {
+    match &s.resampling {
+        None => Ok(()),
+        Some(Resampling { missing: Some(why), .. }) => writeln!(out, "  no intervals: {why}"),
+        Some(Resampling { blocks, resamples, .. }) => writeln!(
+            out,
+            "  95 %: over {resamples} resamples of the text in {blocks} blocks of documents"
+        ),
+    }
 }
 
 fn write_shares(out: &mut String, s: &Summary) -> fmt::Result {
@@ -96,7 +108,8 @@ fn write_shares(out: &mut String, s: &Summary) -> fmt::Result {
     let layers: Vec<String> = layers
         .map(|(l, share)| format!("L{l} {:.2} % ({})", share.percent, share.universal))
         .collect();
-    writeln!(out, "  by layer: {}", layers.join(" · "))
+    writeln!(out, "  by layer: {}", layers.join(" · "))?;
+    write_resampling(out, s)
 }
 
 fn write_top(out: &mut String, s: &Summary) -> fmt::Result {
@@ -108,29 +121,38 @@ fn write_top(out: &mut String, s: &Summary) -> fmt::Result {
 }
 
 fn write_signatures(out: &mut String, signatures: &[Signature]) -> fmt::Result {
+    let has_intervals = signatures.iter().any(|s| s.interval.is_some());
+    let width = if has_intervals { 25 } else { 0 };
+    let (title, difference) = ("\nwithin-layer percentile, median", "difference (95 %)");
+    let difference = if has_intervals { difference } else { "" };
+    writeln!(out, "{title}      here{:width$}                paper (GPT-2 small a)", "")?;
     writeln!(
         out,
-        "\nwithin-layer percentile, median      here                paper (GPT-2 small a)"
-    )?;
-    writeln!(
-        out,
-        "  {:<22} {:>11} {:>9} {:>11} {:>9}",
+        "  {:<22} {:>11} {:>9}{difference:>width$} {:>11} {:>9}",
         "", "universal", "others", "universal", "others"
     )?;
     for s in signatures {
         let p = &s.published;
         writeln!(
             out,
-            "  {:<22} {:>11} {:>9} {:>11.1} {:>9.1}  {}",
+            "  {:<22} {:>11} {:>9}{:>width$} {:>11.1} {:>9.1}  {}",
             s.property,
             percentile(s.universal),
             percentile(s.others),
+            s.interval.map_or(String::new(), |_| difference_of(s)),
             p.universal,
             p.others,
             p.direction
         )?;
     }
     Ok(())
+}
+
+/// Returns the difference of the medians, universal minus others, with its interval if it is known.
+pub fn difference_of(signature: &Signature) -> String {
+    let Some(difference) = signature.difference() else { return "none".into() };
+    let interval = signature.interval.map(|i| format!(" ({:.1} to {:.1})", i.low, i.high));
+    format!("{difference:.1}{}", interval.unwrap_or_default())
 }
 
 fn write_also(out: &mut String, also: &[Findings]) -> fmt::Result {

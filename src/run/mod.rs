@@ -7,6 +7,7 @@ mod control;
 mod device_group;
 mod device_memory;
 mod device_sums;
+mod intervals;
 mod open;
 mod passes;
 mod screened;

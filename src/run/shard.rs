@@ -15,6 +15,10 @@ use crate::findings::Outcome;
 use crate::plan::Plan;
 use crate::record::Timing;
 
+/// Why a merged run has no intervals.
+const MERGED: &str =
+    "the run was merged from shares, which hold no sums by document; run the spec on one machine";
+
 /// Share `i` of `n` of the tokens, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
@@ -109,7 +113,7 @@ impl Session<'_> {
         })?;
         let begun = std::time::Instant::now();
         match_neurons(self, sums.as_mut())?;
-        let outcome = sums.finish(plan);
+        let outcome = sums.finish(plan).without_intervals(plan, MERGED);
         self.control.progress.finish();
         let finish_s = begun.elapsed().as_secs_f64();
         Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))

@@ -16,6 +16,7 @@ pub fn check(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     check_models(spec)?;
     check_ranges(spec)?;
     check_exclusions(spec)?;
+    check_intervals(spec)?;
     (kind.check)(spec)
 }
 
@@ -99,6 +100,17 @@ fn check_exclusions(spec: &Spec) -> Result<(), Finding> {
     match first_repeated(spec.corpus.exclude.iter()) {
         Some(i) => finding(format!("corpus.exclude[{i}]"), "is listed twice", "list it once"),
         None => Ok(()),
+    }
+}
+
+fn check_intervals(spec: &Spec) -> Result<(), Finding> {
+    match spec.statistics.intervals.blocks {
+        1 => finding(
+            "statistics.intervals.blocks",
+            "one block cannot be resampled, expected 0 or at least 2",
+            "20 blocks are usual; 0 turns intervals off",
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -348,6 +348,41 @@ pub struct Statistics {
     pub moments: MomentKind,
     /// What the column `sparsity` counts.
     pub sparsity: SparsityKind,
+    /// How the intervals of the universal share and of the signatures are computed.
+    pub intervals: IntervalOptions,
+}
+
+/// How 95 % intervals are computed: by resampling blocks of documents, and neurons within layers. It
+/// takes another pass over the tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntervalOptions {
+    /// Number of blocks that the documents are dealt into; 0 for no intervals.
+    #[schemars(range(min = 0, max = 1000), extend("x-remedy" = "20 blocks are usual; 0 turns intervals off"))]
+    pub blocks: usize,
+    /// Number of resamples.
+    #[schemars(range(min = 100, max = 100_000), extend("x-remedy" = "1000 resamples are usual"))]
+    pub resamples: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+/// Number of partners of each neuron whose correlations are resampled. A neuron's best match in a
+/// resample is nearly always one of its best few over all tokens.
+const CANDIDATES: usize = 5;
+
+impl IntervalOptions {
+    /// Returns the number of partners of each neuron among which resamples look for the best match;
+    /// 0 without intervals.
+    pub fn candidates(&self) -> usize {
+        if self.blocks > 0 { CANDIDATES } else { 0 }
+    }
+}
+
+impl Default for IntervalOptions {
+    fn default() -> Self {
+        Self { blocks: 20, resamples: 1000, seed: 1 }
+    }
 }
 
 /// How moments of pre-activations are computed.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::claims::Claim;
-use crate::record::{Card, RunFolder, RunResults, StudyRecord};
+use crate::record::{Card, Resampling, RunFolder, RunResults, StudyRecord};
+use crate::report::terminal::difference_of;
 use crate::stats::percentile::median;
 use crate::table::{Column, NeuronId};
 
@@ -26,10 +27,12 @@ pub fn answer(folder: &RunFolder, claims: &[Claim]) -> String {
     };
     let s = &study.summary;
     let share = s.shares[0];
+    let interval = share.interval.map(|i| format!("; 95 %: {:.2} to {:.2} %", i.low, i.high));
+    let interval = interval.unwrap_or_default();
     let paper = published_share(claims)
         .map_or(String::new(), |share| format!(" The paper found {share} in GPT-2 small a."));
     format!(
-        "Of the {} neurons of model {}, {} ({:.2} %) are universal: their best matches in the models \
+        "Of the {} neurons of model {}, {} ({:.2} %{interval}) are universal: their best matches in the models \
          {} exceed chance by more than {} in correlation.{paper}",
         share.of,
         s.reference,
@@ -51,7 +54,13 @@ pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
     let s = &study.summary;
     let share = Headline {
         what: format!("neurons with excess above {}", s.shares[0].threshold),
-        here: format!("{:.2} %", s.shares[0].percent),
+        here: format!(
+            "{:.2} %{}",
+            s.shares[0].percent,
+            s.shares[0]
+                .interval
+                .map_or(String::new(), |i| format!(" ({:.2} to {:.2} %)", i.low, i.high))
+        ),
         paper: published_share(claims).unwrap_or_default(),
     };
     let shown = |v: Option<f64>| v.map_or("none".into(), |v| format!("{v:.1}"));
@@ -59,11 +68,21 @@ pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
         let p = &signature.published;
         Headline {
             what: format!(
-                "percentile of {}: median of universal neurons (of others)",
+                "percentile of {}: median of universal neurons, of others; difference",
                 signature.property
             ),
-            here: format!("{} ({})", shown(signature.universal), shown(signature.others)),
-            paper: format!("{:.1} ({:.1})", p.universal, p.others),
+            here: format!(
+                "{}, {}; {}",
+                shown(signature.universal),
+                shown(signature.others),
+                difference_of(signature)
+            ),
+            paper: format!(
+                "{:.1}, {:.1}; {:.1}",
+                p.universal,
+                p.others,
+                p.universal - p.others
+            ),
         }
     });
     std::iter::once(share).chain(signatures).collect()
@@ -118,6 +137,22 @@ pub fn best_of_layers(study: &StudyRecord) -> Vec<Best> {
     (0..study.layout.n_layers).filter_map(of_layer).collect()
 }
 
+/// Describes how intervals were computed, or why there are none.
+fn resampled(resampling: &Resampling) -> String {
+    let Resampling { blocks, resamples, candidates, missing } = resampling;
+    match missing {
+        Some(why) => format!("There are no intervals: {why}."),
+        None => format!(
+            "Intervals in brackets are 95 % of {resamples} resamples. Each draws {blocks} blocks of \
+             whole documents with replacement, takes every neuron's best match again among its best \
+             {candidates} partners, and keeps its chance level. Intervals of differences also draw \
+             neurons within each layer. A claim about a direction holds or fails only if the whole \
+             interval lies on one side, and is undecided otherwise. Other models, trained from other \
+             seeds, are not part of this."
+        ),
+    }
+}
+
 pub fn sure(
     folder: &RunFolder,
     study: &StudyRecord,
@@ -130,7 +165,8 @@ pub fn sure(
     let spread = median(study.extra.iter().map(|row| row.baseline_sd)).unwrap_or(f64::NAN);
     let baseline = &folder.provenance.spec.correlation.baseline;
     let shares = s.shares[1..].iter().map(|x| format!("{:.2} % above {}", x.percent, x.threshold));
-    let mut lines = vec![
+    let mut lines: Vec<String> = s.resampling.as_ref().map(resampled).into_iter().collect();
+    lines.extend([
         format!(
             "{} tokens in {} rows were read. Chance ({}) was drawn {} times; over draws, a neuron's \
              chance level has a standard deviation of {spread:.4} (median).",
@@ -140,7 +176,7 @@ pub fn sure(
             "{near} neurons lie within {NEAR} of the threshold. The share depends on it: {}.",
             shares.collect::<Vec<_>>().join(", ")
         ),
-    ];
+    ]);
     lines.extend(s.models.iter().filter(|m| !m.is_empty()).map(|m| {
         format!(
             "Model {}: {}. They have no correlation and are not universal.",

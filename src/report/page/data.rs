@@ -27,6 +27,8 @@ struct Shown<'a> {
     #[serde(flatten)]
     card: &'a Card,
     sentence: String,
+    /// 95 % interval of the excess correlation.
+    interval: Option<[Short; 2]>,
 }
 
 /// A number that is written with four significant digits, or as null if it is not finite. It has
@@ -46,6 +48,13 @@ impl Serialize for Short {
         let faithful = rounded.into_iter().find(|v| three(*v) == three(self.0));
         serializer.serialize_f64(faithful.unwrap_or(self.0))
     }
+}
+
+fn shown<'a>(study: &StudyRecord, card: &'a Card) -> Shown<'a> {
+    let row = card.neuron.parse().ok().and_then(|id| study.row(id));
+    let interval = row.and_then(|row| study.extra[row].excess);
+    let interval = interval.map(|i| [Short(i.low), Short(i.high)]);
+    Shown { card, sentence: card.sentence(), interval }
 }
 
 /// Returns the data of a study as JSON that is safe inside a page.
@@ -69,7 +78,7 @@ pub fn json(study: &StudyRecord) -> String {
         neurons: (0..table.ids.len()).map(row).collect(),
         partners: &study.summary.partners,
         best: (0..table.ids.len()).map(best).collect(),
-        cards: cards.map(|card| Shown { card, sentence: card.sentence() }).collect(),
+        cards: cards.map(|card| shown(study, card)).collect(),
         tokens_of_partners: study.cards.as_ref().map_or(0, |file| file.tokens_of_partners),
         partner_cards: study.cards.as_ref().map_or(&[], |file| &file.partners),
     };

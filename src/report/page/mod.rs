@@ -54,7 +54,7 @@ const TERMS: [(&str, &str); 9] = [
     ("⟨E2 80⟩", "the bytes of a token that is not a whole character."),
     (
         "verdicts",
-        "a claim holds, fails, is undecided (no value can be computed on this evidence), is contradicted (its own source contradicts it, and so does the evidence), or was not run, for a stated reason. Some claims show how often they would hold if layers or universal neurons were labelled at random.",
+        "a claim holds, fails, is undecided (no value can be computed on this evidence, or its interval lies on both sides of the bound), is contradicted (its own source contradicts it, and so does the evidence), or was not run, for a stated reason. Some claims show how often they would hold if layers or universal neurons were labelled at random.",
     ),
 ];
 

@@ -289,6 +289,8 @@ if (data) {
     const parts = [make("h3", {}, `${neuron.id}${neuron.universal ? ", universal" : ""}`)];
     if (card) {
       parts.push(make("p", {}, card.sentence));
+      const sure = card.interval ? ` (95 %: ${number(card.interval[0])} to ${number(card.interval[1])})` : "";
+      parts.push(make("p", { id: "excess" }, `Excess correlation ${number(neuron.values[excess])}${sure}.`));
       parts.push(tokens("Promotes", card.promoted), tokens("Suppresses", card.suppressed));
     }
     const columnsOf = make("div", { class: "columns" });
