@@ -6,11 +6,13 @@ use tempfile::TempDir;
 use universal_neurons::correlation::Keep;
 use universal_neurons::error::{Error, Kind};
 use universal_neurons::experiment::load_spec;
-use universal_neurons::findings::Universal;
+use universal_neurons::findings::{Findings, Universal};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Session};
 use universal_neurons::spec::Spec;
+use universal_neurons::table::Column;
 
+use crate::device::{self, Shape};
 use crate::support::path;
 
 /// Plans the study of some bundled models.
@@ -153,4 +155,27 @@ fn every_pass_over_tokens_hears_a_stop() {
         let error = result.expect_err("it was stopped");
         assert_eq!(error.kind, Kind::Interrupted, "{error}");
     }
+}
+
+/// The first layer of a model with two has the weights of the same model with one.
+#[test]
+fn the_first_layers_alone_are_those_of_shorter_models() {
+    let shape = |layers| Shape { layers, heads: 2, d_model: 32, d_mlp: 72, context: 48 };
+    let [long, short] = [2, 1].map(|layers| {
+        let folder = TempDir::new().expect("folder");
+        device::family_of(folder.path(), shape(layers));
+        folder
+    });
+    let first = device::plan(long.path(), |spec| spec.models.layers = Some(vec![0]));
+    let whole = device::plan(short.path(), |_| ());
+    assert!(first.models.iter().all(|model| model.config.n_layers == 1));
+    let [got, want] = [&first, &whole].map(|plan| device::on_cpu(plan).reference);
+    let bits = |findings: &Findings| -> Vec<Vec<u64>> {
+        let column = |c: &Column| findings.table.column(*c).iter().map(|v| v.to_bits()).collect();
+        Column::ALL.iter().map(column).collect()
+    };
+    assert_eq!(got.table.ids.len(), 72);
+    assert!(bits(&got) == bits(&want), "another table");
+    assert_eq!(got.extra, want.extra);
+    assert_ne!(first.identity(), device::plan(long.path(), |_| ()).identity());
 }

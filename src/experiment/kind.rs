@@ -68,6 +68,8 @@ pub trait Experiment {
     const PURPOSE: &'static str;
     /// Whether a spec has a section of settings.
     const SECTION: Section = Section::Optional;
+    /// Whether it is about whole models, so that `models.layers` cannot leave layers out.
+    const NEEDS_WHOLE_MODELS: bool = true;
     /// Keys of the settings whose values are paths.
     const PATHS: &'static [&'static str] = &[];
     /// The figures that the kind reports. A run may lack figures that its data do not allow.

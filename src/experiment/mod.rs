@@ -90,6 +90,7 @@ const fn registered<E: Experiment>() -> RegisteredKind {
             name: E::KIND,
             purpose: E::PURPOSE,
             section: E::SECTION,
+            needs_whole_models: E::NEEDS_WHOLE_MODELS,
             paths: E::PATHS,
             schema: SchemaGenerator::subschema_for::<E::Settings>,
             complete: rules::complete::<E::Settings>,

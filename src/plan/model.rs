@@ -10,6 +10,7 @@ use crate::input::Stamp;
 use crate::model::weights::{Source, Weights};
 use crate::model::{Config, Transformer, snapshot};
 use crate::progress::Progress;
+use crate::spec::Spec;
 
 /// A model whose config was read and whose files were found.
 #[derive(Debug, Clone)]
@@ -18,8 +19,10 @@ pub struct PlannedModel {
     pub name: String,
     /// Folder of the model.
     pub folder: PathBuf,
-    /// Shape and options of the model.
+    /// Shape and options of the model; with the layers that are studied, if only the first ones are.
     pub config: Config,
+    /// Number of layers of the whole model.
+    all_layers: usize,
     /// SHA-256 of `config.json`.
     pub config_digest: String,
     /// SHA-256 of the files of weights.
@@ -54,6 +57,7 @@ impl PlannedModel {
         source.unchanged()?;
         Ok(Self {
             name: name.to_string(),
+            all_layers: config.n_layers,
             config,
             config_digest,
             weights_digest,
@@ -66,7 +70,27 @@ impl PlannedModel {
         })
     }
 
-    /// Loads the weights that were digested. Warns of those that hold NaN or infinity, and keeps
+    /// Leaves out all layers but the first ones, if the spec names these.
+    ///
+    /// # Errors
+    /// Returns an error if the model does not have so many layers.
+    pub fn first_layers(mut self, spec: &Spec) -> Result<Self> {
+        let Some(wanted) = spec.models.layers.as_ref().map(Vec::len) else { return Ok(self) };
+        if wanted > self.all_layers {
+            let (name, last) = (&self.name, self.all_layers - 1);
+            let problem = format!(
+                "layer {}, but model `{name}` has {} layers, 0 to {last}",
+                wanted - 1,
+                self.all_layers
+            );
+            let remedy = "list layers that every model of the family has, as in [0, 1]";
+            return Err(Error::new(Kind::Spec, "models.layers", problem, remedy));
+        }
+        self.config.n_layers = wanted;
+        Ok(self)
+    }
+
+    /// Loads the weights that were digested, without the layers that are left out. Warns of those that hold NaN or infinity, and keeps
     /// their names.
     ///
     /// # Errors
@@ -78,7 +102,9 @@ impl PlannedModel {
             let remedy = "run the command again when they are complete";
             return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
         }
-        let (weights, non_finite) = Weights::read(&source, &self.config)?;
+        let whole = Config { n_layers: self.all_layers, ..self.config.clone() };
+        let (mut weights, non_finite) = Weights::read(&source, &whole)?;
+        weights.blocks.truncate(self.config.n_layers);
         for found in &non_finite {
             let name = &self.name;
             progress.warn(&format!("model `{name}`: {found}; what depends on it is empty"));

@@ -24,8 +24,8 @@ impl Plan {
     pub fn make(loaded: Loaded) -> Result<Self> {
         let Loaded { spec, path, digest: spec_digest, kind } = loaded;
         let models = spec.models.family.iter();
-        let models: Vec<_> =
-            models.map(|m| PlannedModel::find(&m.name, &m.path)).collect::<Result<_>>()?;
+        let models = models.map(|m| PlannedModel::find(&m.name, &m.path)?.first_layers(&spec));
+        let models: Vec<_> = models.collect::<Result<_>>()?;
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;

@@ -14,6 +14,7 @@ use super::{Spec, VERSION, ranges};
 pub fn check(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     check_header(spec)?;
     check_models(spec)?;
+    check_layers(spec, kind)?;
     check_ranges(spec)?;
     check_exclusions(spec)?;
     check_intervals(spec)?;
@@ -76,6 +77,27 @@ fn check_models(spec: &Spec) -> Result<(), Finding> {
         );
     }
     check_judged(spec)
+}
+
+/// Checks that layers are chosen for a study only, and that they are the first ones.
+fn check_layers(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
+    let Some(layers) = &spec.models.layers else { return Ok(()) };
+    if kind.needs_whole_models {
+        let problem = format!("is only for `kind: universality`, not `{}`", kind.name);
+        return finding("models.layers", problem, "remove it");
+    }
+    if layers.is_empty() {
+        let remedy = "list the first layers, as in [0, 1], or remove the key";
+        return finding("models.layers", "names no layer", remedy);
+    }
+    match layers.iter().enumerate().find(|(i, layer)| i != *layer) {
+        None => Ok(()),
+        Some((i, layer)) => {
+            let problem = format!("layer {layer}, expected {i}: the first layers, in order");
+            let remedy = "list every layer from 0 to the last one wanted, as in [0, 1]";
+            finding(format!("models.layers[{i}]"), problem, remedy)
+        }
+    }
 }
 
 /// Checks that every judged model belongs to the family and is named once.

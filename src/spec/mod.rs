@@ -120,6 +120,10 @@ pub struct Models {
     /// that a model is compared with itself. Otherwise it is an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub same_weights: bool,
+    /// The first layers, which alone are studied: `[0, 1]` for the first two of every model. Forward
+    /// passes stop after the last of them. All layers when absent. Only for `kind: universality`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<usize>>,
     /// All models, including the reference; at least two.
     pub family: Vec<Model>,
 }

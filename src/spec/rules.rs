@@ -29,6 +29,8 @@ pub struct KindRules {
     pub purpose: &'static str,
     /// Whether it has a section of settings.
     pub section: Section,
+    /// Whether the experiment is about whole models, so that `models.layers` cannot leave layers out.
+    pub needs_whole_models: bool,
     /// Keys within the section, list items included, whose values are paths.
     pub paths: &'static [&'static str],
     /// Returns the JSON Schema of the settings.
