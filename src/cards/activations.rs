@@ -164,6 +164,15 @@ impl ChosenActivations {
     }
 }
 
+/// Returns the token at each quantile of some values, which are given as shares from 0 to 1. Of equal
+/// values, the earlier token has the lower rank. NaN and infinity do not count.
+pub fn at_quantiles(values: &[f32], shares: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).filter(|&t| values[t].is_finite()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let Some(last) = order.len().checked_sub(1) else { return Vec::new() };
+    shares.iter().map(|share| order[(share * last as f64).round() as usize]).collect()
+}
+
 /// Reads the shared rows of a batch with the partner models.
 fn read_partners(
     decoders: &[&dyn Decoder],
@@ -230,5 +239,32 @@ impl Hooks for ColumnCapture<'_> {
         if let (Site::MlpPost, Some(all)) = (point.site, &mut self.all) {
             all.at(point, values, width);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_quantile_has_as_many_values_below_as_it_says(
+            values in prop::collection::vec(-3i8..3, 1..60),
+            share in 0.0f64..=1.0,
+        ) {
+            let values: Vec<f32> = values.into_iter().map(f32::from).collect();
+            let found = at_quantiles(&values, &[share])[0];
+            let place = (share * (values.len() - 1) as f64).round() as usize;
+            let count = |test: &dyn Fn(f32) -> bool| values.iter().filter(|v| test(**v)).count();
+            let (below, up_to) = (count(&|v| v < values[found]), count(&|v| v <= values[found]));
+            prop_assert!(below <= place && place < up_to, "{} {} {}", below, place, up_to);
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_have_no_quantile() {
+        assert!(at_quantiles(&[f32::NAN, f32::INFINITY], &[0.5]).is_empty());
+        assert_eq!(at_quantiles(&[f32::NAN, 2.0, 1.0], &[0.0, 1.0]), [2, 1]);
     }
 }

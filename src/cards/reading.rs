@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::activations::{CardColumn, ModelNeuron};
+use super::activations::{CardColumn, ModelNeuron, at_quantiles};
 use super::choice::choose;
 use super::explained::{Explained, explain};
 use super::reverse::{largest, rank};
@@ -15,6 +15,7 @@ use crate::model::fold::preprocess;
 use crate::plan::Plan;
 use crate::record::{
     CARDS_SCHEMA, Card, CardFile, CardMatch, Histogram, JointHistogram, PartnerCard,
+    SampledContext,
 };
 use crate::run::Session;
 use crate::table::{self, NeuronId};
@@ -22,6 +23,9 @@ use crate::table::{self, NeuronId};
 /// Number of contexts in which a neuron is compared with its matches, and of those on the card of a
 /// partner neuron.
 const COMPARED: usize = 4;
+
+/// The quantiles of a neuron's activation at which its card shows a token.
+const QUANTILES: [f64; 4] = [0.99, 0.9, 0.75, 0.5];
 
 /// A neuron of the reference model that gets a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +89,11 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
         let strongest = read.strongest(CardColumn::Own(i), 0..read.places.len(), most);
         let shared = read.shared.iter().copied();
         let compared = read.strongest(CardColumn::Own(i), shared, most.min(COMPARED));
+        let sampled = at_quantiles(&read.post[i], &QUANTILES).into_iter().zip(QUANTILES);
+        let sampled = sampled.map(|(token, share)| SampledContext {
+            percentile: 100.0 * share,
+            context: view.sampled(CardColumn::Own(i), token),
+        });
         let pair = |partner: &ModelNeuron| {
             let place = partners.binary_search(partner).unwrap_or_else(|_| unreachable!("listed"));
             let pair = MatchedPair { neuron: wanted.neuron, card: i, partner: *partner, place };
@@ -97,6 +106,7 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
             explanations: explained.explanations.clone(),
             histogram: Histogram::of(&values.collect::<Vec<_>>()),
             contexts: strongest.into_iter().map(context).collect(),
+            sampled: sampled.collect(),
             compared: compared.iter().copied().map(context).collect(),
             matches: wanted.matches.iter().map(pair).collect(),
         }

@@ -10,6 +10,8 @@ use crate::stats::weights::vocabulary_effects;
 
 /// Number of tokens shown before and after an active token.
 const AROUND: (usize, usize) = (15, 10);
+/// The same for a token that was sampled, of which there are more.
+const AROUND_SAMPLED: (usize, usize) = (8, 4);
 /// Number of tokens shown as most promoted, and as most suppressed.
 const TOKENS: usize = 10;
 
@@ -44,14 +46,23 @@ impl View<'_> {
 
     /// Returns the context of a token with the activations of a neuron.
     pub fn context(&self, of: CardColumn, token: usize) -> Context {
+        self.context_within(of, token, AROUND)
+    }
+
+    /// Returns the context of a sampled token with the activations of a neuron.
+    pub fn sampled(&self, of: CardColumn, token: usize) -> Context {
+        self.context_within(of, token, AROUND_SAMPLED)
+    }
+
+    fn context_within(&self, of: CardColumn, token: usize, around: (usize, usize)) -> Context {
         let (row, position) = self.seen.activations.places[token];
         let sample = &self.plan.samples[self.seen.tokens.rows[row].sample];
-        let shown = self.window(token);
+        let shown = self.window(token, around);
         Context {
             sample: sample.id.clone(),
             domain: sample.domain.clone(),
             tokens: self.texts[row][shown.clone()].to_vec(),
-            values: self.values(of, token),
+            values: self.values_within(of, token, shown.clone()),
             at: position - shown.start,
         }
     }
@@ -59,19 +70,28 @@ impl View<'_> {
     /// Returns the activations of a neuron in the context of a token; `None` for tokens that are
     /// excluded from statistics.
     pub fn values(&self, of: CardColumn, token: usize) -> Vec<Option<f64>> {
+        self.values_within(of, token, self.window(token, AROUND))
+    }
+
+    fn values_within(
+        &self,
+        of: CardColumn,
+        token: usize,
+        shown: std::ops::Range<usize>,
+    ) -> Vec<Option<f64>> {
         let (row, _) = self.seen.activations.places[token];
         let value = |p: usize| {
             let token = self.seen.activations.places.binary_search(&(row, p)).ok()?;
             let value = self.seen.activations.value(of, token)?;
             value.is_finite().then(|| short(f64::from(value)))
         };
-        self.window(token).map(value).collect()
+        shown.map(value).collect()
     }
 
     /// Returns the positions shown around a token: whole characters.
-    fn window(&self, token: usize) -> std::ops::Range<usize> {
+    fn window(&self, token: usize, (before, after): (usize, usize)) -> std::ops::Range<usize> {
         let (row, position) = self.seen.activations.places[token];
-        let (texts, (before, after)) = (&self.texts[row], AROUND);
+        let texts = &self.texts[row];
         // The token at the beginning of a sequence is not part of the text.
         let first = 1.min(position);
         let start = position.saturating_sub(before).max(first);

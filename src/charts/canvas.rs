@@ -41,6 +41,8 @@ pub enum Mark {
     Line(Vec<(f64, f64)>),
     /// Discs.
     Points(Vec<(f64, f64)>),
+    /// Discs, each a link to the card of the neuron that it names.
+    Neurons(Vec<(f64, f64, String)>),
     /// Rectangles.
     Cells(Vec<Cell>),
     /// Texts, each centred on its point.
@@ -163,7 +165,47 @@ pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String
     paint(&mut svg)
         .map_err(|e| Error::new(Kind::Store, "a figure", e, "report this with the run's folder"))?;
     // `<` is escaped within texts, so that each of these begins an element.
-    Ok(svg.replace("<text ", "<text unicode-bidi=\"isolate\" "))
+    let svg = svg.replace("<text ", "<text unicode-bidi=\"isolate\" ");
+    let links = panels.iter().flat_map(|panel| &panel.series).flat_map(|s| s.mark.links());
+    Ok(linked(&svg, links))
+}
+
+/// Makes the discs of a drawing links; `links` has the neuron of each disc, in the order in which they
+/// were drawn. Links are not stops of the keyboard: the table of neurons has the same ones.
+fn linked(svg: &str, links: impl Iterator<Item = Option<String>>) -> String {
+    let mut parts = svg.split("<circle ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for (part, link) in parts.zip(links) {
+        let (circle, rest) = part.split_once("/>").unwrap_or((part, ""));
+        out += &match link {
+            Some(id) => format!(
+                "<a href=\"#{id}\" aria-label=\"{id}\" tabindex=\"-1\"><circle {circle}><title>{id}</title></circle></a>{rest}"
+            ),
+            None => format!("<circle {circle}/>{rest}"),
+        };
+    }
+    out
+}
+
+/// Returns whether a place can be drawn.
+fn is_place(x: f64, y: f64) -> bool {
+    (x + y).is_finite()
+}
+
+impl Mark {
+    /// Returns the neuron that each disc links to, if it does.
+    fn links(&self) -> Vec<Option<String>> {
+        match self {
+            Self::Points(points) => {
+                points.iter().filter(|(x, y)| is_place(*x, *y)).map(|_| None).collect()
+            }
+            Self::Neurons(neurons) => {
+                let drawn = neurons.iter().filter(|(x, y, _)| is_place(*x, *y));
+                drawn.map(|(_, _, id)| Some(id.clone())).collect()
+            }
+            Self::Line(_) | Self::Cells(_) | Self::Words(_) => Vec::new(),
+        }
+    }
 }
 
 impl Panel {
@@ -200,12 +242,18 @@ impl Panel {
                     let points = points.map(place);
                     chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?
                 }
-                Mark::Points(points) => chart.draw_series(
-                    points
-                        .iter()
-                        .filter(|(x, y)| (x + y).is_finite())
-                        .map(|p| Circle::new(place(*p), 3, color.mix(0.75).filled())),
-                )?,
+                Mark::Points(points) => {
+                    let points = points.iter().filter(|(x, y)| is_place(*x, *y));
+                    chart.draw_series(
+                        points.map(|p| Circle::new(place(*p), 3, color.mix(0.75).filled())),
+                    )?
+                }
+                Mark::Neurons(neurons) => {
+                    let neurons = neurons.iter().filter(|(x, y, _)| is_place(*x, *y));
+                    chart.draw_series(neurons.map(|(x, y, _)| {
+                        Circle::new(place((*x, *y)), 3, color.mix(0.75).filled())
+                    }))?
+                }
                 Mark::Cells(cells) => chart.draw_series(cells.iter().map(|cell| {
                     let corners = [(cell.x.start, cell.y.start), (cell.x.end, cell.y.end)];
                     Rectangle::new(
@@ -289,5 +337,31 @@ mod tests {
             assert!(svg.contains(part), "no {part} in {svg}");
         }
         assert_eq!(svg.matches("<circle").count(), 1, "a point that is not a number is skipped");
+    }
+
+    #[test]
+    fn discs_of_neurons_are_links() {
+        let neurons = [(0.5, 0.5, "L0.N1"), (f64::NAN, 0.5, "L0.N2"), (0.1, 0.2, "L0.N3")];
+        let neurons = neurons.map(|(x, y, id)| (x, y, id.to_owned())).to_vec();
+        let panel = Panel {
+            title: String::new(),
+            x: Axis::of("", 0.0..1.0),
+            y: Axis::of("", 0.0..1.0),
+            series: vec![
+                Series::new("", OTHERS, Mark::Points(vec![(0.9, 0.9)])),
+                Series::new("", UNIVERSAL, Mark::Neurons(neurons)),
+            ],
+        };
+        let svg = draw((400, 300), 1, &[panel]).expect("drawn");
+        let links: Vec<&str> = svg.split("<a href=\"#").skip(1).collect();
+        let ids: Vec<&str> = links.iter().filter_map(|l| l.split('"').next()).collect();
+        assert_eq!(ids, ["L0.N1", "L0.N3"]);
+        assert_eq!((svg.matches("<circle").count(), svg.matches("</a>").count()), (3, 2));
+        // The disc of the first neuron is that in the middle.
+        let place = |part: &str, name: &str| -> f64 {
+            let from = part.split(&format!("{name}=\"")).nth(1).expect(name);
+            from.split('"').next().and_then(|v| v.parse().ok()).expect("a number")
+        };
+        assert!(place(links[0], "cx") > place(links[1], "cx"), "{svg}");
     }
 }

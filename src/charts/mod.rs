@@ -39,6 +39,16 @@ pub fn binned(values: &[f64], from: f64, to: f64, bins: usize) -> Vec<f64> {
     counts
 }
 
+/// Returns the outline of a histogram.
+pub fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
+    let width = (to - from) / counts.len() as f64;
+    let step = |(i, n): (usize, &f64)| {
+        let left = from + i as f64 * width;
+        [(left, *n), (left + width, *n)]
+    };
+    counts.iter().enumerate().flat_map(step).collect()
+}
+
 /// Returns the range of some values, which is never empty.
 pub fn range_of(values: impl IntoIterator<Item = f64>) -> std::ops::Range<f64> {
     // Margins and lengths are computed from the ends; larger values would overflow them.

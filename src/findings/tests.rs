@@ -11,7 +11,7 @@ use crate::corpus::tokens::TokenCount;
 use crate::record::{
     Card, CardFile, CardMatch, Context, Explanation, FigureFile, Histogram, JointHistogram,
     PartnerCard, PartnerCorrelations, PercentileInterval, Published, Resampling, SUMMARY_SCHEMA,
-    Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
+    SampledContext, Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
 };
 use crate::stats::Moments;
 
@@ -181,6 +181,7 @@ proptest! {
             explanations: vec![explanation],
             histogram: Histogram { from: v[3], width: v[4], yes: vec![0, u32::MAX], no: Vec::new() },
             contexts: vec![context.clone()],
+            sampled: vec![SampledContext { percentile: v[0], context: context.clone() }],
             compared: vec![context],
             matches: vec![found],
         };

@@ -64,6 +64,10 @@ pub struct Card {
     /// The places where the neuron is most active, largest first, at most one in each row of
     /// tokens.
     pub contexts: Vec<Context>,
+    /// The tokens at some percentiles of the neuron's activation, highest first. Empty in files of
+    /// schema 1.
+    #[serde(default)]
+    pub sampled: Vec<SampledContext>,
     /// The places where the neuron is most active among the tokens that the partner models read too.
     /// Empty in files of schema 1.
     #[serde(default)]
@@ -72,6 +76,17 @@ pub struct Card {
     /// of schema 1.
     #[serde(default)]
     pub matches: Vec<CardMatch>,
+}
+
+/// A token at a percentile of a neuron's activation, in its context.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampledContext {
+    /// Percentile of the activation among the tokens that were read, 0 to 100.
+    #[serde(deserialize_with = "or_nan")]
+    pub percentile: f64,
+    /// The context.
+    #[serde(flatten)]
+    pub context: Context,
 }
 
 /// The best match of a neuron in a partner model, compared with it on the tokens that the

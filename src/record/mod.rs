@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 
 pub use cards::{
     CARDS_SCHEMA, Card, CardFile, CardMatch, Context, Explanation, Histogram, JointHistogram,
-    PartnerCard,
+    PartnerCard, SampledContext,
 };
 pub use correlations::{PartnerCorrelations, write_correlations, write_partners};
 pub use extra::{BestMatch, ExtraRow, read_extra, write_extra};

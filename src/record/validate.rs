@@ -90,7 +90,8 @@ fn flaw(card: &Card, layout: Layout) -> Option<&'static str> {
     if card.histogram.yes.len() != card.histogram.no.len() {
         return Some("`histogram` has lists of different lengths");
     }
-    if !card.contexts.iter().chain(&card.compared).all(is_whole) {
+    let sampled = card.sampled.iter().map(|sampled| &sampled.context);
+    if !card.contexts.iter().chain(&card.compared).chain(sampled).all(is_whole) {
         return Some(UNFIT_CONTEXTS);
     }
     card.matches.iter().find_map(|found| flaw_of_match(found, card))

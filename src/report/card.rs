@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cards::shown;
 use crate::correlation::Layout;
 use crate::error::{Error, Kind};
-use crate::record::{Card, Context, StudyRecord};
+use crate::record::{Card, Context, SampledContext, StudyRecord};
 use crate::stats::percentile::ranks_within;
 use crate::table::{Column, NeuronId};
 
@@ -88,6 +88,13 @@ fn write_card(text: &mut String, card: &Card) {
     }
     text.push_str("\nmost active, one place of each text\n");
     card.contexts.iter().for_each(|context| write_context(text, context));
+    if !card.sampled.is_empty() {
+        text.push_str("\nat percentiles of its activation\n");
+    }
+    for SampledContext { percentile, context } in &card.sampled {
+        let _ = write!(text, "  {percentile:>4} %");
+        write_context(text, context);
+    }
 }
 
 /// Returns the card of the neuron in a row of a study, as a JSON object. Values that do not exist

@@ -3,6 +3,7 @@
 pub mod card;
 pub mod comparison;
 pub mod files;
+mod layer_charts;
 pub mod ledger;
 pub mod page;
 mod study_charts;

@@ -1,9 +1,10 @@
 //! Figures of a universality study, as the paper draws them.
 
+use super::layer_charts::{by_layer, excess_of_layers, metrics, vocabulary};
 use crate::charts::canvas::{
     Axis, Cell, Mark, OTHERS, PAPER, Panel, SERIES, Series, UNIVERSAL, draw,
 };
-use crate::charts::{Chart, ONE_PANEL, binned, range_of, with_margin};
+use crate::charts::{Chart, ONE_PANEL, binned, outline, range_of, with_margin};
 use crate::error::Result;
 use crate::record::{StudyRecord, TextTable};
 use crate::stats::percentile::median;
@@ -17,6 +18,7 @@ pub fn charts(study: &StudyRecord) -> Result<Vec<Chart>> {
         depth(study),
         signatures(study),
         by_layer(study),
+        excess_of_layers(study),
         metrics(study),
         vocabulary(study),
         frequency(study),
@@ -24,16 +26,6 @@ pub fn charts(study: &StudyRecord) -> Result<Vec<Chart>> {
     ]
     .into_iter()
     .collect()
-}
-
-/// Returns the outline of a histogram.
-fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
-    let width = (to - from) / counts.len() as f64;
-    let step = |(i, n): (usize, &f64)| {
-        let left = from + i as f64 * width;
-        [(left, *n), (left + width, *n)]
-    };
-    counts.iter().enumerate().flat_map(step).collect()
 }
 
 /// Distributions of best matches, chance and excess (paper Fig. 2a).
@@ -140,6 +132,13 @@ impl Squares {
     }
 }
 
+/// Returns a disc for each universal neuron, which links to its card.
+fn universal_neurons(study: &StudyRecord, points: &[(f64, f64)]) -> Mark {
+    let universal = study.universal();
+    let rows = points.iter().zip(&study.table.ids).zip(universal).filter(|(_, u)| *u);
+    Mark::Neurons(rows.map(|(((x, y), id), _)| (*x, *y, id.to_string())).collect())
+}
+
 /// Agreement between partners (paper §4.1).
 fn agreement(study: &StudyRecord) -> Result<Chart> {
     let pairs = study.column(Column::MaxCorr).iter().zip(study.column(Column::MinCorr));
@@ -152,8 +151,9 @@ fn agreement(study: &StudyRecord) -> Result<Chart> {
         x: Axis::of("largest best match over partners", range.clone()),
         y: Axis::of("smallest best match", range),
         series: vec![
-            Series::new("", UNIVERSAL, squares.cells()),
+            Series::new("all neurons", OTHERS, squares.cells()),
             Series::new("", OTHERS, Mark::Line(diagonal)),
+            Series::new("universal", UNIVERSAL, universal_neurons(study, &points)),
         ],
     };
     let gaps: Vec<f64> = points.iter().map(|(max, min)| max - min).collect();
@@ -162,7 +162,8 @@ fn agreement(study: &StudyRecord) -> Result<Chart> {
         title: "Whether partners agree",
         caption: "Every neuron by its best match in the partner that matches it best and in the \
                   one that matches it worst; the more neurons a square holds, the stronger its colour. \
-                  On the line both are equal. Paper: §4.1."
+                  Points are universal neurons and lead to their cards. On the line both are equal. \
+                  Paper: §4.1."
             .into(),
         alt: format!("A cloud below the diagonal; the median gap is {}.", middle(&gaps)),
         svg: draw((440, 400), 1, &[panel])?,
@@ -279,170 +280,27 @@ fn signatures(study: &StudyRecord) -> Result<Chart> {
     })
 }
 
-fn by_layer(study: &StudyRecord) -> Result<Chart> {
-    let shares: Vec<f64> = study.summary.by_layer.iter().map(|s| s.percent).collect();
-    let excess = &study.summary.mean_excess_by_layer;
-    let bars = |values: &[f64]| {
-        let bar = |(l, v): (usize, &f64)| Cell {
-            x: l as f64 - 0.35..l as f64 + 0.35,
-            y: 0.0..*v,
-            opacity: 0.85,
-        };
-        Mark::Cells(values.iter().enumerate().filter(|(_, v)| v.is_finite()).map(bar).collect())
-    };
-    let top = |values: &[f64]| 1.1 * range_of(values.iter().copied()).end.max(1e-6);
-    let panel = |title: &str, label: &str, values: &[f64]| Panel {
-        title: title.into(),
-        x: Axis::layers(values.len()),
-        y: Axis::of(label, 0.0_f64.min(1.1 * range_of(values.iter().copied()).start)..top(values)),
-        series: vec![Series::new("", UNIVERSAL, bars(values))],
-    };
-    let panels = [
-        panel("universal neurons", "percent of the layer", &shares),
-        panel("mean excess", "correlation", excess),
-    ];
-    let rows = shares.iter().zip(excess).enumerate();
-    let counts: Vec<String> = study
-        .summary
-        .by_layer
-        .iter()
-        .enumerate()
-        .map(|(l, s)| format!("L{l} {} of {}", s.universal, s.of))
-        .collect();
-    Ok(Chart {
-        name: "by-layer".into(),
-        title: "Universal neurons by layer",
-        caption: format!(
-            "Share of universal neurons, and mean excess correlation of all neurons, layer by \
-             layer. Universal: {}. Paper: §4.2.",
-            counts.join(", ")
-        ),
-        alt: format!("Bars of universal neurons by layer: {}.", counts.join(", ")),
-        svg: draw((640, 300), 2, &panels)?,
-        data: TextTable::of_numbers(
-            &["layer", "universal_percent", "mean_excess"],
-            rows.map(|(l, (share, excess))| vec![l as f64, *share, *excess]),
-        ),
-    })
-}
-
-/// Returns the median of a column over universal or other neurons, layer by layer.
-fn medians(study: &StudyRecord, column: Column, wanted: bool) -> Vec<f64> {
-    let universal = study.universal();
-    let values = study.column(column);
-    let of_layer = |l: usize| {
-        let chosen = study.layout.neurons(l).filter(|&i| universal[i] == wanted);
-        median(chosen.map(|i| values[i])).unwrap_or(f64::NAN)
-    };
-    (0..study.layout.n_layers).map(of_layer).collect()
-}
-
-/// Draws medians over universal and other neurons by layer, with a panel for each column.
-fn median_panels(study: &StudyRecord, columns: &[(Column, &str)]) -> (Vec<Panel>, TextTable) {
-    let mut rows = Vec::new();
-    let panel = |(i, &(column, title)): (usize, &(Column, &str))| {
-        let all = [true, false].map(|wanted| medians(study, column, wanted));
-        let line = |values: &[f64]| {
-            Mark::Line(values.iter().enumerate().map(|(l, v)| (l as f64, *v)).collect())
-        };
-        for (l, (universal, others)) in all[0].iter().zip(&all[1]).enumerate() {
-            let cells = [*universal, *others].map(crate::table::cell);
-            let place = [column.name().to_owned(), l.to_string()];
-            rows.push(place.into_iter().chain(cells).collect());
-        }
-        let name = |name: &str| if i == 0 { name.to_owned() } else { String::new() };
-        let points = |values: &[f64]| {
-            Mark::Points(values.iter().enumerate().map(|(l, v)| (l as f64, *v)).collect())
-        };
-        let mut range = with_margin(&range_of(all.iter().flatten().copied()));
-        if i == 0 {
-            // Only the first panel needs room for the legend.
-            range.end += 0.5 * (range.end - range.start);
-        }
-        Panel {
-            title: title.to_owned(),
-            x: Axis::layers(study.layout.n_layers),
-            y: Axis::of("", range),
-            series: vec![
-                Series::new("", OTHERS, line(&all[1])),
-                Series::new("", UNIVERSAL, line(&all[0])),
-                Series::new(name("others"), OTHERS, points(&all[1])),
-                Series::new(name("universal"), UNIVERSAL, points(&all[0])),
-            ],
-        }
-    };
-    let panels = columns.iter().enumerate().map(panel).collect();
-    let header = ["column", "layer", "universal", "others"].map(String::from).to_vec();
-    (panels, TextTable { header, rows })
-}
-
-fn metrics(study: &StudyRecord) -> Result<Chart> {
-    let (panels, data) = median_panels(
-        study,
-        &[
-            (Column::Skew, "activation skewness"),
-            (Column::Kurt, "activation kurtosis"),
-            (Column::InputBias, "input bias"),
-            (Column::L2Penalty, "L2 penalty"),
-            (Column::Sparsity, "activation frequency"),
-            (Column::InOutSim, "cos(w_in, w_out)"),
-        ],
-    );
-    Ok(Chart {
-        name: "metrics-by-layer".into(),
-        title: "The same properties by layer",
-        caption: "Medians over universal and over other neurons of each layer, in their own \
-                  units. A point is missing where a layer has no such neuron. Paper: Fig. 3 and 14."
-            .into(),
-        alt: "Six small plots of medians by layer.".into(),
-        svg: draw((760, 460), 3, &panels)?,
-        data,
-    })
-}
-
-/// Moments of the effect on the vocabulary by layer (paper §5.1).
-fn vocabulary(study: &StudyRecord) -> Result<Chart> {
-    let (panels, data) = median_panels(
-        study,
-        &[
-            (Column::VocabKurt, "kurtosis of cos(W_U, w_out)"),
-            (Column::VocabSkew, "skewness of cos(W_U, w_out)"),
-        ],
-    );
-    Ok(Chart {
-        name: "vocabulary-by-layer".into(),
-        title: "Effects on the vocabulary over depth",
-        caption: "How unevenly a neuron's direct effect is spread over the tokens: medians of \
-                  kurtosis (3 for a Gaussian) and skewness by layer. Positive skewness: it \
-                  promotes a few tokens; negative: it suppresses a few. Paper: §5.1."
-            .into(),
-        alt: "Two plots of medians by layer.".into(),
-        svg: draw((640, 300), 2, &panels)?,
-        data,
-    })
-}
-
 /// Activation frequency and cosine of weights (paper §6.2).
 fn frequency(study: &StudyRecord) -> Result<Chart> {
     let pairs = study.column(Column::Sparsity).iter().zip(study.column(Column::InOutSim));
     let points: Vec<(f64, f64)> = pairs.map(|(x, y)| (*x, *y)).collect();
     let y = with_margin(&range_of(points.iter().map(|(_, y)| *y)));
     let squares = Squares::of(&points, 0.0..1.0, y.clone());
-    let universal = points.iter().zip(study.universal()).filter(|(_, u)| *u).map(|(p, _)| *p);
     let panel = Panel {
         title: String::new(),
         x: Axis::of("activation frequency", 0.0..1.0),
         y: Axis::of("cos(w_in, w_out)", y),
         series: vec![
             Series::new("all neurons", OTHERS, squares.cells()),
-            Series::new("universal", UNIVERSAL, Mark::Points(universal.collect())),
+            Series::new("universal", UNIVERSAL, universal_neurons(study, &points)),
         ],
     };
     Ok(Chart {
         name: "frequency-cosine".into(),
         title: "Activation frequency against cosine",
         caption: "How often a neuron is active, and the cosine of its input and output weights; \
-                  squares count all neurons, points are the universal ones. Paper: §6.2."
+                  squares count all neurons, points are the universal ones and lead to their \
+                  cards. Paper: §6.2."
             .into(),
         alt: "A cloud of all neurons with the universal ones marked.".into(),
         svg: draw(ONE_PANEL, 1, &[panel])?,

@@ -170,6 +170,8 @@ struct Drawn<'a> {
     caption: &'a str,
     alt: &'a str,
     svg: &'a str,
+    /// Whether discs of the figure lead to cards.
+    links: bool,
     csv: String,
 }
 
@@ -181,6 +183,7 @@ impl<'a> Drawn<'a> {
             caption: &chart.caption,
             alt: &chart.alt,
             svg: &chart.svg,
+            links: chart.svg.contains("<a href="),
             csv: inline(&chart.data),
         }
     }

@@ -267,6 +267,12 @@ if (data) {
     for (const [token, effect] of list) line.append(make("span", { class: "token", title: given(effect) }, token || "∅"), " ");
     return line;
   };
+  // Tokens at percentiles of the activation: what the neuron does where it is not most active.
+  const sampled = (card) => {
+    if (!card.sampled.length) return [];
+    const list = card.sampled.map((c) => [make("dt", {}, `${c.percentile} % of tokens are below`), make("dd", {}, context(c))]);
+    return [make("h4", {}, "Across its range"), make("p", { class: "note" }, "One token at each of some percentiles of its activation, coloured as a share of the largest activation shown in the line."), make("dl", { class: "sampled" }, ...list.flat())];
+  };
   // The card of a neuron of another model.
   const partnerCard = (card) => {
     const named = data.cards.flatMap((c) => c.matches.filter((m) => m.model === card.model && m.neuron === card.neuron).map((m) => [c.neuron, m]));
@@ -304,7 +310,7 @@ if (data) {
       }
     }
     columnsOf.append(left, make("div", { class: "wide" }, rowTable(neuron)));
-    if (card) parts.push(make("h4", {}, "Most active, one place of each text"), ...card.contexts.map((c) => context(c)), ...comparison(neuron, card));
+    if (card) parts.push(make("h4", {}, "Most active, one place of each text"), ...card.contexts.map((c) => context(c)), ...sampled(card), ...comparison(neuron, card));
     else parts.push(make("p", { class: "note" }, `Not looked at closely in this run: universal-neurons inspect ${neuron.id} shows its tokens and texts.`));
     parts.push(columnsOf);
     return parts;
