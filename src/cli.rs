@@ -177,6 +177,9 @@ pub enum Command {
         /// Folders of runs of other kinds with the same reference model.
         #[arg(long, value_name = "FOLDER", num_args = 1..)]
         with: Vec<PathBuf>,
+        /// List the paper's figures: what is drawn of each, from which run, or why not.
+        #[arg(long)]
+        paper: bool,
         /// The file to write [default: report.html in the run's folder].
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

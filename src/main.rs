@@ -65,7 +65,9 @@ fn dispatch(command: Command) -> Result<u8> {
         Command::Export { run, prediction, out, json } => {
             commands::export(&run, prediction.as_deref(), &out, json).map(|()| 0)
         }
-        Command::Report { run, with, out } => commands::make_report(&run, &with, out).map(|()| 0),
+        Command::Report { run, with, paper, out } => {
+            commands::make_report(&run, (&with, paper), out).map(|()| 0)
+        }
         Command::Compare { first, second, json } => commands::compare(&first, &second, json),
         Command::Fetch { what: FetchTarget::Tables { to, base } } => {
             commands::fetch(&to, base).map(|()| 0)

@@ -25,7 +25,7 @@ fn shown(folder: &Path) -> Option<String> {
     let read = || -> Result<()> {
         let run = RunFolder::read(folder)?;
         universal_neurons::report::charts(&run)?;
-        page::report(&run, &[], &registry()?)?;
+        page::report(&run, &[], &registry()?, false)?;
         compare(folder, folder, &registry()?)?;
         if let RunResults::Study(study) = &run.results {
             let cards = study.cards.iter().flat_map(|file| &file.cards);

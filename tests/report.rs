@@ -245,11 +245,21 @@ fn experiments_of_other_kinds_come_onto_the_page() {
     let out = root.path().join("page.html");
     let (page, with) = (out.display().to_string(), families.display().to_string());
     let desk = desk::folder().display().to_string();
-    stdout(&run(root.path(), &["report", &desk, "--with", &with, "--out", &page]));
+    stdout(&run(root.path(), &["report", &desk, "--paper", "--with", &with, "--out", &page]));
     let (alone, together) = (read(&desk::folder().join("report.html")), read(&out));
     assert!(!alone.contains("Families by depth") && together.contains("Families by depth"));
     let waiting = |page: &str| page.matches("no run of the `families` experiment").count();
     assert!(waiting(&alone) > 0 && waiting(&together) == 0);
+    // The paper's figures: from the study, from the other run, and one that no run here draws.
+    assert!(!alone.contains("Figures of the paper"));
+    for part in [
+        "<a href=\"#figure-depth\">depth</a>, drawn from ",
+        "<a href=\"#figure-families-by-depth\">families-by-depth</a>, drawn from ",
+        "no run of `kind: entropy` is on the page",
+        "not drawn: not recorded: cosines of weights",
+    ] {
+        assert!(together.contains(part), "no {part}");
+    }
     // A page of its own, too.
     assert!(read(&families.join("report.html")).contains("Families by depth"));
     let refused = run(root.path(), &["report", &desk, "--with", &desk]);
@@ -276,7 +286,7 @@ fn text_from_outside_stays_text() {
     edit("provenance.json", &|v| v["spec"]["question"] = hostile.into());
     edit("cards.json", &|v| v["cards"][0]["promoted"][0][0] = hostile.into());
     let folder = RunFolder::read(root.path()).expect("a run");
-    let page = page::report(&folder, &[], &[]).expect("a page").html;
+    let page = page::report(&folder, &[], &[], false).expect("a page").html;
     assert!(
         page.contains("onerror") && !page.contains("<img"),
         "it is there, and it is not an element"

@@ -158,10 +158,15 @@ pub fn activations(neurons: &[NeuronId], spec: &Path, out: &Path) -> Result<()> 
 }
 
 /// Writes the report of a run again, with experiments of other kinds on the same page.
-pub fn make_report(run: &Path, with: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
+/// If `paper` is true, lists the paper's figures.
+pub fn make_report(
+    run: &Path,
+    (with, paper): (&[PathBuf], bool),
+    out: Option<PathBuf>,
+) -> Result<()> {
     let folder = RunFolder::read(run)?;
     let with = with.iter().map(|path| RunFolder::read(path)).collect::<Result<Vec<_>>>()?;
-    let report = report::page::report(&folder, &with, &registry()?)?;
+    let report = report::page::report(&folder, &with, &registry()?, paper)?;
     let page = run.join(PAGE);
     let out = out.unwrap_or_else(|| page.clone());
     if same_place(&out, &page) {

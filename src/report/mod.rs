@@ -6,6 +6,7 @@ pub mod files;
 mod layer_charts;
 pub mod ledger;
 pub mod page;
+mod paper_figures;
 mod study_charts;
 pub mod terminal;
 pub mod text_reading;

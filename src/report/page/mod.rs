@@ -13,6 +13,7 @@ use crate::charts::Chart;
 use crate::claims::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::record::{RunFolder, RunResults, TextTable};
+use crate::report::paper_figures::{DrawnRun, PaperLine, paper_lines};
 
 use answer::{Best, Headline};
 use verdicts::{Line, RunVerdicts, VerdictCount};
@@ -58,12 +59,18 @@ const TERMS: [(&str, &str); 9] = [
     ),
 ];
 
-/// Makes the report of a run, with sections for runs of other kinds.
+/// Makes the report of a run, with sections for runs of other kinds and, if `paper` is true, a list of
+/// the paper's figures.
 ///
 /// # Errors
 /// Returns an error if a figure cannot be drawn, or one of the other runs is a study or has another
 /// reference model.
-pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Result<Report> {
+pub fn report(
+    folder: &RunFolder,
+    with: &[RunFolder],
+    claims: &[Claim],
+    paper: bool,
+) -> Result<Report> {
     with.iter().try_for_each(|other| fits(folder, other))?;
     let charts = super::charts(folder)?;
     let sections = with.iter().map(ExperimentSection::of).collect::<Result<Vec<_>>>()?;
@@ -93,6 +100,7 @@ pub fn report(folder: &RunFolder, with: &[RunFolder], claims: &[Claim]) -> Resul
         sure: study.map(|s| answer::sure(folder, s, with, bundled)),
         charts: charts.iter().map(Drawn::of).collect(),
         data: study.map(data::json),
+        paper: paper.then(|| paper_lines(&drawn_runs(folder, &charts, with, &sections))),
         sections,
         ledger: judged.as_ref().map(|j| j.lines(claims)),
         terms: TERMS,
@@ -122,6 +130,7 @@ struct Page<'a> {
     sure: Option<Vec<String>>,
     charts: Vec<Drawn<'a>>,
     data: Option<String>,
+    paper: Option<Vec<PaperLine>>,
     sections: Vec<ExperimentSection>,
     ledger: Option<Vec<Line<'a>>>,
     terms: [(&'static str, &'static str); 9],
@@ -142,6 +151,23 @@ impl Page<'_> {
             Error::new(Kind::Store, "report.html", e, "report this with the run's folder")
         })
     }
+}
+
+/// Returns the runs on the page, with the names of their figures.
+fn drawn_runs<'a>(
+    folder: &'a RunFolder,
+    charts: &[Chart],
+    with: &'a [RunFolder],
+    sections: &[ExperimentSection],
+) -> Vec<DrawnRun<'a>> {
+    let run = |run: &'a RunFolder, charts: Vec<String>| DrawnRun {
+        kind: &run.provenance.spec.kind,
+        folder: &run.path,
+        charts,
+    };
+    let own = run(folder, charts.iter().map(|chart| chart.name.clone()).collect());
+    let others = with.iter().zip(sections).map(|(other, section)| run(other, section.names()));
+    std::iter::once(own).chain(others).collect()
 }
 
 /// Checks that a run of another kind has the same reference model.
@@ -213,6 +239,11 @@ struct ExperimentSection {
 }
 
 impl ExperimentSection {
+    /// Returns the names of the figures.
+    fn names(&self) -> Vec<String> {
+        self.charts.iter().filter_map(|chart| Some(chart["name"].as_str()?.to_owned())).collect()
+    }
+
     fn of(folder: &RunFolder) -> Result<Self> {
         let charts = super::charts(folder)?;
         let RunResults::Figures(other) = &folder.results else { unreachable!("checked before") };
