@@ -2,6 +2,7 @@
 //! none.
 
 use serde_json::Value;
+use universal_neurons::corpus::Row;
 use universal_neurons::correlation::Keep;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::Outcome;
@@ -9,10 +10,12 @@ use universal_neurons::plan::Plan;
 use universal_neurons::record::{ExtraRow, Summary};
 use universal_neurons::run::{Accelerator, Control, Session};
 use universal_neurons::spec::{Screen, Spec};
+use universal_neurons::table::Column;
 
+use crate::device;
+use crate::kernels::Random;
 use crate::ptx_vm::Machine;
 use crate::support::{Bench, run, stderr, varied_corpus};
-use crate::{desk, device};
 
 /// A bench with fifty documents.
 fn bench() -> Bench {
@@ -98,11 +101,15 @@ fn a_device_gives_the_intervals_of_the_cpu() {
     let folder = tempfile::TempDir::new().expect("folder");
     device::family(folder.path());
     let plan = device::plan(folder.path(), |_| ());
-    let (cpu, card) = (outcome(&plan, None).reference, outcome(&plan, Some(&Machine::new())).reference);
+    let (cpu, card) =
+        (outcome(&plan, None).reference, outcome(&plan, Some(&Machine::new())).reference);
     for (got, want) in card.extra.iter().zip(&cpu.extra) {
         let (got, want) = (got.excess.expect("an interval"), want.excess.expect("an interval"));
         // As activations and chance levels differ on a device.
-        assert!((got.low - want.low).abs() < 4e-4 && (got.high - want.high).abs() < 4e-4, "{got:?} {want:?}");
+        assert!(
+            (got.low - want.low).abs() < 4e-4 && (got.high - want.high).abs() < 4e-4,
+            "{got:?} {want:?}"
+        );
     }
 }
 
@@ -128,7 +135,11 @@ fn the_program_says_how_sure_it_is() {
 #[test]
 fn a_spec_may_ask_for_no_intervals() {
     let bench = bench();
-    bench.edit("spec.yaml", "correlation:", "statistics: { intervals: { blocks: 0 } }\ncorrelation:");
+    bench.edit(
+        "spec.yaml",
+        "correlation:",
+        "statistics: { intervals: { blocks: 0 } }\ncorrelation:",
+    );
     let output = run(bench.path(), &["run", "spec.yaml", "--quiet"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(!String::from_utf8_lossy(&output.stdout).contains("95 %"));
@@ -157,12 +168,49 @@ fn where_there_can_be_no_interval_a_run_says_why() {
     assert!(why.contains("one document"), "{why}");
 }
 
-/// `kind: convergence` repeats whole studies, baselines included, over sequences drawn with
-/// replacement. Over the same resampled sequences, intervals with fixed baselines give nearly the
-/// same excess correlations.
+/// Root mean square of standard deviations, without those that do not exist.
+fn spread(deviations: impl Iterator<Item = f64>) -> f64 {
+    let known: Vec<f64> = deviations.filter(|sd| sd.is_finite()).collect();
+    assert!(known.len() > 100, "{} neurons", known.len());
+    (known.iter().map(|sd| sd * sd).sum::<f64>() / known.len() as f64).sqrt()
+}
+
+/// Repeats whole studies, baselines included, over documents drawn with replacement. Returns the
+/// standard deviation of each neuron's excess correlation.
+fn of_repeated_studies(plan: &Plan, studies: usize) -> Vec<f64> {
+    let documents: Vec<&[Row]> = plan.tokens.rows.chunk_by(|a, b| a.sample == b.sample).collect();
+    let mut random = Random::new(7);
+    let mut draw = || (random.value().abs() * 1e6) as usize % documents.len();
+    let mut control = Control::default();
+    let mut session = Session::new(plan, &mut control);
+    let mut study = || {
+        let rows = (0..documents.len()).flat_map(|_| documents[draw()]).cloned().collect();
+        let drawn = plan.with_tokens(plan.tokens.with_rows(rows)).unwrap_or_else(|e| panic!("{e}"));
+        let found = session.study_of(&drawn, "resampled").unwrap_or_else(|e| panic!("{e}"));
+        found.table.column(Column::ExcessCorr).to_vec()
+    };
+    let excess: Vec<Vec<f64>> = (0..studies).map(|_| study()).collect();
+    let of_neuron = |i: usize| {
+        let mean = excess.iter().map(|e| e[i]).sum::<f64>() / studies as f64;
+        let square: f64 = excess.iter().map(|e| (e[i] - mean).powi(2)).sum();
+        (square / (studies - 1) as f64).sqrt()
+    };
+    (0..excess[0].len()).map(of_neuron).collect()
+}
+
+/// Fixed baselines and few candidates leave the width of intervals about that of repeated studies.
 #[test]
-fn the_interval_of_the_bundled_models_is_that_of_repeated_studies() {
-    let share = desk::outcome().reference.summary.shares[0];
-    let interval = share.interval.expect("the default run has intervals");
-    println!("{interval:?}");
+fn intervals_are_as_wide_as_repeated_studies_vary() {
+    let folder = tempfile::TempDir::new().expect("folder");
+    device::family(folder.path());
+    let plan = device::plan(folder.path(), |spec| spec.corpus.limit = Some(40));
+    let whole = spread(of_repeated_studies(&plan, 20).into_iter());
+    let found = outcome(&plan, None).reference;
+    // A normal distribution has 95 % within 1.96 standard deviations of its mean.
+    let sd = |row: &ExtraRow| row.excess.map_or(f64::NAN, |e| (e.high - e.low) / (2.0 * 1.96));
+    let interval = spread(found.extra.iter().map(sd));
+    println!("standard deviation of excess: {interval} from intervals, {whole} of whole studies");
+    // Twenty studies, and twenty blocks, each give a standard deviation within 16 %, one standard
+    // error, even if all neurons vary together. Three standard errors of the ratio are 68 %.
+    assert!((0.5..2.0).contains(&(interval / whole)), "{interval}, {whole}");
 }

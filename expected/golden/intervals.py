@@ -79,12 +79,15 @@ def main():
     columns["kurt"][5] = np.nan
     ranks = {name: np.concatenate([percentiles(v[l * WIDTH:(l + 1) * WIDTH]) for l in range(LAYERS)]) for name, v in columns.items()}
 
-    resampled = np.zeros((RESAMPLES, N))
+    # The mean increase of best matches in resamples is subtracted, because baselines are fixed.
+    bests = np.zeros((RESAMPLES, N))
+    for r in range(RESAMPLES):
+        chosen = np.concatenate([members[b] for b in draws(r)[0]])
+        bests[r] = [np.mean([best(x, y, chosen) for y in (1, 2)]) for x in range(N)]
+    resampled = bests - bests.mean(axis=0) + excess
     gaps = {name: [] for name in COLUMNS}
     for r in range(RESAMPLES):
-        blocks, neurons = draws(r)
-        chosen = np.concatenate([members[b] for b in blocks])
-        resampled[r] = np.array([np.mean([best(x, y, chosen) for y in (1, 2)]) for x in range(N)]) - baseline
+        neurons = draws(r)[1]
         neurons = np.array([i for i in neurons if not np.isnan(excess[i])])
         universal = resampled[r][neurons] > THRESHOLDS[0]
         for name in COLUMNS:

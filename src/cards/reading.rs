@@ -14,8 +14,7 @@ use crate::findings::Findings;
 use crate::model::fold::preprocess;
 use crate::plan::Plan;
 use crate::record::{
-    CARDS_SCHEMA, Card, CardFile, CardMatch, Histogram, JointHistogram, PartnerCard,
-    SampledContext,
+    CARDS_SCHEMA, Card, CardFile, CardMatch, Histogram, JointHistogram, PartnerCard, SampledContext,
 };
 use crate::run::Session;
 use crate::table::{self, NeuronId};
@@ -25,7 +24,7 @@ use crate::table::{self, NeuronId};
 const COMPARED: usize = 4;
 
 /// The quantiles of a neuron's activation at which its card shows a token.
-const QUANTILES: [f64; 4] = [0.99, 0.9, 0.75, 0.5];
+const QUANTILES: [f64; 4] = [0.999, 0.99, 0.9, 0.5];
 
 /// A neuron of the reference model that gets a card.
 #[derive(Debug, Clone, PartialEq, Eq)]

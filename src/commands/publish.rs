@@ -61,7 +61,12 @@ fn without_cards(folder: &Path, error: Error) -> Error {
     }
     let folder = folder.display();
     let problem = format!("interrupted; its results are in {folder}, without cards of neurons");
-    Error::new(Kind::Interrupted, "the run", problem, "run it again if you want cards and intervals")
+    Error::new(
+        Kind::Interrupted,
+        "the run",
+        problem,
+        "run it again if you want cards and intervals",
+    )
 }
 
 /// Writes the files of a run, and removes its checkpoint when they are on disk. If the folder

@@ -152,10 +152,10 @@ impl BlockDraws {
     /// Draws blocks for each resample: the first numbers of the stream of the resample.
     pub fn new(blocks: usize, resamples: usize, seed: u64) -> Self {
         let mut counts = vec![vec![0.0; resamples]; blocks];
-        for resample in 0..resamples {
+        (0..resamples).for_each(|resample| {
             let mut below = Self::stream(seed, resample).below();
             (0..blocks).for_each(|_| counts[below(blocks)][resample] += 1.0);
-        }
+        });
         Self { counts, resamples }
     }
 

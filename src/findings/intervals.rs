@@ -2,8 +2,10 @@
 //!
 //! A resample draws blocks of documents with replacement. They decide which neurons are universal:
 //! each neuron's best match is taken again among its candidates, while its baseline stays that of
-//! all tokens. For signatures, a resample also draws neurons within each layer with replacement. The
-//! percentiles of their properties stay those of the table.
+//! all tokens. A resample has fewer different tokens than the text, so that best matches and
+//! baselines both become larger by chance; since the baseline is fixed, the mean increase of a
+//! neuron's best match over all resamples is subtracted. For signatures, a resample also draws neurons
+//! within each layer with replacement. The percentiles of their properties stay those of the table.
 
 use rayon::prelude::*;
 
@@ -11,7 +13,7 @@ use super::Findings;
 use crate::correlation::{BlockDraws, BlockSums, Layout, PairCandidates};
 use crate::plan::Plan;
 use crate::record::PercentileInterval;
-use crate::stats::percentile::{quantile, ranks_within};
+use crate::stats::percentile::{mean, quantile, ranks_within};
 use crate::table::Column;
 
 impl PercentileInterval {
@@ -81,10 +83,11 @@ impl Findings {
         judged: usize,
         resamples: &Resamples,
     ) -> Vec<Vec<f64>> {
-        let baseline = self.table.column(Column::MeanBaseline);
+        let estimate = self.table.column(Column::ExcessCorr);
         let of = |i: usize| {
             let mut excess = resamples.sums.mean_best(judged, i, resamples.draws);
-            excess.iter_mut().for_each(|e| *e -= baseline[i]);
+            let centre = mean(excess.iter().copied());
+            excess.iter_mut().for_each(|e| *e += estimate[i] - centre);
             excess
         };
         layout.neurons(layer).into_par_iter().map(of).collect()
@@ -256,7 +259,10 @@ mod tests {
             for (block, size) in self.block_sizes.iter().enumerate() {
                 let of_block = |model: &Vec<f32>| model[first * n..(first + size) * n].to_vec();
                 let mut tokens: Vec<Vec<f32>> = self.models.iter().map(of_block).collect();
-                sums.absorb(block, &mut tokens.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+                sums.absorb(
+                    block,
+                    &mut tokens.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),
+                );
                 first += size;
             }
             sums

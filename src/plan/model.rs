@@ -102,7 +102,8 @@ impl PlannedModel {
             let remedy = "run the command again when they are complete";
             return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
         }
-        let whole = Config { n_layers: self.all_layers, ..self.config.clone() };
+        let mut whole = self.config.clone();
+        whole.n_layers = self.all_layers;
         let (mut weights, non_finite) = Weights::read(&source, &whole)?;
         weights.blocks.truncate(self.config.n_layers);
         for found in &non_finite {

@@ -60,7 +60,7 @@ impl<'a> Workload<'a> {
         let families = model_families()?;
         let shape_of = |name: &String| {
             let found = families.iter().find(|family| family.names().any(|known| known == name));
-            found.map(|family| family.shape).ok_or_else(|| {
+            found.map(|family| first_layers(spec, family.shape)).ok_or_else(|| {
                 let problem =
                     format!("the size of model `{name}` is not known, and it is not here");
                 let remedy =
@@ -129,6 +129,12 @@ impl<'a> Workload<'a> {
         let kept = self.comparison.kept_bytes(keep, tokens);
         weights + activations + kept + self.comparison.comparison_bytes()
     }
+}
+
+/// Returns the sizes of a model without the layers that the spec leaves out.
+fn first_layers(spec: &Spec, shape: ModelShape) -> ModelShape {
+    let wanted = spec.models.layers.as_ref().map_or(shape.n_layers, Vec::len);
+    ModelShape { n_layers: wanted.min(shape.n_layers), ..shape }
 }
 
 /// Returns the bytes of the weights of a model.

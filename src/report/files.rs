@@ -51,7 +51,8 @@ fn finish(directory: RunDirectory, provenance: &Provenance) -> Result<WrittenRun
 
 /// Writes `report.html` and its figures from the other files of the run, which must exist.
 fn write_report(directory: &RunDirectory) -> Result<()> {
-    let Report { html, charts } = report(&RunFolder::read(&directory.path())?, &[], &registry()?, false)?;
+    let Report { html, charts } =
+        report(&RunFolder::read(&directory.path())?, &[], &registry()?, false)?;
     for chart in charts {
         let name = format!("figures/{}", chart.name);
         directory.write(&format!("{name}.svg"), |out| out.write_all(chart.svg.as_bytes()))?;

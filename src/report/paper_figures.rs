@@ -120,7 +120,10 @@ mod tests {
             paper_lines(runs).into_iter().find(|l| l.figure == name).expect(name)
         };
         let drawn = find(&[study(&["depth"])], "2c, 12c");
-        assert_eq!((drawn.chart.as_deref(), drawn.from.as_str()), (Some("depth"), "drawn from runs/x"));
+        assert_eq!(
+            (drawn.chart.as_deref(), drawn.from.as_str()),
+            (Some("depth"), "drawn from runs/x")
+        );
         let empty = find(&[study(&[])], "2c, 12c");
         assert_eq!(empty.chart, None);
         assert!(empty.from.contains("found nothing to draw"), "{}", empty.from);

@@ -102,8 +102,9 @@ fn write_resampling(out: &mut String, s: &Summary) -> fmt::Result {
 
 fn write_shares(out: &mut String, s: &Summary) -> fmt::Result {
     let shares: Vec<String> = s.shares.iter().map(share).collect();
+    let between = if s.shares.iter().any(|s| s.interval.is_some()) { "\n  " } else { " · " };
     writeln!(out, "universal neurons, by excess correlation")?;
-    writeln!(out, "  {}", shares.join(" · "))?;
+    writeln!(out, "  {}", shares.join(between))?;
     let layers = s.by_layer.iter().enumerate();
     let layers: Vec<String> = layers
         .map(|(l, share)| format!("L{l} {:.2} % ({})", share.percent, share.universal))

@@ -59,9 +59,12 @@ impl Session<'_> {
         let sums = BlockSums::new(layouts, dealt.ends.len(), pairs.collect());
         let mut reader = BlockReader { dealt, buffers, sums, absorbed: 0 };
         let models: Vec<usize> = (0..plan.models.len()).collect();
-        self.read_models("reading tokens for intervals", &dealt.tokens, &models, |models, batch| {
-            reader.read(models, batch)
-        })?;
+        self.read_models(
+            "reading tokens for intervals",
+            &dealt.tokens,
+            &models,
+            |models, batch| reader.read(models, batch),
+        )?;
         self.control.progress.finish();
         Ok(reader.sums)
     }

@@ -77,12 +77,7 @@ pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
                 shown(signature.others),
                 difference_of(signature)
             ),
-            paper: format!(
-                "{:.1}, {:.1}; {:.1}",
-                p.universal,
-                p.others,
-                p.universal - p.others
-            ),
+            paper: format!("{:.1}, {:.1}; {:.1}", p.universal, p.others, p.universal - p.others),
         }
     });
     std::iter::once(share).chain(signatures).collect()

@@ -196,8 +196,8 @@ struct Drawn<'a> {
     caption: &'a str,
     alt: &'a str,
     svg: &'a str,
-    /// Whether discs of the figure lead to cards.
-    links: bool,
+    /// Role for assistive technology: an image has no links, so that a figure with links is a group.
+    role: &'static str,
     csv: String,
 }
 
@@ -209,7 +209,7 @@ impl<'a> Drawn<'a> {
             caption: &chart.caption,
             alt: &chart.alt,
             svg: &chart.svg,
-            links: chart.svg.contains("<a href="),
+            role: if chart.svg.contains("<a href=") { "group" } else { "img" },
             csv: inline(&chart.data),
         }
     }

@@ -247,11 +247,12 @@ if (data) {
   };
   const largest = (values) => Math.max(...values.map((v) => v || 0), 1e-9);
   const tint = (color, share) => (share > 0.02 ? `color-mix(in srgb, var(${color}) ${Math.round(45 * share)}%, transparent)` : "transparent");
-  // A text, coloured by the activations of one neuron or of two.
-  const context = ({ tokens, values, at, domain, sample }, others) => {
+  // A text, coloured by the activations of one neuron or of two, as shares of the largest one shown or
+  // of a given one.
+  const context = ({ tokens, values, at, domain, sample }, others, scale) => {
     const line = make("p", { class: "place" });
     const all = others ? [values, others] : [values];
-    const most = all.map(largest);
+    const most = scale ? [scale] : all.map(largest);
     for (const [start, end] of groups(tokens)) {
       const shares = all.map((list, i) => Math.max(0, largest(list.slice(start, end))) / most[i]);
       const [upper, lower] = shares.map((share, i) => tint(["--blue", "--orange"][i], share));
@@ -270,8 +271,9 @@ if (data) {
   // Tokens at percentiles of the activation: what the neuron does where it is not most active.
   const sampled = (card) => {
     if (!card.sampled.length) return [];
-    const list = card.sampled.map((c) => [make("dt", {}, `${c.percentile} % of tokens are below`), make("dd", {}, context(c))]);
-    return [make("h4", {}, "Across its range"), make("p", { class: "note" }, "One token at each of some percentiles of its activation, coloured as a share of the largest activation shown in the line."), make("dl", { class: "sampled" }, ...list.flat())];
+    const most = largest(card.contexts.map((c) => c.values[c.at]));
+    const list = card.sampled.map((c) => [make("dt", {}, `${c.percentile} % of tokens are below`), make("dd", {}, context(c, undefined, most))]);
+    return [make("h4", {}, "Across its range"), make("p", { class: "note" }, "One token at each of some percentiles of its activation, coloured as a share of its largest activation above."), make("dl", { class: "sampled" }, ...list.flat())];
   };
   // The card of a neuron of another model.
   const partnerCard = (card) => {
