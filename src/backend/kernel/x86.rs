@@ -5,8 +5,18 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_storeu_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
+use std::slice;
 
 use super::prefetch::LINES_AHEAD;
+
+/// Repeats a block for every row `i` of a tile. Written out instead of a loop: where the compiler
+/// does not unroll the loop, as in tests, the sums are in memory instead of registers, and a kernel
+/// takes 2.6 times as long.
+macro_rules! for_rows {
+    (12, $i:ident => $body:block) => { for_rows!([0 1 2 3 4 5 6 7 8 9 10 11], $i => $body) };
+    (6, $i:ident => $body:block) => { for_rows!([0 1 2 3 4 5], $i => $body) };
+    ([$($row:literal)*], $i:ident => $body:block) => { $({ let $i: usize = $row; $body })* };
+}
 
 /// Prefetches the next lines of `ahead` in every eighth step.
 #[inline(always)]
@@ -20,105 +30,109 @@ fn fetch(ahead: *const u32, step: usize) {
     }
 }
 
+/// Returns the packed words of all steps, `N` words each.
+///
+/// # Safety
+/// There are `steps` times `N` words at `packed`.
+#[inline(always)]
+unsafe fn words<'a, T, const N: usize>(packed: *const u32, steps: usize) -> &'a [[T; N]] {
+    // SAFETY: the caller gives them; `T` is `u32` or `f32`, which any bits are a value of.
+    unsafe { slice::from_raw_parts(packed.cast(), steps) }
+}
+
 /// Adds a 12 × 32 tile of products in f32: 24 of the 32 registers hold sums.
 #[target_feature(enable = "avx512f")]
 pub unsafe fn avx512(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead: *const u32) {
-    let (a, b) = (a.cast::<f32>(), b.cast::<f32>());
-    let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-    for (i, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller gives a whole tile.
-        *sums =
-            unsafe { [_mm512_loadu_ps(tile.add(i * 32)), _mm512_loadu_ps(tile.add(i * 32 + 16))] };
-    }
-    for step in 0..k {
-        fetch(ahead, step);
-        // SAFETY: the caller gives `k` packed rows of each.
-        unsafe {
-            let b = b.add(step * 32);
-            let columns = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = _mm512_set1_ps(*a.add(step * 12 + i));
-                sums[0] = _mm512_fmadd_ps(row, columns[0], sums[0]);
-                sums[1] = _mm512_fmadd_ps(row, columns[1], sums[1]);
-            }
+    // SAFETY: the caller gives `k` packed rows of each, and a whole tile. Every load and store is
+    // of 16 values of one of these.
+    unsafe {
+        let (a, b) = (words::<f32, 12>(a, k), words::<[f32; 16], 2>(b, k));
+        let tile = &mut *tile.cast::<[[[f32; 16]; 2]; 12]>();
+        let mut sums = [[_mm512_setzero_ps(); 2]; 12];
+        for_rows!(12, i => {
+            sums[i][0] = _mm512_loadu_ps(tile[i][0].as_ptr());
+            sums[i][1] = _mm512_loadu_ps(tile[i][1].as_ptr());
+        });
+        for (step, (a, b)) in a.iter().zip(b).enumerate() {
+            fetch(ahead, step);
+            let left = _mm512_loadu_ps(b[0].as_ptr());
+            let right = _mm512_loadu_ps(b[1].as_ptr());
+            for_rows!(12, i => {
+                let row = _mm512_set1_ps(a[i]);
+                sums[i][0] = _mm512_fmadd_ps(row, left, sums[i][0]);
+                sums[i][1] = _mm512_fmadd_ps(row, right, sums[i][1]);
+            });
         }
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller gives room for a tile.
-        unsafe {
-            _mm512_storeu_ps(tile.add(i * 32), sums[0]);
-            _mm512_storeu_ps(tile.add(i * 32 + 16), sums[1]);
-        }
+        for_rows!(12, i => {
+            _mm512_storeu_ps(tile[i][0].as_mut_ptr(), sums[i][0]);
+            _mm512_storeu_ps(tile[i][1].as_mut_ptr(), sums[i][1]);
+        });
     }
 }
 
 /// Adds a 12 × 32 tile of products of bf16 pairs: like [`avx512`], with two values of k per step.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub unsafe fn avx512_bf16(
-    words: usize,
+    steps: usize,
     a: *const u32,
     b: *const u32,
     tile: *mut f32,
     ahead: *const u32,
 ) {
-    let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-    for (i, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller gives a whole tile.
-        *sums =
-            unsafe { [_mm512_loadu_ps(tile.add(i * 32)), _mm512_loadu_ps(tile.add(i * 32 + 16))] };
-    }
-    for step in 0..words {
-        fetch(ahead, step);
-        // SAFETY: the caller gives `words` packed words of each row and column; a
-        // register of integers and a register of pairs have the same bits.
-        unsafe {
-            let pairs = |v| std::mem::transmute::<_, __m512bh>(v);
-            let b = b.add(step * 32);
-            let columns = [b, b.add(16)].map(|b| pairs(_mm512_loadu_si512(b.cast())));
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = pairs(_mm512_set1_epi32(*a.add(step * 12 + i) as i32));
-                sums[0] = _mm512_dpbf16_ps(sums[0], row, columns[0]);
-                sums[1] = _mm512_dpbf16_ps(sums[1], row, columns[1]);
-            }
+    // SAFETY: the caller gives `steps` packed words of each row and column, and a whole tile. Every
+    // load and store is of 16 values of one of these; a register of integers and a register of
+    // pairs have the same bits.
+    unsafe {
+        let (a, b) = (words::<u32, 12>(a, steps), words::<[u32; 16], 2>(b, steps));
+        let tile = &mut *tile.cast::<[[[f32; 16]; 2]; 12]>();
+        let mut sums = [[_mm512_setzero_ps(); 2]; 12];
+        for_rows!(12, i => {
+            sums[i][0] = _mm512_loadu_ps(tile[i][0].as_ptr());
+            sums[i][1] = _mm512_loadu_ps(tile[i][1].as_ptr());
+        });
+        for (step, (a, b)) in a.iter().zip(b).enumerate() {
+            fetch(ahead, step);
+            let left: __m512bh = std::mem::transmute(_mm512_loadu_si512(b[0].as_ptr().cast()));
+            let right: __m512bh = std::mem::transmute(_mm512_loadu_si512(b[1].as_ptr().cast()));
+            for_rows!(12, i => {
+                let row: __m512bh = std::mem::transmute(_mm512_set1_epi32(a[i].cast_signed()));
+                sums[i][0] = _mm512_dpbf16_ps(sums[i][0], row, left);
+                sums[i][1] = _mm512_dpbf16_ps(sums[i][1], row, right);
+            });
         }
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller gives room for a tile.
-        unsafe {
-            _mm512_storeu_ps(tile.add(i * 32), sums[0]);
-            _mm512_storeu_ps(tile.add(i * 32 + 16), sums[1]);
-        }
+        for_rows!(12, i => {
+            _mm512_storeu_ps(tile[i][0].as_mut_ptr(), sums[i][0]);
+            _mm512_storeu_ps(tile[i][1].as_mut_ptr(), sums[i][1]);
+        });
     }
 }
 
 /// Adds a 6 × 16 tile of products in f32: 12 of the 16 registers hold sums.
 #[target_feature(enable = "avx2,fma")]
 pub unsafe fn avx2(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead: *const u32) {
-    let (a, b) = (a.cast::<f32>(), b.cast::<f32>());
-    let mut sums = [[_mm256_setzero_ps(); 2]; 6];
-    for (i, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller gives a whole tile.
-        *sums =
-            unsafe { [_mm256_loadu_ps(tile.add(i * 16)), _mm256_loadu_ps(tile.add(i * 16 + 8))] };
-    }
-    for step in 0..k {
-        fetch(ahead, step);
-        // SAFETY: the caller gives `k` packed rows of each.
-        unsafe {
-            let b = b.add(step * 16);
-            let columns = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = _mm256_broadcast_ss(&*a.add(step * 6 + i));
-                sums[0] = _mm256_fmadd_ps(row, columns[0], sums[0]);
-                sums[1] = _mm256_fmadd_ps(row, columns[1], sums[1]);
-            }
+    // SAFETY: the caller gives `k` packed rows of each, and a whole tile. Every load and store is
+    // of 8 values of one of these.
+    unsafe {
+        let (a, b) = (words::<f32, 6>(a, k), words::<[f32; 8], 2>(b, k));
+        let tile = &mut *tile.cast::<[[[f32; 8]; 2]; 6]>();
+        let mut sums = [[_mm256_setzero_ps(); 2]; 6];
+        for_rows!(6, i => {
+            sums[i][0] = _mm256_loadu_ps(tile[i][0].as_ptr());
+            sums[i][1] = _mm256_loadu_ps(tile[i][1].as_ptr());
+        });
+        for (step, (a, b)) in a.iter().zip(b).enumerate() {
+            fetch(ahead, step);
+            let left = _mm256_loadu_ps(b[0].as_ptr());
+            let right = _mm256_loadu_ps(b[1].as_ptr());
+            for_rows!(6, i => {
+                let row = _mm256_broadcast_ss(&a[i]);
+                sums[i][0] = _mm256_fmadd_ps(row, left, sums[i][0]);
+                sums[i][1] = _mm256_fmadd_ps(row, right, sums[i][1]);
+            });
         }
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller gives room for a tile.
-        unsafe {
-            _mm256_storeu_ps(tile.add(i * 16), sums[0]);
-            _mm256_storeu_ps(tile.add(i * 16 + 8), sums[1]);
-        }
+        for_rows!(6, i => {
+            _mm256_storeu_ps(tile[i][0].as_mut_ptr(), sums[i][0]);
+            _mm256_storeu_ps(tile[i][1].as_mut_ptr(), sums[i][1]);
+        });
     }
 }
