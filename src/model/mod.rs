@@ -20,4 +20,5 @@ pub use config::{Activation, Architecture, Config, ModelShape, Rotary};
 pub use forward::Decoder;
 pub use hook_point::{HookPoint, Site};
 pub use hooks::Hooks;
+pub(crate) use ops::exp;
 pub use transformer::Transformer;

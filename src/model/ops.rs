@@ -17,13 +17,14 @@ impl Activation {
 /// loops over it; the standard library's `exp` is a call per value.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding and subtracting 1.5 · 2^23 rounds to the nearest integer.
+    // Adding 1.5 · 2^23 rounds to the nearest integer n, which is in the last bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts; the first has few enough digits that n · LN2_HI is exact.
     const LN2_HI: f32 = 0.693_359_4;
     const LN2_LO: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (x - n * LN2_HI) - n * LN2_LO;
     // Taylor series; |r| ≤ ln 2 / 2, so the first omitted term is below 6e-9.
     let p = 1.0 / 5040.0;
@@ -33,7 +34,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 1.0 / 6.0;
     let p = p * r + 0.5;
     let p = (p * r + 1.0) * r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    // 2^n, by its exponent. Nothing here can overflow; operations that check for it would keep the
+    // loop from being vectorised where checks are compiled in, as in tests.
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    p * f32::from_bits(exponent << 23)
 }
 
 /// Returns GELU in its tanh form, `gelu_new`: `x/2 (1 + tanh u)` with `u = √(2/π) (x + 0.044715
