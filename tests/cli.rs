@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use crate::device::{CONTEXT, Shape, family_of};
 use crate::support::{Bench, CORPUS, path, program, run, stderr};
 
 #[test]
@@ -240,14 +241,12 @@ fn an_interrupt_leaves_nothing_behind() {
 #[test]
 fn a_killed_run_goes_on_to_the_same_bits() {
     let folder = tempfile::tempdir().expect("folder");
-    let experiments = path("experiments");
-    let desk = experiments.display();
-    let spec = format!(
-        "include: {desk}/desk-universality.yaml\nname: killed\n\
-         models: {{ family: [{{ name: a, path: {desk}/desk/a }}, {{ name: b, path: {desk}/desk/b }}] }}\n\
-         corpus: {{ limit: 30 }}\nbatch: {{ tokens: 500 }}\n\
-         correlation: {{ baseline: {{ draws: 1 }} }}\n"
-    );
+    // Checkpoints of this size take long enough to write that the run is killed before its end.
+    let shape = Shape { layers: 2, heads: 2, d_model: 32, d_mlp: 520, context: CONTEXT };
+    family_of(folder.path(), shape);
+    let spec = "include: tiny.yaml\nname: killed\n\
+                models: { family: [{ name: a, path: a }, { name: b, path: b }] }\n\
+                corpus: { limit: 240 }\ncorrelation: { baseline: { draws: 1 } }\n";
     std::fs::write(folder.path().join("spec.yaml"), spec).expect("write");
     let table = |out: &str| std::fs::read(folder.path().join(out).join("neurons.csv"));
     let arguments = ["run", "spec.yaml", "--quiet", "--out"];

@@ -31,7 +31,7 @@ pub struct Shape {
 const TINY: Shape = Shape { layers: LAYERS, heads: 2, d_model: 32, d_mlp: 72, context: CONTEXT };
 const LAYERS: usize = 2;
 const VOCAB: usize = 2048;
-const CONTEXT: usize = 48;
+pub const CONTEXT: usize = 48;
 
 /// Returns the tensors of a tiny GPT-2. Models of one family share the numbers drawn from `shared`.
 fn tensors(own: u64, shape: Shape) -> Vec<(String, Vec<usize>, Vec<f32>)> {

@@ -10,6 +10,7 @@ use universal_neurons::compare::Tolerance;
 use universal_neurons::record::StudyRecord;
 use universal_neurons::table::Column;
 
+use crate::device::{CONTEXT, Shape, family_of};
 use crate::support::{assert_close, path, run, stderr};
 
 /// The program with ranks, if it was built and there is an `mpirun`.
@@ -32,14 +33,17 @@ fn mpirun(folder: &Path, program: &Path, ranks: usize, more: &[&str]) -> Command
     command
 }
 
-/// A folder with a study of two bundled models over some samples.
+/// Models whose checkpoints take long enough to write that a run can be killed between two.
+const SHAPE: Shape = Shape { layers: 2, heads: 2, d_model: 32, d_mlp: 520, context: CONTEXT };
+
+/// A folder with a study of two small models over some samples.
 fn bench(samples: usize) -> TempDir {
     let root = TempDir::new().expect("folder");
-    let desk = path("experiments/desk").display().to_string();
+    family_of(root.path(), SHAPE);
     let spec = format!(
-        "version: 1\nname: x\nkind: universality\nquestion: Is it the same?\nsource: none\n\
-         models: {{ reference: a, family: [{{ name: a, path: {desk}/a }}, {{ name: b, path: {desk}/b }}] }}\n\
-         corpus: {{ path: {desk}/corpus.jsonl, context: 256, limit: {samples} }}\n\
+        "include: tiny.yaml\nname: x\n\
+         models: {{ family: [{{ name: a, path: a }}, {{ name: b, path: b }}] }}\n\
+         corpus: {{ limit: {samples} }}\n\
          correlation: {{ baseline: {{ draws: 1 }} }}\ncards: {{ neurons: 0 }}\n"
     );
     std::fs::write(root.path().join("spec.yaml"), spec).expect("write");
@@ -80,7 +84,7 @@ fn ranks_give_the_table_of_one_process() {
 #[test]
 fn a_killed_rank_leaves_what_the_others_go_on_from() {
     let Some(program) = ranked() else { return };
-    let root = bench(120);
+    let root = bench(240);
     let more = ["--out", "killed", "--checkpoint", "0"];
     let mut job = mpirun(root.path(), &program, 2, &more).spawn().expect("mpirun starts");
     let begun = |i: usize| root.path().join(format!("killed.shard-{i}-of-2.checkpoint")).exists();

@@ -2,6 +2,7 @@
 //! that data frames read.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -49,6 +50,12 @@ fn every_figure_is_drawn_and_its_data_lie_beside_it() {
     assert!((3000.0..=3072.0).contains(&excess), "{excess} of 3072 neurons, some below zero");
 }
 
+/// The largest post-activation of L1.N507 over the text of the default run.
+static LARGEST: LazyLock<f32> = LazyLock::new(|| {
+    let plan = Plan::make(load_spec(&path("experiments/desk-universality.yaml")).expect("valid"));
+    largest(&plan.unwrap_or_else(|e| panic!("{e}")), 1, 507)
+});
+
 /// Returns the largest post-activation of a neuron over tokens that count, computed independently
 /// with the forward pass.
 fn largest(plan: &Plan, layer: usize, neuron: usize) -> f32 {
@@ -76,7 +83,7 @@ fn a_card_tells_what_the_model_does() {
     let card = cards.cards.iter().find(|c| c.neuron == "L1.N507").expect("it is universal");
     let first = &card.contexts[0];
     let shown = first.values[first.at].expect("a token that counts");
-    assert!((shown - f64::from(largest(&plan, 1, 507))).abs() <= 5e-4 + 1e-6, "{shown}");
+    assert!((shown - f64::from(*LARGEST)).abs() <= 5e-4 + 1e-6, "{shown}");
     let values: Vec<f64> = card.contexts.iter().filter_map(|c| c.values[c.at]).collect();
     assert!(values.len() == 8 && values.is_sorted_by(|a, b| a >= b), "{values:?}");
     for card in &cards.cards {
@@ -305,8 +312,7 @@ fn activations_are_those_of_the_forward_pass() {
     assert_eq!(post.shape(), [2, 40818]);
     let (first, _) = post.data().split_at(4 * 40818);
     let values = first.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-    let plan = Plan::make(load_spec(&path("experiments/desk-universality.yaml")).expect("valid"));
-    let want = largest(&plan.unwrap_or_else(|e| panic!("{e}")), 1, 507);
+    let want = *LARGEST;
     let got = values.fold(f32::NEG_INFINITY, f32::max);
     assert!((got - want).abs() < 1e-5, "{got}, {want}");
     let refused = run(&path(""), &["activations", "L9.N1", "--out", &name]);

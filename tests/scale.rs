@@ -1,13 +1,14 @@
 //! The results do not depend on how the work is divided: in passes, in shares, or resumed.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::compare::Tolerance;
-use universal_neurons::correlation::Keep;
+use universal_neurons::correlation::{CHUNK, Keep};
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Outcome};
 use universal_neurons::model::Activation;
@@ -16,14 +17,31 @@ use universal_neurons::run::{Control, Session, Shard, run};
 use universal_neurons::spec::{BaselineKind, Precision, Screen, Spec};
 use universal_neurons::table::Column;
 
+use crate::device::{self, CONTEXT, Shape, family_of};
 use crate::support::{assert_close, path};
 
-/// Plans a short run of three bundled models.
+/// Layers and widths that are no multiple of a tile's sides.
+const SHAPE: Shape = Shape { layers: 3, heads: 2, d_model: 32, d_mlp: 136, context: CONTEXT };
+
+/// Plans a run of three small models over more tokens than are added in f32.
 fn plan(change: impl FnOnce(&mut Spec)) -> Plan {
+    static FAMILY: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = TempDir::new().expect("folder");
+        family_of(folder.path(), SHAPE);
+        folder
+    });
+    device::plan(FAMILY.path(), |spec| {
+        spec.corpus.limit = Some(60);
+        change(spec);
+    })
+}
+
+/// Plans a short run of two bundled models.
+fn bundled(change: impl FnOnce(&mut Spec)) -> Plan {
     let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).expect("valid");
     let spec = &mut loaded.spec;
     spec.corpus.limit = Some(12);
-    spec.models.family.truncate(3);
+    spec.models.family.truncate(2);
     change(spec);
     Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -46,13 +64,13 @@ fn assert_about_equal(got: &Findings, want: &Findings, tolerance: Tolerance) {
 
 #[test]
 fn tokens_or_sums_in_any_number_of_passes_give_the_same_bits() {
-    let tokens = plan(|_| ());
-    assert_eq!(tokens.keep, Keep::Tokens, "few tokens are smaller than their sums");
+    let of = |keep: Keep| Plan { keep, ..plan(|_| ()) };
+    let tokens = of(Keep::Tokens);
+    assert!(tokens.tokens.count().used > CHUNK, "sums in f32 are added to others");
     let want = bits(&whole(&tokens).reference);
     let mut seen = Vec::new();
-    // A short test has few tokens, so the mode is set in the plan.
     for keep in [Keep::Sums { passes: 1 }, Keep::Sums { passes: 3 }] {
-        let plan = Plan { keep, ..plan(|_| ()) };
+        let plan = of(keep);
         assert!(bits(&whole(&plan).reference) == want, "{keep:?}");
         seen.push(plan.bytes());
     }
@@ -100,10 +118,8 @@ fn the_gaussian_baseline_uses_the_activation_function_of_each_model() {
 
 #[test]
 fn screening_finds_the_same_universal_neurons() {
-    let change = |spec: &mut Spec| spec.models.family.truncate(2);
-    let brute = whole(&plan(change)).reference;
-    let screened = whole(&plan(|spec| {
-        change(spec);
+    let brute = whole(&bundled(|_| ())).reference;
+    let screened = whole(&bundled(|spec| {
         spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 4.0 });
     }));
     let screened = screened.reference;
@@ -168,17 +184,15 @@ fn control(plan: &Plan, folder: &Path, name: &str) -> Control {
 
 #[test]
 fn merged_shares_are_the_whole_run() {
-    let sums = |mut plan: Plan| {
-        plan.keep = Keep::Sums { passes: 1 };
-        plan
-    };
+    let sums = |plan: Plan| Plan { keep: Keep::Sums { passes: 1 }, ..plan };
     let two = |spec: &mut Spec| spec.models.family.truncate(2);
     let permuted = |spec: &mut Spec| {
         two(spec);
         let baseline = &mut spec.correlation.baseline;
         (baseline.kind, baseline.draws) = (BaselineKind::Permutation, 1);
     };
-    for plan in [plan(two), sums(plan(two)), sums(plan(permuted))] {
+    let tokens = |plan: Plan| Plan { keep: Keep::Tokens, ..plan };
+    for plan in [tokens(plan(two)), sums(plan(two)), sums(plan(permuted))] {
         let want = whole(&plan).reference;
         let folder = TempDir::new().expect("folder");
         let mut files = shares(&plan, 3, folder.path());
