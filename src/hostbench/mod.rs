@@ -65,6 +65,16 @@ impl HostBench {
         Self { threads: rayon::current_num_threads(), rates }
     }
 
+    /// Returns the rate of sums in bf16 as a multiple of that in f32, or `None` if one of them was
+    /// not measured.
+    pub fn bf16_over_f32(&self) -> Option<f64> {
+        let sums = |bf16: bool| {
+            let mut rates = self.rates.iter().filter(|rate| rate.what == "sums");
+            rates.find(|rate| rate.kernel.contains("bf16") == bf16).map(|rate| rate.gflops)
+        };
+        Some(sums(true)? / sums(false)?)
+    }
+
     /// Measures a GPU.
     ///
     /// # Errors
@@ -146,6 +156,9 @@ impl fmt::Display for HostBench {
         writeln!(f, "{} threads; fractions of the innermost loop's own rate", self.threads)?;
         for Rate { kernel, what, gflops, of_peak } in &self.rates {
             writeln!(f, "  {kernel:<12} {what:<8} {gflops:>7.0} GFLOP/s  {of_peak:.2}")?;
+        }
+        if self.bf16_over_f32().is_some_and(|ratio| ratio < 1.0) {
+            writeln!(f, "  bf16 is slower than f32 here: keep `correlation.precision: f32`")?;
         }
         Ok(())
     }
@@ -245,4 +258,21 @@ pub fn random_gpt2(n_layers: usize, n_ctx: usize) -> Transformer {
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mixed = |i: usize| (i as u32 ^ seed << 27).wrapping_mul(2_654_435_761);
     (0..len).into_par_iter().map(|i| mixed(i) as f32 / 2_147_483_648.0 - 1.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some processors take twice as long for a product in bf16 as in f32.
+    #[test]
+    fn a_precision_that_gains_nothing_is_named() {
+        let rate = |kernel, gflops| Rate { kernel, what: "sums", gflops, of_peak: 0.9 };
+        let of = |rates| HostBench { threads: 2, rates };
+        let slower = of(vec![rate("avx512", 210.0), rate("avx512-bf16", 130.0)]);
+        assert!(slower.to_string().contains("keep `correlation.precision: f32`"), "{slower}");
+        let faster = of(vec![rate("avx512", 206.0), rate("avx512-bf16", 377.0)]);
+        assert!(!faster.to_string().contains("correlation.precision"), "{faster}");
+        assert_eq!(of(vec![rate("avx512", 206.0)]).bf16_over_f32(), None);
+    }
 }
