@@ -17,7 +17,8 @@
 #SBATCH --requeue
 set -euo pipefail
 spec=$1
-out=runs/$(sed -n 's/^name: *//p' "$spec")
+name=$(sed -n 's/^name: *//p' "$spec")
+out=runs/${name:-$(basename "$spec" .yaml)}
 task=$SLURM_ARRAY_TASK_ID
 count=${SLURM_ARRAY_TASK_COUNT:-1}
 first=${SLURM_ARRAY_TASK_MIN:-1} last=${SLURM_ARRAY_TASK_MAX:-$count}

@@ -2,8 +2,6 @@
 //! infinite neither holds nor fails: it is undecided. So is a comparison with a bound that lies within
 //! the interval of the value.
 
-use std::cmp::Ordering;
-
 use super::claim::{Judgement, Trend};
 use super::values::{list, short};
 use crate::compare::{Tolerance, largest_difference};
@@ -27,13 +25,11 @@ pub fn judge_interval(
     interval: Option<PercentileInterval>,
 ) -> Assessment {
     let found = judge(judgement, values);
-    let (Some(interval), Some(bound), Some(_)) = (interval, judgement.bound(), found.holds) else {
+    let (Some(interval), Some(_), Some(_)) = (interval, judgement.bound(), found.holds) else {
         return found;
     };
-    let expected = if judgement.above.is_some() { Ordering::Greater } else { Ordering::Less };
-    let side = interval.side_of(bound);
-    let holds = (side != Ordering::Equal).then_some(side == expected);
-    Assessment { holds, ..found }
+    let [low, high] = [interval.low, interval.high].map(|end| judge(judgement, &[end]).holds);
+    Assessment { holds: low.filter(|_| low == high), ..found }
 }
 
 /// Compares values with what a judgement expects.
@@ -130,7 +126,9 @@ mod tests {
             (0.1, 0.9, Some(true), Some(false)),
             (-0.9, -0.1, Some(false), Some(true)),
             (-0.1, 0.9, None, None),
-            (0.0, 0.9, None, None),
+            (0.0, 0.9, None, Some(false)),
+            (-0.9, 0.0, Some(false), None),
+            (0.0, 0.0, Some(false), Some(false)),
         ] {
             assert_eq!(holds("above: 0", low + 0.05, low, high), above, "{low} {high}");
             assert_eq!(holds("below: 0", low + 0.05, low, high), below, "{low} {high}");

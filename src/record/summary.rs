@@ -153,18 +153,6 @@ pub struct PercentileInterval {
     pub high: f64,
 }
 
-impl PercentileInterval {
-    /// Returns whether the interval lies above (`Greater`) or below (`Less`) a bound. `Equal` if it
-    /// contains the bound.
-    pub fn side_of(self, bound: f64) -> std::cmp::Ordering {
-        match (self.low > bound, self.high < bound) {
-            (true, _) => std::cmp::Ordering::Greater,
-            (_, true) => std::cmp::Ordering::Less,
-            _ => std::cmp::Ordering::Equal,
-        }
-    }
-}
-
 /// How the intervals of a run were computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resampling {

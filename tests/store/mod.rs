@@ -171,7 +171,7 @@ fn the_slurm_script_sums_its_shares() {
         let output = job(task, [1, 2], None);
         assert!(output.status.success(), "{}", stderr(&output));
     }
-    let second = bench.path().join("runs/spec.shard-2-of-2");
+    let second = bench.path().join("runs/bench.shard-2-of-2");
     let want = std::fs::read(&second).expect("a share");
     std::fs::remove_file(&second).expect("remove");
     assert_refused(&job(3, [3, 3], None), &["no share 3 of 2"]);
@@ -181,7 +181,7 @@ fn the_slurm_script_sums_its_shares() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(std::fs::read(&second).expect("a share") == want, "one task was repeated");
     }
-    let shares = ["runs/spec.shard-1-of-2", "runs/spec.shard-2-of-2"];
+    let shares = ["runs/bench.shard-1-of-2", "runs/bench.shard-2-of-2"];
     let merged = run(bench.path(), &["merge", "spec.yaml", shares[0], shares[1], "--quiet"]);
     assert!(merged.status.success(), "{}", stderr(&merged));
     assert!(bench.path().join("runs/bench/neurons.csv").exists());
