@@ -41,6 +41,7 @@ areas!(corpus evidence findings hub models runs specs tokenizer);
 fn corpus_of(path: &Path) -> Corpus {
     Corpus {
         path: path.to_path_buf(),
+        sha256: None,
         fields: None,
         context: 8,
         tokenisation: Tokenisation::PerDoc,

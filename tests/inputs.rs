@@ -105,3 +105,15 @@ fn tables_of_a_run_that_are_pipes_do_not_hang() {
         std::fs::write(&file, kept).expect("write");
     }
 }
+
+/// A text is read only if it has the digest that the spec gives, if it gives one.
+#[test]
+fn a_text_with_another_digest_is_refused() {
+    let bench = Bench::new();
+    let digest = universal_neurons::digest::digest(crate::support::CORPUS.as_bytes());
+    bench.edit("spec.yaml", "corpus: {", &format!("corpus: {{ sha256: {digest}, "));
+    let output = run(bench.path(), &["run", "spec.yaml", "--quiet", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    bench.write("corpus.jsonl", crate::support::CORPUS.replace("quick", "quack"));
+    bench.refuses(&["corpus.jsonl", "has the SHA-256", &digest]);
+}

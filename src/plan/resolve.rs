@@ -32,6 +32,7 @@ impl Plan {
         check_distinct(&spec, &path, &models)?;
         let mut corpus = InputFile::open(Kind::Corpus, &spec.corpus.path)?;
         let corpus_digest = corpus.digest()?;
+        check_corpus(&spec, &corpus_digest)?;
         let model = &models[judged[0]];
         let tokenizer = model.tokenizer()?;
         let keeps_texts = (kind.keeps_texts)(&spec);
@@ -62,6 +63,16 @@ impl Plan {
         plan.keep = plan.choose_keep()?;
         Ok(plan)
     }
+}
+
+/// Refuses another text than the one that the spec names by its digest.
+fn check_corpus(spec: &Spec, digest: &str) -> Result<()> {
+    let Some(expected) = spec.corpus.sha256.as_ref().filter(|expected| *expected != digest) else {
+        return Ok(());
+    };
+    let problem = format!("has the SHA-256 {digest}, and `corpus.sha256` is {expected}");
+    let remedy = "get that file, or leave `corpus.sha256` out and say in the spec what was read";
+    Err(Error::new(Kind::Corpus, spec.corpus.path.display(), problem, remedy))
 }
 
 /// Returns the indices in the family of the reference and of the other judged models.

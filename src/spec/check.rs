@@ -16,7 +16,7 @@ pub fn check(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     check_models(spec)?;
     check_layers(spec, kind)?;
     check_ranges(spec)?;
-    check_exclusions(spec)?;
+    check_corpus(spec)?;
     check_intervals(spec)?;
     (kind.check)(spec)
 }
@@ -118,7 +118,14 @@ fn check_judged(spec: &Spec) -> Result<(), Finding> {
     }
 }
 
-fn check_exclusions(spec: &Spec) -> Result<(), Finding> {
+fn check_corpus(spec: &Spec) -> Result<(), Finding> {
+    let is_digest = |text: &&String| {
+        text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    if spec.corpus.sha256.as_ref().is_some_and(|text| !is_digest(&text)) {
+        let remedy = "write the 64 digits, in lower case, that `sha256sum` prints";
+        return finding("corpus.sha256", "is not a SHA-256", remedy);
+    }
     match first_repeated(spec.corpus.exclude.iter()) {
         Some(i) => finding(format!("corpus.exclude[{i}]"), "is listed twice", "list it once"),
         None => Ok(()),

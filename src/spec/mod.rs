@@ -146,6 +146,9 @@ pub struct Corpus {
     /// plain text, documents separated by lines of `<|endoftext|>`; lines and text may be
     /// compressed (`.zst`, `.gz`). Relative to the spec.
     pub path: PathBuf,
+    /// SHA-256 that the file must have, 64 hexadecimal digits; not checked when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// The fields of a line or row that contain text, label and id. Other fields are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<Fields>,

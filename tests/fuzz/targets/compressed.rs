@@ -14,6 +14,7 @@ fn documents(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
     std::fs::write(&path, bytes).expect("write");
     let corpus = Corpus {
         path,
+        sha256: None,
         fields: None,
         context: 8,
         tokenisation: Tokenisation::PerDoc,

@@ -13,6 +13,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let fields = Fields { text: "text".into(), label: Some("meta.x".into()), id: None };
     let corpus = Corpus {
         path,
+        sha256: None,
         fields: (first & 4 == 0).then_some(fields),
         context: 8,
         tokenisation: Tokenisation::PerDoc,
