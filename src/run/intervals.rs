@@ -79,8 +79,8 @@ struct DealtTokens {
 
 impl DealtTokens {
     /// Deals the documents into blocks, in random order, so that a block is like the whole text. There
-    /// are at most as many blocks as documents. Where a row holds several documents, the row is
-    /// dealt.
+    /// are at most as many blocks as documents. A row that contains several documents counts as one
+    /// document.
     fn of(tokens: &Tokens, blocks: usize, seed: u64) -> Self {
         let documents: Vec<&[Row]> = tokens.rows.chunk_by(|a, b| a.sample == b.sample).collect();
         let order = RandomStream { seed, purpose: Purpose::Blocks, id: 0 };

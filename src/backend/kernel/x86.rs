@@ -18,6 +18,26 @@ macro_rules! for_rows {
     ([$($row:literal)*], $i:ident => $body:block) => { $({ let $i: usize = $row; $body })* };
 }
 
+/// Loads the sums of a tile, two registers a row.
+macro_rules! load_tile {
+    ($rows:tt, $sums:ident, $tile:ident, $load:ident) => {
+        for_rows!($rows, i => {
+            $sums[i][0] = $load($tile[i][0].as_ptr());
+            $sums[i][1] = $load($tile[i][1].as_ptr());
+        })
+    };
+}
+
+/// Stores the sums of a tile, two registers a row.
+macro_rules! store_tile {
+    ($rows:tt, $sums:ident, $tile:ident, $store:ident) => {
+        for_rows!($rows, i => {
+            $store($tile[i][0].as_mut_ptr(), $sums[i][0]);
+            $store($tile[i][1].as_mut_ptr(), $sums[i][1]);
+        })
+    };
+}
+
 /// Prefetches the next lines of `ahead` in every eighth step.
 #[inline(always)]
 fn fetch(ahead: *const u32, step: usize) {
@@ -49,10 +69,7 @@ pub unsafe fn avx512(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahe
         let (a, b) = (words::<f32, 12>(a, k), words::<[f32; 16], 2>(b, k));
         let tile = &mut *tile.cast::<[[[f32; 16]; 2]; 12]>();
         let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-        for_rows!(12, i => {
-            sums[i][0] = _mm512_loadu_ps(tile[i][0].as_ptr());
-            sums[i][1] = _mm512_loadu_ps(tile[i][1].as_ptr());
-        });
+        load_tile!(12, sums, tile, _mm512_loadu_ps);
         for (step, (a, b)) in a.iter().zip(b).enumerate() {
             fetch(ahead, step);
             let left = _mm512_loadu_ps(b[0].as_ptr());
@@ -63,10 +80,7 @@ pub unsafe fn avx512(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahe
                 sums[i][1] = _mm512_fmadd_ps(row, right, sums[i][1]);
             });
         }
-        for_rows!(12, i => {
-            _mm512_storeu_ps(tile[i][0].as_mut_ptr(), sums[i][0]);
-            _mm512_storeu_ps(tile[i][1].as_mut_ptr(), sums[i][1]);
-        });
+        store_tile!(12, sums, tile, _mm512_storeu_ps);
     }
 }
 
@@ -86,10 +100,7 @@ pub unsafe fn avx512_bf16(
         let (a, b) = (words::<u32, 12>(a, steps), words::<[u32; 16], 2>(b, steps));
         let tile = &mut *tile.cast::<[[[f32; 16]; 2]; 12]>();
         let mut sums = [[_mm512_setzero_ps(); 2]; 12];
-        for_rows!(12, i => {
-            sums[i][0] = _mm512_loadu_ps(tile[i][0].as_ptr());
-            sums[i][1] = _mm512_loadu_ps(tile[i][1].as_ptr());
-        });
+        load_tile!(12, sums, tile, _mm512_loadu_ps);
         for (step, (a, b)) in a.iter().zip(b).enumerate() {
             fetch(ahead, step);
             let left: __m512bh = std::mem::transmute(_mm512_loadu_si512(b[0].as_ptr().cast()));
@@ -100,10 +111,7 @@ pub unsafe fn avx512_bf16(
                 sums[i][1] = _mm512_dpbf16_ps(sums[i][1], row, right);
             });
         }
-        for_rows!(12, i => {
-            _mm512_storeu_ps(tile[i][0].as_mut_ptr(), sums[i][0]);
-            _mm512_storeu_ps(tile[i][1].as_mut_ptr(), sums[i][1]);
-        });
+        store_tile!(12, sums, tile, _mm512_storeu_ps);
     }
 }
 
@@ -116,10 +124,7 @@ pub unsafe fn avx2(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead
         let (a, b) = (words::<f32, 6>(a, k), words::<[f32; 8], 2>(b, k));
         let tile = &mut *tile.cast::<[[[f32; 8]; 2]; 6]>();
         let mut sums = [[_mm256_setzero_ps(); 2]; 6];
-        for_rows!(6, i => {
-            sums[i][0] = _mm256_loadu_ps(tile[i][0].as_ptr());
-            sums[i][1] = _mm256_loadu_ps(tile[i][1].as_ptr());
-        });
+        load_tile!(6, sums, tile, _mm256_loadu_ps);
         for (step, (a, b)) in a.iter().zip(b).enumerate() {
             fetch(ahead, step);
             let left = _mm256_loadu_ps(b[0].as_ptr());
@@ -130,9 +135,6 @@ pub unsafe fn avx2(k: usize, a: *const u32, b: *const u32, tile: *mut f32, ahead
                 sums[i][1] = _mm256_fmadd_ps(row, right, sums[i][1]);
             });
         }
-        for_rows!(6, i => {
-            _mm256_storeu_ps(tile[i][0].as_mut_ptr(), sums[i][0]);
-            _mm256_storeu_ps(tile[i][1].as_mut_ptr(), sums[i][1]);
-        });
+        store_tile!(6, sums, tile, _mm256_storeu_ps);
     }
 }
