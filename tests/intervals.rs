@@ -105,7 +105,7 @@ fn a_device_gives_the_intervals_of_the_cpu() {
         (outcome(&plan, None).reference, outcome(&plan, Some(&Machine::new())).reference);
     for (got, want) in card.extra.iter().zip(&cpu.extra) {
         let (got, want) = (got.excess.expect("an interval"), want.excess.expect("an interval"));
-        // As activations and chance levels differ on a device.
+        // A device computes activations and chance levels in another order, which rounds differently.
         assert!(
             (got.low - want.low).abs() < 4e-4 && (got.high - want.high).abs() < 4e-4,
             "{got:?} {want:?}"

@@ -108,8 +108,8 @@ fn a_run_of_the_bundled_models_is_evidence_under_any_name() {
     }
 }
 
-/// Weights that are not those of the bundled models are judged as what they are, whatever they are
-/// called, and never recorded.
+/// The digests of the weights decide what a run is evidence about; the names of the models do not.
+/// No verdict is recorded for other weights than those of the bundled models.
 #[test]
 fn a_run_on_other_weights_is_of_unknown_origin() {
     let other_seed = "4959bfe3548bef766f6d1f7e5271ec220400751272ec7535c7fb79bd8e8fd4f4";

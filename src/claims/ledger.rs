@@ -182,7 +182,7 @@ impl Entry {
         })
     }
 
-    /// Returns whether the claim was judged, on whatever weights.
+    /// Returns whether the claim was judged. The weights may be of unknown origin.
     pub fn was_run(&self) -> bool {
         !matches!(self.verdict, Verdict::NotRun(_))
     }

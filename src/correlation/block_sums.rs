@@ -122,7 +122,8 @@ impl BlockSums {
         let squares = draws.weighted(own().map(|own| own.sum_of_squares(neuron)));
         let of = |((sum, own_square), n): ((f64, f64), &f64)| {
             let square = own_square - sum * sum / n;
-            // Of a constant, rounding leaves a share of Σx² that grows with the number of blocks.
+            // The variance of a constant neuron is not exactly zero here: rounding leaves a small
+            // share of Σx².
             let varies = square > FLAT * own_square && square.is_finite();
             Spread { sum, inverse: if varies { 1.0 / square.sqrt() } else { f64::NAN } }
         };
@@ -146,6 +147,7 @@ pub struct BlockDraws {
     /// `[block][resample]`: how often the block was drawn.
     counts: Vec<Vec<f64>>,
     resamples: usize,
+    seed: u64,
 }
 
 impl BlockDraws {
@@ -156,7 +158,7 @@ impl BlockDraws {
             let mut below = Self::stream(seed, resample).below();
             (0..blocks).for_each(|_| counts[below(blocks)][resample] += 1.0);
         });
-        Self { counts, resamples }
+        Self { counts, resamples, seed }
     }
 
     /// Returns the random numbers of a resample.
@@ -171,9 +173,9 @@ impl BlockDraws {
 
     /// Draws as many neurons of each layer as it has, with replacement. Returns how often each
     /// neuron was drawn. The numbers follow those that blocks were drawn by.
-    pub fn neurons(&self, layout: Layout, seed: u64, resample: usize) -> Vec<u32> {
+    pub fn neurons(&self, layout: Layout, resample: usize) -> Vec<u32> {
         let blocks = self.counts.len();
-        let mut below = Self::stream(seed, resample).below();
+        let mut below = Self::stream(self.seed, resample).below();
         (0..blocks).for_each(|_| {
             below(blocks);
         });
@@ -288,9 +290,10 @@ mod tests {
         for resample in 0..50 {
             let blocks: f64 = draws.counts.iter().map(|counts| counts[resample]).sum();
             assert_eq!(blocks, 7.0);
-            let neurons = draws.neurons(LAYOUT, 3, resample);
+            let neurons = draws.neurons(LAYOUT, resample);
             assert_eq!([0, 1].map(|l| neurons[LAYOUT.neurons(l)].iter().sum::<u32>()), [3, 3]);
         }
-        assert_ne!(draws.neurons(LAYOUT, 3, 0), draws.neurons(LAYOUT, 4, 0), "another seed");
+        let other = BlockDraws::new(7, 50, 4);
+        assert_ne!(draws.neurons(LAYOUT, 0), other.neurons(LAYOUT, 0), "another seed");
     }
 }

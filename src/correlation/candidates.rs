@@ -74,12 +74,11 @@ impl CandidateSums {
             return Vec::new();
         };
         let mean_x = x.sum(i) / x.n as f64;
-        let one = |(slot, &candidate): (usize, &u32)| {
-            let neuron = candidate as usize;
-            let cov = self.sums[i * self.k + slot] - mean_x * y.sum(neuron);
+        let one = |(neuron, sum): (usize, f64)| {
+            let cov = sum - mean_x * y.sum(neuron);
             Some(NeuronMatch { rho: cov * inverse_x * y.inverse_spread(neuron)?, neuron })
         };
-        let mut best: Vec<NeuronMatch> = self.lists[i].iter().enumerate().filter_map(one).collect();
+        let mut best: Vec<NeuronMatch> = self.of(i).filter_map(one).collect();
         best.sort_by(|a, b| b.rho.total_cmp(&a.rho).then(a.neuron.cmp(&b.neuron)));
         best
     }

@@ -85,7 +85,7 @@ impl Experiment for Reading {
     }
 
     fn cost(_: &Self::Settings, _: &Workload) -> KindCost {
-        // A few texts cost nothing that can be seen beside loading the model.
+        // Reading a few texts takes far less time than loading the model.
         KindCost::default()
     }
 

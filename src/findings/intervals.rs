@@ -32,8 +32,6 @@ pub struct Resamples<'a> {
     pub sums: &'a BlockSums,
     /// The blocks that each resample draws.
     pub draws: &'a BlockDraws,
-    /// Seed of the draws.
-    pub seed: u64,
 }
 
 impl Findings {
@@ -111,7 +109,7 @@ impl Findings {
         let signatures = self.summary.signatures.iter();
         let columns: Vec<Option<Ranked>> = signatures.map(|s| ranked(&s.column)).collect();
         let in_resample = |r: usize| {
-            let drawn = resamples.draws.neurons(layout, resamples.seed, r);
+            let drawn = resamples.draws.neurons(layout, r);
             let gap = |ranked: &Option<Ranked>| {
                 ranked.as_ref().map_or(f64::NAN, |ranked| {
                     let median = |wanted| ranked.median(&drawn, |i| universal[i][r] == wanted);
@@ -312,7 +310,7 @@ mod tests {
         let golden: Golden = serde_json::from_str(text).expect("JSON");
         let (sums, mut findings) = (golden.sums(), golden.findings());
         let draws = BlockDraws::new(golden.block_sizes.len(), golden.resamples, golden.seed);
-        let resamples = Resamples { sums: &sums, draws: &draws, seed: golden.seed };
+        let resamples = Resamples { sums: &sums, draws: &draws };
         findings.add_intervals(golden.layout(), 0, &resamples);
         let want = &golden.intervals;
         for (i, (row, want)) in findings.extra.iter().zip(&want.excess).enumerate() {

@@ -76,15 +76,13 @@ impl Outcome {
     }
 
     /// Records why there are no intervals, if the spec asks for them.
-    #[must_use]
-    pub fn without_intervals(mut self, plan: &Plan, why: &str) -> Self {
+    pub fn set_intervals_missing(&mut self, plan: &Plan, why: &str) {
         let IntervalOptions { blocks, resamples, .. } = plan.spec.statistics.intervals;
         let candidates = plan.candidates();
         let resampling = Resampling { blocks, resamples, candidates, missing: Some(why.into()) };
         for findings in self.all_mut() {
             findings.summary.resampling = (blocks > 0).then(|| resampling.clone());
         }
-        self
     }
 
     /// Returns the findings about all judged models, in the order of the plan.

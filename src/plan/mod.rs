@@ -79,15 +79,8 @@ impl Plan {
 
     /// Returns which models are compared, and how.
     pub fn comparison_plan(&self) -> ComparisonPlan {
-        let correlation = &self.spec.correlation;
-        ComparisonPlan {
-            models: self.models.iter().map(PlannedModel::layout).collect(),
-            activations: self.models.iter().map(|m| m.config.activation.function()).collect(),
-            references: self.judged.clone(),
-            baseline: correlation.baseline.clone(),
-            precision: correlation.precision,
-            top: correlation.top_partners.max(self.candidates()),
-        }
+        let models = self.models.iter().map(|m| (m.layout(), m.config.activation));
+        workload::comparison(&self.spec, models, self.judged.clone())
     }
 
     /// Returns the number of partners of each neuron among which resamples look for the best match;

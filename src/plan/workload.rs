@@ -8,7 +8,7 @@ use super::resolve::positions;
 use crate::correlation::{ComparisonPlan, Keep, Layout, TOKENS_AT_ONCE};
 use crate::error::{Error, Kind, Result};
 use crate::hub::model_families;
-use crate::model::{Activation, Architecture, ModelShape};
+use crate::model::{Activation, ModelShape};
 use crate::spec::{Spec, Tokenisation};
 
 /// The number of tokens that is assumed of a text that is not here.
@@ -71,7 +71,11 @@ impl<'a> Workload<'a> {
         let names = spec.models.family.iter().map(|model| &model.name);
         let models = names.map(shape_of).collect::<Result<Vec<_>>>()?;
         let used = spec.corpus.sample.unwrap_or(UNKNOWN_TOKENS);
-        let comparison = comparison(spec, &models, positions(spec)?);
+        // No cost depends on the activation function.
+        let compared = models
+            .iter()
+            .map(|m| (Layout { n_layers: m.n_layers, d_mlp: m.d_mlp }, Activation::GeluNew));
+        let comparison = comparison(spec, compared, positions(spec)?);
         let (read, is_known) = (read_for(spec, used), spec.corpus.sample.is_some());
         Ok(Self { spec, spec_path, models, comparison, used, read, is_known })
     }
@@ -142,21 +146,21 @@ pub fn weight_bytes(m: &ModelShape) -> usize {
     4 * (m.block_weights() + (m.d_vocab + m.n_ctx) * m.d_model)
 }
 
-/// Returns which models are compared, and how.
-pub(super) fn comparison(spec: &Spec, models: &[ModelShape], judged: Vec<usize>) -> ComparisonPlan {
+/// Returns which models are compared, and how, given the layout and the activation function of each.
+pub(super) fn comparison(
+    spec: &Spec,
+    models: impl Iterator<Item = (Layout, Activation)>,
+    judged: Vec<usize>,
+) -> ComparisonPlan {
     let correlation = &spec.correlation;
-    let layout = |m: &ModelShape| Layout { n_layers: m.n_layers, d_mlp: m.d_mlp };
-    let activation = |m: &ModelShape| match m.architecture {
-        Architecture::Gpt2 => Activation::GeluNew.function(),
-        Architecture::Neox => Activation::Gelu.function(),
-    };
+    let (models, activations) = models.map(|(layout, f)| (layout, f.function())).unzip();
     ComparisonPlan {
-        models: models.iter().map(layout).collect(),
-        activations: models.iter().map(activation).collect(),
+        models,
+        activations,
         references: judged,
         baseline: correlation.baseline.clone(),
         precision: correlation.precision,
-        top: correlation.top_partners,
+        top: correlation.top_partners.max(spec.statistics.intervals.candidates()),
     }
 }
 

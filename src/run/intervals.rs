@@ -30,13 +30,13 @@ impl Session<'_> {
         let blocks = dealt.ends.len();
         if blocks < 2 {
             let why = "the text is one document, and whole documents are resampled";
-            *outcome = outcome.clone().without_intervals(plan, why);
+            outcome.set_intervals_missing(plan, why);
             return Ok(());
         }
         let sums = self.block_sums(outcome, &dealt)?;
         self.control.progress.say("resampling documents");
         let draws = BlockDraws::new(blocks, resamples, seed);
-        let used = Resamples { sums: &sums, draws: &draws, seed };
+        let used = Resamples { sums: &sums, draws: &draws };
         for (findings, &judged) in outcome.all_mut().zip(&plan.judged) {
             findings.add_intervals(plan.models[judged].layout(), judged, &used);
             let candidates = plan.candidates();

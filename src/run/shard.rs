@@ -113,7 +113,8 @@ impl Session<'_> {
         })?;
         let begun = std::time::Instant::now();
         match_neurons(self, sums.as_mut())?;
-        let outcome = sums.finish(plan).without_intervals(plan, MERGED);
+        let mut outcome = sums.finish(plan);
+        outcome.set_intervals_missing(plan, MERGED);
         self.control.progress.finish();
         let finish_s = begun.elapsed().as_secs_f64();
         Ok(outcome.timed(Timing { load_s: 0.0, tokens_s: 0.0, finish_s }))
