@@ -166,6 +166,9 @@ pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String
         .map_err(|e| Error::new(Kind::Store, "a figure", e, "report this with the run's folder"))?;
     // `<` is escaped within texts, so that each of these begins an element.
     let svg = svg.replace("<text ", "<text unicode-bidi=\"isolate\" ");
+    // These are the defaults, and a figure may have thousands of marks.
+    let svg =
+        svg.replace(" stroke=\"none\" stroke-width=\"1\"", "").replace(" stroke=\"none\"", "");
     let links = panels.iter().flat_map(|panel| &panel.series).flat_map(|s| s.mark.links());
     Ok(linked(&svg, links))
 }
@@ -256,10 +259,8 @@ impl Panel {
                 }
                 Mark::Cells(cells) => chart.draw_series(cells.iter().map(|cell| {
                     let corners = [(cell.x.start, cell.y.start), (cell.x.end, cell.y.end)];
-                    Rectangle::new(
-                        corners.map(place),
-                        color.mix(cell.opacity.clamp(0.0, 1.0)).filled(),
-                    )
+                    let opacity = (100.0 * cell.opacity.clamp(0.0, 1.0)).round() / 100.0;
+                    Rectangle::new(corners.map(place), color.mix(opacity).filled())
                 }))?,
                 Mark::Words(words) => {
                     let middle = letters.clone().pos(Pos::new(HPos::Center, VPos::Center));

@@ -98,7 +98,7 @@ impl Browser {
 
     /// Runs a script until it returns something other than null. On a busy machine a page
     /// may be drawn some time after the event that asks for it.
-    fn wait_for(&self, script: &str, arguments: &[Value]) -> Value {
+    pub fn wait_for(&self, script: &str, arguments: &[Value]) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let answer = self.tell(script, arguments);
@@ -123,9 +123,9 @@ impl Browser {
         self.post(&format!("/element/{id}/{what}"), body);
     }
 
-    /// What an element says, once it is there.
+    /// What an element says, once it is there and says something.
     pub fn text(&self, selector: &str) -> String {
-        let script = "return document.querySelector(arguments[0])?.textContent ?? null";
+        let script = "return document.querySelector(arguments[0])?.textContent || null";
         self.wait_for(script, &[json!(selector)]).as_str().unwrap_or_default().to_owned()
     }
 

@@ -141,9 +141,9 @@ fn resampled(resampling: &Resampling) -> String {
             "Intervals in brackets are 95 % of {resamples} resamples. Each draws {blocks} blocks of \
              whole documents with replacement, takes every neuron's best match again among its best \
              {candidates} partners, and keeps its chance level. Intervals of differences also draw \
-             neurons within each layer. A claim about a direction holds or fails only if the whole \
-             interval lies on one side, and is undecided otherwise. Other models, trained from other \
-             seeds, are not part of this."
+             neurons within each layer. A claim about a direction or a range holds only if the whole \
+             interval satisfies it, fails if none of it does, and is undecided otherwise. Other models, \
+             trained from other seeds, are not part of this."
         ),
     }
 }

@@ -1,7 +1,9 @@
 //! `report.html`: one page that opens from disk and needs no network.
 
 mod answer;
+mod columns;
 mod data;
+mod packed;
 mod shown;
 mod verdicts;
 
@@ -12,10 +14,12 @@ use serde::Serialize;
 use crate::charts::Chart;
 use crate::claims::Claim;
 use crate::error::{Error, Kind, Result};
-use crate::record::{RunFolder, RunResults, TextTable};
+use crate::record::{RunFolder, RunResults};
 use crate::report::paper_figures::{DrawnRun, PaperLine, paper_lines};
 
 use answer::{Best, Headline};
+use data::{FigureData, PageData};
+use packed::Packed;
 use verdicts::{Line, RunVerdicts, VerdictCount};
 
 /// The report of a run.
@@ -26,6 +30,18 @@ pub struct Report {
     /// The figures of the run, without those of other runs on the page.
     pub charts: Vec<Chart>,
 }
+
+/// The page's script. Its parts share one scope.
+const SCRIPT: &str = concat!(
+    include_str!("script/text.js"),
+    include_str!("script/page.js"),
+    include_str!("script/packed.js"),
+    include_str!("script/figures.js"),
+    include_str!("script/study.js"),
+    include_str!("script/card.js"),
+    include_str!("script/compared.js"),
+    include_str!("script/neurons.js"),
+);
 
 /// The text on the page of a run that no claim is about.
 const NOT_JUDGED: &str =
@@ -55,7 +71,7 @@ const TERMS: [(&str, &str); 9] = [
     ("⟨E2 80⟩", "the bytes of a token that is not a whole character."),
     (
         "verdicts",
-        "a claim holds, fails, is undecided (no value can be computed on this evidence, or its interval lies on both sides of the bound), is contradicted (its own source contradicts it, and so does the evidence), or was not run, for a stated reason. Some claims show how often they would hold if layers or universal neurons were labelled at random.",
+        "a claim holds, fails, is undecided (no value can be computed on this evidence, or its interval satisfies the claim only in part), is contradicted (its own source contradicts it, and so does the evidence), or was not run, for a stated reason. Some claims show how often they would hold if layers or universal neurons were labelled at random.",
     ),
 ];
 
@@ -73,7 +89,10 @@ pub fn report(
 ) -> Result<Report> {
     with.iter().try_for_each(|other| fits(folder, other))?;
     let charts = super::charts(folder)?;
-    let sections = with.iter().map(ExperimentSection::of).collect::<Result<Vec<_>>>()?;
+    let mut tables = FigureData::default();
+    let drawn: Vec<Drawn> = charts.iter().map(|c| Drawn::of(c, &mut tables)).collect();
+    let sections = with.iter().map(|other| ExperimentSection::of(other, &mut tables));
+    let sections = sections.collect::<Result<Vec<_>>>()?;
     let judged = RunVerdicts::of(folder, with, claims)?;
     let study = match &folder.results {
         RunResults::Study(study) => Some(study.as_ref()),
@@ -86,7 +105,7 @@ pub fn report(
         kind: &asked.kind,
         question: &asked.question,
         style: include_str!("page.css"),
-        script: include_str!("page.js"),
+        script: SCRIPT,
         answer: answer::answer(folder, claims),
         counts: judged.as_ref().map(RunVerdicts::counts),
         judged: study.map(|_| judged.as_ref().map_or(NOT_JUDGED.into(), RunVerdicts::about)),
@@ -98,8 +117,9 @@ pub fn report(
         shared: study.and_then(answer::shared),
         best: study.map(answer::best_of_layers),
         sure: study.map(|s| answer::sure(folder, s, with, bundled)),
-        charts: charts.iter().map(Drawn::of).collect(),
-        data: study.map(data::json),
+        charts: drawn,
+        tables: tables.packed(),
+        data: study.map(PageData::of),
         paper: paper.then(|| paper_lines(&drawn_runs(folder, &charts, with, &sections))),
         sections,
         ledger: judged.as_ref().map(|j| j.lines(claims)),
@@ -129,7 +149,8 @@ struct Page<'a> {
     best: Option<Vec<Best>>,
     sure: Option<Vec<String>>,
     charts: Vec<Drawn<'a>>,
-    data: Option<String>,
+    tables: Packed,
+    data: Option<PageData>,
     paper: Option<Vec<PaperLine>>,
     sections: Vec<ExperimentSection>,
     ledger: Option<Vec<Line<'a>>>,
@@ -198,11 +219,12 @@ struct Drawn<'a> {
     svg: &'a str,
     /// Role for assistive technology: an image has no links, so that a figure with links is a group.
     role: &'static str,
-    csv: String,
+    /// Index of its data.
+    table: usize,
 }
 
 impl<'a> Drawn<'a> {
-    fn of(chart: &'a Chart) -> Self {
+    fn of(chart: &'a Chart, tables: &mut FigureData) -> Self {
         Self {
             name: &chart.name,
             title: chart.title,
@@ -210,23 +232,9 @@ impl<'a> Drawn<'a> {
             alt: &chart.alt,
             svg: &chart.svg,
             role: if chart.svg.contains("<a href=") { "group" } else { "img" },
-            csv: inline(&chart.data),
+            table: tables.add(&chart.data),
         }
     }
-}
-
-/// Returns a table as a `data:` URL.
-fn inline(table: &TextTable) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.,".contains(&b);
-    let mut text = String::from("data:text/csv;charset=utf-8,");
-    for byte in table.to_csv() {
-        if plain(byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 /// The section about a run of another kind.
@@ -244,14 +252,14 @@ impl ExperimentSection {
         self.charts.iter().filter_map(|chart| Some(chart["name"].as_str()?.to_owned())).collect()
     }
 
-    fn of(folder: &RunFolder) -> Result<Self> {
+    fn of(folder: &RunFolder, tables: &mut FigureData) -> Result<Self> {
         let charts = super::charts(folder)?;
         let RunResults::Figures(other) = &folder.results else { unreachable!("checked before") };
         Ok(Self {
             name: folder.provenance.spec.name.clone(),
             question: folder.provenance.spec.question.clone(),
             lines: other.figures.lines.clone(),
-            charts: charts.iter().map(|c| serde_json::json!(Drawn::of(c))).collect(),
+            charts: charts.iter().map(|c| serde_json::json!(Drawn::of(c, tables))).collect(),
         })
     }
 }
