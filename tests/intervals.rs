@@ -1,9 +1,14 @@
 //! Intervals of a study: the same bits however a run is carried out, and none where there can be
 //! none.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use serde_json::Value;
+use universal_neurons::checkpoint::Checkpoints;
 use universal_neurons::corpus::Row;
 use universal_neurons::correlation::Keep;
+use universal_neurons::error::Kind as ErrorKind;
 use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::Outcome;
 use universal_neurons::plan::Plan;
@@ -42,7 +47,13 @@ fn outcome(plan: &Plan, device: Option<&dyn Accelerator>) -> Outcome {
 
 /// All intervals of a plan's reference model, as text.
 fn intervals(plan: &Plan) -> String {
-    let found = outcome(plan, None).reference;
+    shown(outcome(plan, None))
+}
+
+/// All intervals of an outcome's reference model, as text. Numbers have as many digits as tell them
+/// apart.
+fn shown(outcome: Outcome) -> String {
+    let found = outcome.reference;
     let of_neurons: Vec<_> = found.extra.iter().map(|row| row.excess).collect();
     assert!(of_neurons.iter().flatten().count() > 0, "no neuron has an interval");
     let Summary { shares, by_layer, signatures, resampling, .. } = found.summary;
@@ -64,6 +75,56 @@ fn the_way_of_a_run_changes_no_bit_of_its_intervals() {
     assert!(intervals(&passes) == intervals(&once), "two passes");
     let other = intervals(&plan(&bench, |spec| spec.statistics.intervals.seed = 2));
     assert!(other != want, "another seed gives the same intervals");
+}
+
+/// Runs a study with intervals. The run is stopped before a pass reads its first batch.
+fn stopped(plan: &Plan, control: &mut Control, before: Pass) {
+    let stop = |control: &Control| control.stop.store(true, Ordering::Relaxed);
+    if before == Pass::Tokens {
+        stop(control);
+    }
+    let mut session = Session::new(plan, control);
+    let found = session.study();
+    if before == Pass::Intervals {
+        stop(session.control);
+    }
+    let error = found.and_then(|mut outcome| session.add_intervals(&mut outcome));
+    let error = error.expect_err("it was stopped");
+    assert_eq!(error.kind, ErrorKind::Interrupted, "{error}");
+    session.control.stop.store(false, Ordering::Relaxed);
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Tokens,
+    Intervals,
+}
+
+/// A run that is resumed after it was stopped, before its tokens were read or between their pass and
+/// that of the intervals, has the bits of a run that was not stopped.
+#[test]
+fn a_resumed_run_has_the_same_intervals() {
+    let bench = bench();
+    for passes in [1, 2] {
+        let plan = Plan { keep: Keep::Sums { passes }, ..plan(&bench, |_| ()) };
+        let whole = outcome(&plan, None);
+        for before in [Pass::Tokens, Pass::Intervals] {
+            let folder = tempfile::TempDir::new().expect("folder");
+            let checkpoint = folder.path().join("x.checkpoint");
+            let every = Duration::from_secs(3600);
+            let checkpoints = Checkpoints::new(checkpoint.clone(), every, plan.identity());
+            let mut control = Control { checkpoints: Some(checkpoints), ..Control::default() };
+            stopped(&plan, &mut control, before);
+            assert!(checkpoint.exists(), "{passes} passes leave a checkpoint");
+            control.resume = true;
+            let mut session = Session::new(&plan, &mut control);
+            let mut resumed = session.study().unwrap_or_else(|e| panic!("{e}"));
+            session.add_intervals(&mut resumed).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(resumed.reference.table, whole.reference.table);
+            let (got, want) = (shown(resumed), shown(whole.clone()));
+            assert!(got == want, "{passes} passes\n{got}\n{want}");
+        }
+    }
 }
 
 #[test]

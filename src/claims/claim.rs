@@ -75,15 +75,19 @@ pub struct Judgement {
     /// What was found instead, if the claim is known to fail or to be undecided on this evidence.
     pub finding: Option<String>,
     /// Whether the finding is that the claim is undecided on this evidence: no value can be computed,
-    /// or its interval contains the bound.
+    /// or its interval contains a bound.
     #[serde(default)]
     pub undecided: bool,
 }
 
 impl Judgement {
-    /// Returns the bound that the value must exceed or be less than, if the judgement gives one.
-    pub fn bound(&self) -> Option<f64> {
-        self.above.or(self.below)
+    /// Returns the bounds that a value is compared with: both ends of a range, or the bound that it must
+    /// exceed or be less than.
+    pub fn bounds(&self) -> Vec<f64> {
+        match self.between {
+            Some(range) => range.to_vec(),
+            None => self.above.or(self.below).into_iter().collect(),
+        }
     }
 }
 

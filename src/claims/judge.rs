@@ -1,6 +1,6 @@
 //! Compares measured values with what a claim expects. A comparison with a value that is NaN or
-//! infinite neither holds nor fails: it is undecided. So is a comparison with a bound that lies within
-//! the interval of the value.
+//! infinite neither holds nor fails: it is undecided. So is a comparison with a bound or a range if the
+//! interval of the value lies only partly where the comparison holds.
 
 use super::claim::{Judgement, Trend};
 use super::values::{list, short};
@@ -17,19 +17,27 @@ pub struct Assessment {
     pub tolerance_used: Option<f64>,
 }
 
-/// Compares a value with the bound that a judgement gives, on both ends of the value's interval.
-/// A judgement without a bound is about the value alone.
+/// Compares a value, given with its interval, with the bound or the range that a judgement gives: the
+/// comparison holds if it holds for the whole interval, and fails if it holds nowhere in it. A judgement
+/// without a bound is about the value alone.
 pub fn judge_interval(
     judgement: &Judgement,
     values: &[f64],
     interval: Option<PercentileInterval>,
 ) -> Assessment {
     let found = judge(judgement, values);
-    let (Some(interval), Some(_), Some(_)) = (interval, judgement.bound(), found.holds) else {
-        return found;
+    let (Some(interval), Some(_)) = (interval, found.holds) else { return found };
+    let PercentileInterval { low, high } = interval;
+    let holds = match judgement.between {
+        Some([from, to]) if high < from || low > to => Some(false),
+        Some([from, to]) => (low >= from && high <= to).then_some(true),
+        None if judgement.bounds().is_empty() => found.holds,
+        None => {
+            let [low, high] = [low, high].map(|end| judge(judgement, &[end]).holds);
+            low.filter(|_| low == high)
+        }
     };
-    let [low, high] = [interval.low, interval.high].map(|end| judge(judgement, &[end]).holds);
-    Assessment { holds: low.filter(|_| low == high), ..found }
+    Assessment { holds, ..found }
 }
 
 /// Compares values with what a judgement expects.
@@ -134,9 +142,35 @@ mod tests {
             assert_eq!(holds("below: 0", low + 0.05, low, high), below, "{low} {high}");
         }
         assert_eq!(holds("above: 0", f64::NAN, 0.1, 0.9), None, "without a value");
-        assert_eq!(holds("between: [-1, 1]", 0.0, -2.0, 2.0), Some(true), "not a direction");
+        assert_eq!(
+            holds("equals: 1, within: 2", 0.0, -9.0, 9.0),
+            Some(true),
+            "about the value alone"
+        );
         let plain = judge_interval(&judgement("above: 0"), &[1.0], None);
         assert_eq!(plain, judge(&judgement("above: 0"), &[1.0]), "without an interval");
+    }
+
+    #[test]
+    fn a_range_holds_where_the_whole_interval_lies() {
+        for (low, high, want) in [
+            (1.0, 2.0, Some(true)),
+            (1.2, 1.8, Some(true)),
+            (0.9, 1.8, None),
+            (1.2, 2.1, None),
+            // Neither end lies in the range, but values between them do.
+            (0.5, 2.5, None),
+            (0.5, 1.0, None),
+            (0.5, 0.9, Some(false)),
+            (2.1, 2.5, Some(false)),
+            (f64::NAN, 1.5, None),
+        ] {
+            let interval = Some(PercentileInterval { low, high });
+            let found = judge_interval(&judgement("between: [1, 2]"), &[1.5], interval);
+            assert_eq!(found.holds, want, "{low} to {high}");
+        }
+        let value = |v: f64| judge_interval(&judgement("between: [1, 2]"), &[v], None).holds;
+        assert_eq!([1.0, 2.1, f64::NAN].map(value), [Some(true), Some(false), None]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum Verdict {
     /// The measured values are not what the claim expects.
     Fails,
     /// No value can be computed on this evidence, such as a mean over no neurons, or the interval of
-    /// the value contains the bound that the claim gives.
+    /// the value contains a bound that the claim gives.
     Undecided,
     /// The claim was not judged, for this reason.
     NotRun(String),
@@ -122,11 +122,18 @@ impl Judgement {
 impl Judgement {
     /// Returns why measured values leave the claim undecided.
     fn open(&self, values: &[f64], interval: Option<PercentileInterval>) -> String {
-        match (interval, self.bound()) {
-            (Some(interval), Some(bound)) if values.iter().all(|v| v.is_finite()) => {
-                format!("its 95 % interval, {}, contains {}", text_of(interval), short(bound))
+        match interval.filter(|_| values.iter().all(|v| v.is_finite())) {
+            Some(interval) => {
+                let is_in = |bound: &f64| (interval.low..=interval.high).contains(bound);
+                let bounds: Vec<String> =
+                    self.bounds().into_iter().filter(is_in).map(short).collect();
+                format!(
+                    "its 95 % interval, {}, contains {}",
+                    text_of(interval),
+                    bounds.join(" and ")
+                )
             }
-            _ => "no value can be computed on this evidence".into(),
+            None => "no value can be computed on this evidence".into(),
         }
     }
 }
