@@ -32,6 +32,7 @@ mod named;
 mod non_finite;
 mod origin;
 mod own_claims;
+mod paper_figures;
 mod ptx_vm;
 mod ranks;
 mod report;

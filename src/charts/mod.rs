@@ -12,6 +12,12 @@ const MAX_LAYERS: f64 = 10_000.0;
 /// Width and height of a figure with one panel, in pixels.
 pub const ONE_PANEL: (u32, u32) = (520, 360);
 
+/// Returns the width and height, in pixels, and the number of columns of a figure with `n` small panels.
+pub fn small_panels(n: usize) -> ((u32, u32), usize) {
+    let columns = n.clamp(1, 2);
+    ((280 * columns as u32, 240 * n.div_ceil(columns).max(1) as u32), columns)
+}
+
 /// A figure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chart {
@@ -47,6 +53,20 @@ pub fn outline(counts: &[f64], from: f64, to: f64) -> Vec<(f64, f64)> {
         [(left, *n), (left + width, *n)]
     };
     counts.iter().enumerate().flat_map(step).collect()
+}
+
+/// Returns the height of a count on a logarithmic axis that has a place for none: 0 for none, 1 for
+/// one, 2 for ten.
+pub fn log_height(count: f64) -> f64 {
+    if count > 0.0 { 1.0 + count.log10() } else { 0.0 }
+}
+
+/// Returns an axis for the heights of counts up to `most`.
+pub fn log_axis(label: &str, most: f64) -> Axis {
+    let top = log_height(most).max(1.0);
+    let power = |e: u32| if e < 4 { 10_u32.pow(e).to_string() } else { format!("1e{e}") };
+    let names = std::iter::once("0".to_owned()).chain((0..top as u32).map(power)).collect();
+    Axis { range: 0.0..1.1 * top, ..Axis::named(label, names) }
 }
 
 /// Returns the range of some values, which is never empty.
@@ -132,6 +152,14 @@ mod tests {
     #[test]
     fn bins_hold_both_ends_and_nothing_else() {
         assert_eq!(binned(&[0.0, 0.49, 0.5, 1.0, 1.1, -0.1, f64::NAN], 0.0, 1.0, 2), [2.0, 2.0]);
+    }
+
+    #[test]
+    fn counts_on_a_logarithmic_axis_have_a_place_for_none() {
+        assert_eq!([0.0, 1.0, 10.0, 1e5].map(log_height), [0.0, 1.0, 2.0, 6.0]);
+        let axis = log_axis("tokens", 20_000.0);
+        assert_eq!(axis.names, ["0", "1", "10", "100", "1000", "1e4"]);
+        assert!(axis.range.end > log_height(20_000.0));
     }
 
     #[test]

@@ -12,10 +12,11 @@ use universal_neurons::experiment::{self, STUDY, load_spec};
 use universal_neurons::findings::Universal;
 use universal_neurons::output::{kept_in, show};
 use universal_neurons::plan::{Plan, Workload};
-use universal_neurons::record::{Provenance, neurons};
-use universal_neurons::run::{Control, Session};
+use universal_neurons::record::{ExtraRow, Provenance, neurons, read_extra};
+use universal_neurons::run::{Control, ModelMatches, Session};
 use universal_neurons::spec::load::Loaded;
 use universal_neurons::store::{RunDirectory, digest_file, folder_of};
+use universal_neurons::table::NeuronId;
 use universal_neurons::{cards, report, run};
 
 use super::publish::{publish, save};
@@ -108,6 +109,40 @@ pub fn run_plan(
     publish(&mut session, &mut outcome, directory, options.json)
 }
 
+/// Reads which neurons a run in `folder` found universal, and their best matches in the models that the
+/// plan has too.
+fn known_neurons(plan: &Plan, folder: &Path) -> Result<(Universal, Vec<ModelMatches>)> {
+    let provenance = Provenance::read(folder)?;
+    provenance.check_reference(folder, plan)?;
+    let table = neurons::read(folder, plan.reference().layout())?;
+    let universal = Universal::above(&table, plan.spec.correlation.threshold);
+    let extra = folder.join(ExtraRow::FILE);
+    if !extra.exists() {
+        return Ok((universal, Vec::new()));
+    }
+    let weights = |name: &str| {
+        let model = provenance.models.iter().find(|m| m.name == name);
+        model.map(|m| m.weights_sha256.as_str())
+    };
+    let partners = plan
+        .partners(plan.judged[0])
+        .filter(|&i| weights(&plan.models[i].name) == Some(plan.models[i].weights_digest.as_str()));
+    let names: Vec<String> = partners.clone().map(|i| plan.models[i].name.clone()).collect();
+    let rows = read_extra(&extra, &names, table.ids.len())?;
+    let matches = ModelMatches::of(partners, &rows);
+    let fits = |m: &ModelMatches| {
+        let layout = plan.models[m.model].layout();
+        let is_in = |id: NeuronId| id.layer < layout.n_layers && id.neuron < layout.d_mlp;
+        m.best.iter().flatten().all(|best| is_in(best.id))
+    };
+    if let Some(wrong) = matches.iter().find(|m| !fits(m)) {
+        let model = &plan.models[wrong.model].name;
+        let problem = format!("names a neuron that model `{model}` does not have");
+        return Err(Error::new(Kind::Evidence, extra.display(), problem, "make the run again"));
+    }
+    Ok((universal, matches))
+}
+
 /// Runs an experiment of a kind other than the study of universality.
 fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control) -> Result<()> {
     if options.shard.is_some() || options.checkpoint.is_some() || options.resume {
@@ -119,16 +154,15 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
             "remove these options",
         ));
     }
-    let universal = |folder: &PathBuf| {
-        Provenance::read(folder)?.check_reference(folder, plan)?;
-        let table = neurons::read(folder, plan.reference().layout())?;
-        Ok(Universal::above(&table, plan.spec.correlation.threshold))
-    };
-    let universal = options.universal.as_ref().map(universal).transpose()?;
+    let known = options.universal.as_ref().map(|folder| known_neurons(plan, folder)).transpose()?;
+    let (universal, matches) = known.unzip();
     let digest = |folder: &PathBuf| digest_file(Kind::Evidence, &folder.join(neurons::FILE));
     let digest = options.universal.as_ref().map(digest).transpose()?;
     let directory = RunDirectory::begin(out)?;
-    let figures = experiment::run(plan, universal, control)?;
+    let card = run::open_card(plan, control)?;
+    let session = Session::new(plan, control).on(card.as_deref()).with_universal(universal);
+    let mut session = session.with_matches(matches.unwrap_or_default());
+    let figures = experiment::run_in(&mut session)?;
     let folder = save(directory, control, |directory| {
         report::files::write_figures(plan, &figures, digest.clone(), directory)
     })?;

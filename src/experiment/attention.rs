@@ -1,12 +1,18 @@
 //! `kind: attention`: neurons that turn attention heads towards or away from the first
 //! token (§5.3).
 
+mod ablations;
 mod choice;
+mod readings;
+mod scores;
 mod settings;
+mod tokens;
 
 use rayon::prelude::*;
 
+use self::ablations::PairSums;
 use self::choice::{Pair, choose, directions, drawn_to_first, heuristics};
+use self::readings::{BatchReadings, places};
 use self::settings::AttentionSettings;
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
@@ -16,10 +22,10 @@ use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
 use crate::error::Result;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
-use crate::model::{Config, Decoder, HookPoint, Site, Transformer};
+use crate::model::{Config, Transformer};
 use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
-use crate::roles::heads::{Attends, AttentionHead};
+use crate::roles::heads::AttentionHead;
 use crate::run::Session;
 use crate::spec::{Finding, Spec};
 use crate::stats::Moments;
@@ -91,121 +97,32 @@ impl Experiment for Attention {
             heads.absorb(&model, &rows, &BatchReadings::of(decoder, &rows, &[])?, bos);
             Ok(())
         })?;
-        let mut pairs = choose(settings, &all, |layer, head| heads.of[layer][head].attention());
+        let pairs = choose(settings, &all, |id| heads.of[id.layer][id.head].attention());
+        let every = tokens::every(session.plan.tokens.count().used);
+        let mut ablations: Vec<PairSums> = pairs.iter().map(|p| PairSums::new(*p, every)).collect();
         session.read("taking neurons out of queries", |decoder, batch| {
             let rows = batch.ids();
             let seen = BatchReadings::of(decoder, &rows, &pairs)?;
-            let ablate =
-                |(i, pair): (usize, &mut Pair)| pair.ablate(&model, &rows, &seen, (i, bos));
-            pairs.par_iter_mut().enumerate().for_each(ablate);
+            let ablate = |(i, one): (usize, &mut PairSums)| {
+                one.absorb(&model, &rows, &seen, (&seen.activations[i], bos));
+            };
+            ablations.par_iter_mut().enumerate().for_each(ablate);
             Ok(())
         })?;
         let random = directions(&drawn, settings.directions, settings.seed);
-        Ok(figures(&pairs, &all, &random, &heads))
+        let mut found = figures(&ablations, &all, &random, &heads);
+        found.tables.insert(scores::TABLE.into(), scores::table(&all, &random));
+        found.tables.insert(tokens::TABLE.into(), tokens::table(&ablations));
+        Ok(found)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
-        drawn(tables, "attention", chart)
-    }
-}
-
-/// Activations captured from the forward pass of a batch.
-struct BatchReadings {
-    /// The residual stream before each layer (`hook_resid_pre`), `[tokens, d_model]`.
-    resid: Vec<Vec<f32>>,
-    /// Activations of each pair's neuron, `[pair][token]`.
-    activations: Vec<Vec<f32>>,
-}
-
-impl BatchReadings {
-    fn of(model: &dyn Decoder, rows: &[&[u32]], pairs: &[Pair]) -> Result<Self> {
-        let mut seen = Self {
-            resid: vec![Vec::new(); model.config().n_layers],
-            activations: vec![Vec::new(); pairs.len()],
-        };
-        let mut hooks = |point: HookPoint, values: &mut [f32], width: usize| match point.site {
-            Site::ResidPre => seen.resid[point.layer] = values.to_vec(),
-            Site::MlpPost => {
-                for (pair, activations) in pairs.iter().zip(&mut seen.activations) {
-                    if pair.neuron.layer == point.layer {
-                        let neuron = values.iter().skip(pair.neuron.neuron).step_by(width);
-                        *activations = neuron.copied().collect();
-                    }
-                }
-            }
-            _ => {}
-        };
-        model.forward(rows, &mut hooks)?;
-        Ok(seen)
-    }
-
-    /// Returns the residual stream before a layer for one row of tokens, `[len][d]`.
-    fn row(&self, layer: usize, start: usize, len: usize, d: usize) -> Vec<Vec<f64>> {
-        let rows = self.resid[layer][start * d..(start + len) * d].chunks_exact(d);
-        rows.map(|row| row.iter().map(|&v| v.into()).collect()).collect()
-    }
-}
-
-/// Returns the index of the first token and the number of tokens of each row.
-fn places(rows: &[&[u32]]) -> Vec<(usize, usize)> {
-    let mut next = 0;
-    let place = |row: &&[u32]| {
-        next += row.len();
-        (next - row.len(), row.len())
-    };
-    rows.iter().map(place).collect()
-}
-
-impl Pair {
-    /// Removes the neuron from the query of the head; the pair is the `index`th of the readings.
-    /// Destination tokens `bos` do not count.
-    fn ablate(
-        &mut self,
-        model: &Transformer,
-        rows: &[&[u32]],
-        seen: &BatchReadings,
-        (index, bos): (usize, Option<u32>),
-    ) {
-        let d = model.config.d_model;
-        let head = AttentionHead { model, layer: self.layer, head: self.head };
-        let w_out = &model.weights.blocks[self.neuron.layer].mlp_out.weight;
-        let w_out = &w_out[self.neuron.neuron * d..][..d];
-        for (row, (start, len)) in rows.iter().zip(places(rows)) {
-            let resid = seen.row(self.layer, start, len, d);
-            let removed = |t: usize| {
-                let activation = f64::from(seen.activations[index][start + t]);
-                w_out.iter().map(|&w| f64::from(w) * activation).collect()
-            };
-            // Only destinations in the second half of the row count, as in the paper.
-            let attends = head.attends(&resid, len / 2..len, removed);
-            let counts = |(t, _): &(usize, [Attends; 2])| Some(row[*t]) != bos;
-            for (t, [clean, without]) in (len / 2..len).zip(attends).filter(counts) {
-                let activation = seen.activations[index][start + t];
-                self.relate(activation.into(), [clean.first, clean.norm]);
-                self.change[0] += without.first - clean.first;
-                self.change[1] += without.norm - clean.norm;
-                self.tokens += 1.0;
-            }
-        }
-    }
-}
-
-impl Pair {
-    fn relate(&mut self, a: f64, quantities: [f64; 2]) {
-        let [n, sum, square, rest @ ..] = &mut self.with;
-        (*n, *sum, *square) = (*n + 1.0, *sum + a, *square + a * a);
-        for (sums, q) in rest.chunks_exact_mut(3).zip(quantities) {
-            (sums[0], sums[1], sums[2]) = (sums[0] + q, sums[1] + q * q, sums[2] + a * q);
-        }
-    }
-
-    /// Returns the correlation of a quantity with the activation, and its slope.
-    fn relation(&self, which: usize) -> [f64; 2] {
-        let [n, sum, square, rest @ ..] = self.with;
-        let [q, qq, aq] = [0, 1, 2].map(|i| rest[which * 3 + i]);
-        let covariance = aq - sum * q / n;
-        let (of_a, of_q) = (square - sum * sum / n, qq - q * q / n);
-        [covariance / (of_a * of_q).sqrt(), covariance / of_a]
+        let charts = [
+            drawn(tables, "attention", chart)?,
+            drawn(tables, scores::TABLE, scores::chart)?,
+            drawn(tables, tokens::TABLE, tokens::chart)?,
+        ];
+        Ok(charts.concat())
     }
 }
 
@@ -277,14 +194,13 @@ impl Heads {
     }
 }
 
-fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figures {
+fn figures(ablations: &[PairSums], all: &[Pair], random: &[f64], heads: &Heads) -> Figures {
     let mut figures = Figures::default();
-    let change = |p: &Pair, q: usize| p.change[q] / p.tokens;
-    let (raising, lowering): (Vec<&Pair>, Vec<&Pair>) =
-        pairs.iter().partition(|p| p.heuristic > 0.0);
-    for (name, pairs) in [("deactivation", raising), ("activation", lowering)] {
-        if !pairs.is_empty() {
-            let of = |q: usize| mean(pairs.iter().map(|p| change(p, q)));
+    let (raising, lowering): (Vec<&PairSums>, Vec<&PairSums>) =
+        ablations.iter().partition(|a| a.pair.heuristic > 0.0);
+    for (name, of_sign) in [("deactivation", raising), ("activation", lowering)] {
+        if !of_sign.is_empty() {
+            let of = |q: usize| mean(of_sign.iter().map(|a| a.change(q)));
             figures.add(name, [of(0)]);
             figures.add(&format!("{name}-norm"), [of(1)]);
         }
@@ -314,19 +230,18 @@ fn figures(pairs: &[Pair], all: &[Pair], random: &[f64], heads: &Heads) -> Figur
         "tokens",
     ];
     let mut table = TextTable::with_header(header);
-    for p in pairs {
-        let head = format!("L{}.H{}", p.layer, p.head);
-        let (attention, norm) = (change(p, 0), change(p, 1));
+    for a in ablations {
+        let Pair { neuron, head, heuristic } = a.pair;
+        let [neuron, head] = [neuron.to_string(), head.to_string()];
+        let (attention, norm) = (a.change(0), a.change(1));
         figures.lines.push(format!(
-            "  {:<9} {head:<6} {attention:+.4} {norm:+.4}  (heuristic {:.3})",
-            p.neuron.to_string(),
-            p.heuristic
+            "  {neuron:<9} {head:<6} {attention:+.4} {norm:+.4}  (heuristic {heuristic:.3})"
         ));
-        let numbers = [p.heuristic, attention, norm].map(|v| fixed_cell(v, 6));
-        let mut row = vec![p.neuron.to_string(), head];
+        let numbers = [heuristic, attention, norm].map(|v| fixed_cell(v, 6));
+        let mut row = vec![neuron, head];
         row.extend(numbers);
-        row.extend([0, 1].into_iter().flat_map(|q| p.relation(q)).map(|v| fixed_cell(v, 6)));
-        row.push(p.tokens.to_string());
+        row.extend([0, 1].into_iter().flat_map(|q| a.relation(q)).map(|v| fixed_cell(v, 6)));
+        row.push(a.tokens.to_string());
         table.rows.push(row);
     }
     figures.tables.insert("attention".into(), table);

@@ -1,9 +1,12 @@
 //! `kind: prediction`: which tokens neurons promote and suppress, and whether the neurons fire
 //! before these tokens (paper §5.1).
 
+mod effects;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::effects::Example;
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use super::named::{distinct, neurons_in_model};
@@ -168,11 +171,14 @@ impl Experiment for Prediction {
         })?;
         let mut found = figures(&neurons, &universal, &vocabulary, model.config.n_layers);
         say_none(&mut found, session.plan, &universal);
+        let examples = examples(settings, &neurons, &universal);
+        found.tables.insert(effects::TABLE.into(), effects::distributions(session, &examples)?);
         Ok(found)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
-        drawn(tables, "roles-by-layer", chart)
+        let depth = drawn(tables, "roles-by-layer", chart)?;
+        Ok([depth, drawn(tables, effects::TABLE, effects::chart)?].concat())
     }
 }
 
@@ -207,6 +213,22 @@ fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neu
         Some(Neuron { index, id, role, kurtosis, variance, set, tokens, seen })
     };
     statistics.iter().enumerate().filter_map(of).collect()
+}
+
+/// Returns the neurons whose effects are shown: those that the spec names, or of each role the one with
+/// the largest kurtosis or variance, a universal one if there is one.
+fn examples(spec: &PredictionSettings, neurons: &[Neuron], universal: &[bool]) -> Vec<Example> {
+    let example = |n: &Neuron| Example { index: n.index, role: n.role.name() };
+    if !spec.neurons.is_empty() {
+        return neurons.iter().map(example).collect();
+    }
+    let size = |n: &Neuron| if n.role == Role::Partition { n.variance } else { n.kurtosis };
+    let rank = |a: &&Neuron, b: &&Neuron| {
+        let first = universal[a.index].cmp(&universal[b.index]);
+        first.then(size(a).total_cmp(&size(b)))
+    };
+    let best = |role| neurons.iter().filter(|n| n.role == role).max_by(rank).map(example);
+    Role::ALL.iter().filter_map(|(role, _)| best(*role)).collect()
 }
 
 fn figures(

@@ -26,7 +26,7 @@ pub use accelerator::Accelerator;
 pub use control::Control;
 pub use device_group::DeviceGroup;
 pub use open::open_card;
-pub use session::{Session, identity};
+pub use session::{ModelMatches, Session, identity};
 pub use shard::Shard;
 
 /// Runs the study of a plan.

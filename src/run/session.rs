@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::findings::Universal;
 use crate::model::{Decoder, Transformer};
 use crate::plan::{Plan, PlannedModel};
+use crate::record::{BestMatch, ExtraRow};
 
 /// The execution of a plan: its models, each loaded once, and the loop over its tokens.
 ///
@@ -54,13 +55,37 @@ pub struct Session<'a> {
     models: Vec<Option<Arc<Transformer>>>,
     /// The universal neurons, if they are known already.
     pub(super) universal: Option<Universal>,
+    /// The best matches of the reference model's neurons, if they are known: those of the study that
+    /// found the universal neurons.
+    pub matches: Vec<ModelMatches>,
+}
+
+/// The best matches of all neurons of the reference model in one partner model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelMatches {
+    /// Index of the partner model in the family.
+    pub model: usize,
+    /// The best match of each neuron, counted over all layers.
+    pub best: Vec<Option<BestMatch>>,
+}
+
+impl ModelMatches {
+    /// Takes the best matches from rows of `neurons-extra.csv`, which has the models of these indices
+    /// in this order.
+    pub fn of(models: impl IntoIterator<Item = usize>, rows: &[ExtraRow]) -> Vec<Self> {
+        let one = |(place, model)| Self {
+            model,
+            best: rows.iter().map(|row| row.matches[place]).collect(),
+        };
+        models.into_iter().enumerate().map(one).collect()
+    }
 }
 
 impl<'a> Session<'a> {
     /// Creates a session for a plan. Models are loaded when they are first needed.
     pub fn new(plan: &'a Plan, control: &'a mut Control) -> Self {
         let models = vec![None; plan.models.len()];
-        Self { plan, control, accelerator: None, models, universal: None }
+        Self { plan, control, accelerator: None, models, universal: None, matches: Vec::new() }
     }
 
     /// Sets the device that the models run on; `None` for the CPU.
@@ -81,6 +106,12 @@ impl<'a> Session<'a> {
         Self { universal, ..self }
     }
 
+    /// Sets the best matches of the neurons, as an earlier study found them.
+    #[must_use]
+    pub fn with_matches(self, matches: Vec<ModelMatches>) -> Self {
+        Self { matches, ..self }
+    }
+
     /// Creates a session for a variant of the plan. It shares the models that both have.
     ///
     /// # Errors
@@ -99,7 +130,8 @@ impl<'a> Session<'a> {
         let places: Vec<Option<usize>> = plan.models.iter().map(own).collect();
         self.load(places.iter().flatten().copied())?;
         let models = places.into_iter().map(|place| self.models[place?].clone()).collect();
-        Ok(Session { plan, control, accelerator: self.accelerator, models, universal: None })
+        let accelerator = self.accelerator;
+        Ok(Session { plan, control, accelerator, models, universal: None, matches: Vec::new() })
     }
 
     /// Returns all models of the family, in the order of the plan.
@@ -151,7 +183,7 @@ impl<'a> Session<'a> {
     }
 
     /// Drops all models but the reference.
-    pub(super) fn drop_partners(&mut self) {
+    pub fn drop_partners(&mut self) {
         let reference = self.plan.judged[0];
         let partners = self.models.iter_mut().enumerate().filter(|(i, _)| *i != reference);
         partners.for_each(|(_, model)| *model = None);

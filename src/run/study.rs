@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::batches::batches_in_shares;
 use super::passes::{read_and_match, resume_or_begin};
-use super::{Session, screened};
+use super::{ModelMatches, Session, screened};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Findings, Outcome, Universal};
 use crate::plan::Plan;
@@ -65,6 +65,8 @@ impl Session<'_> {
                 let outcome = self.study()?;
                 self.drop_partners();
                 outcome.check_correlated()?;
+                let partners = self.plan.partners(self.plan.judged[0]);
+                self.matches = ModelMatches::of(partners, &outcome.reference.extra);
                 let found = Universal::of(&outcome.reference, self.plan.spec.correlation.threshold);
                 self.universal.insert(found).clone()
             }

@@ -2,6 +2,7 @@
 //! percentile ranks within the layer.
 
 pub mod activation;
+pub mod histogram;
 pub mod moments;
 pub mod percentile;
 pub mod weights;

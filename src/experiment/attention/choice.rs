@@ -14,24 +14,14 @@ use crate::roles::heads::AttentionHead;
 use crate::table::{HeadId, NeuronId};
 
 /// A neuron and an attention head of a later layer.
-#[derive(Clone)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
     /// The neuron.
     pub neuron: NeuronId,
-    /// Layer of the head.
-    pub layer: usize,
-    /// Index of the head in its layer.
-    pub head: usize,
+    /// The head.
+    pub head: HeadId,
     /// `w_out · W_Q k_BOS` with w_out of unit norm.
     pub heuristic: f64,
-    /// Change of the attention to the first token and of the output norm when the neuron is
-    /// removed from the query, summed over destination tokens.
-    pub change: [f64; 2],
-    /// Number of destination tokens.
-    pub tokens: f64,
-    /// Power sums of the activation a: n, Σa, Σa²; then Σq, Σq², Σaq for each quantity q,
-    /// attention to the first token and output norm.
-    pub with: [f64; 9],
 }
 
 /// Returns, for every layer and head, the direction of the residual stream that raises attention
@@ -65,15 +55,8 @@ pub fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) ->
         later.flat_map(move |(layer, heads)| {
             heads.iter().enumerate().map(move |(head, drawn)| {
                 let dot: f64 = w_out.iter().zip(drawn).map(|(w, u)| f64::from(*w) * u).sum();
-                Pair {
-                    neuron,
-                    layer,
-                    head,
-                    heuristic: dot / norm,
-                    change: [0.0; 2],
-                    tokens: 0.0,
-                    with: [0.0; 9],
-                }
+                let head = HeadId { layer, head };
+                Pair { neuron, head, heuristic: dot / norm }
             })
         })
     };
@@ -81,16 +64,16 @@ pub fn heuristics(folded: &Weights, config: &Config, drawn: &[Vec<Vec<f64>>]) ->
 }
 
 /// Returns the pairs that are ablated: those that are named, in that order, or those with the
-/// largest heuristic. `attention` gives the mean attention to the first token of a layer's head.
+/// largest heuristic. `attention` gives the mean attention of a head to the first token.
 pub fn choose(
     settings: &AttentionSettings,
     all: &[Pair],
-    attention: impl Fn(usize, usize) -> f64,
+    attention: impl Fn(HeadId) -> f64,
 ) -> Vec<Pair> {
     match &settings.pairs {
         PairChoice::Strongest(count) => {
             let mut pairs = all.to_vec();
-            pairs.retain(|pair| attention(pair.layer, pair.head) >= settings.attends);
+            pairs.retain(|pair| attention(pair.head) >= settings.attends);
             let size = |pair: &Pair| match settings.sign {
                 PairSign::Positive => pair.heuristic,
                 PairSign::Negative => -pair.heuristic,
@@ -101,12 +84,10 @@ pub fn choose(
             pairs
         }
         PairChoice::Named(named) => {
-            let is = |pair: &&Pair, (neuron, head): &(NeuronId, HeadId)| {
-                (pair.neuron, pair.layer, pair.head) == (*neuron, head.layer, head.head)
-            };
+            let is = |pair: &&Pair, name: &(NeuronId, HeadId)| (pair.neuron, pair.head) == *name;
             named
                 .iter()
-                .filter_map(|name| all.iter().find(|pair| is(pair, name)).cloned())
+                .filter_map(|name| all.iter().find(|pair| is(pair, name)).copied())
                 .collect()
         }
     }
