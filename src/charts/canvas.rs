@@ -166,11 +166,19 @@ pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String
         .map_err(|e| Error::new(Kind::Store, "a figure", e, "report this with the run's folder"))?;
     // `<` is escaped within texts, so that each of these begins an element.
     let svg = svg.replace("<text ", "<text unicode-bidi=\"isolate\" ");
-    // These are the defaults, and a figure may have thousands of marks.
-    let svg =
-        svg.replace(" stroke=\"none\" stroke-width=\"1\"", "").replace(" stroke=\"none\"", "");
+    let svg = short(svg);
     let links = panels.iter().flat_map(|panel| &panel.series).flat_map(|s| s.mark.links());
     Ok(linked(&svg, links))
+}
+
+/// Leaves out what a drawing says by default, and says the font of its texts once: a figure may have
+/// thousands of marks.
+fn short(svg: String) -> String {
+    let defaults = [" stroke=\"none\" stroke-width=\"1\"", " stroke=\"none\"", " opacity=\"1\""];
+    let svg = defaults.iter().fold(svg, |svg, default| svg.replace(default, ""));
+    // An em is 1.24 times the font size.
+    let font = format!(" font-family=\"sans-serif\" font-size=\"{}\"", f64::from(LETTERS) / 1.24);
+    svg.replace(&font, "").replacen("<svg ", &format!("<svg{font} "), 1)
 }
 
 /// Makes the discs of a drawing links; `links` has the neuron of each disc, in the order in which they
@@ -338,6 +346,8 @@ mod tests {
             assert!(svg.contains(part), "no {part} in {svg}");
         }
         assert_eq!(svg.matches("<circle").count(), 1, "a point that is not a number is skipped");
+        let repeated = ["font-size", "font-family"].map(|name| svg.matches(name).count());
+        assert_eq!((repeated, svg.matches("opacity=\"1\"").count()), ([1, 1], 0), "{svg}");
     }
 
     #[test]
