@@ -287,7 +287,7 @@ fn named_sets_are_ablated() {
 }
 
 /// The settings of a spec, and what must be said about them.
-const REFUSED: [(&str, &str, &[&str]); 14] = [
+const REFUSED: [(&str, &str, &[&str]); 17] = [
     ("entropy", "neurons: [L2.N348, L3.N0]", &["entropy.neurons[1]", "3 layers of 1024 neurons"]),
     ("entropy", "neurons: [L2.N1, L2.1]", &["entropy.neurons[1]", "L2.N1 is listed twice"]),
     ("entropy", "neurons: [L2.H0]", &["entropy.neurons[0]", "is not a neuron"]),
@@ -297,6 +297,9 @@ const REFUSED: [(&str, &str, &[&str]); 14] = [
     ("attention", "pairs: []", &["attention.pairs", "names no pair"]),
     ("attention", "pairs: 0", &["attention.pairs", "1 to 1000"]),
     ("attention", "pairs: many", &["attention.pairs", "or a list of pairs"]),
+    ("families", "path: t, neurons: [L3.N0]", &["families.neurons[0]", "3 layers of 1024"]),
+    ("families", "path: t, neurons: []", &["families.neurons", "names no neuron"]),
+    ("families", "path: t, neurons: some", &["families.neurons", "`universal`"]),
     ("ablation", "sets: [{ name: x }]", &["ablation.sets[0]", "exactly one key"]),
     ("ablation", "sets: [{ name: x, like: x }]", &["ablation.sets[0].like", "earlier"]),
     ("ablation", "sets: [{ name: x, neurons: [L9.N1] }]", &["ablation.sets[0].neurons[0]"]),
@@ -325,4 +328,62 @@ fn names_that_a_model_lacks_are_refused() {
         }
         assert!(!folder.path().join("runs").exists(), "{settings} left a folder");
     }
+}
+
+/// The choice of neurons and the passes that memory allows change nothing about a neuron: universal
+/// and listed ones have the rows and the figures that they have among all neurons.
+#[test]
+fn families_of_chosen_neurons_are_those_among_all() {
+    // Low bounds, so that a little text explains neurons of every family.
+    let with = |choice: Option<Value>| {
+        let bounds = [("support", yaml(3)), ("frequent", yaml(5)), ("explained", yaml(0.2))];
+        let choice = choice.map(|choice| ("neurons", choice));
+        figures("families", &bounds.into_iter().chain(choice).collect::<Vec<_>>())
+    };
+    let all = with(None);
+    let of = |wanted: &dyn Fn(&[String]) -> bool| {
+        let rows = all.tables["families"].rows.iter();
+        rows.filter(|row| wanted(row)).cloned().collect::<Vec<_>>()
+    };
+    let universal = with(Some(yaml("universal")));
+    assert_eq!(universal.tables["families"].rows, of(&|row| row[2] == "true"));
+    assert_eq!(universal.tables["families"].rows.len(), 308, "every tenth of 3,072");
+    for name in ["unigram-by-layer", "alphabet-letters", "position-by-layer", "unigram-lead"] {
+        let of_universal = &all.named[&format!("universal-{name}")];
+        assert_eq!(&universal.named[name], of_universal, "{name}");
+        assert_eq!(&universal.named[&format!("universal-{name}")], of_universal, "{name}");
+        assert_ne!(&all.named[name], of_universal, "{name} tells the groups apart");
+    }
+    let listed = with(Some(yaml(["L2.N348", "L0.N3"])));
+    let wanted = [["0", "3"], ["2", "348"]];
+    assert_eq!(
+        listed.tables["families"].rows,
+        of(&|row| wanted.contains(&[row[0].as_str(), row[1].as_str()]))
+    );
+}
+
+/// Sums that do not fit into memory are made in passes over the tokens, with the same figures.
+#[test]
+fn families_in_passes_are_those_of_one_pass() {
+    let mut loaded =
+        load_spec(&path("experiments/families.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    (loaded.spec.corpus.limit, loaded.spec.corpus.sample) = (Some(4), None);
+    let plan = Plan::make(loaded.clone()).unwrap_or_else(|e| panic!("{e}"));
+    let others = plan.workload().bytes_without_sums() as f64;
+    let n = plan.reference().layout().n_neurons();
+    let run_within = |bytes: f64| {
+        let mut loaded = loaded.clone();
+        loaded.spec.batch.memory_gib = Some(bytes / f64::from(1 << 30));
+        let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+        let universal = Universal((0..n).map(|i| i % 10 == 0).collect());
+        experiment::run(&plan, Some(universal), &mut Control::default())
+            .unwrap_or_else(|e| panic!("{e}"))
+    };
+    let groups = 2 * plan.reference().config.d_vocab + plan.tokens.context + plan.labels().len();
+    let each = (24 * groups) as f64;
+    let one = run_within(others + n as f64 * each + 1e6);
+    let two = run_within(others + 0.7 * n as f64 * each);
+    // A share of no neurons is NaN, which is not equal to itself.
+    assert_eq!(format!("{:?}", two.named), format!("{:?}", one.named));
+    assert_eq!(two.tables, one.tables);
 }

@@ -58,6 +58,40 @@ pub fn reduction(all: [f64; 3], yes: [f64; 3], support: f64) -> Option<(f64, f64
     counted.then(|| (1.0 - (squares(yes) + squares(no)) / total, yes[1] / yes[0] - no[1] / no[0]))
 }
 
+/// Returns whether a neuron is more active on the tokens of `then` than on those of neither `yes`
+/// nor `then`. Each is n and Σv, over all tokens and over those of a list.
+fn is_secondarily_active(all: [f64; 2], yes: [f64; 2], then: [f64; 2]) -> bool {
+    let rest = [all[0] - yes[0] - then[0], all[1] - yes[1] - then[1]];
+    // NaN, where a list has no tokens, is not above anything.
+    then[1] / then[0] > rest[1] / rest[0]
+}
+
+impl GroupedTests<'_> {
+    /// Returns the reduction in variance and the difference of means of each neuron by a test, as
+    /// [`reduction`] does, or `None` if the neuron does not meet the condition of the test.
+    /// `all` is Σv and Σv² over all `n` tokens.
+    fn reductions(
+        &self,
+        test: &TokenTest,
+        (n, all): (f64, &[[f64; 3]]),
+        support: f64,
+    ) -> Vec<Option<(f64, f64)>> {
+        let tokens = |ids: &[usize]| ids.iter().map(|&id| self.sums.tokens(id)).sum::<f64>();
+        let yes_n = tokens(&test.ids);
+        let yes = self.sums.over(&test.ids);
+        let then = test.then.as_ref().map(|ids| (tokens(ids), self.sums.over(ids)));
+        let one = |i: usize| {
+            let ([sum, square, _], [yes_sum, yes_square, _]) = (all[i], yes[i]);
+            let meets = then.as_ref().is_none_or(|(then_n, then)| {
+                is_secondarily_active([n, sum], [yes_n, yes_sum], [*then_n, then[i][0]])
+            });
+            let of = || reduction([n, sum, square], [yes_n, yes_sum, yes_square], support);
+            meets.then(of).flatten()
+        };
+        (0..all.len()).into_par_iter().map(one).collect()
+    }
+}
+
 /// Returns the best explanation of each neuron, or `None` if no test has enough support. `see` is
 /// called for every test with its indices (grouping, test) and the reduction of every neuron.
 pub fn best_explanations(
@@ -67,17 +101,14 @@ pub fn best_explanations(
     mut see: impl FnMut(usize, usize, &[Option<(f64, f64)>]),
 ) -> Vec<Option<TestExplanation>> {
     let mut best: Vec<Option<TestExplanation>> = vec![None; n_neurons];
-    for (g, GroupedTests { sums, tests, .. }) in grouped.iter().enumerate() {
+    for (g, of_group) in grouped.iter().enumerate() {
+        let GroupedTests { sums, tests, .. } = of_group;
         let groups: Vec<usize> = (0..sums.groups()).collect();
         let n: f64 = groups.iter().map(|&group| sums.tokens(group)).sum();
         let all = sums.over(&groups);
         for (t, test) in tests.iter().enumerate() {
             let support_of: f64 = test.ids.iter().map(|&id| sums.tokens(id)).sum();
-            let one = |(all, yes): (&[f64; 3], &[f64; 3])| {
-                let (all, yes) = ([n, all[0], all[1]], [support_of, yes[0], yes[1]]);
-                reduction(all, yes, support as f64)
-            };
-            let reductions: Vec<_> = all.par_iter().zip(&sums.over(&test.ids)).map(one).collect();
+            let reductions = of_group.reductions(test, (n, &all), support as f64);
             see(g, t, &reductions);
             for (best, found) in best.iter_mut().zip(&reductions) {
                 let Some((reduction, difference)) = *found else { continue };
@@ -127,6 +158,29 @@ mod tests {
                 None => prop_assert!(yes[0] == 0.0 || yes[0] == all[0]),
             }
         }
+    }
+
+    /// A letter's test explains a neuron only if tokens that begin with the letter are next in
+    /// activation; a word's test has no such condition.
+    #[test]
+    fn a_condition_tells_a_letter_from_a_word() {
+        // Tokens: the letter, one that begins with it, another one. Two neurons.
+        let mut sums = GroupSums::new(3, 2);
+        for _ in 0..30 {
+            let groups = [Some(0), Some(1), Some(2)];
+            sums.absorb(&groups, &[3.0, 3.0, 0.5, 0.0, 0.0, 0.1]);
+        }
+        let letter =
+            TokenTest { then: Some(vec![1]), ..TokenTest::new("letter".into(), "", vec![0]) };
+        let word = TokenTest::new("word".into(), "", vec![0]);
+        let tests = [letter, word];
+        let grouped = [GroupedTests { group: TokenGroup::Token, sums: &sums, tests: &tests }];
+        let best = best_explanations(&grouped, 2, 20, |_, _, _| ());
+        assert_eq!(best.iter().map(|b| b.expect("explained").test).collect::<Vec<_>>(), [0, 1]);
+        let alone = TokenTest { then: Some(vec![]), ..tests[0].clone() };
+        let tests = [alone];
+        let grouped = [GroupedTests { group: TokenGroup::Token, sums: &sums, tests: &tests }];
+        assert_eq!(best_explanations(&grouped, 2, 20, |_, _, _| ()), [None, None]);
     }
 
     #[test]

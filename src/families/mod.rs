@@ -1,5 +1,6 @@
 //! Finds the simple property of tokens that explains a neuron best (paper §4.3).
 
+mod chosen;
 mod explain;
 mod reading;
 mod settings;
@@ -7,6 +8,7 @@ mod sums;
 mod syntax;
 mod token_tests;
 
+pub use chosen::{NeuronChoice, NeuronGroup};
 pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations, reduction};
 pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use settings::FamilySettings;

@@ -60,6 +60,11 @@ impl TokenGrouping {
         })
     }
 
+    /// Returns the number of groups of all groupings together.
+    pub fn groups(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
     /// Returns the groups of the kept tokens of a batch.
     pub fn of(&self, batch: &Batch, keep: &[bool]) -> TokenGroups {
         let mut groups = TokenGroups::default();
@@ -162,17 +167,13 @@ impl TestSuite {
         let mut token = read_token_tests(&spec.path, plan, &vocabulary)?;
         let counts: Vec<f64> = (0..vocabulary.len()).map(|id| readings.0[0].tokens(id)).collect();
         token.extend(unigram_tests(&vocabulary, &counts, spec.frequent));
-        let previous = token.iter().map(|test| TokenTest {
-            name: format!("previous: {}", test.name),
-            family: "previous-token".into(),
-            ids: test.ids.clone(),
+        let previous = token.iter().map(|test| {
+            TokenTest::new(format!("previous: {}", test.name), "previous-token", test.ids.clone())
         });
         let context = readings.0[2].groups();
         let ends = std::iter::successors(Some(2), |end| Some(end * 2)).take_while(|&e| e < context);
-        let position = ends.map(|end| TokenTest {
-            name: format!("position below {end}"),
-            family: "position".into(),
-            ids: (0..end).collect(),
+        let position = ends.map(|end| {
+            TokenTest::new(format!("position below {end}"), "position", (0..end).collect())
         });
         let labels: Vec<String> = plan.labels().iter().map(|l| format!("label {l}")).collect();
         let names = |kind: usize| syntax.map_or(&[][..], |s| &s.names[kind]);
@@ -195,10 +196,6 @@ impl TestSuite {
 
 /// Returns one test per name, for the group of that name.
 fn each(names: &[String], family: &str) -> Vec<TokenTest> {
-    let test = |(i, name): (usize, &String)| TokenTest {
-        name: name.clone(),
-        family: family.into(),
-        ids: vec![i],
-    };
+    let test = |(i, name): (usize, &String)| TokenTest::new(name.clone(), family, vec![i]);
     names.iter().enumerate().map(test).collect()
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::NeuronChoice;
+
 /// `kind: families`: which token tests explain which neurons (paper §4.3, eq. 4).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +17,9 @@ pub struct FamilySettings {
     /// (`# newdoc id = …`) is that of its sample. Without it there are no syntax tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub syntax: Option<PathBuf>,
+    /// The neurons that are explained: `all`, `universal`, or a list.
+    #[serde(default)]
+    pub neurons: NeuronChoice,
     /// A neuron belongs to the family of its best explanation if this explanation reduces its
     /// variance by more than this share.
     #[serde(default = "FamilySettings::explained")]
@@ -42,6 +47,7 @@ impl FamilySettings {
         Self {
             path,
             syntax: None,
+            neurons: NeuronChoice::default(),
             explained: Self::explained(),
             support: Self::support(),
             frequent: Self::frequent(),

@@ -23,6 +23,17 @@ pub struct TokenTest {
     pub family: String,
     /// Ids of the tokens with answer yes, ascending.
     pub ids: Vec<usize>,
+    /// Ids of the tokens on which a neuron of the family is secondarily active: the test explains
+    /// a neuron only if its mean activation over them is above that over the tokens in neither
+    /// list. `None` if the test has no such condition.
+    pub then: Option<Vec<usize>>,
+}
+
+impl TokenTest {
+    /// Creates a test without a condition on other tokens.
+    pub fn new(name: String, family: &str, ids: Vec<usize>) -> Self {
+        Self { name, family: family.into(), ids, then: None }
+    }
 }
 
 #[derive(Deserialize)]
@@ -37,19 +48,43 @@ struct TestEntry {
     name: String,
     family: String,
     matches: String,
+    then: Option<String>,
     #[serde(default)]
     each: Vec<String>,
 }
 
 impl TestEntry {
-    /// Returns the name and expression of each test: one, or one for each item of `each`.
-    fn expand(&self) -> Vec<(String, String)> {
+    /// Returns the entry itself, or one entry for each item of `each`.
+    fn expand(self) -> Vec<Self> {
         if self.each.is_empty() {
-            return vec![(self.name.clone(), self.matches.clone())];
+            return vec![self];
         }
         let put = |text: &str, item: &str| text.replacen("{}", item, 1);
-        let one = |item: &String| (put(&self.name, item), put(&self.matches, &regex::escape(item)));
+        let one = |item: &String| {
+            let literal = regex::escape(item);
+            Self {
+                name: put(&self.name, item),
+                family: self.family.clone(),
+                matches: put(&self.matches, &literal),
+                then: self.then.as_ref().map(|then| put(then, &literal)),
+                each: Vec::new(),
+            }
+        };
         self.each.iter().map(one).collect()
+    }
+
+    /// Applies the test to every token of a vocabulary.
+    fn apply(self, vocabulary: &[String]) -> Result<TokenTest, regex::Error> {
+        let matching = |expression: &str| -> Result<Vec<usize>, regex::Error> {
+            let regex = Regex::new(expression)?;
+            Ok((0..vocabulary.len()).filter(|&id| regex.is_match(&vocabulary[id])).collect())
+        };
+        let ids = matching(&self.matches)?;
+        let mut then = self.then.as_deref().map(matching).transpose()?;
+        if let Some(then) = &mut then {
+            then.retain(|id| ids.binary_search(id).is_err());
+        }
+        Ok(TokenTest { name: self.name, family: self.family, ids, then })
     }
 }
 
@@ -75,15 +110,11 @@ pub fn parse_token_tests(path: &Path, text: &str, vocabulary: &[String]) -> Resu
     };
     let file: TestFile = serde_yaml::from_str(text).map_err(|e| wrong(e.to_string()))?;
     let mut tests: BTreeMap<String, TokenTest> = BTreeMap::new();
-    for entry in &file.tests {
-        for (name, expression) in entry.expand() {
-            let regex = Regex::new(&expression).map_err(|e| wrong(format!("`{name}`: {e}")))?;
-            let yes = |(id, token): (usize, &String)| regex.is_match(token).then_some(id);
-            let ids = vocabulary.iter().enumerate().filter_map(yes).collect();
-            let test = TokenTest { name: name.clone(), family: entry.family.clone(), ids };
-            if tests.insert(name.clone(), test).is_some() {
-                return Err(wrong(format!("two tests are called `{name}`")));
-            }
+    for entry in file.tests.into_iter().flat_map(TestEntry::expand) {
+        let name = entry.name.clone();
+        let test = entry.apply(vocabulary).map_err(|e| wrong(format!("`{name}`: {e}")))?;
+        if tests.insert(name.clone(), test).is_some() {
+            return Err(wrong(format!("two tests are called `{name}`")));
         }
     }
     if tests.is_empty() || tests.len() > MOST {
@@ -104,8 +135,7 @@ pub fn unigram_tests(vocabulary: &[String], counts: &[f64], frequent: usize) -> 
         }
     }
     let often = |ids: &Vec<usize>| ids.iter().map(|&id| counts[id]).sum::<f64>() >= frequent as f64;
-    let test =
-        |(word, ids)| TokenTest { name: format!("word {word}"), family: "unigram".into(), ids };
+    let test = |(word, ids)| TokenTest::new(format!("word {word}"), "unigram", ids);
     words.into_iter().filter(|(_, ids)| often(ids)).map(test).collect()
 }
 
@@ -129,6 +159,14 @@ mod tests {
         let ids = |name: &str| &tests.iter().find(|t| t.name == name).expect("a test").ids;
         assert_eq!((ids("symbol ."), ids("symbol *")), (&vec![0], &vec![1]));
         assert_eq!(ids("of 2"), &vec![3]);
+    }
+
+    #[test]
+    fn then_lists_the_other_tokens_that_it_matches() {
+        let text = "tests:\n- {name: 'letter {}', family: alphabet, matches: '^ ?{}$', then: '^ ?{}', each: [a, b]}";
+        let tests = parsed(text, &[" a", "ab", "b", " and", "c"]).expect("valid");
+        assert_eq!((&tests[0].ids, &tests[0].then), (&vec![0], &Some(vec![1, 3])));
+        assert_eq!((&tests[1].ids, &tests[1].then), (&vec![2], &Some(vec![])));
     }
 
     #[test]

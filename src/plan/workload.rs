@@ -122,16 +122,21 @@ impl<'a> Workload<'a> {
 
     /// Returns the bytes that weights, activations, and the data kept of the tokens need.
     pub fn bytes(&self, keep: Keep) -> usize {
+        let screen = self.spec.correlation.screen.as_ref();
+        let tokens = screen.map_or(self.used, |s| s.sample.min(self.used));
+        let kept = self.comparison.kept_bytes(keep, tokens);
+        self.bytes_without_sums() + kept + self.comparison.comparison_bytes()
+    }
+
+    /// Returns the bytes of weights and activations.
+    pub fn bytes_without_sums(&self) -> usize {
         let judged = self.comparison.references.iter().map(|&i| &self.models[i]);
         let pre: usize = judged.map(ModelShape::n_neurons).sum();
         let post: usize = self.models.iter().map(ModelShape::n_neurons).sum();
         let tokens = TOKENS_AT_ONCE + self.spec.batch.tokens.max(self.spec.corpus.context);
         let activations = 4 * tokens * (pre + post);
         let weights: usize = self.models.iter().map(weight_bytes).sum();
-        let screen = self.spec.correlation.screen.as_ref();
-        let tokens = screen.map_or(self.used, |s| s.sample.min(self.used));
-        let kept = self.comparison.kept_bytes(keep, tokens);
-        weights + activations + kept + self.comparison.comparison_bytes()
+        weights + activations
     }
 }
 
