@@ -45,6 +45,7 @@ fn corpus_of(path: &Path) -> Corpus {
         fields: None,
         context: 8,
         tokenisation: Tokenisation::PerDoc,
+        prepend_bos: true,
         exclude: vec![Exclusion::Bos],
         limit: None,
         sample: None,

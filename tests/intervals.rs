@@ -239,7 +239,8 @@ fn spread(deviations: impl Iterator<Item = f64>) -> f64 {
 /// Repeats whole studies, baselines included, over documents drawn with replacement. Returns the
 /// standard deviation of each neuron's excess correlation.
 fn of_repeated_studies(plan: &Plan, studies: usize) -> Vec<f64> {
-    let documents: Vec<&[Row]> = plan.tokens.rows.chunk_by(|a, b| a.sample == b.sample).collect();
+    let documents: Vec<&[Row]> =
+        plan.tokens.rows.chunk_by(|a, b| a.sample() == b.sample()).collect();
     let mut random = Random::new(7);
     let mut draw = || (random.value().abs() * 1e6) as usize % documents.len();
     let mut control = Control::default();

@@ -56,7 +56,7 @@ impl View<'_> {
 
     fn context_within(&self, of: CardColumn, token: usize, around: (usize, usize)) -> Context {
         let (row, position) = self.seen.activations.places[token];
-        let sample = &self.plan.samples[self.seen.tokens.rows[row].sample];
+        let sample = &self.plan.samples[self.seen.tokens.rows[row].sample_at(position)];
         let shown = self.window(token, around);
         Context {
             sample: sample.id.clone(),

@@ -4,7 +4,8 @@
 //!
 //! - `ids` u32 `[tokens]`: all rows, one after the other
 //! - `ends` u64 `[rows]`: where each row ends
-//! - `samples` u32 `[rows]`: index of the sample of each row
+//! - `parts` u64 `[parts, 3]`: position, sample and token of each part of a sample in a row
+//! - `part_ends` u64 `[rows]`: where the parts of each row end
 //! - `told` u8: ids and labels of samples, and the number of documents, as JSON
 
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::documents::{DocumentCount, Sample};
+use super::rows::{Row, SamplePart};
 use super::tokenizer::BpeTokenizer;
-use super::tokens::Row;
 use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
@@ -29,7 +30,7 @@ use crate::store::write_whole;
 pub const CACHE: &str = "UNIVERSAL_NEURONS_CACHE";
 /// Version of the file, increased when its layout changes or the same text could give other
 /// tokens.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Length of the SHA-256 at the end of a cache, in bytes.
 const SEAL: usize = 32;
 
@@ -68,7 +69,8 @@ impl Cache {
         let folder = std::env::var_os(CACHE).filter(|folder| !folder.is_empty())?;
         // A digest of the tokenizer itself, which is the same for both forms of its files.
         let tokenizer_digest = tokenizer.digest().ok()?;
-        let cut = (&corpus.fields, corpus.context, corpus.tokenisation, corpus.limit);
+        let cut =
+            (&corpus.fields, corpus.context, corpus.tokenisation, corpus.prepend_bos, corpus.limit);
         // The name of the corpus file belongs to the key because it decides the file format.
         let file = corpus.path.file_name().map(|name| name.to_string_lossy());
         let program = (VERSION, env!("CARGO_PKG_VERSION"));
@@ -113,13 +115,11 @@ impl Cache {
 fn serialised(read: &Read) -> std::result::Result<Vec<u8>, safetensors::SafeTensorError> {
     let ids: Vec<u8> =
         read.rows.iter().flat_map(|r| &r.ids).flat_map(|i| i.to_le_bytes()).collect();
-    let ends = read.rows.iter().scan(0_u64, |end, row| {
-        *end += row.ids.len() as u64;
-        Some(*end)
-    });
-    let ends: Vec<u8> = ends.flat_map(u64::to_le_bytes).collect();
-    let samples = read.rows.iter().flat_map(|r| (r.sample as u32).to_le_bytes());
-    let samples: Vec<u8> = samples.collect();
+    let ends = ends(read.rows.iter().map(|row| row.ids.len()));
+    let part_ends = self::ends(read.rows.iter().map(|row| row.parts.len()));
+    let numbers = |part: &SamplePart| [part.position, part.sample, part.token];
+    let parts = read.rows.iter().flat_map(|row| &row.parts).flat_map(numbers);
+    let parts: Vec<u8> = parts.flat_map(|number| (number as u64).to_le_bytes()).collect();
     let named = read.samples.iter().map(|s| (s.id.clone(), s.domain.clone()));
     let told = CacheDetails { samples: named.collect(), count: read.count };
     // Strings and numbers can always be written as JSON.
@@ -128,13 +128,24 @@ fn serialised(read: &Read) -> std::result::Result<Vec<u8>, safetensors::SafeTens
     let tensors = [
         ("ids", view(Dtype::U32, 4, &ids)?),
         ("ends", view(Dtype::U64, 8, &ends)?),
-        ("samples", view(Dtype::U32, 4, &samples)?),
+        ("parts", view(Dtype::U64, 8, &parts)?),
+        ("part_ends", view(Dtype::U64, 8, &part_ends)?),
         ("told", view(Dtype::U8, 1, &told)?),
     ];
     let mut file = safetensors::serialize(tensors, None)?;
     let seal = Sha256::digest(&file);
     file.extend_from_slice(&seal);
     Ok(file)
+}
+
+/// Returns where each item of a list ends, given the lengths of the items.
+fn ends(lengths: impl Iterator<Item = usize>) -> Vec<u8> {
+    let mut end = 0;
+    let ends = lengths.map(|length| {
+        end += length as u64;
+        end
+    });
+    ends.flat_map(u64::to_le_bytes).collect()
 }
 
 /// Parses a cache. Returns None if it is damaged, or has ids of `d_vocab` and more or rows of
@@ -147,27 +158,41 @@ fn parse(bytes: &[u8], d_vocab: usize, context: usize) -> Option<Read> {
     let file = SafeTensors::deserialize(file).ok()?;
     let of = |name: &str, dtype| file.tensor(name).ok().filter(|t| t.dtype() == dtype);
     let (ids, ends) = (of("ids", Dtype::U32)?, of("ends", Dtype::U64)?);
-    let (samples, told) = (of("samples", Dtype::U32)?, of("told", Dtype::U8)?);
-    let told: CacheDetails = serde_json::from_slice(told.data()).ok()?;
-    let word = |b: &[u8; 4]| u32::from_le_bytes(*b);
-    let ids: Vec<u32> = ids.data().as_chunks().0.iter().map(word).collect();
-    let ends = ends.data().as_chunks().0.iter().map(|b| u64::from_le_bytes(*b) as usize);
-    let samples = samples.data().as_chunks().0.iter().map(|b| word(b) as usize);
-    if samples.len() != ends.len() || ids.iter().any(|&id| id as usize >= d_vocab) {
+    let (parts, part_ends) = (of("parts", Dtype::U64)?, of("part_ends", Dtype::U64)?);
+    let told: CacheDetails = serde_json::from_slice(of("told", Dtype::U8)?.data()).ok()?;
+    let ids: Vec<u32> = ids.data().as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+    let numbers = |data: &[u8]| -> Vec<usize> {
+        data.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b) as usize).collect()
+    };
+    let (ends, part_ends, parts) =
+        (numbers(ends.data()), numbers(part_ends.data()), numbers(parts.data()));
+    if part_ends.len() != ends.len() || ids.iter().any(|&id| id as usize >= d_vocab) {
         return None;
     }
-    let (mut rows, mut start) = (Vec::new(), 0);
-    for (end, sample) in ends.zip(samples) {
-        if sample >= told.samples.len() {
+    let part = |n: &[usize; 3]| SamplePart { position: n[0], sample: n[1], token: n[2] };
+    let parts: Vec<SamplePart> = parts.as_chunks().0.iter().map(part).collect();
+    let (mut rows, mut start, mut part_start) = (Vec::new(), 0, 0);
+    for (end, part_end) in ends.into_iter().zip(part_ends) {
+        let ids = ids.get(start..end).filter(|row| (1..=context).contains(&row.len()))?.to_vec();
+        let parts = parts.get(part_start..part_end)?.to_vec();
+        let row = Row { ids, parts };
+        if !is_sound(&row, told.samples.len()) {
             return None;
         }
-        let row = ids.get(start..end).filter(|row| (1..=context).contains(&row.len()))?;
-        rows.push(Row { sample, ids: row.to_vec() });
-        start = end;
+        rows.push(row);
+        (start, part_start) = (end, part_end);
     }
+    let whole = start == ids.len() && part_start == parts.len();
     let named = told.samples.into_iter();
     let samples = named.map(|(id, domain)| Sample { id, domain, text: String::new() });
-    (start == ids.len()).then(|| Read { samples: samples.collect(), count: told.count, rows })
+    whole.then(|| Read { samples: samples.collect(), count: told.count, rows })
+}
+
+/// Returns whether a row has parts, by ascending position within it, of samples that exist.
+fn is_sound(row: &Row, samples: usize) -> bool {
+    let within = |part: &SamplePart| part.position < row.ids.len() && part.sample < samples;
+    let ascending = |two: &[SamplePart]| two[0].position < two[1].position;
+    !row.parts.is_empty() && row.parts.iter().all(within) && row.parts.windows(2).all(ascending)
 }
 
 #[cfg(test)]
@@ -176,7 +201,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn read_of(lengths: &[usize]) -> Read {
-        let row = |(sample, &len): (usize, &usize)| Row { sample, ids: vec![len as u32; len] };
+        let row = |(sample, &len): (usize, &usize)| {
+            let mut row = Row::of_sample(None, &vec![len as u32; len], sample, 3 * sample);
+            // Every second row ends with a token of the first sample.
+            let position = len - 1;
+            if sample % 2 == 1 && position > 0 {
+                row.parts.push(SamplePart { position, sample: 0, token: 0 });
+            }
+            row
+        };
         let sample =
             |i: usize| Sample { id: format!("s{i}"), domain: "d".into(), text: String::new() };
         Read {
@@ -210,7 +243,7 @@ mod tests {
             bytes.extend_from_slice(&seal);
             if let Some(read) = parse(&bytes, 10, 9) {
                 let fits = |row: &Row| {
-                    row.sample < read.samples.len()
+                    is_sound(row, read.samples.len())
                         && (1..=9).contains(&row.ids.len())
                         && row.ids.iter().all(|&id| id < 10)
                 };
@@ -245,7 +278,15 @@ mod tests {
         assert_eq!(forged(|read| read.rows[1].ids = vec![1; 10]), None, "longer than the context");
         assert_eq!(forged(|read| read.rows[1].ids.clear()), None, "an empty row");
         assert_eq!(forged(|read| read.rows[2].ids[0] = 10), None, "an id outside the vocabulary");
-        assert_eq!(forged(|read| read.rows[0].sample = 3), None, "a sample that does not exist");
+        let part = |change: fn(&mut SamplePart)| {
+            let mut read = sound.clone();
+            change(&mut read.rows[0].parts[0]);
+            parse(&serialised(&read).expect("written"), 10, 9)
+        };
+        assert_eq!(part(|part| part.sample = 3), None, "a sample that does not exist");
+        assert_eq!(part(|part| part.position = 3), None, "a position beyond the row");
+        assert_eq!(forged(|read| read.rows[0].parts.clear()), None, "a row of no sample");
+        assert_eq!(forged(|read| read.rows[1].parts.reverse()), None, "parts out of order");
         assert_eq!(forged(|read| read.samples.truncate(1)), None, "samples that are missing");
     }
 }

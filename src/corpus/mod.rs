@@ -8,10 +8,12 @@ mod json;
 mod lines;
 mod pages;
 mod parquet;
+pub mod rows;
 #[cfg(test)]
 mod tests;
 pub mod tokenizer;
 pub mod tokens;
 
 pub use documents::Sample;
-pub use tokens::{Batch, Row, Tokens};
+pub use rows::{Row, SamplePart};
+pub use tokens::{Batch, Tokens};

@@ -1,23 +1,11 @@
-//! Cuts samples into rows of token ids, and decides which tokens count.
+//! The rows of tokens that models read, and which of the tokens count.
 
 use std::ops::Range;
 
-use super::Sample;
+use super::rows::Row;
 use super::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
-use crate::spec::{Corpus, Exclusion, Tokenisation};
-
-/// Estimated bytes that an allocation takes in addition to its values.
-const ALLOCATION: usize = 16;
-
-/// One row of tokens, which a model reads in one pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Index of the sample of the row.
-    pub sample: usize,
-    /// Token ids, beginning-of-sequence first.
-    pub ids: Vec<u32>,
-}
+use crate::spec::{Corpus, Exclusion};
 
 /// All rows of a corpus, and which positions take part in statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,74 +186,6 @@ impl Batch<'_> {
     }
 }
 
-/// Cuts samples into rows of at most `context` tokens, each of which begins with the
-/// beginning-of-sequence token.
-pub struct Cutter<'a> {
-    tokenizer: &'a BpeTokenizer,
-    bos: u32,
-    corpus: &'a Corpus,
-    rows: Vec<Row>,
-    /// Number of samples so far.
-    samples: usize,
-    /// The row that is not full yet, for layouts with several samples per row.
-    open: Option<Row>,
-}
-
-impl<'a> Cutter<'a> {
-    /// Creates a cutter without samples.
-    pub fn new(tokenizer: &'a BpeTokenizer, bos: u32, corpus: &'a Corpus) -> Self {
-        Self { tokenizer, bos, corpus, rows: Vec::new(), samples: 0, open: None }
-    }
-
-    /// Adds a sample. Returns the number of bytes of memory that its rows take.
-    ///
-    /// # Errors
-    /// Returns an error if the text cannot be tokenised.
-    pub fn push(&mut self, sample: &Sample) -> Result<u64> {
-        let before = self.rows.len();
-        let ids = self.tokenizer.encode(&sample.text).map_err(|fault| {
-            let subject = format!("sample `{}`", sample.id);
-            Error::new(Kind::Corpus, subject, fault.problem, fault.remedy)
-        })?;
-        match self.corpus.tokenisation {
-            Tokenisation::PerDoc => {
-                for part in ids.chunks(self.corpus.context - 1) {
-                    let ids = std::iter::once(self.bos).chain(part.iter().copied()).collect();
-                    self.rows.push(Row { sample: self.samples, ids });
-                }
-            }
-            Tokenisation::Packed => {
-                let between = (self.samples > 0).then_some(self.bos);
-                self.fill(between.into_iter().chain(ids.iter().copied()));
-            }
-            Tokenisation::Concatenated => self.fill(ids.iter().copied()),
-        }
-        self.samples += 1;
-        let rows = (self.rows.len() - before) * (size_of::<Row>() + ALLOCATION);
-        Ok((rows + ids.len() * size_of::<u32>()) as u64)
-    }
-
-    /// Appends tokens to the open row, and opens further rows as needed.
-    fn fill(&mut self, ids: impl Iterator<Item = u32>) {
-        for id in ids {
-            let sample = self.samples;
-            let row = self.open.get_or_insert_with(|| Row { sample, ids: vec![self.bos] });
-            row.ids.push(id);
-            if row.ids.len() == self.corpus.context {
-                self.rows.extend(self.open.take());
-            }
-        }
-    }
-
-    /// Returns the rows.
-    pub fn finish(mut self) -> Vec<Row> {
-        if self.corpus.tokenisation == Tokenisation::Packed {
-            self.rows.extend(self.open.take());
-        }
-        self.rows
-    }
-}
-
 /// Returns the token that is exactly one line feed, if the vocabulary has one.
 fn newline_id(tokenizer: &BpeTokenizer) -> Option<u32> {
     match tokenizer.encode("\n").ok()?[..] {
@@ -277,35 +197,9 @@ fn newline_id(tokenizer: &BpeTokenizer) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::tokenizer::{TokenizerFor, load};
-
-    #[test]
-    fn styles_cut_as_they_say() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
-        let model = TokenizerFor { model: "tiny", d_vocab: 32 };
-        let tokenizer = load(folder.as_ref(), model).expect("tokenizer");
-        let cut = |style: &str| {
-            let text = format!("{{path: x, context: 4, tokenisation: {style}}}");
-            let corpus: Corpus = serde_yaml::from_str(&text).expect("a corpus");
-            let mut cutter = Cutter::new(&tokenizer, 31, &corpus);
-            for (id, text) in [("one", "abcd"), ("two", "ef")] {
-                let (id, domain) = (id.into(), "x".into());
-                cutter.push(&Sample { id, domain, text: text.into() }).expect("tokens");
-            }
-            cutter.finish().into_iter().map(|row| (row.sample, row.ids)).collect::<Vec<_>>()
-        };
-        // Letters are ids from 2 on, 31 is the beginning of a sequence.
-        let row = |sample, ids: &[u32]| (sample, ids.to_vec());
-        assert_eq!(cut("per_doc"), [row(0, &[31, 2, 3, 4]), row(0, &[31, 5]), row(1, &[31, 6, 7])]);
-        assert_eq!(
-            cut("packed"),
-            [row(0, &[31, 2, 3, 4]), row(0, &[31, 5, 31, 6]), row(1, &[31, 7])]
-        );
-        assert_eq!(cut("concatenated"), [row(0, &[31, 2, 3, 4]), row(0, &[31, 5, 6, 7])]);
-    }
 
     fn tokens(lengths: &[usize]) -> Tokens {
-        let row = |(sample, &len): (usize, &usize)| Row { sample, ids: vec![5; len] };
+        let row = |(sample, &len): (usize, &usize)| Row::of_sample(None, &vec![5; len], sample, 0);
         Tokens {
             rows: lengths.iter().enumerate().map(row).collect(),
             context: 8,
@@ -351,7 +245,7 @@ mod tests {
             let sample = tokens.sample(used);
             let taken = sample.count().used;
             assert!(taken >= used.min(400) && taken < used + 4, "{used}: {taken}");
-            let places: Vec<usize> = sample.rows.iter().map(|row| row.sample).collect();
+            let places: Vec<usize> = sample.rows.iter().map(Row::sample).collect();
             let middle = places.iter().sum::<usize>() / places.len();
             assert!(used < 40 || (35..65).contains(&middle), "{used}: {places:?}");
         }

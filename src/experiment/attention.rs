@@ -15,7 +15,7 @@ use self::choice::{Pair, choose, directions, drawn_to_first, heuristics};
 use self::readings::{BatchReadings, places};
 use self::settings::AttentionSettings;
 use super::cost::KindCost;
-use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure, needs_bos};
 use super::named::PairChoice;
 use crate::charts::canvas::{Axis, Mark, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, ONE_PANEL, range_of, with_margin};
@@ -62,7 +62,8 @@ impl Experiment for Attention {
     const EXAMPLE: &'static str = include_str!("../../experiments/attention.yaml");
     const DESK: Desk = Desk::Spec("experiments/attention.yaml");
 
-    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+    fn check(settings: &Self::Settings, spec: &Spec) -> Result<(), Finding> {
+        needs_bos(spec)?;
         settings.pairs.check("attention.pairs")
     }
 

@@ -43,7 +43,7 @@ impl Experiment for Families {
     const SECTION: Section = Section::Required;
     const PATHS: &'static [&'static str] = &["path", "syntax"];
     const FIGURES: &'static [FigureName] = &[
-        figure("unigram-by-layer", "unigram neurons of each layer")
+        figure("unigram-by-layer", "unigram neurons of each layer, alphabet neurons among them")
             .with_layers("unigram-by-layer", <[f64]>::to_vec),
         figure("unigram-lead", "unigram neurons minus the neurons of the largest other family"),
         figure("unigram-early", "share of the unigram neurons in the first two layers, in percent")
@@ -89,13 +89,9 @@ impl Experiment for Families {
             }
             distinct("families.neurons", neurons)?;
         }
-        if settings.syntax.is_some() && spec.corpus.sample.is_some() {
-            let problem = "needs every row of a sample, which `corpus.sample` does not keep";
-            return finding("families.syntax", problem, "use `corpus.limit` instead");
-        }
-        if settings.syntax.is_some() && spec.corpus.tokenisation != Tokenisation::PerDoc {
-            let problem = "needs rows of one sample each";
-            return finding("families.syntax", problem, "use `tokenisation: per_doc`");
+        if settings.syntax.is_some() && spec.corpus.tokenisation == Tokenisation::TlV1 {
+            let problem = "needs the tokens of whole samples, which `tl_v1` cuts into pieces";
+            return finding("families.syntax", problem, "use `tokenisation: concatenated`");
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::findings::Figures;
 use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
-use crate::spec::{Finding, Section, Spec};
+use crate::spec::{Finding, Section, Spec, finding};
 
 /// A figure that an experiment reports, under the name that claims use.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +117,20 @@ pub trait Experiment {
     /// # Errors
     /// Returns an error if a figure cannot be drawn.
     fn charts(tables: &Tables) -> Result<Vec<Chart>>;
+}
+
+/// Refuses rows that do not begin with the beginning-of-sequence token, for what is about attention
+/// to it.
+///
+/// # Errors
+/// Returns the finding if `corpus.prepend_bos` is false.
+pub(super) fn needs_bos(spec: &Spec) -> Result<(), Finding> {
+    if spec.corpus.prepend_bos {
+        return Ok(());
+    }
+    let problem =
+        format!("`kind: {}` measures attention to the beginning-of-sequence token", spec.kind);
+    finding("corpus.prepend_bos", problem, "leave it out")
 }
 
 /// Refuses to go on without universal neurons, for an experiment that is about nothing else.

@@ -123,8 +123,7 @@ fn rows(settings: &ReadingSettings, plan: &Plan, tokenizer: &BpeTokenizer) -> Re
             let problem = format!("has {} tokens, expected 1 to {}", ids.len(), config.n_ctx - 1);
             return Err(Error::new(Kind::Spec, subject(), problem, "give another text"));
         }
-        let ids = std::iter::once(config.bos_token_id).chain(ids).collect();
-        Ok(Row { sample: 0, ids })
+        Ok(Row::of_sample(Some(config.bos_token_id), &ids, 0, 0))
     };
     settings.texts().map(row).collect()
 }

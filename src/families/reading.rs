@@ -74,11 +74,12 @@ impl TokenGrouping {
             let syntax = self.syntax.get(batch.first_row + r).and_then(|row| row[p]);
             let found = [
                 Some(row.ids[p] as usize),
-                // The token at position 0 marks the beginning of the sequence and is not part of
-                // the text.
-                (p > 1).then(|| row.ids[p - 1] as usize),
+                // The token that marks the beginning of the sequence is not part of the text.
+                p.checked_sub(1)
+                    .filter(|&before| row.part_at(before).is_some())
+                    .map(|before| row.ids[before] as usize),
                 Some(p),
-                Some(self.of_sample[row.sample]),
+                Some(self.of_sample[row.sample_at(p)]),
                 syntax.map(|s| s[0]),
                 syntax.map(|s| s[1]),
             ];
@@ -88,19 +89,27 @@ impl TokenGrouping {
     }
 }
 
-/// Returns the part of speech and dependency relation of every token, row by row. The first token
-/// of a row marks the beginning of the sequence and has neither.
+/// Returns the part of speech and dependency relation of every token, row by row; a token that marks
+/// the beginning of a sequence has neither.
 fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>>> {
     let tokenizer = plan.reference().tokenizer()?;
-    let (mut sample, mut labels) = (usize::MAX, Vec::new().into_iter());
+    // The samples follow one another, so labels are kept of one at a time.
+    let (mut sample, mut labels) = (usize::MAX, Vec::new());
     let mut all = Vec::new();
     for row in &plan.tokens.rows {
-        if row.sample != sample {
-            sample = row.sample;
-            labels = labels_of(&tokenizer, &plan.samples[sample], syntax.of(sample))?.into_iter();
+        let mut of_row = Vec::with_capacity(row.ids.len());
+        for position in 0..row.ids.len() {
+            let Some(part) = row.part_at(position) else {
+                of_row.push(None);
+                continue;
+            };
+            if part.sample != sample {
+                sample = part.sample;
+                labels = labels_of(&tokenizer, &plan.samples[sample], syntax.of(sample))?;
+            }
+            of_row.push(labels.get(part.token + position - part.position).copied().flatten());
         }
-        let of_text = labels.by_ref().take(row.ids.len() - 1);
-        all.push(std::iter::once(None).chain(of_text).collect());
+        all.push(of_row);
     }
     Ok(all)
 }

@@ -6,8 +6,9 @@ use super::distinct::check_distinct;
 use super::vocabulary::check_one_vocabulary;
 use super::{Plan, PlannedModel, ReadFiles};
 use crate::corpus::cache::{Cache, Read};
+use crate::corpus::rows::Cutter;
 use crate::corpus::tokenizer::BpeTokenizer;
-use crate::corpus::{Sample, Tokens, documents, tokens};
+use crate::corpus::{Sample, Tokens, documents};
 use crate::correlation::Keep;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
@@ -120,7 +121,7 @@ fn read_corpus(
     if let Some(read) = cache.as_ref().map_or(Ok(None), |c| c.read(config.d_vocab))? {
         return Ok(read);
     }
-    let mut cutter = tokens::Cutter::new(tokenizer, bos, &spec.corpus);
+    let mut cutter = Cutter::new(tokenizer, bos, &spec.corpus);
     let mut samples = Vec::new();
     let count = documents::read_input(file, &spec.corpus, &mut |mut sample: Sample| {
         let rows = cutter.push(&sample)?;
@@ -130,7 +131,7 @@ fn read_corpus(
         samples.push(sample);
         Ok(rows)
     })?;
-    let read = Read { samples, count, rows: cutter.finish() };
+    let read = Read { samples, count, rows: cutter.finish()? };
     cache.map_or(Ok(()), |cache| cache.write(&read))?;
     Ok(read)
 }

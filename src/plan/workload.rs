@@ -175,6 +175,7 @@ fn read_for(spec: &Spec, used: usize) -> usize {
     let context = spec.corpus.context;
     match spec.corpus.tokenisation {
         Tokenisation::PerDoc => used,
-        Tokenisation::Packed | Tokenisation::Concatenated => used.div_ceil(context - 1) * context,
+        _ if !spec.corpus.prepend_bos => used,
+        _ => used.div_ceil(context - 1) * context,
     }
 }

@@ -82,7 +82,8 @@ impl DealtTokens {
     /// are at most as many blocks as documents. A row that contains several documents counts as one
     /// document.
     fn of(tokens: &Tokens, blocks: usize, seed: u64) -> Self {
-        let documents: Vec<&[Row]> = tokens.rows.chunk_by(|a, b| a.sample == b.sample).collect();
+        let documents: Vec<&[Row]> =
+            tokens.rows.chunk_by(|a, b| a.sample() == b.sample()).collect();
         let order = RandomStream { seed, purpose: Purpose::Blocks, id: 0 };
         let order = order.permutation(documents.len());
         let blocks = blocks.min(documents.len());
@@ -143,7 +144,8 @@ mod tests {
     fn tokens(documents: &[Vec<usize>]) -> Tokens {
         let text = "{path: x, context: 9, exclude: []}";
         let spec: Corpus = serde_yaml::from_str(text).expect("a corpus");
-        let row = |sample: usize| move |&len: &usize| Row { sample, ids: vec![1; len] };
+        let row =
+            |sample: usize| move |&len: &usize| Row::of_sample(None, &vec![1; len], sample, 0);
         let rows = documents.iter().enumerate().flat_map(|(i, rows)| rows.iter().map(row(i)));
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
         let model = TokenizerFor { model: "tiny", d_vocab: 32 };
@@ -164,7 +166,7 @@ mod tests {
             prop_assert_eq!(dealt.ends.last().copied(), Some(tokens.count().used));
             let (mut block_of, mut at) = (vec![Vec::new(); documents.len()], 0);
             for row in &dealt.tokens.rows {
-                block_of[row.sample].push(dealt.ends.partition_point(|&end| end <= at));
+                block_of[row.sample()].push(dealt.ends.partition_point(|&end| end <= at));
                 at += row.ids.len();
             }
             let mut sizes = vec![0; dealt.ends.len()];

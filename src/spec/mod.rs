@@ -158,6 +158,9 @@ pub struct Corpus {
     /// How samples become rows.
     #[serde(default)]
     pub tokenisation: Tokenisation,
+    /// Whether every row begins with the beginning-of-sequence token.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub prepend_bos: bool,
     /// Tokens that are excluded from all statistics (paper A.2). There is no padding: rows are as
     /// long as their text.
     #[serde(default = "default_exclusions")]
@@ -231,6 +234,10 @@ pub enum Tokenisation {
     /// older tools make where padding and beginning-of-sequence share an id and are removed
     /// together.
     Concatenated,
+    /// As `concatenated`, of a thousand documents at a time, whose text is cut into twenty pieces of
+    /// as many characters before it is tokenised: what `tokenize_and_concatenate` of TransformerLens
+    /// 1.x makes in one process. Words are split where two pieces meet.
+    TlV1,
 }
 
 /// A class of tokens that is excluded from all statistics.
@@ -241,6 +248,15 @@ pub enum Exclusion {
     Bos,
     /// The token that is exactly one line feed.
     Newline,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn default_exclusions() -> Vec<Exclusion> {

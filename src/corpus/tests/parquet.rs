@@ -11,8 +11,8 @@ use ::parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
 
 use super::*;
+use crate::corpus::rows::Cutter;
 use crate::corpus::tokenizer::{TokenizerFor, load};
-use crate::corpus::tokens::Cutter;
 
 /// Rows of a text that may be null, a number, a set in a structure and a list.
 fn parquet(texts: &[Option<&str>], properties: WriterProperties) -> Vec<u8> {
@@ -170,7 +170,7 @@ fn tokens_of_a_small_file_stay_within_the_budget() {
             kept.push(bytes);
             Ok(bytes)
         });
-        let tokens: usize = cutter.finish().iter().map(|row| row.ids.len()).sum();
+        let tokens: usize = cutter.finish().expect("rows").iter().map(|row| row.ids.len()).sum();
         assert!(kept.iter().sum::<u64>() >= 4 * tokens as u64, "rows take their ids at least");
         assert!((1..=documents).contains(&kept.len()), "{limit} MiB: {} documents", kept.len());
         match read {

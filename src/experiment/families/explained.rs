@@ -10,6 +10,9 @@ use crate::stats::percentile::median;
 use crate::stats::weights::Neighbour;
 use crate::table::{NeuronId, fixed_cell};
 
+/// Families of neurons that are active on one word. Alphabet neurons are a subclass of unigram
+/// neurons in the paper.
+const UNIGRAM: [&str; 2] = ["unigram", "alphabet"];
 /// The first layers in which the paper finds most unigram neurons.
 const EARLY: usize = 2;
 
@@ -107,9 +110,11 @@ impl ExplainedNeurons<'_> {
     ) {
         let chosen = || self.neurons.iter().filter(move |neuron| wanted(neuron));
         let members = |family| chosen().filter(move |neuron| self.family(neuron) == Some(family));
+        let is_unigram = |family: &str| UNIGRAM.contains(&family);
         let mut add = |name: &str, values| figures.add(&format!("{prefix}{name}"), values);
-        let unigrams = self.by_layer(members("unigram"));
-        let others = self.families().into_iter().filter(|family| *family != "unigram");
+        let unigrams =
+            self.by_layer(chosen().filter(|neuron| self.family(neuron).is_some_and(is_unigram)));
+        let others = self.families().into_iter().filter(|family| !is_unigram(family));
         let largest = others.map(|family| members(family).count()).max().unwrap_or(0);
         add("unigram-lead", vec![unigrams.iter().sum::<f64>() - largest as f64]);
         add("unigram-early", share_of_first_two(&unigrams));

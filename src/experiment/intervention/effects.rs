@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::settings::InterventionSettings;
 use super::variations::Variation;
-use crate::corpus::Batch;
+use crate::corpus::{Batch, Row};
 use crate::error::Result;
 use crate::model::intervene::{Intervention, Interventions};
 use crate::model::prefix::KeptStreams;
@@ -165,7 +165,7 @@ impl<'a> Effects<'a> {
             }
             samples.len() - 1
         };
-        batch.rows.iter().map(|row| row.sample).map(document).collect()
+        batch.rows.iter().map(Row::sample).map(document).collect()
     }
 
     fn tokens(&self, rows: &[&[u32]]) -> TokenMarks {

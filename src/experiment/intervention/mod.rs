@@ -10,7 +10,7 @@ use self::figures::{chart, figures};
 use self::settings::{ActionGrid, ActionKind, InterventionSettings};
 use self::variations::variations;
 use super::cost::KindCost;
-use super::kind::{Desk, Experiment, FigureName, drawn, figure};
+use super::kind::{Desk, Experiment, FigureName, drawn, figure, needs_bos};
 use super::sets::of_sets;
 use crate::charts::Chart;
 use crate::error::Result;
@@ -44,7 +44,10 @@ impl Experiment for InterventionKind {
     const EXAMPLE: &'static str = include_str!("../../../experiments/intervention.yaml");
     const DESK: Desk = Desk::Spec("experiments/intervention.yaml");
 
-    fn check(settings: &Self::Settings, _: &Spec) -> Result<(), Finding> {
+    fn check(settings: &Self::Settings, spec: &Spec) -> Result<(), Finding> {
+        if !settings.heads.is_empty() {
+            needs_bos(spec)?;
+        }
         settings.check()
     }
 
