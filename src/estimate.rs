@@ -93,6 +93,12 @@ impl Estimate {
         self.sums += share * sums;
         self.finish += self.cost.studies.len() as f64 * finish;
         let candidates = work.spec.statistics.intervals.candidates();
+        if work.spec.statistics.exclude.is_some() {
+            // Statistics over other tokens take one more pass of the judged models.
+            let judged = work.comparison.references.iter();
+            let weights: usize = judged.map(|&model| work.models[model].block_weights()).sum();
+            self.forward += share * 2.0 * work.read as f64 * weights as f64;
+        }
         if work.spec.kind == experiment::STUDY && candidates > 0 {
             // Intervals take one more pass over the tokens.
             self.forward += 2.0 * work.read as f64 * weights as f64;

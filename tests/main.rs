@@ -12,6 +12,7 @@ mod device;
 mod device_group;
 mod device_kinds;
 mod device_state;
+mod exclusions;
 mod experiments;
 mod export;
 mod fetch;

@@ -167,7 +167,7 @@ fn bf16_moves_correlations_within_its_bound() {
 }
 
 /// Runs all shares of a plan into a folder.
-fn shares(plan: &Plan, n: usize, folder: &Path) -> Vec<PathBuf> {
+pub fn shares(plan: &Plan, n: usize, folder: &Path) -> Vec<PathBuf> {
     let one = |i: usize| {
         let shard: Shard = format!("{i}/{n}").parse().expect("a share");
         let mut control = control(plan, folder, &format!("share-{i}"));

@@ -14,8 +14,10 @@ pub struct Tokens {
     pub rows: Vec<Row>,
     /// Maximum length of a row, in tokens.
     pub context: usize,
-    bos: Option<u32>,
-    newline: Option<u32>,
+    /// Ids of the tokens that may be excluded: beginning-of-sequence, and newline if there is one.
+    special: (u32, Option<u32>),
+    /// The tokens that are excluded.
+    excluded: Vec<Exclusion>,
 }
 
 /// Numbers of positions that are used and excluded, by reason.
@@ -45,12 +47,11 @@ impl Tokens {
         tokenizer: &BpeTokenizer,
         bos: u32,
     ) -> Result<Self> {
-        let left_out = |what, id| corpus.exclude.contains(&what).then_some(id).flatten();
         let tokens = Self {
             rows,
             context: corpus.context,
-            bos: left_out(Exclusion::Bos, Some(bos)),
-            newline: left_out(Exclusion::Newline, newline_id(tokenizer)),
+            special: (bos, newline_id(tokenizer)),
+            excluded: corpus.exclude.clone(),
         };
         match tokens.count().used {
             0 => Err(Error::new(
@@ -63,17 +64,25 @@ impl Tokens {
         }
     }
 
+    /// Returns the class of excluded tokens that an id belongs to; `None` for a token that takes part
+    /// in statistics.
+    fn exclusion(&self, id: u32) -> Option<Exclusion> {
+        let (bos, newline) = self.special;
+        let of = |what, is: bool| (is && self.excluded.contains(&what)).then_some(what);
+        of(Exclusion::Bos, id == bos).or(of(Exclusion::Newline, Some(id) == newline))
+    }
+
     /// Returns whether a token takes part in statistics.
     pub fn counts(&self, id: u32) -> bool {
-        Some(id) != self.bos && Some(id) != self.newline
+        self.exclusion(id).is_none()
     }
 
     /// Counts the used and the excluded positions.
     pub fn count(&self) -> TokenCount {
         let ids = || self.rows.iter().flat_map(|row| &row.ids);
-        let equal = |id: Option<u32>| ids().filter(|&&t| Some(t) == id).count();
+        let excluded = |what| ids().filter(|&&id| self.exclusion(id) == Some(what)).count();
         let total = ids().count();
-        let (bos, newline) = (equal(self.bos), equal(self.newline));
+        let (bos, newline) = (excluded(Exclusion::Bos), excluded(Exclusion::Newline));
         TokenCount {
             rows: self.rows.len(),
             used: total - bos - newline,
@@ -103,14 +112,14 @@ impl Tokens {
     /// Returns other rows of the same samples. The same tokens take part in statistics.
     #[must_use]
     pub fn with_rows(&self, rows: Vec<Row>) -> Self {
-        let Self { context, bos, newline, rows: _ } = *self;
-        Self { rows, context, bos, newline }
+        let Self { context, special, ref excluded, rows: _ } = *self;
+        Self { rows, context, special, excluded: excluded.clone() }
     }
 
-    /// Returns the same rows with all of their positions taking part in statistics.
+    /// Returns the same rows, of which other tokens take part in statistics: all but the `excluded`.
     #[must_use]
-    pub fn counting_all(self) -> Self {
-        Self { bos: None, newline: None, ..self }
+    pub fn excluding(self, excluded: &[Exclusion]) -> Self {
+        Self { excluded: excluded.to_vec(), ..self }
     }
 
     fn used_in(&self, rows: &[Row]) -> usize {
@@ -203,8 +212,8 @@ mod tests {
         Tokens {
             rows: lengths.iter().enumerate().map(row).collect(),
             context: 8,
-            bos: Some(9),
-            newline: None,
+            special: (9, None),
+            excluded: vec![Exclusion::Bos],
         }
     }
 
@@ -255,10 +264,13 @@ mod tests {
     fn every_position_is_counted_once() {
         let mut tokens = tokens(&[3, 8]);
         tokens.rows[0].ids = vec![9, 7, 5];
-        tokens.newline = Some(7);
+        tokens.special = (9, Some(7));
+        tokens.excluded = vec![Exclusion::Newline, Exclusion::Bos];
         let count = tokens.count();
         assert_eq!((count.used, count.bos, count.newline, count.padding), (9, 1, 1, 5));
         assert_eq!(tokens.used_in(&tokens.rows), 9, "the two ways to count agree");
         assert!(!tokens.counts(9) && !tokens.counts(7) && tokens.counts(5));
+        let all = tokens.excluding(&[]).count();
+        assert_eq!((all.used, all.bos, all.newline), (11, 0, 0));
     }
 }

@@ -96,7 +96,7 @@ impl Experiment for Reading {
         let rows = rows(settings, plan, &tokenizer)?;
         let of = settings.neurons.iter().map(|id| (id.layer, id.neuron)).collect();
         let mut columns = NeuronColumns::new(of);
-        let tokens = plan.tokens.with_rows(rows).counting_all();
+        let tokens = plan.tokens.with_rows(rows).excluding(&[]);
         session.read_tokens("reading the texts", &tokens, |model, batch| {
             model.forward(&batch.ids(), &mut columns).map(drop)
         })?;

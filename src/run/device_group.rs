@@ -18,6 +18,7 @@ use crate::findings::Outcome;
 use crate::model::{Decoder, Transformer};
 use crate::plan::Plan;
 use crate::spec::Precision;
+use crate::stats::ActivationSums;
 
 /// Several devices. Each sums a share of the tokens in all models; the first then adds the sums of
 /// the others, in their order, and matches neurons. What is not a study runs on the first.
@@ -174,8 +175,12 @@ impl<D: Device> StudySums for DeviceGroupSums<'_, D> {
         Box::new(self.sums.swap_remove(0)).matches()
     }
 
-    fn finish(mut self: Box<Self>, plan: &Plan) -> Outcome {
-        Box::new(self.sums.swap_remove(0)).finish(plan)
+    fn finish(
+        mut self: Box<Self>,
+        plan: &Plan,
+        statistics: Option<Vec<ActivationSums>>,
+    ) -> Outcome {
+        Box::new(self.sums.swap_remove(0)).finish(plan, statistics)
     }
 }
 

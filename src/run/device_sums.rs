@@ -352,10 +352,10 @@ where
         self.comparison.finish()
     }
 
-    fn finish(self: Box<Self>, plan: &Plan) -> Outcome {
+    fn finish(self: Box<Self>, plan: &Plan, separate: Option<Vec<ActivationSums>>) -> Outcome {
         let Self { family, comparison, statistics, .. } = *self;
-        let judged = statistics.iter().map(|(model, statistics)| (*model, statistics));
-        let found = outcome(plan, &family.models, comparison, judged);
+        let own = || statistics.into_iter().map(|(_, statistics)| statistics).collect();
+        let found = outcome(plan, &family.models, comparison, &separate.unwrap_or_else(own));
         Outcome { device: family.engine, ..found }
     }
 }

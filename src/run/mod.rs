@@ -14,6 +14,7 @@ mod screened;
 mod self_check;
 mod session;
 mod shard;
+mod statistics;
 mod study;
 mod study_sums;
 mod sums;

@@ -21,6 +21,7 @@ pub fn run(session: &mut Session, screen: &Screen, load_s: f64) -> Result<Outcom
     if session.control.checkpoints.is_some() {
         refuse_screened(plan, "--checkpoint")?;
     }
+    let statistics = session.separate_statistics()?;
     let begun = Instant::now();
     let comparison = ComparisonPlan {
         top: screen.candidates.max(plan.comparison_plan().top),
@@ -42,7 +43,7 @@ pub fn run(session: &mut Session, screen: &Screen, load_s: f64) -> Result<Outcom
         session.sums_of(Matching::Candidates { plan: comparison, margin, sample, room })?;
     sums.begin(plan, false)?;
     let spent = read_and_match(session, sums.as_mut(), 0)?;
-    let outcome = sums.finish(plan);
+    let outcome = sums.finish(plan, statistics);
     session.control.progress.finish();
     let finish_s = sample_s + spent.matching;
     Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))

@@ -100,6 +100,7 @@ impl Session<'_> {
     pub fn merge(&mut self, files: &[PathBuf]) -> Result<Outcome> {
         let plan = self.plan;
         refuse_to_cut(plan)?;
+        let statistics = self.separate_statistics()?;
         let mut sums = self.empty_sums()?;
         let shares = Shares::open(files, &identity(plan, self.accelerator))?;
         let progress = &self.control.progress;
@@ -113,7 +114,7 @@ impl Session<'_> {
         })?;
         let begun = std::time::Instant::now();
         match_neurons(self, sums.as_mut())?;
-        let mut outcome = sums.finish(plan);
+        let mut outcome = sums.finish(plan, statistics);
         outcome.set_intervals_missing(plan, MERGED);
         self.control.progress.finish();
         let finish_s = begun.elapsed().as_secs_f64();

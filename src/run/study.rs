@@ -25,12 +25,13 @@ impl Session<'_> {
         if let Some(screen) = &plan.spec.correlation.screen {
             return screened::run(self, screen, load_s);
         }
+        let statistics = self.separate_statistics()?;
         let mut sums = self.empty_sums()?;
         let batches = batches_in_shares(plan, sums.at_once());
         let done = resume_or_begin(self, sums.as_mut(), &batches, false)?;
         let spent = read_and_match(self, sums.as_mut(), done)?;
         let begun = Instant::now();
-        let outcome = sums.finish(plan);
+        let outcome = sums.finish(plan, statistics);
         self.control.progress.finish();
         let finish_s = spent.matching + begun.elapsed().as_secs_f64();
         Ok(outcome.timed(Timing { load_s, tokens_s: spent.reading, finish_s }))

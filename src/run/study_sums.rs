@@ -6,6 +6,7 @@ use crate::correlation::{ComparisonPlan, Keep, Margin, PairResult, Watch};
 use crate::error::Result;
 use crate::findings::Outcome;
 use crate::plan::Plan;
+use crate::stats::ActivationSums;
 
 /// Receives the batches of a pass over the tokens.
 pub trait BatchReader {
@@ -95,6 +96,7 @@ pub trait StudySums: TokenSums + State {
     /// Returns the matches, `[reference][partner]`.
     fn matches(self: Box<Self>) -> Vec<Vec<PairResult>>;
 
-    /// Computes the findings.
-    fn finish(self: Box<Self>, plan: &Plan) -> Outcome;
+    /// Computes the findings. `statistics` replaces the statistics of the activations of every judged
+    /// model, if they are over other tokens.
+    fn finish(self: Box<Self>, plan: &Plan, statistics: Option<Vec<ActivationSums>>) -> Outcome;
 }

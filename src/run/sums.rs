@@ -113,19 +113,19 @@ impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
     }
 }
 
-/// Computes the findings from a comparison and the statistics of the judged models, which are given
-/// by their index in the family.
-pub fn outcome<'a>(
+/// Computes the findings from a comparison and the statistics of every judged model, the reference
+/// first.
+pub fn outcome(
     plan: &Plan,
     models: &[Arc<Transformer>],
     comparison: impl NeuronComparison,
-    judged: impl Iterator<Item = (usize, &'a ActivationSums)>,
+    statistics: &[ActivationSums],
 ) -> Outcome {
     let family = 0..plan.models.len();
     let family: Vec<_> = family.map(|i| comparison.neuron_sums(i).clone()).collect();
     let (screening, pairs) = (comparison.screening(), comparison.finish());
-    let found = judged.zip(&pairs).enumerate();
-    let found = found.map(|(i, ((model, activations), pairs))| Found {
+    let found = plan.judged.iter().zip(statistics).zip(&pairs).enumerate();
+    let found = found.map(|(i, ((&model, activations), pairs))| Found {
         model,
         pairs,
         activations,
@@ -201,10 +201,10 @@ impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
         self.comparison.finish()
     }
 
-    fn finish(self: Box<Self>, plan: &Plan) -> Outcome {
+    fn finish(self: Box<Self>, plan: &Plan, separate: Option<Vec<ActivationSums>>) -> Outcome {
         let Self { models, judged, comparison, .. } = *self;
-        let judged = judged.iter().map(|judged| (judged.model, &judged.statistics));
-        outcome(plan, &models, comparison, judged)
+        let own = || judged.into_iter().map(|judged| judged.statistics).collect();
+        outcome(plan, &models, comparison, &separate.unwrap_or_else(own))
     }
 
     fn check(&self, held: u64, all: u64) -> Result<(), String> {

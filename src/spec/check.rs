@@ -126,10 +126,15 @@ fn check_corpus(spec: &Spec) -> Result<(), Finding> {
         let remedy = "write the 64 digits, in lower case, that `sha256sum` prints";
         return finding("corpus.sha256", "is not a SHA-256", remedy);
     }
-    match first_repeated(spec.corpus.exclude.iter()) {
-        Some(i) => finding(format!("corpus.exclude[{i}]"), "is listed twice", "list it once"),
-        None => Ok(()),
+    let of_statistics = spec.statistics.exclude.as_deref().unwrap_or_default();
+    for (key, listed) in
+        [("corpus.exclude", &spec.corpus.exclude[..]), ("statistics.exclude", of_statistics)]
+    {
+        if let Some(i) = first_repeated(listed.iter()) {
+            return finding(format!("{key}[{i}]"), "is listed twice", "list it once");
+        }
     }
+    Ok(())
 }
 
 fn check_intervals(spec: &Spec) -> Result<(), Finding> {

@@ -371,6 +371,11 @@ pub struct Statistics {
     pub moments: MomentKind,
     /// What the column `sparsity` counts.
     pub sparsity: SparsityKind,
+    /// Tokens that are excluded from these statistics, if they are others than those that
+    /// `corpus.exclude` excludes from correlations: `[]` for none, as in the published tables. The
+    /// judged models then read the tokens once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Vec<Exclusion>>,
     /// How the intervals of the universal share and of the signatures are computed.
     pub intervals: IntervalOptions,
 }
