@@ -10,6 +10,7 @@ use universal_neurons::Transformer;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::corpus::Row;
 use universal_neurons::experiment::{self, load_spec};
+use universal_neurons::families::parse_token_tests;
 use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::model::fold::preprocess;
 use universal_neurons::model::weights::Weights;
@@ -386,4 +387,50 @@ fn families_in_passes_are_those_of_one_pass() {
     // A share of no neurons is NaN, which is not equal to itself.
     assert_eq!(format!("{:?}", two.named), format!("{:?}", one.named));
     assert_eq!(two.tables, one.tables);
+}
+
+/// The classes of a named neuron are those of eq. 4 over the vocabulary, computed literally.
+#[test]
+fn token_classes_are_recomputed_from_the_weights() {
+    let found = figures("prediction", &[("neurons", yaml(["L2.N970"]))]);
+    let rows = &found.tables["prediction-classes"].rows;
+    assert_eq!(rows.len(), 3);
+    let (model, folded) = folded();
+    let d = model.config.d_model;
+    let [_, w_out] = weights_of(&folded, d, 2, 970);
+    let wide = |row: &[f32]| row.iter().map(|&w| f64::from(w)).collect::<Vec<f64>>();
+    let cosine = |row: &[f32]| {
+        let row = wide(row);
+        dot(&row, &w_out) / (dot(&row, &row) * dot(&w_out, &w_out)).sqrt()
+    };
+    let effects: Vec<f64> = folded.unembedding().chunks_exact(d).map(cosine).collect();
+    let variance = |values: &[f64]| {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64
+    };
+    let tests = path("experiments/families/token-tests.yaml");
+    let text = std::fs::read_to_string(&tests).expect("tests");
+    let plan = Plan::make(
+        load_spec(&path("experiments/prediction.yaml")).unwrap_or_else(|e| panic!("{e}")),
+    )
+    .unwrap_or_else(|e| panic!("{e}"));
+    let vocabulary = plan.vocabulary().unwrap_or_else(|e| panic!("{e}"));
+    let tests = parse_token_tests(&tests, &text, &vocabulary).unwrap_or_else(|e| panic!("{e}"));
+    let mut reductions: Vec<(f64, &str)> = Vec::new();
+    for test in tests.iter().filter(|test| test.ids.len() >= 2) {
+        let of = |wanted: bool| -> Vec<f64> {
+            let is_in = |id: &usize| test.ids.contains(id) == wanted;
+            (0..effects.len()).filter(is_in).map(|id| effects[id]).collect()
+        };
+        let (yes, no) = (of(true), of(false));
+        let share = yes.len() as f64 / effects.len() as f64;
+        let within = share * variance(&yes) + (1.0 - share) * variance(&no);
+        reductions.push((1.0 - within / variance(&effects), &test.name));
+    }
+    reductions.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (row, (reduction, name)) in rows.iter().zip(&reductions) {
+        assert_eq!(row[3], *name);
+        let got: f64 = row[6].parse().expect("a number");
+        assert!((got - reduction).abs() < 1e-6, "{row:?} {reduction}");
+    }
 }

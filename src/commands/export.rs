@@ -54,7 +54,8 @@ fn prediction_neurons(study: &RunFolder, folder: &Path) -> Result<TextTable> {
     let RunResults::Figures(found) = &run.results else {
         return Err(of_kind(folder, "prediction"));
     };
-    let table = found.tables.get("prediction").and_then(prediction_table);
+    let classes = found.tables.get("prediction-classes");
+    let table = found.tables.get("prediction").and_then(|table| prediction_table(table, classes));
     table.ok_or_else(|| of_kind(folder, "prediction"))
 }
 

@@ -1,17 +1,22 @@
 //! `kind: prediction`: which tokens neurons promote and suppress, and whether the neurons fire
 //! before these tokens (paper §5.1).
 
+mod classes;
 mod effects;
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::classes::class_table;
 use self::effects::Example;
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use super::named::{distinct, neurons_in_model};
 use crate::charts::{Chart, by_depth};
 use crate::error::Result;
+use crate::families::check;
 use crate::findings::Figures;
 use crate::model::fold::preprocess;
 use crate::model::weights::Weights;
@@ -87,6 +92,16 @@ pub struct PredictionSettings {
     /// neuron is a partition neuron.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub partition: f64,
+    /// Variance of cos(W_U, w_out) above which any other neuron is a partition neuron, in place of
+    /// `partition`; the authors' notebook uses 0.005.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub partition_variance: Option<f64>,
+    /// File of token tests, as of `kind: families`: the classes of tokens that a neuron promotes or
+    /// suppresses are looked for among them. A relative path starts at the spec. No classes when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests: Option<PathBuf>,
     /// Number of tokens in a neuron's set: those with the largest effect on their logits.
     #[schemars(range(min = 1, max = 10_000))]
     pub tokens: usize,
@@ -98,7 +113,14 @@ pub struct PredictionSettings {
 
 impl Default for PredictionSettings {
     fn default() -> Self {
-        Self { kurtosis: 10.0, partition: 99.0, tokens: 20, neurons: Vec::new() }
+        Self {
+            kurtosis: 10.0,
+            partition: 99.0,
+            partition_variance: None,
+            tests: None,
+            tokens: 20,
+            neurons: Vec::new(),
+        }
     }
 }
 
@@ -110,6 +132,7 @@ impl Experiment for Prediction {
     const KIND: &'static str = "prediction";
     const PURPOSE: &'static str =
         "Finds tokens that neurons promote or suppress, and whether the neurons fire before them.";
+    const PATHS: &'static [&'static str] = &["tests"];
     const FIGURES: &'static [FigureName] = &[
         figure(
             "prediction-fires",
@@ -132,7 +155,8 @@ impl Experiment for Prediction {
     }
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
-        neurons_in_model("prediction.neurons", &settings.neurons, plan)
+        neurons_in_model("prediction.neurons", &settings.neurons, plan)?;
+        settings.tests.as_ref().map_or(Ok(()), |path| check(path, plan))
     }
 
     fn cost(_: &Self::Settings, work: &Workload) -> KindCost {
@@ -170,6 +194,11 @@ impl Experiment for Prediction {
             model.forward(&rows, &mut hooks).map(drop)
         })?;
         let mut found = figures(&neurons, &universal, &vocabulary, model.config.n_layers);
+        if let Some(path) = &settings.tests {
+            let model = (&folded, &model.config);
+            let table = class_table((path, session.plan), model, &neurons, &vocabulary)?;
+            found.tables.insert("prediction-classes".into(), table);
+        }
         say_none(&mut found, session.plan, &universal);
         let examples = examples(settings, &neurons, &universal);
         found.tables.insert(effects::TABLE.into(), effects::distributions(session, &examples)?);
@@ -190,10 +219,14 @@ fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neu
     let ranks = ranks_within(&layers, &variances);
     let wanted = |id| spec.neurons.is_empty() || spec.neurons.contains(&id);
     let named = (!spec.neurons.is_empty()).then_some(Role::Other);
+    let divides = |index: usize, s: &WeightStatistics| match spec.partition_variance {
+        Some(variance) => s.vocab.var > variance,
+        None => ranks[index] > spec.partition,
+    };
     let role = |index: usize, s: &WeightStatistics| match s.vocab.kurt > spec.kurtosis {
         true if s.vocab.skew < 0.0 => Some(Role::Suppression),
         true => Some(Role::Prediction),
-        false => (ranks[index] > spec.partition).then_some(Role::Partition).or(named),
+        false => divides(index, s).then_some(Role::Partition).or(named),
     };
     let of = |(index, s): (usize, &WeightStatistics)| {
         let id = NeuronId::of(index, config.d_mlp());

@@ -6,6 +6,7 @@ mod reading;
 mod settings;
 mod sums;
 mod syntax;
+mod token_class;
 mod token_tests;
 
 pub use chosen::{NeuronChoice, NeuronGroup};
@@ -14,4 +15,5 @@ pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use settings::FamilySettings;
 pub use sums::{BYTES_PER_GROUP, GroupSums};
 pub use syntax::Syntax;
-pub use token_tests::{TokenTest, read_token_tests, unigram_tests};
+pub use token_class::{TokenClass, token_classes};
+pub use token_tests::{TokenTest, parse_token_tests, read_token_tests, unigram_tests};

@@ -1,5 +1,7 @@
 //! The tables of a run with the names, columns and order of the authors' tables.
 
+use std::collections::HashMap;
+
 use super::TextTable;
 use crate::table::{Column, NeuronId, Table, cell};
 
@@ -43,11 +45,12 @@ fn numeric_table(
     TextTable { rows: rows.map(row).collect(), ..TextTable::with_header(header) }
 }
 
-/// Returns the authors' table of prediction neurons, from the table of a run of `kind: prediction`:
-/// its prediction and suppression neurons, in its order. The token class (`feature`) is empty,
-/// because the authors chose it by hand. Returns `None` if a column is missing or a neuron is not
-/// given by numbers.
-pub fn prediction_table(found: &TextTable) -> Option<TextTable> {
+/// Returns the authors' table of prediction neurons, from the tables of a run of `kind: prediction`:
+/// its prediction and suppression neurons, in its order. The token class (`feature`) is the first one
+/// that `classes` has of the neuron, or empty. The authors chose classes by hand, and gave a neuron
+/// several. Returns `None` if a column is missing or a neuron is not given by numbers.
+pub fn prediction_table(found: &TextTable, classes: Option<&TextTable>) -> Option<TextTable> {
+    let classes = classes.map_or(Some(HashMap::new()), first_classes)?;
     let place = |name: &str| found.header.iter().position(|column| column == name);
     let [layer, neuron, kind] = [place("layer")?, place("neuron")?, place("kind")?];
     let row = |row: &Vec<String>| {
@@ -57,14 +60,28 @@ pub fn prediction_table(found: &TextTable) -> Option<TextTable> {
             "suppression" => "True",
             _ => return None,
         };
-        let number = |at: usize| row[at].parse::<usize>().ok().map(|n| n.to_string());
+        let number = |at: usize| row[at].parse::<usize>().ok();
         Some((number(layer), number(neuron), suppresses))
     };
-    let cells = |(layer, neuron, suppresses): (Option<String>, Option<String>, &str)| {
-        Some(vec![layer?, neuron?, String::new(), suppresses.to_owned()])
+    let cells = |(layer, neuron, suppresses): (Option<usize>, Option<usize>, &str)| {
+        let id = NeuronId { layer: layer?, neuron: neuron? };
+        let class = classes.get(&id).cloned().unwrap_or_default();
+        Some(vec![id.layer.to_string(), id.neuron.to_string(), class, suppresses.to_owned()])
     };
     let rows = found.rows.iter().filter_map(row).map(cells).collect::<Option<_>>()?;
     Some(TextTable { rows, ..TextTable::with_header(PREDICTION_COLUMNS) })
+}
+
+/// Returns the first token class of each neuron of a table of classes.
+fn first_classes(table: &TextTable) -> Option<HashMap<NeuronId, String>> {
+    let place = |name: &str| table.header.iter().position(|column| column == name);
+    let [layer, neuron, class] = [place("layer")?, place("neuron")?, place("class")?];
+    let mut first = HashMap::new();
+    for row in &table.rows {
+        let id = NeuronId { layer: row[layer].parse().ok()?, neuron: row[neuron].parse().ok()? };
+        first.entry(id).or_insert_with(|| row[class].clone());
+    }
+    Some(first)
 }
 
 #[cfg(test)]
@@ -90,17 +107,23 @@ mod tests {
     }
 
     #[test]
-    fn prediction_neurons_have_no_class_and_partition_neurons_are_left_out() {
+    fn prediction_neurons_have_their_first_class_and_partition_neurons_are_left_out() {
         let mut found = TextTable::with_header(["layer", "neuron", "universal", "kind"]);
         for (neuron, kind) in [("3", "prediction"), ("4", "partition"), ("5", "suppression")] {
             found.rows.push(["0", neuron, "false", kind].map(str::to_owned).to_vec());
         }
-        let table = prediction_table(&found).expect("a table");
+        let table = prediction_table(&found, None).expect("a table");
         assert_eq!(table.rows, [["0", "3", "", "False"], ["0", "5", "", "True"]]);
+        let mut classes = TextTable::with_header(["layer", "neuron", "class"]);
+        for (neuron, class) in [("5", "year"), ("5", "a digit"), ("4", "month")] {
+            classes.rows.push(["0", neuron, class].map(str::to_owned).to_vec());
+        }
+        let table = prediction_table(&found, Some(&classes)).expect("a table");
+        assert_eq!(table.rows, [["0", "3", "", "False"], ["0", "5", "year", "True"]]);
         found.rows[0][1] = "=1+1".to_owned();
-        assert_eq!(prediction_table(&found), None);
+        assert_eq!(prediction_table(&found, None), None);
         found.rows[0][1] = "3".to_owned();
         found.header[3] = "role".to_owned();
-        assert_eq!(prediction_table(&found), None);
+        assert_eq!(prediction_table(&found, None), None);
     }
 }
