@@ -199,6 +199,25 @@ pub enum Command {
         /// Folder to write to; the config and the tokenizer are copied too.
         to: PathBuf,
     },
+    /// Check how exact a model's forward pass is, point by point.
+    ///
+    /// Compares activations and logits with a plain forward pass in f64, with the model's own weights
+    /// and after each preprocessing step that should change nothing. Exits with 1 if a difference is
+    /// larger than rounding explains.
+    CheckModel {
+        /// Folder of the model.
+        folder: PathBuf,
+        /// Compare with the activations in this file instead: safetensors with `tokens` and hooks,
+        /// such as `blocks.0.mlp.hook_post`, of one row of tokens.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+        /// Largest difference from the file, as a share of the largest value of the same point.
+        #[arg(long, value_name = "SHARE", default_value_t = 1e-3)]
+        tolerance: f64,
+        /// Print the differences as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of an experiment file, for editors.
     Schema,
     /// Print completions for a shell.

@@ -76,6 +76,9 @@ fn dispatch(command: Command) -> Result<u8> {
             commands::fetch_model(&name, revision.as_deref(), to).map(|()| 0)
         }
         Command::Convert { from, to } => commands::convert(&from, &to).map(|()| 0),
+        Command::CheckModel { folder, against, tolerance, json } => {
+            commands::check_model(&folder, against.as_deref(), tolerance, json)
+        }
         Command::BenchHost { json, study, floors } => {
             commands::bench_host(json, study, floors.as_deref())
         }

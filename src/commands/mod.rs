@@ -1,5 +1,6 @@
 //! The commands, and helpers that several of them share.
 
+mod check;
 mod export;
 mod folder;
 mod look;
@@ -21,6 +22,7 @@ use universal_neurons::output::show;
 use universal_neurons::printable;
 use universal_neurons::progress::Progress;
 
+pub use check::check_model;
 pub use export::export;
 pub use folder::run_experiment;
 pub use look::{activations, compare, inspect, make_report};

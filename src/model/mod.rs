@@ -3,6 +3,7 @@
 
 pub mod capture;
 pub mod change;
+pub mod check;
 pub mod config;
 pub mod fold;
 pub mod forward;
@@ -14,6 +15,7 @@ pub mod prefix;
 mod rotary;
 pub mod snapshot;
 pub mod transformer;
+pub mod twin;
 pub mod weights;
 
 pub use config::{Activation, Architecture, Config, ModelShape, Rotary};
