@@ -110,3 +110,14 @@ fn commands_that_look_at_runs_print_fields_of_the_guide() {
     assert_eq!(ledger["entries"][0]["verdict"], "not-run");
     assert!(!bench.path().join("-").exists(), "a file of this name was written");
 }
+
+#[test]
+fn a_check_of_a_model_prints_fields_of_the_guide() {
+    let bench = Bench::new();
+    let model = path("expected/golden/tiny").display().to_string();
+    let check = document(&bench, 0, &["check-model", &model, "--json"]);
+    assert_documented("check-model", &check);
+    assert_documented("check-model", &check["points"][0]);
+    let columns = check["columns"].as_array().expect("columns").len();
+    assert_eq!(check["points"][0]["differences"].as_array().expect("differences").len(), columns);
+}

@@ -3,6 +3,7 @@
 mod advice;
 mod architectures;
 mod browser;
+mod check_model;
 mod cli;
 mod configs;
 mod desk;

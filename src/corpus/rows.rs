@@ -323,6 +323,72 @@ mod tests {
         );
     }
 
+    /// The rows that TransformerLens cuts the same documents into (`expected/golden/tl_rows.py`).
+    #[test]
+    fn tl_v1_cuts_as_transformer_lens_does() {
+        #[derive(serde::Deserialize)]
+        struct Golden {
+            documents: usize,
+            context: usize,
+            with_bos: GoldenRows,
+            without_bos: GoldenRows,
+        }
+        #[derive(serde::Deserialize)]
+        struct GoldenRows {
+            rows: usize,
+            first: Vec<Vec<u32>>,
+            last: Vec<Vec<u32>>,
+            sum: u64,
+        }
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+        let read = |file: &str| std::fs::read_to_string(format!("{root}{file}")).expect("a file");
+        let golden: Golden =
+            serde_json::from_str(&read("expected/golden/tl_rows.json")).expect("JSON");
+        let model = TokenizerFor { model: "a", d_vocab: 2048 };
+        let tokenizer =
+            load(format!("{root}experiments/desk/a").as_ref(), model).expect("tokenizer");
+        for (bos, want) in [(true, golden.with_bos), (false, golden.without_bos)] {
+            let settings = format!(
+                "{{path: x, tokenisation: tl_v1, context: {}, prepend_bos: {bos}}}",
+                golden.context
+            );
+            let corpus: Corpus = serde_yaml::from_str(&settings).expect("a corpus");
+            let mut cutter = Cutter::new(&tokenizer, 2047, &corpus);
+            for line in read("experiments/desk/corpus.jsonl").lines().take(golden.documents) {
+                let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                let text = line["text"].as_str().expect("a text").to_owned();
+                cutter.push(&Sample { id: "x".into(), domain: "x".into(), text }).expect("tokens");
+            }
+            let rows = cutter.finish().expect("rows");
+            let ids: Vec<Vec<u32>> = rows.iter().map(|row| row.ids.clone()).collect();
+            assert_eq!(ids.len(), want.rows);
+            assert_eq!(ids[..2], want.first);
+            assert_eq!(ids[ids.len() - 2..], want.last);
+            let of_row = |row: &Vec<u32>| {
+                let places = row.iter().zip(1..);
+                places.map(|(&id, place): (&u32, u64)| (u64::from(id) + 1) * place).sum::<u64>()
+            };
+            assert_eq!(ids.iter().map(of_row).sum::<u64>(), want.sum);
+            // Samples begin in order, and nearly all of them in some row.
+            let samples: Vec<usize> =
+                rows.iter().flat_map(|row| row.parts.iter().map(|part| part.sample)).collect();
+            assert!(samples.is_sorted() && samples.contains(&0));
+            assert!(samples[samples.len() - 1] >= golden.documents - 2);
+        }
+    }
+
+    #[test]
+    fn joined_texts_are_cut_into_pieces_of_characters() {
+        let mut joined = JoinedTexts::default();
+        joined.push(7, &"é".repeat(30), "|");
+        joined.push(8, "ab", "|");
+        let pieces = joined.pieces();
+        // 33 characters in pieces of two.
+        assert_eq!(pieces.len(), 17);
+        assert_eq!((pieces[0].clone(), pieces[16].clone()), (0..4, 62..63));
+        assert_eq!([0, 59, 60, 61, 62].map(|byte| joined.sample_at(byte)), [7, 7, 7, 8, 8]);
+    }
+
     #[test]
     fn a_position_knows_its_sample() {
         let row = row(&[31, 5, 6, 7], &[[1, 3, 8], [2, 4, 0]]);
