@@ -14,6 +14,6 @@ pub use explain::{GroupedTests, TestExplanation, TokenGroup, best_explanations, 
 pub use reading::{FamilySums, TestSuite, TokenGrouping, TokenGroups, check};
 pub use settings::FamilySettings;
 pub use sums::{BYTES_PER_GROUP, GroupSums};
-pub use syntax::Syntax;
+pub use syntax::{LabelKind, LabelSet, Syntax, WordLabels};
 pub use token_class::{TokenClass, token_classes};
 pub use token_tests::{TokenTest, parse_token_tests, read_token_tests, unigram_tests};

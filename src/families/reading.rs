@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::FamilySettings;
-use super::syntax::{Syntax, Words};
+use super::syntax::{LabelKind, Syntax, WordLabels, Words};
 use super::token_tests::TokenTest;
 use super::{GroupSums, GroupedTests, TokenGroup, read_token_tests, unigram_tests};
 use crate::corpus::tokenizer::BpeTokenizer;
@@ -11,12 +11,14 @@ use crate::corpus::{Batch, Sample};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 
-/// The groupings. Syntax occurs twice: by part of speech and by dependency relation.
-const KINDS: [TokenGroup; 6] = [
+/// The groupings. Syntax occurs once for each kind of label.
+const KINDS: [TokenGroup; 8] = [
     TokenGroup::Token,
     TokenGroup::PreviousToken,
     TokenGroup::Position,
     TokenGroup::Label,
+    TokenGroup::Syntax,
+    TokenGroup::Syntax,
     TokenGroup::Syntax,
     TokenGroup::Syntax,
 ];
@@ -30,9 +32,8 @@ pub struct TokenGrouping {
     sizes: [usize; KINDS.len()],
     /// Label index of every sample.
     of_sample: Vec<usize>,
-    /// Part of speech and dependency relation of every token, row by row; empty without syntax
-    /// labels.
-    syntax: Vec<Vec<Option<[usize; 2]>>>,
+    /// Labels of the word of every token, row by row; empty without syntax labels.
+    syntax: Vec<Vec<Option<WordLabels>>>,
 }
 
 impl TokenGrouping {
@@ -45,15 +46,17 @@ impl TokenGrouping {
         let labels = plan.labels();
         let label = |domain: &String| labels.iter().position(|l| l == domain).unwrap_or(0);
         let d_vocab = plan.reference().config.d_vocab;
-        let syntax_names = |kind: usize| syntax.map_or(0, |s| s.names[kind].len());
+        let labels_of = |kind: usize| syntax.map_or(0, |s| s.labels[kind].len());
         Ok(Self {
             sizes: [
                 d_vocab,
                 d_vocab,
                 plan.tokens.context,
                 labels.len(),
-                syntax_names(0),
-                syntax_names(1),
+                labels_of(0),
+                labels_of(1),
+                labels_of(2),
+                labels_of(3),
             ],
             of_sample: plan.samples.iter().map(|s| label(&s.domain)).collect(),
             syntax: syntax.map_or(Ok(Vec::new()), |s| syntax_of(plan, s))?,
@@ -82,6 +85,8 @@ impl TokenGrouping {
                 Some(self.of_sample[row.sample_at(p)]),
                 syntax.map(|s| s[0]),
                 syntax.map(|s| s[1]),
+                syntax.map(|s| s[2]),
+                syntax.map(|s| s[3]),
             ];
             groups.iter_mut().zip(found).for_each(|(groups, group)| groups.push(group));
         }
@@ -89,9 +94,9 @@ impl TokenGrouping {
     }
 }
 
-/// Returns the part of speech and dependency relation of every token, row by row; a token that marks
-/// the beginning of a sequence has neither.
-fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<[usize; 2]>>>> {
+/// Returns the labels of the word of every token, row by row; a token that marks the beginning of a
+/// sequence has none.
+fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<WordLabels>>>> {
     let tokenizer = plan.reference().tokenizer()?;
     // The samples follow one another, so labels are kept of one at a time.
     let (mut sample, mut labels) = (usize::MAX, Vec::new());
@@ -118,7 +123,7 @@ fn labels_of(
     tokenizer: &BpeTokenizer,
     sample: &Sample,
     words: &Words,
-) -> Result<Vec<Option<[usize; 2]>>> {
+) -> Result<Vec<Option<WordLabels>>> {
     let spans = tokenizer.spans(&sample.text).map_err(|fault| {
         let subject = format!("sample `{}`", sample.id);
         Error::new(Kind::Corpus, subject, fault.problem, fault.remedy)
@@ -185,14 +190,17 @@ impl TestSuite {
             TokenTest::new(format!("position below {end}"), "position", (0..end).collect())
         });
         let labels: Vec<String> = plan.labels().iter().map(|l| format!("label {l}")).collect();
-        let names = |kind: usize| syntax.map_or(&[][..], |s| &s.names[kind]);
+        let of_labels =
+            |kind: LabelKind| syntax.map_or(Vec::new(), |s| s.labels[kind as usize].tests(kind));
         Ok(Self([
             token.clone(),
             previous.collect(),
             position.collect(),
             each(&labels, "context"),
-            each(names(0), "syntax"),
-            each(names(1), "syntax"),
+            of_labels(LabelKind::Upos),
+            of_labels(LabelKind::Deprel),
+            of_labels(LabelKind::Feats),
+            of_labels(LabelKind::Marks),
         ]))
     }
 

@@ -1,6 +1,7 @@
 //! Syntax labels of the text, from a file in CoNLL-U that the user supplies.
 
 mod conllu;
+mod labels;
 #[cfg(test)]
 mod tests;
 
@@ -13,19 +14,17 @@ use crate::corpus::Sample;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::plan::Plan;
-use conllu::{ConlluLine, Node};
+use conllu::{ConlluLine, Node, Word};
+pub use labels::{LabelKind, LabelSet, WordLabels};
 
 /// Maximum length of a file of labels, in bytes.
 const MAX_FILE: u64 = 1 << 30;
-/// Maximum number of labels of each kind. All languages of Universal Dependencies together
-/// have some 17 parts of speech and 250 relations.
-const MAX_LABELS: usize = 1000;
 
 /// Labels of the words of every sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Syntax {
-    /// Names of the labels of each kind, such as `upos NOUN` and `deprel nsubj`.
-    pub names: [Vec<String>; 2],
+    /// The labels of each kind, in the order of [`LabelKind::ALL`].
+    pub labels: [LabelSet; LabelKind::ALL.len()],
     of: Vec<Words>,
 }
 
@@ -33,14 +32,14 @@ pub struct Syntax {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Words {
     /// Words in the order of the text: their byte ranges, and the indices of their labels in
-    /// [`Syntax::names`].
-    words: Vec<(Range<usize>, [usize; 2])>,
+    /// [`Syntax::labels`].
+    words: Vec<(Range<usize>, WordLabels)>,
 }
 
 impl Words {
     /// Returns the labels of the word in which a byte range of a sample begins. White space at
     /// the beginning of the range is skipped.
-    pub fn at(&self, text: &str, bytes: Range<usize>) -> Option<[usize; 2]> {
+    pub fn at(&self, text: &str, bytes: Range<usize>) -> Option<WordLabels> {
         let spaces = text.as_bytes().get(bytes.clone())?;
         let skip = spaces.iter().take_while(|b| b.is_ascii_whitespace()).count();
         let byte = bytes.start + skip.min(bytes.len().saturating_sub(1));
@@ -100,17 +99,23 @@ impl Syntax {
         &self.of[sample]
     }
 
-    fn label(&mut self, kind: usize, what: &str, value: &str) -> Result<usize, String> {
-        let name = format!("{what} {value}");
-        let names = &mut self.names[kind];
-        if let Some(place) = names.iter().position(|n| *n == name) {
-            return Ok(place);
-        }
-        if names.len() == MAX_LABELS {
-            return Err(format!("more than {MAX_LABELS} different labels of kind `{what}`"));
-        }
-        names.push(name);
-        Ok(names.len() - 1)
+    /// Returns the labels of a word that does not end its sentence.
+    fn labels_of(&mut self, word: &Word) -> Result<WordLabels, String> {
+        let [upos, deprel, feats, marks] = &mut self.labels;
+        Ok([
+            upos.index(word.upos)?,
+            deprel.index(word.deprel)?,
+            feats.index(labels::features(word.feats))?,
+            marks.index(&labels::entity(word.misc))?,
+        ])
+    }
+
+    /// Marks the last word of a sample so far as the end of a sentence.
+    fn end_sentence(&mut self, sample: usize) -> Result<(), String> {
+        let Some((_, word)) = self.of[sample].words.last_mut() else { return Ok(()) };
+        let marks = LabelKind::Marks as usize;
+        word[marks] = self.labels[marks].ending_sentence(word[marks])?;
+        Ok(())
     }
 }
 
@@ -143,7 +148,7 @@ struct Multiword {
     /// Byte range of the token in the sample.
     bytes: Range<usize>,
     /// Form and labels of the token's words.
-    words: Vec<(String, [usize; 2])>,
+    words: Vec<(String, WordLabels)>,
 }
 
 impl<'a> LabelReader<'a> {
@@ -152,7 +157,7 @@ impl<'a> LabelReader<'a> {
         Self {
             samples,
             places: samples.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect(),
-            syntax: Syntax { names: [Vec::new(), Vec::new()], of },
+            syntax: Syntax { labels: Default::default(), of },
             documents: HashMap::new(),
             at: None,
             number: 0,
@@ -187,14 +192,17 @@ impl<'a> LabelReader<'a> {
     }
 
     fn end_sentence(&mut self) -> Result<(), String> {
-        self.number = 0;
-        match self.multiword.take() {
-            Some(token) => Err(format!(
+        if let Some(token) = self.multiword.take() {
+            return Err(format!(
                 "the sentence ends before word {} of the multiword token `{}`",
                 token.last,
                 token.form.escape_debug()
-            )),
-            None => Ok(()),
+            ));
+        }
+        let words = std::mem::take(&mut self.number);
+        match self.at {
+            Some((sample, _)) if words > 0 => self.syntax.end_sentence(sample),
+            _ => Ok(()),
         }
     }
 
@@ -227,11 +235,10 @@ impl<'a> LabelReader<'a> {
                 self.multiword = Some(Multiword { last, form, bytes, words: Vec::new() });
                 Ok(())
             }
-            Node::Word { number, form, upos, deprel } => {
+            Node::Word(word @ Word { number, form, .. }) => {
                 self.expect_number(number)?;
                 self.number = number;
-                let upos = self.syntax.label(0, "upos", upos)?;
-                let labels = [upos, self.syntax.label(1, "deprel", deprel)?];
+                let labels = self.syntax.labels_of(&word)?;
                 let Some(token) = &mut self.multiword else {
                     let bytes = self.place(form)?;
                     self.syntax.of[sample].words.push((bytes, labels));
@@ -252,8 +259,11 @@ impl<'a> LabelReader<'a> {
     /// line before it.
     fn expect_number(&mut self, number: usize) -> Result<(), String> {
         let expected = self.number + 1;
-        if number == expected || (number == 1 && self.multiword.is_none()) {
+        if number == expected {
             return Ok(());
+        }
+        if number == 1 && self.multiword.is_none() {
+            return self.end_sentence();
         }
         Err(format!("word {number}, expected word {expected}"))
     }
@@ -279,7 +289,7 @@ impl<'a> LabelReader<'a> {
 
 impl Multiword {
     /// Returns the byte range and labels of each part of the token.
-    fn parts(self) -> Vec<(Range<usize>, [usize; 2])> {
+    fn parts(self) -> Vec<(Range<usize>, WordLabels)> {
         let spelt: String = self.words.iter().map(|(form, _)| form.as_str()).collect();
         if spelt != self.form || self.bytes.len() != spelt.len() {
             return self
@@ -290,7 +300,7 @@ impl Multiword {
                 .collect();
         }
         let mut start = self.bytes.start;
-        let part = |(form, labels): (String, [usize; 2])| {
+        let part = |(form, labels): (String, WordLabels)| {
             let bytes = start..start + form.len();
             start = bytes.end;
             (bytes, labels)

@@ -20,11 +20,22 @@ pub(super) enum ConlluLine<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Node<'a> {
     /// A word of the sentence.
-    Word { number: usize, form: &'a str, upos: &'a str, deprel: &'a str },
+    Word(Word<'a>),
     /// A token of the text that stands for several words.
     Multiword { first: usize, last: usize, form: &'a str },
     /// A word that is not in the text, such as `8.1`.
     Empty,
+}
+
+/// A word, by its number in the sentence and its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word<'a> {
+    pub(super) number: usize,
+    pub(super) form: &'a str,
+    pub(super) upos: &'a str,
+    pub(super) feats: &'a str,
+    pub(super) deprel: &'a str,
+    pub(super) misc: &'a str,
 }
 
 /// Reads a line.
@@ -44,12 +55,13 @@ pub(super) fn parse(line: &str) -> Result<ConlluLine<'_>, String> {
         });
     }
     let columns: Vec<&str> = line.splitn(COLUMNS + 1, '\t').collect();
-    let [id, form, _, upos, _, _, _, deprel, _, _] = columns[..] else {
+    let [id, form, _, upos, _, feats, _, deprel, _, misc] = columns[..] else {
         let found = line.split('\t').count();
         return Err(format!("{found} columns, expected {COLUMNS} separated by tabs"));
     };
     let filled = [form, upos, deprel].iter().all(|column| !column.trim().is_empty());
-    let node = node(id, form, upos, deprel).filter(|_| filled);
+    let word = Word { number: 0, form, upos, feats, deprel, misc: misc.trim_end() };
+    let node = node(id, word).filter(|_| filled);
     node.map(ConlluLine::Node).ok_or_else(|| {
         let id = beginning(id);
         format!("word `{id}`: expected a number such as `3`, `3-4` or `3.1`, and no empty column")
@@ -62,17 +74,18 @@ fn id(text: &str) -> Option<&str> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-fn node<'a>(id: &str, form: &'a str, upos: &'a str, deprel: &'a str) -> Option<Node<'a>> {
+/// Returns the node of a line with this id, of which `word` has the columns.
+fn node<'a>(id: &str, word: Word<'a>) -> Option<Node<'a>> {
     let number = |text: &str| text.parse::<usize>().ok();
     if let Some((first, last)) = id.split_once('-') {
         let (first, last) = (number(first)?, number(last)?);
-        return (first > 0).then_some(Node::Multiword { first, last, form });
+        return (first > 0).then_some(Node::Multiword { first, last, form: word.form });
     }
-    if let Some((word, place)) = id.split_once('.') {
-        return number(word).and(number(place)).map(|_| Node::Empty);
+    if let Some((before, place)) = id.split_once('.') {
+        return number(before).and(number(place)).map(|_| Node::Empty);
     }
     let number = number(id).filter(|number| *number > 0)?;
-    Some(Node::Word { number, form, upos, deprel })
+    Some(Node::Word(Word { number, ..word }))
 }
 
 /// Returns the number of bytes that a form takes at the beginning of a text, or `None` if the text

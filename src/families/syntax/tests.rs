@@ -25,12 +25,12 @@ fn words_are_found_in_their_order() {
         word("3", ".", "PUNCT", "punct"),
     );
     let syntax = read(&text).expect("valid");
-    let name = |labels: Option<[usize; 2]>| {
-        labels.map(|[u, d]| (syntax.names[0][u].as_str(), syntax.names[1][d].as_str()))
+    let name = |labels: Option<WordLabels>| {
+        labels.map(|[u, d, ..]| (syntax.labels[0].name(u), syntax.labels[1].name(d)))
     };
     let one = "A cat. A dog.";
-    assert_eq!(name(syntax.of(0).at(one, 1..5)), Some(("upos NOUN", "deprel root")));
-    assert_eq!(name(syntax.of(0).at(one, 8..12)), Some(("upos NOUN", "deprel nsubj")));
+    assert_eq!(name(syntax.of(0).at(one, 1..5)), Some(("NOUN", "root")));
+    assert_eq!(name(syntax.of(0).at(one, 8..12)), Some(("NOUN", "nsubj")));
     assert_eq!(name(syntax.of(1).at("It is.", 0..2)), None, "a sample without labels");
     assert_eq!(syntax.of(0).at(one, 100..101), None);
 }
@@ -52,8 +52,8 @@ fn labels_in(text: &str, conllu: &str) -> Result<Vec<(String, String)>> {
     std::fs::write(&path, conllu).expect("write");
     let sample = Sample { id: "s".into(), domain: "d".into(), text: text.into() };
     let syntax = Syntax::read(&path, &[sample])?;
-    let label = |(bytes, [upos, _]): &(Range<usize>, [usize; 2])| {
-        (text[bytes.clone()].to_string(), syntax.names[0][*upos].clone())
+    let label = |(bytes, [upos, ..]): &(Range<usize>, WordLabels)| {
+        (text[bytes.clone()].to_string(), syntax.labels[0].name(*upos).to_owned())
     };
     Ok(syntax.of(0).words.iter().map(label).collect())
 }
@@ -61,7 +61,7 @@ fn labels_in(text: &str, conllu: &str) -> Result<Vec<(String, String)>> {
 const DOCUMENT: &str = "# newdoc id = s\n";
 
 fn labelled(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(word, upos)| (word.to_string(), format!("upos {upos}"))).collect()
+    pairs.iter().map(|(word, upos)| (word.to_string(), upos.to_string())).collect()
 }
 
 #[test]
@@ -156,4 +156,43 @@ proptest::proptest! {
             proptest::prop_assert_eq!(found, words);
         }
     }
+}
+
+/// Every feature, entity and end of a sentence is a test over the labels that contain it.
+#[test]
+fn columns_become_tests() {
+    let line = |id: &str, form: &str, feats: &str, misc: &str| {
+        format!("{id}\t{form}\t_\tX\t_\t{feats}\t0\tdep\t_\t{misc}\n")
+    };
+    let text = [
+        "# newdoc id = one\n",
+        &line("1", "A", "Definite=Ind|PronType=Art", "_"),
+        &line("2", "cat", "Number=Sing", "SpaceAfter=No|NER=B-ANIMAL"),
+        &line("3", ".", "_", "ner=O"),
+        &line("1", "A", "Number=Sing|PronType=Art", "_"),
+        &line("2", "dog", "Number=Sing", "NER=S-ANIMAL"),
+        &line("3", ".", "_", "NER=E-ANIMAL"),
+    ]
+    .concat();
+    let syntax = read(&text).expect("valid");
+    let one = "A cat. A dog.";
+    let answers = |kind: LabelKind, name: &str| {
+        let tests = syntax.labels[kind as usize].tests(kind);
+        let test = tests.iter().find(|test| test.name == name).unwrap_or_else(|| panic!("{name}"));
+        let starts = [0, 2, 5, 7, 9, 12];
+        let word = |&at: &usize| syntax.of(0).at(one, at..at + 1).expect("a word");
+        let yes: Vec<bool> =
+            starts.iter().map(|at| test.ids.contains(&word(at)[kind as usize])).collect();
+        (yes, test.family.clone())
+    };
+    let bits = |text: &str| text.chars().map(|c| c == '1').collect::<Vec<_>>();
+    let expect = |kind, name: &str, want: &str, family: &str| {
+        assert_eq!(answers(kind, name), (bits(want), family.to_owned()), "{name}");
+    };
+    expect(LabelKind::Feats, "feat Number=Sing", "010110", "syntax");
+    expect(LabelKind::Feats, "feat PronType=Art", "100100", "syntax");
+    expect(LabelKind::Feats, "feat Definite=Ind", "100000", "syntax");
+    expect(LabelKind::Marks, "entity ANIMAL", "010011", "entity");
+    expect(LabelKind::Marks, "sentence end", "001001", "syntax");
+    expect(LabelKind::Upos, "upos X", "111111", "syntax");
 }
