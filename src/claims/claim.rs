@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::measure::Measure;
 use super::tier::Tier;
 use super::values::list;
+use crate::compare::Tolerance;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 
@@ -42,6 +43,38 @@ impl Claim {
     }
 }
 
+/// The values of repeated runs, and how many of their standard deviations a value may be off.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepeatedRuns {
+    /// The value of each run, at least two.
+    pub values: Vec<f64>,
+    /// Number of standard deviations.
+    pub deviations: f64,
+}
+
+impl RepeatedRuns {
+    /// Returns the largest accepted difference: `deviations` times the standard deviation of the
+    /// values, with n − 1 in the denominator.
+    fn tolerance(&self) -> f64 {
+        let n = self.values.len() as f64;
+        let mean = self.values.iter().sum::<f64>() / n;
+        let squares: f64 = self.values.iter().map(|v| (v - mean).powi(2)).sum();
+        self.deviations * (squares / (n - 1.0)).sqrt()
+    }
+}
+
+impl Judgement {
+    /// Returns the accepted differences from `equals`: those of the tolerances that are given, of
+    /// which a judgement has one.
+    pub fn tolerances(&self) -> Vec<Tolerance> {
+        let relative = |percent: f64| Tolerance { absolute: 0.0, relative: percent / 100.0 };
+        let runs = self.within_runs.as_ref().map(RepeatedRuns::tolerance);
+        let absolute = self.within.into_iter().chain(runs).map(Tolerance::absolute);
+        absolute.chain(self.within_percent.map(relative)).collect()
+    }
+}
+
 /// How a claim is judged on one kind of evidence. Exactly one of `equals`, `between`, `above`,
 /// `below` and `trend` is given.
 #[derive(Debug, Clone, Deserialize)]
@@ -55,6 +88,11 @@ pub struct Judgement {
     pub equals: Option<ExpectedValues>,
     /// The largest accepted absolute difference from `equals`.
     pub within: Option<f64>,
+    /// The largest accepted difference from `equals`, in percent of the expected value.
+    pub within_percent: Option<f64>,
+    /// Runs of which the spread gives the largest accepted difference from `equals`; `because` says
+    /// which runs.
+    pub within_runs: Option<RepeatedRuns>,
     /// The lowest and highest accepted value.
     pub between: Option<[f64; 2]>,
     /// The bound that the value must exceed.
@@ -211,9 +249,14 @@ fn problem_with_judgement(j: &Judgement) -> Option<String> {
     if given.iter().filter(|&&g| g).count() != 1 {
         return Some("give exactly one of equals, between, above, below, trend".into());
     }
-    if j.equals.is_some() != j.within.is_some() || j.within.is_some_and(|w| w.is_nan() || w <= 0.0)
-    {
-        return Some("`equals` needs a positive `within`, and nothing else has one".into());
+    let tolerances = j.tolerances();
+    let is_positive = |t: &Tolerance| t.absolute > 0.0 || t.relative > 0.0;
+    if tolerances.len() != usize::from(j.equals.is_some()) || !tolerances.iter().all(is_positive) {
+        return Some(
+            "`equals` needs a positive `within`, `within_percent` or `within_runs`, and nothing else \
+             has one"
+                .into(),
+        );
     }
     let empty = |text: &String| text.trim().is_empty();
     let optional = [&j.statement, &j.by_definition, &j.finding];
@@ -310,6 +353,12 @@ mod tests {
             (good.replace("above: 1,", ""), "exactly one"),
             (good.replace("above: 1", "above: 1, below: 2"), "exactly one"),
             (good.replace("above: 1", "equals: 1"), "positive `within`"),
+            (good.replace("above: 1", "equals: 1, within: 1, within_percent: 1"), "positive"),
+            (good.replace("above: 1", "above: 1, within_percent: 1"), "nothing else"),
+            (
+                good.replace("above: 1", "equals: 1, within_runs: { values: [1], deviations: 1 }"),
+                "positive",
+            ),
             (good.replace("above: 1", "equals: 1, within: 0"), "positive"),
             (good.replace("above: 1", "equals: 1, within: .nan"), "positive"),
             (good.replace("because: d", "because: ' '"), "must not be empty"),

@@ -46,8 +46,8 @@ pub fn judge(judgement: &Judgement, values: &[f64]) -> Assessment {
     if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
         return Assessment { holds: None, tolerance_used: None };
     }
-    if let (Some(figures), Some(within)) = (&judgement.equals, judgement.within) {
-        return equals(figures.list(), within, values);
+    if let (Some(figures), [tolerance]) = (&judgement.equals, &judgement.tolerances()[..]) {
+        return equals(figures.list(), *tolerance, values);
     }
     let all = |test: &dyn Fn(f64) -> bool| plain(values.iter().all(|&v| test(v)));
     if let Some([low, high]) = judgement.between {
@@ -62,11 +62,11 @@ pub fn judge(judgement: &Judgement, values: &[f64]) -> Assessment {
     plain(judgement.trend.is_some_and(|trend| follows(trend, values)))
 }
 
-fn equals(figures: &[f64], within: f64, values: &[f64]) -> Assessment {
+fn equals(figures: &[f64], tolerance: Tolerance, values: &[f64]) -> Assessment {
     if figures.len() != values.len() {
         return Assessment { holds: Some(false), tolerance_used: None };
     }
-    let worst = largest_difference(values, figures, Tolerance::absolute(within));
+    let worst = largest_difference(values, figures, tolerance);
     let holds = worst.is_some_and(|d| d.within());
     Assessment { holds: Some(holds), tolerance_used: worst.map(|d| d.share) }
 }
@@ -81,8 +81,12 @@ fn follows(trend: Trend, values: &[f64]) -> bool {
 
 /// Returns what a judgement expects, as text.
 pub fn expectation(judgement: &Judgement) -> String {
-    if let (Some(figures), Some(within)) = (&judgement.equals, judgement.within) {
-        return format!("{} ± {}", list(figures.list()), short(within));
+    if let (Some(figures), [tolerance]) = (&judgement.equals, &judgement.tolerances()[..]) {
+        let by = match judgement.within_percent {
+            Some(percent) => format!("{percent} %"),
+            None => short(tolerance.absolute),
+        };
+        return format!("{} ± {by}", list(figures.list()));
     }
     if let Some([low, high]) = judgement.between {
         return format!("{low} to {high}");
@@ -117,6 +121,13 @@ mod tests {
         );
         assert!(holds("equals: [1, 2], within: 0.1", &[1.0, 2.0]));
         assert!(!holds("equals: [1, 2], within: 0.1", &[1.0]), "another number of values");
+        let percent = "equals: [-200, 2], within_percent: 5";
+        assert!(holds(percent, &[-209.0, 2.1]) && !holds(percent, &[-211.0, 2.0]));
+        assert_eq!(expectation(&judgement(percent)), "-200 2 ± 5 %");
+        // The standard deviation of 1, 2 and 3 is 1.
+        let runs = "equals: 2, within_runs: { values: [1, 2, 3], deviations: 2.5 }";
+        assert!(holds(runs, &[4.5]) && !holds(runs, &[4.6]));
+        assert_eq!(expectation(&judgement(runs)), "2 ± 2.5");
         assert!(holds("between: [1, 2]", &[1.0]) && !holds("between: [1, 2]", &[2.1]));
         assert!(holds("above: 0.5", &[0.6]) && !holds("above: 0.5", &[0.5]), "strictly above");
         assert!(holds("below: 0.5", &[0.4]) && !holds("below: 0.5", &[0.5]), "strictly below");
