@@ -231,7 +231,9 @@ mod tests {
             assert_eq!(found.points.len(), 4 * model.config.n_layers + 2);
             let compared = found.points.iter().flat_map(|p| p.differences.iter().flatten()).count();
             assert_eq!(compared, model.config.n_layers * (2 * 5 + 2) + 1 + 5);
-            assert!(found.points.iter().all(|point| point.differences[0] > Some(0.0)), "{found}");
+            // An embedding without positions is exact in f32.
+            let mut others = found.points.iter().skip(1);
+            assert!(others.all(|point| point.differences[0] > Some(0.0)), "{found}");
         }
     }
 
