@@ -46,7 +46,7 @@ pub fn template(kind: &RegisteredKind, name: &str, base: &Path) -> String {
             // Paths in the example are relative to the folder of `base`.
             let at = |line: String, name: &str| {
                 let there = folder.join(name);
-                ["path: ", "path: \""].iter().fold(line, |line, key| {
+                ["path: ", "path: \"", "tests: "].iter().fold(line, |line, key| {
                     line.replace(&format!("{key}{name}/"), &format!("{key}{}/", there.display()))
                 })
             };

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::classes::class_table;
+use self::classes::{ClassifiedNeuron, class_table};
 use self::effects::Example;
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
@@ -196,7 +196,10 @@ impl Experiment for Prediction {
         let mut found = figures(&neurons, &universal, &vocabulary, model.config.n_layers);
         if let Some(path) = &settings.tests {
             let model = (&folded, &model.config);
-            let table = class_table((path, session.plan), model, &neurons, &vocabulary)?;
+            // Partition neurons are not about one class of tokens.
+            let labelled = neurons.iter().filter(|neuron| neuron.role != Role::Partition);
+            let labelled = labelled.map(|n| ClassifiedNeuron { id: n.id, role: n.role.name() });
+            let table = class_table((path, session.plan), model, labelled, &vocabulary)?;
             found.tables.insert("prediction-classes".into(), table);
         }
         say_none(&mut found, session.plan, &universal);

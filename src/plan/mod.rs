@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::corpus::documents::DocumentCount;
 use crate::corpus::{Sample, Tokens};
-use crate::correlation::{ComparisonPlan, Keep};
+use crate::correlation::Keep;
 use crate::spec::Spec;
 
 pub use model::PlannedModel;
@@ -75,12 +75,6 @@ impl Plan {
     pub fn thresholds(&self) -> impl Iterator<Item = f64> {
         let correlation = &self.spec.correlation;
         std::iter::once(correlation.threshold).chain(correlation.also_report.iter().copied())
-    }
-
-    /// Returns which models are compared, and how.
-    pub fn comparison_plan(&self) -> ComparisonPlan {
-        let models = self.models.iter().map(|m| (m.layout(), m.config.activation));
-        workload::comparison(&self.spec, models, self.judged.clone())
     }
 
     /// Returns the number of partners of each neuron among which resamples look for the best match;

@@ -36,6 +36,12 @@ pub struct Workload<'a> {
 }
 
 impl Plan {
+    /// Returns which models are compared, and how.
+    pub fn comparison_plan(&self) -> ComparisonPlan {
+        let models = self.models.iter().map(|m| (m.layout(), m.config.activation));
+        comparison(&self.spec, models, self.judged.clone())
+    }
+
     /// Returns the sizes of the run.
     pub fn workload(&self) -> Workload<'_> {
         Workload {

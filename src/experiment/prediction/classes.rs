@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::{Neuron, Role};
 use crate::error::Result;
 use crate::families::{TokenClass, TokenTest, read_token_tests, token_classes};
 use crate::model::Config;
@@ -10,44 +9,51 @@ use crate::model::weights::Weights;
 use crate::plan::Plan;
 use crate::record::TextTable;
 use crate::stats::weights::vocabulary_effects;
-use crate::table::fixed_cell;
+use crate::table::{NeuronId, fixed_cell};
 
 /// Number of classes of a neuron that are listed.
 const LISTED: usize = 3;
 /// Fewest tokens of a class.
 const SUPPORT: usize = 2;
 
+/// A neuron that promotes or suppresses tokens.
+pub struct ClassifiedNeuron {
+    /// The neuron.
+    pub id: NeuronId,
+    /// Name of its role.
+    pub role: &'static str,
+}
+
 /// Returns the table of the token classes that explain most of the variance, over the vocabulary, of
-/// each neuron's effects: best first. Partition neurons are left out.
+/// each neuron's effects: best first.
 ///
 /// # Errors
 /// Returns an error if the file of tests is malformed.
 pub fn class_table(
     (path, plan): (&Path, &Plan),
     (folded, config): (&Weights, &Config),
-    neurons: &[Neuron],
+    neurons: impl Iterator<Item = ClassifiedNeuron>,
     vocabulary: &[String],
 ) -> Result<TextTable> {
     let tests = read_token_tests(path, plan, vocabulary)?;
-    let of_neuron = |neuron: &Neuron| rows(neuron, &tests, (folded, config));
-    let labelled = neurons.iter().filter(|neuron| neuron.role != Role::Partition);
+    let of_neuron = |neuron: ClassifiedNeuron| rows(&neuron, &tests, (folded, config));
     let header = ["layer", "neuron", "kind", "class", "family", "tokens", "reduction", "t"];
-    Ok(TextTable { rows: labelled.flat_map(of_neuron).collect(), ..TextTable::with_header(header) })
+    Ok(TextTable { rows: neurons.flat_map(of_neuron).collect(), ..TextTable::with_header(header) })
 }
 
 fn rows(
-    neuron: &Neuron,
+    neuron: &ClassifiedNeuron,
     tests: &[TokenTest],
     (folded, config): (&Weights, &Config),
 ) -> Vec<Vec<String>> {
-    let effects = vocabulary_effects(folded, config, neuron.index);
+    let effects = vocabulary_effects(folded, config, neuron.id.index(config.d_mlp()));
     let found = token_classes(&effects, tests, SUPPORT, LISTED);
     let row = |class: &TokenClass| {
         let test = &tests[class.test];
         vec![
             neuron.id.layer.to_string(),
             neuron.id.neuron.to_string(),
-            neuron.role.name().to_owned(),
+            neuron.role.to_owned(),
             test.name.clone(),
             test.family.clone(),
             test.ids.len().to_string(),
