@@ -7,12 +7,15 @@ use tempfile::TempDir;
 use universal_neurons::compare::Tolerance;
 use universal_neurons::experiment::{self, DynamicsSettings, Replacement, STUDY, Step, load_spec};
 use universal_neurons::findings::{Figures, Universal};
+use universal_neurons::model::capture::{Activations, Capture};
+use universal_neurons::model::{Site, Transformer};
 use universal_neurons::plan::Plan;
 use universal_neurons::record::RunFolder;
 use universal_neurons::report::files;
 use universal_neurons::run::{Control, run};
 use universal_neurons::spec::Spec;
 use universal_neurons::store::RunDirectory;
+use universal_neurons::table::NeuronId;
 
 use crate::support::{self, assert_close, expected, path, stderr};
 
@@ -434,4 +437,78 @@ fn syntax_labels_come_from_a_file() {
     let row = named.iter().position(|test| *test == "upos LONG").expect("it explains some neuron");
     assert_eq!(column(&found, "families", "support")[row], labelled.to_string());
     assert!(found.named.contains_key("syntax-depth"));
+}
+
+/// A token that counts, with the activations of all neurons.
+struct SeenToken {
+    position: usize,
+    text: String,
+    post: Vec<f32>,
+}
+
+/// The figures of single neurons are means of their activations over tokens, recomputed token by token.
+#[test]
+fn activations_by_position_and_by_form_are_means_over_tokens() {
+    let mut loaded =
+        load_spec(&path("experiments/families.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    (loaded.spec.corpus.limit, loaded.spec.corpus.sample) = (Some(6), None);
+    for (key, value) in [("explained", 0.2), ("frequent", 5.0), ("support", 3.0)] {
+        let whole = serde_yaml::to_value(value as usize).expect("YAML");
+        let value = if value < 1.0 { serde_yaml::to_value(value).expect("YAML") } else { whole };
+        loaded.spec.settings.get_mut("families").expect("settings")[key] = value;
+    }
+    let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+    let n = plan.reference().layout().n_neurons();
+    let universal = Universal((0..n).map(|i| i % 10 == 0).collect());
+    let found = experiment::run(&plan, Some(universal), &mut Control::default());
+    let found = found.unwrap_or_else(|e| panic!("{e}"));
+    assert_drawn(&plan, &found);
+
+    let model = Transformer::load(&path("experiments/desk/a")).unwrap_or_else(|e| panic!("{e}"));
+    let texts = plan.vocabulary().unwrap_or_else(|e| panic!("{e}"));
+    let mut tokens: Vec<SeenToken> = Vec::new();
+    for row in &plan.tokens.rows {
+        let mut post = Activations::new(n);
+        let keep: Vec<bool> = row.ids.iter().map(|&id| plan.tokens.counts(id)).collect();
+        model.forward(&[&row.ids], &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]));
+        let kept = (0..row.ids.len()).filter(|&p| keep[p]);
+        let values = post.values.chunks_exact(n).map(<[f32]>::to_vec);
+        tokens.extend(kept.zip(values).map(|(position, post)| {
+            let text = format!("{:?}", texts[row.ids[position] as usize]);
+            SeenToken { position, text, post }
+        }));
+    }
+    let d_mlp = model.config.d_mlp();
+    let index = |id: &str| id.parse::<NeuronId>().expect("a neuron").index(d_mlp);
+    let check = |row: &[String], column: usize, wanted: &dyn Fn(&SeenToken) -> bool| {
+        let neuron = index(&row[0]);
+        let of: Vec<f64> =
+            tokens.iter().filter(|t| wanted(t)).map(|t| f64::from(t.post[neuron])).collect();
+        assert_eq!(row[column - 1], (of.len() as f64).to_string(), "{row:?}");
+        if of.is_empty() {
+            assert_eq!(row[column], "", "a mean of nothing");
+            return;
+        }
+        let want = of.iter().sum::<f64>() / of.len() as f64;
+        assert!(
+            (row[column].parse::<f64>().expect("a mean") - want).abs() < 1e-5,
+            "{row:?} {want}"
+        );
+    };
+    let positions = &found.tables["position-activations"].rows;
+    assert!(positions.len() > 100);
+    for row in positions {
+        let position: usize = row[1].parse().expect("a position");
+        check(row, 3, &|token| token.position == position);
+    }
+    let forms = &found.tables["unigram-forms"].rows;
+    assert!(forms.iter().any(|row| row[1] != "other tokens"));
+    for row in forms {
+        let own: Vec<&String> =
+            forms.iter().filter(|r| r[0] == row[0] && !r[2].is_empty()).map(|r| &r[2]).collect();
+        check(row, 4, &|token| match row[2].as_str() {
+            "" => !own.contains(&&token.text),
+            text => token.text == text,
+        });
+    }
 }

@@ -257,13 +257,13 @@ fn experiments_of_other_kinds_come_onto_the_page() {
     assert!(!alone.contains("Families by depth") && together.contains("Families by depth"));
     let waiting = |page: &str| page.matches("no run of the `families` experiment").count();
     assert!(waiting(&alone) > 0 && waiting(&together) == 0);
-    // The paper's figures: from the study, from the other run, and one that no run here draws.
+    // The paper's figures: from the study, from the other run, and of a kind without a run here.
     assert!(!alone.contains("Figures of the paper"));
     for part in [
         "<a href=\"#figure-depth\">depth</a>, drawn from ",
         "<a href=\"#figure-families-by-depth\">families-by-depth</a>, drawn from ",
         "no run of `kind: entropy` is on the page",
-        "not drawn: not recorded: cosines of weights",
+        "<a href=\"#figure-weight-cosines\">weight-cosines</a>, drawn from ",
     ] {
         assert!(together.contains(part), "no {part}");
     }

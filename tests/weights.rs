@@ -14,7 +14,8 @@ use universal_neurons::model::{Config, Transformer};
 use universal_neurons::plan::{Plan, PlannedModel};
 use universal_neurons::progress::Progress;
 use universal_neurons::spec::WeightOptions;
-use universal_neurons::stats::weights::{nearest_neighbours, weight_statistics};
+use universal_neurons::stats::similar::similar_weights;
+use universal_neurons::stats::weights::weight_statistics;
 
 use crate::golden::load;
 use crate::support::{path, run, stderr};
@@ -371,7 +372,7 @@ fn values_that_are_not_finite_leave_no_number() {
         let (model, rows) = statistics("h.1.mlp.c_proj.weight", 0, value);
         let row = rows[d_mlp];
         assert!(row[2..].iter().all(|v| !v.is_finite()), "c_proj {value}: {row:?}");
-        let near = nearest_neighbours(&model.weights, &model.config);
+        let near = similar_weights(&model.weights, &model.config);
         assert!(near[d_mlp].distance.is_nan(), "{:?}", near[d_mlp]);
         assert!(near.iter().enumerate().all(|(i, n)| i == d_mlp || n.neuron != d_mlp));
     }
@@ -391,4 +392,38 @@ fn tensors_that_are_not_finite_are_named_when_they_are_loaded() {
     let said = stderr(&done);
     assert!(said.contains("`wte.weight` holds 1 value") && said.contains("[2, 1]"), "{said}");
     assert!(said.contains("model `a`"), "{said}");
+}
+
+/// The largest cosines, and the nearest neuron, computed literally in f64.
+#[test]
+fn the_most_similar_weights_are_their_definition() {
+    let model = load("expected/golden/tiny");
+    let (d, d_mlp) = (model.config.d_model, model.config.d_mlp());
+    let wide = |row: Vec<f32>| row.into_iter().map(f64::from).collect::<Vec<_>>();
+    let of = |i: usize| {
+        let (block, neuron) = (&model.weights.blocks[i / d_mlp], i % d_mlp);
+        let w_in = (0..d).map(|row| block.mlp_in.weight[row * d_mlp + neuron]).collect();
+        [wide(w_in), wide(block.mlp_out.weight[neuron * d..][..d].to_vec())]
+    };
+    let all: Vec<[Vec<f64>; 2]> = (0..model.config.n_layers * d_mlp).map(of).collect();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let cosine = |a: &[f64], b: &[f64]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    for (i, found) in similar_weights(&model.weights, &model.config).iter().enumerate() {
+        let others = || (0..all.len()).filter(move |&j| j != i);
+        let largest = |own: usize, other: usize| {
+            let of = |j: usize| cosine(&all[i][own], &all[j][other]);
+            others().map(of).fold(f64::NEG_INFINITY, f64::max)
+        };
+        let want = [largest(0, 0), largest(0, 1), largest(1, 0), largest(1, 1)];
+        // Products of unit rows of f32.
+        let close = |got: f64, want: f64| (got - want).abs() < 1e-5;
+        assert!(
+            found.cosines.iter().zip(want).all(|(g, w)| close(*g, w)),
+            "{i}: {found:?} {want:?}"
+        );
+        let both =
+            |j: usize| [0, 1].map(|k| cosine(&all[i][k], &all[j][k])).iter().sum::<f64>() / 2.0;
+        assert!(close(1.0 - found.distance, both(found.neuron)), "{i}");
+        assert!(others().all(|j| both(j) < both(found.neuron) + 1e-5), "{i}: another is nearer");
+    }
 }

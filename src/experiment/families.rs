@@ -1,10 +1,13 @@
 //! `kind: families`: simple properties of tokens that explain neurons (paper §4.3).
 
+mod curves;
+mod duplicates;
 mod explained;
 mod memory;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
+use self::curves::{Curves, Pass};
 use self::explained::{
     BestTest, ExplainedNeuron, ExplainedNeurons, median_depth, share_of_first_two,
 };
@@ -27,7 +30,7 @@ use crate::record::{Tables, TextTable};
 use crate::run::Session;
 use crate::spec::{Finding, Section, Spec, Tokenisation, finding};
 use crate::stats::percentile::mean;
-use crate::stats::weights::nearest_neighbours;
+use crate::stats::similar::similar_weights;
 
 /// Share of the neurons that is assumed universal where none is known: the papers found 1 to 4 %.
 const ASSUMED_UNIVERSAL: f64 = 0.05;
@@ -138,7 +141,11 @@ impl Experiment for Families {
         }
         let layout = plan.reference().layout();
         let chosen = settings.neurons.indices(&universal, layout.d_mlp);
-        let mut neurons = Vec::new();
+        let vocabulary = plan.vocabulary()?;
+        let ids: HashMap<&str, usize> =
+            vocabulary.iter().enumerate().map(|(id, text)| (text.as_str(), id)).collect();
+        let strong = [settings.position_bits, settings.explained];
+        let (mut neurons, mut curves) = (Vec::new(), Curves::default());
         let passes = chosen.len().div_ceil(at_once);
         for (pass, some) in chosen.chunks(at_once).enumerate() {
             let stage = match passes {
@@ -146,25 +153,37 @@ impl Experiment for Families {
                 _ => format!("reading tokens, part {} of {passes} of the neurons", pass + 1),
             };
             let sums = read(session, &stage, &grouping, some)?;
-            neurons.extend(explain(settings, plan, syntax.as_ref(), (some, &sums))?);
+            let explained = explain(settings, plan, syntax.as_ref(), (some, &sums))?;
+            let d_mlp = layout.d_mlp;
+            let pass = Pass { neurons: &explained, sums: &sums, universal: &universal, d_mlp };
+            curves.add(&pass, strong, &ids);
+            neurons.extend(explained);
         }
         let found = ExplainedNeurons { layout, settings, neurons: &neurons, universal: &universal };
         let mut figures = found.figures();
         let model = session.reference()?;
         let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
-        let near = nearest_neighbours(&folded, &model.config);
+        let near = similar_weights(&folded, &model.config);
         let distance = |wanted: bool| {
             let of = near.iter().zip(&universal).filter(move |(_, u)| **u == wanted);
             mean(of.map(|(near, _)| near.distance))
         };
         figures.add("nearest-neighbour-gap", vec![distance(true) - distance(false)]);
         figures.tables.insert("families".into(), found.table(&near));
+        figures.tables.insert(duplicates::TABLE.into(), duplicates::table(&near, &universal));
+        curves.add_tables(&mut figures.tables);
         say_none(&mut figures, plan, &universal);
         Ok(figures)
     }
 
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
-        drawn(tables, "families-by-layer", chart)
+        let charts = [
+            drawn(tables, "families-by-layer", chart)?,
+            drawn(tables, curves::POSITIONS, curves::position_chart)?,
+            drawn(tables, curves::FORMS, curves::form_chart)?,
+            drawn(tables, duplicates::TABLE, duplicates::chart)?,
+        ];
+        Ok(charts.concat())
     }
 }
 

@@ -146,6 +146,16 @@ impl FamilySums {
         some.for_each(|(sums, groups)| sums.absorb(groups, tokens));
     }
 
+    /// Returns the sums by token.
+    pub fn tokens(&self) -> &GroupSums {
+        &self.0[0]
+    }
+
+    /// Returns the sums by position.
+    pub fn positions(&self) -> &GroupSums {
+        &self.0[2]
+    }
+
     /// Returns the mutual information, in bits, between firing and position, for every neuron.
     pub fn position_bits(&self) -> Vec<f64> {
         self.0[2].information()

@@ -71,6 +71,12 @@ impl GroupSums {
         self.n[group]
     }
 
+    /// Returns Σv of one neuron over a group.
+    pub fn sum(&self, group: usize, neuron: usize) -> f64 {
+        let block = &self.blocks[neuron / COLUMNS];
+        block.sums[group * block.width + neuron % COLUMNS][0]
+    }
+
     /// Returns Σv, Σv² and the number of v > 0 of every neuron over some groups.
     pub fn over(&self, groups: &[usize]) -> Vec<[f64; 3]> {
         let of_block = |block: &NeuronBlock| {
@@ -126,6 +132,7 @@ mod tests {
             let wanted = |r: &&(usize, f32, f32)| [2, 4].contains(&r.0);
             let second: Vec<f64> = rows.iter().filter(wanted).map(|r| f64::from(r.2)).collect();
             let got = sums.over(&[2, 4])[1];
+            prop_assert!((sums.sum(2, 1) + sums.sum(4, 1) - got[0]).abs() < 1e-9);
             prop_assert!((got[0] - second.iter().sum::<f64>()).abs() < 1e-9);
             prop_assert!((got[1] - second.iter().map(|v| v * v).sum::<f64>()).abs() < 1e-9);
             prop_assert_eq!(got[2], second.iter().filter(|v| **v > 0.0).count() as f64);

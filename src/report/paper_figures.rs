@@ -15,11 +15,9 @@ struct PaperFigure {
     /// What the figure shows.
     shows: String,
     /// The kind of experiment whose run draws its counterpart.
-    kind: Option<String>,
+    kind: String,
     /// Name of the counterpart.
-    chart: Option<String>,
-    /// What runs do not record, so that it is not drawn, or not all of it.
-    lacks: Option<String>,
+    chart: String,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +45,7 @@ pub struct PaperLine {
     shows: String,
     /// Name of the counterpart, if it is on the page.
     chart: Option<String>,
-    /// The run that it is drawn from, what is missing of it, or why it is not drawn.
+    /// The run that it is drawn from, or why it is not drawn.
     from: String,
 }
 
@@ -64,19 +62,14 @@ fn listed() -> Vec<PaperFigure> {
 }
 
 fn line(figure: PaperFigure, runs: &[DrawnRun]) -> PaperLine {
-    let PaperFigure { figure, shows, kind, chart, lacks } = figure;
-    let run = runs.iter().find(|run| Some(run.kind) == kind.as_deref());
-    let drawn = run.filter(|run| run.charts.iter().any(|name| Some(name) == chart.as_ref()));
-    let lacks = lacks.map(|what| format!("not recorded: {what}"));
-    let from = match (drawn, &kind) {
-        (Some(run), _) => {
-            let from = format!("drawn from {}", run.folder.display());
-            lacks.map_or(from.clone(), |lacks| format!("{from}; {lacks}"))
-        }
-        (None, Some(kind)) => not_drawn(kind, run),
-        (None, None) => format!("not drawn: {}", lacks.unwrap_or_default()),
+    let PaperFigure { figure, shows, kind, chart } = figure;
+    let run = runs.iter().find(|run| run.kind == kind);
+    let drawn = run.filter(|run| run.charts.contains(&chart));
+    let from = match drawn {
+        Some(run) => format!("drawn from {}", run.folder.display()),
+        None => not_drawn(&kind, run),
     };
-    PaperLine { figure, shows, chart: drawn.and(chart), from }
+    PaperLine { figure, shows, chart: drawn.map(|_| chart), from }
 }
 
 /// Says why a figure of a kind of experiment is not drawn, and how it would be.
@@ -99,14 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_figure_has_a_counterpart_or_says_what_is_missing() {
+    fn every_figure_has_a_counterpart_of_a_kind() {
         let figures = listed();
         assert!(figures.len() >= 10);
-        for f in &figures {
-            assert_eq!(f.kind.is_some(), f.chart.is_some(), "{}", f.figure);
-            assert!(f.kind.is_some() || f.lacks.is_some(), "{}", f.figure);
-            assert!(f.kind.as_ref().is_none_or(|name| kind(name).is_some()), "{}", f.figure);
-        }
+        assert!(figures.iter().all(|f| kind(&f.kind).is_some()));
     }
 
     #[test]
@@ -129,7 +118,5 @@ mod tests {
         assert!(empty.from.contains("found nothing to draw"), "{}", empty.from);
         let absent = find(&[study(&["depth"])], "7, 25");
         assert!(absent.from.contains("run experiments/entropy.yaml"), "{}", absent.from);
-        let never = find(&[], "10");
-        assert!(never.from.contains("not recorded: cosines of weights"), "{}", never.from);
     }
 }

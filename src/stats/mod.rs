@@ -5,6 +5,7 @@ pub mod activation;
 pub mod histogram;
 pub mod moments;
 pub mod percentile;
+pub mod similar;
 pub mod weights;
 
 pub use activation::ActivationSums;

@@ -56,46 +56,6 @@ fn output<'a>(weights: &'a Weights, config: &Config, neuron: usize) -> &'a [f32]
     &weights.blocks[layer].mlp_out.weight[place * config.d_model..][..config.d_model]
 }
 
-/// The neuron whose weights are nearest to those of another neuron.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Neighbour {
-    /// Index of the nearest neuron, counted over all layers.
-    pub neuron: usize,
-    /// One minus the mean of the cosines of the input and of the output weights: 0 for a duplicate,
-    /// 1 for orthogonal weights.
-    pub distance: f64,
-}
-
-/// Returns the nearest other neuron of every neuron, in all layers, by the directions of the input
-/// and output weights.
-pub fn nearest_neighbours(weights: &Weights, config: &Config) -> Vec<Neighbour> {
-    let (d, d_mlp) = (config.d_model, config.d_mlp());
-    let directions = |block: &Block| {
-        let w_in = unit_rows(&transposed(&block.mlp_in.weight, d, d_mlp), d);
-        let w_out = unit_rows(&block.mlp_out.weight, d);
-        let both = w_in.chunks_exact(d).zip(w_out.chunks_exact(d));
-        both.flat_map(|(w_in, w_out)| [w_in, w_out].concat()).collect::<Vec<f32>>()
-    };
-    let all: Vec<f32> = weights.blocks.iter().flat_map(directions).collect();
-    let (width, n) = (2 * d, all.len() / (2 * d));
-    let of_block = |(block, rows): (usize, &[f32])| {
-        let mut cosines = vec![0.0; rows.len() / width * n];
-        let some = MatrixView::new(rows, rows.len() / width, width);
-        matmul(some, MatrixView::new(&all, n, width).t(), &mut cosines, n);
-        let nearest = |(i, row): (usize, &[f32])| {
-            let own = block * NEURONS + i;
-            let others = row.iter().enumerate().filter(|(j, _)| *j != own);
-            let (neuron, cos) = others
-                .fold((own, f32::MIN), |best, (j, &c)| if c > best.1 { (j, c) } else { best });
-            // A neuron whose weights are not finite has no neighbour.
-            let cos = if neuron == own { f32::NAN } else { cos };
-            Neighbour { neuron, distance: 1.0 - f64::from(cos) / 2.0 }
-        };
-        cosines.chunks_exact(n).enumerate().map(nearest).collect::<Vec<_>>()
-    };
-    all.par_chunks(NEURONS * width).enumerate().flat_map(of_block).collect()
-}
-
 /// Number of neurons handled by one task, whose products with the vocabulary are in memory at the
 /// same time.
 const NEURONS: usize = 256;
@@ -135,7 +95,7 @@ fn vocab_moments(w_out: &[f32], unembed: &[f32], d: usize) -> Vec<Moments> {
 }
 
 /// Divides each row of width d by its norm; a zero row stays zero.
-fn unit_rows(matrix: &[f32], d: usize) -> Vec<f32> {
+pub(super) fn unit_rows(matrix: &[f32], d: usize) -> Vec<f32> {
     let unit = |row: &[f32]| {
         let norm = dot(row, row).sqrt();
         row.iter().map(|&v| ratio(v.into(), norm) as f32).collect::<Vec<_>>()
@@ -143,7 +103,8 @@ fn unit_rows(matrix: &[f32], d: usize) -> Vec<f32> {
     matrix.chunks_exact(d).flat_map(unit).collect()
 }
 
-fn transposed(matrix: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+/// Returns the transpose of a matrix `[rows, cols]`.
+pub(super) fn transposed(matrix: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     (0..rows * cols).map(|e| matrix[e % rows * cols + e / rows]).collect()
 }
 

@@ -7,7 +7,7 @@ use crate::families::{FamilySettings, GroupedTests, TestExplanation};
 use crate::findings::Figures;
 use crate::record::TextTable;
 use crate::stats::percentile::median;
-use crate::stats::weights::Neighbour;
+use crate::stats::similar::SimilarWeights;
 use crate::table::{NeuronId, fixed_cell};
 
 /// Families of neurons that are active on one word. Alphabet neurons are a subclass of unigram
@@ -58,6 +58,15 @@ pub struct ExplainedNeuron {
     pub letters: BTreeSet<String>,
     /// Mutual information between firing and position, in bits.
     pub bits: f64,
+}
+
+impl ExplainedNeuron {
+    /// Returns the word whose test explains the neuron best, in lower case, and the share of the variance
+    /// that it explains; `None` if another test is the best.
+    pub fn word(&self) -> Option<(&str, f64)> {
+        let best = self.best.as_ref().filter(|best| best.family == "unigram")?;
+        Some((best.name.strip_prefix("word ")?, best.found.reduction))
+    }
 }
 
 /// What the tests say about the chosen neurons.
@@ -164,7 +173,7 @@ impl ExplainedNeurons<'_> {
 
     /// Returns the table of the chosen neurons. `near` has the nearest neuron in weight space of
     /// every neuron of the model.
-    pub fn table(&self, near: &[Neighbour]) -> TextTable {
+    pub fn table(&self, near: &[SimilarWeights]) -> TextTable {
         let header = [
             "layer",
             "neuron",
@@ -182,7 +191,7 @@ impl ExplainedNeurons<'_> {
         TextTable { rows: rows.collect(), ..TextTable::with_header(header) }
     }
 
-    fn row(&self, neuron: &ExplainedNeuron, near: &Neighbour) -> Vec<String> {
+    fn row(&self, neuron: &ExplainedNeuron, near: &SimilarWeights) -> Vec<String> {
         let d_mlp = self.layout.d_mlp;
         let number = |v: f64| fixed_cell(v, 6);
         let id = NeuronId::of(neuron.index, d_mlp);
