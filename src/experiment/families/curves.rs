@@ -149,11 +149,14 @@ fn form_rows(
 /// # Errors
 /// Returns an error if the figure cannot be drawn.
 pub fn position_chart(table: &TextTable) -> Result<Chart> {
-    let (x, y) = (table.numbers("position"), table.numbers("mean"));
+    let x = table.numbers("position");
+    let means = range_of(table.numbers("mean"));
+    // Room for the names of the neurons above the lines.
+    let y = means.start..means.end + 0.5 * (means.end - means.start);
     let panel = Panel {
         title: String::new(),
         x: Axis::of("position in the row", 0.0..range_of(x).end),
-        y: Axis::of("mean activation", with_margin(&range_of(y))),
+        y: Axis::of("mean activation", with_margin(&y)),
         series: lines(table, "neuron", "position", "mean"),
     };
     Ok(Chart {
