@@ -186,6 +186,11 @@ fn command_lines(command: &str) -> Vec<Vec<&'static str>> {
         ],
         "new" => &[&["new", "entropy", HOSTILE], &["new", HOSTILE]],
         "convert" => &[&["convert", "a", "converted"], &["convert", HOSTILE, "converted-too"]],
+        "check-model" => &[
+            &["check-model", "a"],
+            &["check-model", HOSTILE],
+            &["check-model", "a", "--against", HOSTILE],
+        ],
         "schema" => &[&["schema"], &["schema", HOSTILE]],
         "completions" => &[&["completions", "bash"], &["completions", HOSTILE]],
         "man" => &[&["man"]],
