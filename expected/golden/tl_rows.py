@@ -1,6 +1,6 @@
 """Rows that TransformerLens cuts: `tokenize_and_concatenate` on documents of the bundled text.
 
-    pip install transformer_lens==1.19.0
+    pip install transformer_lens==1.19.0 "transformers<5"
     python expected/golden/tl_rows.py
 
 The padding token is the one at the end of a text, as TransformerLens sets it for GPT-2.
