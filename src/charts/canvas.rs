@@ -171,8 +171,8 @@ pub fn draw(size: (u32, u32), columns: usize, panels: &[Panel]) -> Result<String
     Ok(linked(&svg, links))
 }
 
-/// Leaves out what a drawing says by default, and says the font of its texts once: a figure may have
-/// thousands of marks.
+/// Removes attributes that have their default values, and sets the font once for all texts: a figure
+/// may have thousands of marks.
 fn short(svg: String) -> String {
     let defaults = [" stroke=\"none\" stroke-width=\"1\"", " stroke=\"none\"", " opacity=\"1\""];
     let svg = defaults.iter().fold(svg, |svg, default| svg.replace(default, ""));

@@ -64,17 +64,6 @@ impl RepeatedRuns {
     }
 }
 
-impl Judgement {
-    /// Returns the accepted differences from `equals`: those of the tolerances that are given, of
-    /// which a judgement has one.
-    pub fn tolerances(&self) -> Vec<Tolerance> {
-        let relative = |percent: f64| Tolerance { absolute: 0.0, relative: percent / 100.0 };
-        let runs = self.within_runs.as_ref().map(RepeatedRuns::tolerance);
-        let absolute = self.within.into_iter().chain(runs).map(Tolerance::absolute);
-        absolute.chain(self.within_percent.map(relative)).collect()
-    }
-}
-
 /// How a claim is judged on one kind of evidence. Exactly one of `equals`, `between`, `above`,
 /// `below` and `trend` is given.
 #[derive(Debug, Clone, Deserialize)]
@@ -90,8 +79,8 @@ pub struct Judgement {
     pub within: Option<f64>,
     /// The largest accepted difference from `equals`, in percent of the expected value.
     pub within_percent: Option<f64>,
-    /// Runs of which the spread gives the largest accepted difference from `equals`; `because` says
-    /// which runs.
+    /// Repeated runs, whose spread is the largest accepted difference from `equals`; `because` names
+    /// the runs.
     pub within_runs: Option<RepeatedRuns>,
     /// The lowest and highest accepted value.
     pub between: Option<[f64; 2]>,
@@ -119,6 +108,15 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// Returns the accepted differences from `equals`: those of the tolerances that are given, of
+    /// which a judgement has one.
+    pub fn tolerances(&self) -> Vec<Tolerance> {
+        let relative = |percent: f64| Tolerance { absolute: 0.0, relative: percent / 100.0 };
+        let runs = self.within_runs.as_ref().map(RepeatedRuns::tolerance);
+        let absolute = self.within.into_iter().chain(runs).map(Tolerance::absolute);
+        absolute.chain(self.within_percent.map(relative)).collect()
+    }
+
     /// Returns the bounds that a value is compared with: both ends of a range, or the bound that it must
     /// exceed or be less than.
     pub fn bounds(&self) -> Vec<f64> {

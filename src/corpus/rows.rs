@@ -188,14 +188,14 @@ impl<'a> Cutter<'a> {
             let text = &joined.text[piece.clone()];
             let subject = || format!("the samples from number {} on", joined.first + 1);
             let fault = |fault| of_sample(&subject(), fault);
-            let ids = self.tokenizer.encode(text).map_err(fault)?;
-            let spans = self.tokenizer.spans(text).map_err(fault)?;
-            let token = |(&id, span): (&u32, &Range<usize>)| {
+            let tokens = self.tokenizer.encode_with_spans(text).map_err(fault)?;
+            let bos = self.bos;
+            let of_text = tokens.into_iter().filter(|(id, _)| *id != bos);
+            // Tokens of pieces are not those of samples, so they have no index there.
+            let placed = |(id, span): (u32, Range<usize>)| {
                 (id, joined.sample_at(piece.start + span.start), 0)
             };
-            let tokens: Vec<_> = ids.iter().zip(&spans).map(token).collect();
-            let bos = self.bos;
-            self.fill(tokens.into_iter().filter(|(id, ..)| *id != bos));
+            self.fill(of_text.map(placed));
         }
         self.open = None;
         Ok(())

@@ -224,12 +224,20 @@ impl BpeTokenizer {
     /// # Errors
     /// As [`Self::encode`].
     pub fn spans(&self, text: &str) -> Result<Vec<Range<usize>>, EncodeFault> {
-        let mut spans = Vec::new();
+        Ok(self.encode_with_spans(text)?.into_iter().map(|(_, span)| span).collect())
+    }
+
+    /// Returns the ids of a text as [`Self::encode`] does, each with its bytes as [`Self::spans`] does.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, EncodeFault> {
+        let mut tokens = Vec::new();
         self.each_piece(text, &|piece| self.inner.encode(piece, false), &mut |start, encoding| {
-            let offsets = encoding.get_offsets().iter();
-            spans.extend(offsets.map(|(from, to)| start + from..start + to));
+            let spans = encoding.get_offsets().iter().map(|(from, to)| start + from..start + to);
+            tokens.extend(encoding.get_ids().iter().copied().zip(spans));
         })?;
-        Ok(spans)
+        Ok(tokens)
     }
 
     /// Encodes a text piece by piece and shows each with its place.

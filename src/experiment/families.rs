@@ -104,11 +104,7 @@ impl Experiment for Families {
     }
 
     fn check_files(settings: &Self::Settings, plan: &Plan) -> Result<()> {
-        if let NeuronChoice::Named(neurons) = &settings.neurons {
-            neurons_in_model("families.neurons", neurons, plan)?;
-        }
-        Syntax::of_spec(settings, plan)?;
-        check(&settings.path, plan)
+        read_syntax(settings, plan).map(drop)
     }
 
     fn cost(settings: &Self::Settings, work: &Workload) -> KindCost {
@@ -130,8 +126,7 @@ impl Experiment for Families {
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         let plan = session.plan;
         // Checked before the tokens are read, so that a mistake is reported at once.
-        Self::check_files(settings, plan)?;
-        let syntax = Syntax::of_spec(settings, plan)?;
+        let syntax = read_syntax(settings, plan)?;
         let grouping = TokenGrouping::new(plan, syntax.as_ref())?;
         let work = plan.workload();
         let at_once = neurons_at_once(&work, memory::bytes_of_a_neuron(grouping.groups()));
@@ -185,6 +180,17 @@ impl Experiment for Families {
         ];
         Ok(charts.concat())
     }
+}
+
+/// Checks the neurons and the tests that the settings name. Returns the labels of syntax, if they name
+/// any.
+fn read_syntax(settings: &FamilySettings, plan: &Plan) -> Result<Option<Syntax>> {
+    if let NeuronChoice::Named(neurons) = &settings.neurons {
+        neurons_in_model("families.neurons", neurons, plan)?;
+    }
+    let syntax = Syntax::of_spec(settings, plan)?;
+    check(&settings.path, plan)?;
+    Ok(syntax)
 }
 
 /// Reads all tokens and sums the activations of some neurons by group.

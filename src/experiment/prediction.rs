@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::classes::{ClassifiedNeuron, class_table};
-use self::effects::Example;
+use self::classes::class_table;
+use self::effects::RoleNeuron;
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure, say_none};
 use super::named::{distinct, neurons_in_model};
@@ -75,6 +75,11 @@ struct Neuron {
 }
 
 impl Neuron {
+    /// Returns the neuron with the name of its role.
+    fn with_role(&self) -> RoleNeuron {
+        RoleNeuron { index: self.index, role: self.role.name() }
+    }
+
     /// Returns the mean activation before a token of the set, minus the mean elsewhere.
     fn difference(&self) -> f64 {
         let mean = |in_set: usize| self.seen[in_set][0] / self.seen[in_set][1];
@@ -198,7 +203,7 @@ impl Experiment for Prediction {
             let model = (&folded, &model.config);
             // Partition neurons are not about one class of tokens.
             let labelled = neurons.iter().filter(|neuron| neuron.role != Role::Partition);
-            let labelled = labelled.map(|n| ClassifiedNeuron { id: n.id, role: n.role.name() });
+            let labelled = labelled.map(Neuron::with_role);
             let table = class_table((path, session.plan), model, labelled, &vocabulary)?;
             found.tables.insert("prediction-classes".into(), table);
         }
@@ -253,17 +258,16 @@ fn find(spec: &PredictionSettings, folded: &Weights, config: &Config) -> Vec<Neu
 
 /// Returns the neurons whose effects are shown: those that the spec names, or of each role the one with
 /// the largest kurtosis or variance, a universal one if there is one.
-fn examples(spec: &PredictionSettings, neurons: &[Neuron], universal: &[bool]) -> Vec<Example> {
-    let example = |n: &Neuron| Example { index: n.index, role: n.role.name() };
+fn examples(spec: &PredictionSettings, neurons: &[Neuron], universal: &[bool]) -> Vec<RoleNeuron> {
     if !spec.neurons.is_empty() {
-        return neurons.iter().map(example).collect();
+        return neurons.iter().map(Neuron::with_role).collect();
     }
     let size = |n: &Neuron| if n.role == Role::Partition { n.variance } else { n.kurtosis };
     let rank = |a: &&Neuron, b: &&Neuron| {
         let first = universal[a.index].cmp(&universal[b.index]);
         first.then(size(a).total_cmp(&size(b)))
     };
-    let best = |role| neurons.iter().filter(|n| n.role == role).max_by(rank).map(example);
+    let best = |role| neurons.iter().filter(|n| n.role == role).max_by(rank).map(Neuron::with_role);
     Role::ALL.iter().filter_map(|(role, _)| best(*role)).collect()
 }
 

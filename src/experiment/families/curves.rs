@@ -63,9 +63,9 @@ pub struct Pass<'a> {
 }
 
 impl Curves {
-    /// Adds the position neurons of a pass, whose firing tells more than `bits` of the position, and the
-    /// unigram neurons, of whose variance a word explains more than `explained`. `ids` has the id of each
-    /// token by its text.
+    /// Adds the position and unigram neurons of a pass. The firing of a position neuron tells more than
+    /// `bits` of the position; a word explains more than `explained` of the variance of a unigram neuron.
+    /// `ids` contains the id of each token by its text.
     pub fn add(&mut self, pass: &Pass, [bits, explained]: [f64; 2], ids: &HashMap<&str, usize>) {
         for (at, neuron) in pass.neurons.iter().enumerate() {
             let universal = pass.universal[neuron.index];
@@ -102,8 +102,8 @@ fn strongest(all: &mut Vec<Shown>) {
     all.truncate(SHOWN);
 }
 
-/// Returns the mean activation at each position at which there are tokens. The neuron is that `at` a place
-/// in the sums.
+/// Returns the mean activation at each position that has tokens. `at` is the place of the neuron in the
+/// sums.
 fn position_rows(id: &str, sums: &GroupSums, at: usize) -> Vec<Vec<String>> {
     let row = |position: usize| {
         let n = sums.tokens(position);

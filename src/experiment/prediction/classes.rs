@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::effects::RoleNeuron;
 use crate::error::Result;
 use crate::families::{TokenClass, TokenTest, read_token_tests, token_classes};
 use crate::model::Config;
@@ -16,14 +17,6 @@ const LISTED: usize = 3;
 /// Fewest tokens of a class.
 const SUPPORT: usize = 2;
 
-/// A neuron that promotes or suppresses tokens.
-pub struct ClassifiedNeuron {
-    /// The neuron.
-    pub id: NeuronId,
-    /// Name of its role.
-    pub role: &'static str,
-}
-
 /// Returns the table of the token classes that explain most of the variance, over the vocabulary, of
 /// each neuron's effects: best first.
 ///
@@ -32,27 +25,28 @@ pub struct ClassifiedNeuron {
 pub fn class_table(
     (path, plan): (&Path, &Plan),
     (folded, config): (&Weights, &Config),
-    neurons: impl Iterator<Item = ClassifiedNeuron>,
+    neurons: impl Iterator<Item = RoleNeuron>,
     vocabulary: &[String],
 ) -> Result<TextTable> {
     let tests = read_token_tests(path, plan, vocabulary)?;
-    let of_neuron = |neuron: ClassifiedNeuron| rows(&neuron, &tests, (folded, config));
+    let of_neuron = |neuron: RoleNeuron| rows(&neuron, &tests, (folded, config));
     let header = ["layer", "neuron", "kind", "class", "family", "tokens", "reduction", "t"];
     Ok(TextTable { rows: neurons.flat_map(of_neuron).collect(), ..TextTable::with_header(header) })
 }
 
 fn rows(
-    neuron: &ClassifiedNeuron,
+    neuron: &RoleNeuron,
     tests: &[TokenTest],
     (folded, config): (&Weights, &Config),
 ) -> Vec<Vec<String>> {
-    let effects = vocabulary_effects(folded, config, neuron.id.index(config.d_mlp()));
+    let effects = vocabulary_effects(folded, config, neuron.index);
+    let id = NeuronId::of(neuron.index, config.d_mlp());
     let found = token_classes(&effects, tests, SUPPORT, LISTED);
     let row = |class: &TokenClass| {
         let test = &tests[class.test];
         vec![
-            neuron.id.layer.to_string(),
-            neuron.id.neuron.to_string(),
+            id.layer.to_string(),
+            id.neuron.to_string(),
             neuron.role.to_owned(),
             test.name.clone(),
             test.family.clone(),

@@ -18,8 +18,8 @@ const SHOWN: usize = 6;
 /// Name of the table.
 pub const TABLE: &str = "vocabulary-effects";
 
-/// A neuron that is shown.
-pub struct Example {
+/// A neuron and its role.
+pub struct RoleNeuron {
     /// Index of the neuron, counted over all layers.
     pub index: usize,
     /// Its role.
@@ -41,7 +41,7 @@ struct Effects {
 ///
 /// # Errors
 /// Returns an error if a model cannot be loaded.
-pub fn distributions(session: &mut Session, examples: &[Example]) -> Result<TextTable> {
+pub fn distributions(session: &mut Session, examples: &[RoleNeuron]) -> Result<TextTable> {
     let examples = &examples[..examples.len().min(SHOWN)];
     let (reference, d_mlp) = (session.plan.judged[0], session.plan.reference().layout().d_mlp);
     let own = examples.iter().map(|e| Some((NeuronId::of(e.index, d_mlp), f64::NAN)));
@@ -66,7 +66,7 @@ pub fn distributions(session: &mut Session, examples: &[Example]) -> Result<Text
 type Matched = Vec<Option<(NeuronId, f64)>>;
 
 /// Returns the best matches of some neurons in each partner model, which is given by its index.
-fn best_matches(session: &Session, examples: &[Example]) -> Vec<(usize, Matched)> {
+fn best_matches(session: &Session, examples: &[RoleNeuron]) -> Vec<(usize, Matched)> {
     let of = |matches: &ModelMatches| {
         let best = examples.iter().map(|e| matches.best[e.index].map(|best| (best.id, best.rho)));
         (matches.model, best.collect())
@@ -91,7 +91,7 @@ fn of_model(session: &mut Session, model: usize, neurons: Matched) -> Result<Vec
 }
 
 /// Returns the rows about a neuron; its own effects come first.
-fn rows(example: &Example, all: &[Effects]) -> Vec<Vec<String>> {
+fn rows(example: &RoleNeuron, all: &[Effects]) -> Vec<Vec<String>> {
     let bins = Bins::of(&range_of(all.iter().flat_map(|e| e.cosines.iter().copied())), BINS);
     let row = |effects: &Effects, bin: usize, count: u64| {
         vec![

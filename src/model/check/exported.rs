@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::super::Config;
+use super::super::{Config, HookPoint, Site};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 
@@ -61,14 +61,11 @@ impl Exported {
 /// Returns the name and width of every point.
 fn points(config: &Config) -> impl Iterator<Item = (String, usize)> {
     let (d, d_mlp) = (config.d_model, config.d_mlp());
-    let sites = [
-        ("hook_resid_pre", d),
-        ("mlp.hook_pre", d_mlp),
-        ("mlp.hook_post", d_mlp),
-        ("hook_resid_post", d),
-    ];
-    let of_layer =
-        move |layer: usize| sites.map(|(site, width)| (format!("blocks.{layer}.{site}"), width));
+    let sites =
+        [(Site::ResidPre, d), (Site::MlpPre, d_mlp), (Site::MlpPost, d_mlp), (Site::ResidPost, d)];
+    let of_layer = move |layer: usize| {
+        sites.map(|(site, width)| (HookPoint { layer, site }.to_string(), width))
+    };
     (0..config.n_layers).flat_map(of_layer).chain([("logits".to_owned(), config.d_vocab)])
 }
 

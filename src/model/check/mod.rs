@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::fold::preprocess;
 use super::twin::{self, log_probabilities};
-use super::weights::Weights;
 use super::{Config, HookPoint, Site, Transformer};
 use crate::spec::WeightOptions;
 
@@ -97,10 +96,11 @@ pub fn random_tokens(config: &Config) -> Vec<u32> {
 /// Panics if the row is longer than the context or an id lies outside the vocabulary.
 pub fn check(model: &Transformer, ids: &[u32]) -> ModelCheck {
     let want = in_f64(model, ids);
-    let own = (String::from("f32"), in_f32(&model.config, &model.weights, ids), false);
+    let own = (String::from("f32"), in_f32(model, ids), false);
     let steps = STEPS.iter().map(|(name, options)| {
         let weights = preprocess(&model.weights, &model.config, options);
-        ((*name).to_owned(), in_f32(&model.config, &weights, ids), true)
+        let changed = Transformer { config: model.config.clone(), weights };
+        ((*name).to_owned(), in_f32(&changed, ids), true)
     });
     let found: Vec<(String, Vec<PointValues>, bool)> = std::iter::once(own).chain(steps).collect();
     let point = |(i, want): (usize, &PointValues)| {
@@ -127,7 +127,7 @@ pub fn check(model: &Transformer, ids: &[u32]) -> ModelCheck {
 /// [`Exported::read`] refuses.
 pub fn check_against(model: &Transformer, exported: &Exported, tolerance: f64) -> ModelCheck {
     let ids = &exported.tokens;
-    let (f32s, f64s) = (in_f32(&model.config, &model.weights, ids), in_f64(model, ids));
+    let (f32s, f64s) = (in_f32(model, ids), in_f64(model, ids));
     let point = |(f32s, f64s): (&PointValues, &PointValues)| {
         let want = exported.values.get(&f32s.name)?;
         let differences = [f32s, f64s].map(|got| Some(largest_difference(&got.values, want)));
@@ -151,8 +151,7 @@ fn in_f64(model: &Transformer, ids: &[u32]) -> Vec<PointValues> {
     points
 }
 
-fn in_f32(config: &Config, weights: &Weights, ids: &[u32]) -> Vec<PointValues> {
-    let model = Transformer { config: config.clone(), weights: weights.clone() };
+fn in_f32(model: &Transformer, ids: &[u32]) -> Vec<PointValues> {
     let mut points = Vec::new();
     let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
         points.push(point_values(point, values.iter().map(|&v| f64::from(v)).collect()));
@@ -160,7 +159,7 @@ fn in_f32(config: &Config, weights: &Weights, ids: &[u32]) -> Vec<PointValues> {
     let resid = model.forward(&[ids], &mut hooks);
     let logits = model.logits(&resid);
     let row = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect();
-    points.extend(of_logits(logits.chunks_exact(config.d_vocab).map(row).collect()));
+    points.extend(of_logits(logits.chunks_exact(model.config.d_vocab).map(row).collect()));
     points
 }
 
@@ -244,7 +243,7 @@ mod tests {
         let ids = random_tokens(&model.config);
         let mut wrong = model.clone();
         wrong.weights.blocks[1].mlp_in.bias[3] += 0.5;
-        let (got, want) = (in_f32(&wrong.config, &wrong.weights, &ids), in_f64(&model, &ids));
+        let (got, want) = (in_f32(&wrong, &ids), in_f64(&model, &ids));
         let off: Vec<&str> = got
             .iter()
             .zip(&want)
