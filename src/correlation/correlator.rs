@@ -6,6 +6,7 @@ use std::io;
 use super::compare::{ModelPair, Watch};
 use super::engine::{Engine, Side, SumSource};
 use super::host::HostEngine;
+use super::layer_similarity::linear_cka;
 use super::neuron_comparison::{NeuronComparison, ScreeningCounts, TokensOf};
 use super::pair::PairResult;
 use super::pass_sums::PassSums;
@@ -44,6 +45,9 @@ pub struct Correlator<E: Engine = HostEngine> {
     kept: Accumulated<E>,
     /// `[reference][partner]`.
     found: Vec<Vec<PairResult>>,
+    /// The Frobenius norm of the covariances of each layer of each model; empty before the last pass,
+    /// and if layers are not compared.
+    gram_norms: Vec<Vec<f64>>,
 }
 
 enum Accumulated<E: Engine> {
@@ -76,13 +80,41 @@ impl<E: Engine> Correlator<E> {
             Keep::Sums { passes } => Accumulated::Sums(PassSums::new(&engine, &plan, passes)?),
         };
         let (top, draws) = (plan.top, plan.baseline.draws);
+        let layers = |model: usize| plan.models[model].n_layers;
         let found_of = |&x: &usize| {
             let pair = PairResult::new(plan.models[x].n_neurons(), top, draws);
-            vec![pair; plan.models.len() - 1]
+            let with_layers = |y: usize| pair.clone().with_pairs_of_layers(layers(x) * layers(y));
+            let compared = plan.compares_layers();
+            let of = |y| if compared { with_layers(y) } else { pair.clone() };
+            plan.partners(x).map(of).collect()
         };
         let found = plan.references.iter().map(found_of).collect();
         let own = models.map(|m| engine.neuron_sums(m.n_neurons())).collect();
-        Ok(Self { engine, plan, own, kept, found })
+        Ok(Self { engine, plan, own, kept, found, gram_norms: Vec::new() })
+    }
+
+    /// Computes what a comparison of layers needs beside the products of two models.
+    fn compute_gram_norms(&mut self) -> Result<()> {
+        let Self { engine, plan, own, kept, .. } = self;
+        let norms = |model: usize| {
+            let (sums, layout) = (&own[model], plan.models[model]);
+            let placed = engine.place(sums)?;
+            let side = Side { layout, sums, placed: &placed };
+            match kept {
+                Accumulated::Sums(sums) => match &sums.grams[model] {
+                    Some(grams) => engine.gram_norms(grams, side),
+                    None => Ok(None),
+                },
+                Accumulated::Tokens(tokens) => {
+                    let mut grams = engine.new_grams(layout)?;
+                    engine.add_grams(&mut grams, tokens[model].borrow())?;
+                    engine.gram_norms(&grams, side)
+                }
+            }
+        };
+        let all = (0..plan.models.len()).map(norms).collect::<Result<Option<Vec<_>>>>()?;
+        self.gram_norms = all.unwrap_or_default();
+        Ok(())
     }
 }
 
@@ -159,7 +191,7 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
     }
 
     fn end_pass(&mut self, watch: Watch) -> Result<bool> {
-        let Self { engine, plan, own, kept, found } = self;
+        let Self { engine, plan, own, kept, found, .. } = self;
         let placed = own.iter().map(|own| engine.place(own)).collect::<Result<Vec<_>>>()?;
         let side = |model: usize| Side {
             layout: plan.models[model],
@@ -183,12 +215,23 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
                 sums.start(engine, plan, sums.pass + 1)?;
                 Ok(true)
             }
-            _ => Ok(false),
+            _ => {
+                if self.plan.compares_layers() {
+                    self.compute_gram_norms()?;
+                }
+                Ok(false)
+            }
         }
     }
 
     fn finish(self) -> Vec<Vec<PairResult>> {
-        self.found
+        let Self { plan, mut found, gram_norms: norms, .. } = self;
+        if !norms.is_empty() {
+            for ((x, y), pair) in plan.directed_pairs().zip(found.iter_mut().flatten()) {
+                pair.cka = linear_cka(&pair.covariances, [&norms[x], &norms[y]]);
+            }
+        }
+        found
     }
 }
 

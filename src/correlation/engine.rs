@@ -105,6 +105,15 @@ pub trait Engine: Clone {
         neurons: Option<&[usize]>,
     ) -> Result<Self::OwnTokens>;
 
+    /// Returns the Frobenius norm of the covariances of each layer, with which layers are compared;
+    /// `None` if the engine does not compare layers.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    fn gram_norms(&self, _: &Self::Grams, _: Side<Self>) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
+
     /// Creates zero sums of the best partners that were found in a sample.
     ///
     /// # Errors

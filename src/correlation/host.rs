@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::CHUNK;
 use super::candidates::{CandidateSums, NeuronMajor};
 use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
+use super::layer_similarity::{gram_norms, squared_covariances};
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
 use super::rotation::{RotatedLayer, Rotation, rotation_stream};
@@ -155,6 +156,10 @@ impl Engine for HostEngine {
         Ok(tokens.chunks_exact(layout.n_neurons()).flat_map(row).collect())
     }
 
+    fn gram_norms(&self, grams: &GramSums, side: Side<Self>) -> Result<Option<Vec<f64>>> {
+        Ok(Some(gram_norms(grams, side.model())))
+    }
+
     fn new_candidates(&self, sample: &PairResult) -> Result<CandidateSums> {
         Ok(CandidateSums::new(sample))
     }
@@ -264,6 +269,7 @@ impl PairResult {
         columns: &PartnerLayer,
         scaled: &mut [f32],
     ) {
+        let pair_of_layers = self.pair_of_layers(x.layout, layer, columns);
         let neurons = x.layout.neurons(layer);
         let slots = neurons.start * self.k..neurons.end * self.k;
         let top = self.rho[slots.clone()].par_chunks_mut(self.k);
@@ -274,17 +280,29 @@ impl PairResult {
             columns.correlate(row, x.sums, neuron);
             keep_best(row, columns.first, top, partner);
             columns.scale(row, scaled);
-            RowStatistics::of(row)
+            let inverse_x = x.sums.inverse_spread(neuron).unwrap_or(f64::NAN);
+            let squares =
+                pair_of_layers.map(|_| squared_covariances(row, &columns.inverse, inverse_x));
+            (RowStatistics::of(row), squares)
         };
-        let spreads: Vec<RowStatistics> = if scaled.is_empty() {
+        let rows: Vec<(RowStatistics, Option<f64>)> = if scaled.is_empty() {
             rows.map(|row| one((row, &mut []))).collect()
         } else {
             rows.zip(scaled.par_chunks_exact_mut(columns.len())).map(one).collect()
         };
-        for spread in &spreads {
+        for (spread, squares) in &rows {
+            if let Some((pair, squares)) = pair_of_layers.zip(*squares) {
+                self.covariances[pair] += squares;
+            }
             self.moments.merge(&spread.moments);
             self.histogram.iter_mut().zip(&spread.bins).for_each(|(all, n)| *all += f64::from(*n));
         }
+    }
+
+    /// Returns the place of two layers among the pairs of layers; `None` if layers are not compared.
+    fn pair_of_layers(&self, x: Layout, layer: usize, columns: &PartnerLayer) -> Option<usize> {
+        let layers_of_y = self.covariances.len() / x.n_layers;
+        (layers_of_y > 0).then(|| layer * layers_of_y + columns.first / columns.len())
     }
 }
 

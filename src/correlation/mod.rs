@@ -15,6 +15,7 @@ pub mod excess;
 mod fast_rotation;
 mod half_tokens;
 mod host;
+mod layer_similarity;
 mod neuron_comparison;
 pub mod oracle;
 mod pair;

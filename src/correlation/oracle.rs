@@ -23,3 +23,21 @@ pub fn rotate(r: &[f32], v: &[Vec<f64>]) -> Vec<Vec<f64>> {
     };
     r.chunks_exact(v.len()).map(combine).collect()
 }
+
+/// Returns the linear CKA of two layers, each given as one series per neuron, from the similarities
+/// of tokens: the cosine of the angle between the centred matrices `X Xᵀ` and `Y Yᵀ`.
+pub fn cka(x: &[Vec<f64>], y: &[Vec<f64>]) -> f64 {
+    let similarities = |layer: &[Vec<f64>]| -> Vec<f64> {
+        let centred = |series: &Vec<f64>| -> Vec<f64> {
+            let mean = series.iter().sum::<f64>() / series.len() as f64;
+            series.iter().map(|v| v - mean).collect()
+        };
+        let layer: Vec<Vec<f64>> = layer.iter().map(centred).collect();
+        let tokens = layer[0].len();
+        let of = |e: usize| layer.iter().map(|v| v[e / tokens] * v[e % tokens]).sum();
+        (0..tokens * tokens).map(of).collect()
+    };
+    let (x, y) = (similarities(x), similarities(y));
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    dot(&x, &y) / (dot(&x, &x) * dot(&y, &y)).sqrt()
+}

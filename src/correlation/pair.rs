@@ -33,6 +33,11 @@ pub struct PairResult {
     pub histogram: Vec<f64>,
     /// Power sums of the correlations of all pairs of neurons.
     pub moments: PowerSums,
+    /// Sums of squared covariances over the pairs of neurons of two layers, `[layer of the
+    /// reference][layer of the partner]` in one list; empty if layers are not compared.
+    pub(super) covariances: Vec<f64>,
+    /// Linear CKA of every pair of layers in the same order; empty if layers are not compared.
+    pub cka: Vec<f64>,
 }
 
 impl PairResult {
@@ -45,7 +50,15 @@ impl PairResult {
             baseline: vec![vec![f64::NAN; neurons]; draws],
             histogram: vec![0.0; BINS],
             moments: PowerSums::around(0.0),
+            covariances: Vec::new(),
+            cka: Vec::new(),
         }
+    }
+
+    /// Compares so many pairs of layers too.
+    #[must_use]
+    pub fn with_pairs_of_layers(self, pairs: usize) -> Self {
+        Self { covariances: vec![0.0; pairs], ..self }
     }
 
     /// Returns the number of neurons of the reference.
@@ -119,6 +132,7 @@ impl State for PairResult {
         visit(Part::Counts(&mut self.partner))?;
         self.baseline.iter_mut().try_for_each(|draw| visit(Part::Numbers(draw)))?;
         visit(Part::Numbers(&mut self.histogram))?;
+        visit(Part::Numbers(&mut self.covariances))?;
         self.moments.parts(visit)
     }
 }

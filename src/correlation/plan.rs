@@ -90,6 +90,12 @@ impl ComparisonPlan {
         }
     }
 
+    /// Returns whether layers are compared as a whole: the Gram sums of every model are there, since
+    /// every model is the partner of another one.
+    pub(super) fn compares_layers(&self) -> bool {
+        self.uses_rotation() && self.references.len() > 1
+    }
+
     pub(super) fn product(&self) -> Product {
         Product { kernel: CpuKernel::best(self.precision), chain: CHUNK }
     }
