@@ -330,6 +330,7 @@ fn new_experiments_are_valid_wherever_they_are_written() {
         "attention",
         "ablation",
         "reading",
+        "matching",
         "split-half",
         "perturbed",
         "dynamics",

@@ -4,7 +4,7 @@ pub mod canvas;
 
 use crate::error::{Error, Kind, Result};
 use crate::record::TextTable;
-use canvas::{Axis, LARGEST, Mark, Panel, SERIES, Series, draw};
+use canvas::{Axis, Cell, LARGEST, Mark, OTHERS, Panel, SERIES, Series, UNIVERSAL, draw};
 
 /// Maximum number of layers in a figure.
 const MAX_LAYERS: f64 = 10_000.0;
@@ -67,6 +67,29 @@ pub fn log_axis(label: &str, most: f64) -> Axis {
     let power = |e: u32| if e < 4 { 10_u32.pow(e).to_string() } else { format!("1e{e}") };
     let names = std::iter::once("0".to_owned()).chain((0..top as u32).map(power)).collect();
     Axis { range: 0.0..1.1 * top, ..Axis::named(label, names) }
+}
+
+/// Returns a map of values between 0 and 1 for pairs of layers, `[layer][other layer]`: the larger a
+/// value, the stronger its colour. The squares of small models show their values in percent.
+pub fn map(matrix: &[Vec<f64>], other: &str) -> Panel {
+    let columns = matrix.first().map_or(0, Vec::len);
+    let most = matrix.iter().flatten().fold(1e-9_f64, |most, v| most.max(*v));
+    let around = |i: usize| i as f64 - 0.5..i as f64 + 0.5;
+    let places = || {
+        let row = |(l, row): (usize, &'_ Vec<f64>)| {
+            row.clone().into_iter().enumerate().map(move |(other, v)| (l, other, v))
+        };
+        matrix.iter().enumerate().flat_map(row).filter(|(.., v)| v.is_finite())
+    };
+    let cell = |(l, other, v)| Cell { x: around(other), y: around(l), opacity: 0.85 * v / most };
+    let mut series = vec![Series::new("", UNIVERSAL, Mark::Cells(places().map(cell).collect()))];
+    // Only the squares of small models have room for text.
+    if columns <= 8 {
+        let word = |(l, other, v)| (other as f64, l as f64, format!("{:.0} %", 100.0 * v));
+        series.push(Series::new("", OTHERS, Mark::Words(places().map(word).collect())));
+    }
+    let x = Axis { label: other.to_owned(), ..Axis::layers(columns) };
+    Panel { title: String::new(), x, y: Axis::layers(matrix.len()), series }
 }
 
 /// Returns the range of some values, which is never empty.

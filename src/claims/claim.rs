@@ -165,11 +165,12 @@ struct ClaimsFile {
 }
 
 /// The claims files, one for each source. The program contains them.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("expected/claims/paper.yaml", include_str!("../../expected/claims/paper.yaml")),
     ("expected/claims/tables.yaml", include_str!("../../expected/claims/tables.yaml")),
     ("expected/claims/note.yaml", include_str!("../../expected/claims/note.yaml")),
     ("expected/claims/paper-2.yaml", include_str!("../../expected/claims/paper-2.yaml")),
+    ("expected/claims/seeds.yaml", include_str!("../../expected/claims/seeds.yaml")),
 ];
 
 /// Returns all claims, source by source.

@@ -40,6 +40,8 @@ pub struct Agreement {
     pub baseline: PartnerSpread,
     /// Standard deviation of `mean_baseline` over draws; 0 for a single draw.
     pub baseline_sd: f64,
+    /// Standard error of `mean_baseline`, which is a mean over draws; NaN for a single draw.
+    pub baseline_se: f64,
 }
 
 impl Agreement {
@@ -62,14 +64,36 @@ fn agreement(pairs: &[PairResult], i: usize) -> Option<Agreement> {
     let draws = pairs[0].baseline.len();
     let level = |p: &PairResult| p.baseline.iter().map(|draw| draw[i]).sum::<f64>() / draws as f64;
     let levels: Vec<f64> = pairs.iter().map(level).collect();
-    let of_draw =
-        |d: usize| pairs.iter().map(|p| p.baseline[d][i]).sum::<f64>() / pairs.len() as f64;
-    let by_draw: Vec<f64> = (0..draws).map(of_draw).collect();
+    let by_draw: Vec<f64> = (0..draws).map(|draw| baseline_of_draw(pairs, i, draw)).collect();
     levels.iter().all(|l| l.is_finite()).then(|| Agreement {
         corr: PartnerSpread::of(&corr),
         baseline: PartnerSpread::of(&levels),
         baseline_sd: standard_deviation(&by_draw),
+        baseline_se: standard_error(&by_draw),
     })
+}
+
+/// Returns the chance level of neuron `i` in one draw, averaged over partners.
+fn baseline_of_draw(pairs: &[PairResult], i: usize, draw: usize) -> f64 {
+    pairs.iter().map(|p| p.baseline[draw][i]).sum::<f64>() / pairs.len() as f64
+}
+
+/// Returns the standard error of the number of neurons whose excess correlation is above a threshold,
+/// from the numbers that each draw of the baseline alone gives; NaN for a single draw.
+pub fn universal_error(
+    pairs: &[PairResult],
+    agreements: &[Option<Agreement>],
+    threshold: f64,
+) -> f64 {
+    let draws = pairs.first().map_or(0, |pair| pair.baseline.len());
+    let count = |draw: usize| {
+        let is_above = |(i, agreement): (usize, &Option<Agreement>)| {
+            let corr = agreement.as_ref().map_or(f64::NAN, |a| a.corr.mean);
+            corr - baseline_of_draw(pairs, i, draw) > threshold
+        };
+        agreements.iter().enumerate().filter(|neuron| is_above(*neuron)).count() as f64
+    };
+    standard_error(&(0..draws).map(count).collect::<Vec<_>>())
 }
 
 /// Returns the population standard deviation.
@@ -77,6 +101,14 @@ fn standard_deviation(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
+}
+
+/// Returns the standard error of the mean, NaN for fewer than two values.
+fn standard_error(values: &[f64]) -> f64 {
+    match values.len() {
+        0 | 1 => f64::NAN,
+        n => standard_deviation(values) / (n as f64 - 1.0).sqrt(),
+    }
 }
 
 /// Returns the depth specialisation (Fig. 2c), `[layer of the reference][layer of the partner]`:
@@ -117,6 +149,22 @@ mod tests {
         assert_eq!(agreement.baseline, PartnerSpread { max: 0.1875, mean: 0.1875, min: 0.1875 });
         assert_eq!((agreement.excess(), agreement.baseline_sd), (0.5625, 0.0));
         assert_eq!(agreements[1], None, "a neuron without correlation has no excess");
+    }
+
+    #[test]
+    fn draws_give_standard_errors() {
+        // The chance levels of the draws, averaged over partners, are 1/8, 1/4 and 3/8: their sample
+        // variance is 1/64.
+        let pairs = [pair(0.75, 0, &[0.25, 0.25, 0.25]), pair(0.75, 1, &[0.0, 0.25, 0.5])];
+        let levels = agreements(&pairs);
+        let error = levels[0].expect("a live neuron").baseline_se;
+        assert!((error - (1.0_f64 / 64.0 / 3.0).sqrt()).abs() < 1e-15, "{error}");
+        // The draws alone count 1, 1 and 0 neurons above 0.45.
+        let count = universal_error(&pairs, &levels, 0.45);
+        assert!((count - (1.0_f64 / 3.0 / 3.0).sqrt()).abs() < 1e-15, "{count}");
+        let one = [pair(0.75, 0, &[0.25])];
+        assert!(agreements(&one)[0].expect("a live neuron").baseline_se.is_nan());
+        assert!(universal_error(&one, &agreements(&one), 0.45).is_nan());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod entropy;
 mod families;
 mod intervention;
 mod kind;
+mod matching;
 mod means;
 mod named;
 pub mod new;
@@ -69,7 +70,7 @@ pub const STUDY: &str = <universality::Universality as Experiment>::KIND;
 pub const DYNAMICS: &str = <dynamics::Dynamics as Experiment>::KIND;
 
 /// All kinds of experiment, the study of universality first.
-pub const KINDS: [RegisteredKind; 12] = [
+pub const KINDS: [RegisteredKind; 13] = [
     registered::<universality::Universality>(),
     registered::<families::Families>(),
     registered::<prediction::Prediction>(),
@@ -78,6 +79,7 @@ pub const KINDS: [RegisteredKind; 12] = [
     registered::<ablation::Ablation>(),
     registered::<intervention::InterventionKind>(),
     registered::<reading::Reading>(),
+    registered::<matching::Matching>(),
     registered::<split_half::SplitHalf>(),
     registered::<perturbed::Perturbed>(),
     registered::<dynamics::Dynamics>(),

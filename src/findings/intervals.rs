@@ -50,12 +50,15 @@ impl Findings {
     /// are about.
     pub fn add_intervals(&mut self, layout: Layout, judged: usize, resamples: &Resamples) {
         let n = resamples.draws.resamples();
-        let mut counts = vec![vec![0.0; n]; self.summary.shares.len()];
+        let summary = &self.summary;
+        let thresholds = summary.shares.iter().chain(&summary.curve).map(|share| share.threshold);
+        let thresholds: Vec<f64> = thresholds.collect();
+        let mut counts = vec![vec![0.0; n]; thresholds.len()];
         let mut universal = Vec::new();
         for layer in 0..layout.n_layers {
             let excess = self.resampled_excess(layout, layer, judged, resamples);
-            for (share, counts) in self.summary.shares.iter().zip(&mut counts) {
-                add_above(&excess, share.threshold, counts);
+            for (threshold, counts) in thresholds.iter().zip(&mut counts) {
+                add_above(&excess, *threshold, counts);
             }
             let of_layer = &mut self.summary.by_layer[layer];
             let mut count = vec![0.0; n];
@@ -67,7 +70,8 @@ impl Findings {
             let is_above = |excess: &Vec<f64>| excess.iter().map(|e| *e > threshold).collect();
             universal.extend(excess.iter().map(is_above));
         }
-        for (share, counts) in self.summary.shares.iter_mut().zip(&counts) {
+        let shares = self.summary.shares.iter_mut().chain(&mut self.summary.curve);
+        for (share, counts) in shares.zip(&counts) {
             share.interval = percent(counts, share.of);
         }
         self.add_signature_intervals(layout, &universal, resamples);

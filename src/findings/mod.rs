@@ -7,12 +7,12 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use crate::correlation::excess::{Agreement, agreements};
+use crate::correlation::excess::{Agreement, agreements, universal_error};
 use crate::correlation::{NeuronMatch, PairResult};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, PlannedModel};
 use crate::record::{
-    BestMatch, ExtraRow, PartnerCorrelations, Resampling, Summary, Timing, Uncorrelated,
+    BestMatch, DrawError, ExtraRow, PartnerCorrelations, Resampling, Summary, Timing, Uncorrelated,
 };
 use crate::spec::{IntervalOptions, SparsityKind};
 use crate::table::{NeuronId, Table, published_row};
@@ -72,7 +72,7 @@ impl Outcome {
     /// # Errors
     /// Returns an error if no neuron of some model has a correlation with every partner.
     pub fn check_correlated(&self) -> Result<()> {
-        std::iter::once(&self.reference).chain(&self.also).try_for_each(Findings::check_correlated)
+        self.all().try_for_each(Findings::check_correlated)
     }
 
     /// Records why there are no intervals, if the spec asks for them.
@@ -86,6 +86,11 @@ impl Outcome {
     }
 
     /// Returns the findings about all judged models, in the order of the plan.
+    pub fn all(&self) -> impl Iterator<Item = &Findings> {
+        std::iter::once(&self.reference).chain(&self.also)
+    }
+
+    /// Returns the same findings, to be changed.
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Findings> {
         std::iter::once(&mut self.reference).chain(&mut self.also)
     }
@@ -108,6 +113,7 @@ impl Findings {
             .collect::<Vec<_>>();
         let mut summary = draw_summary(plan, judged, &table, &extra, sources);
         summary.screening = sources.screening;
+        summary.draws = Some(draw_error(plan, sources.pairs, &agreements));
         let partners = plan.partners(judged).zip(sources.pairs);
         let most = plan.spec.correlation.top_partners;
         let partners =
@@ -138,6 +144,18 @@ impl Findings {
         let remedy = "check the weights of these models, or give more text";
         let subject = format_args!("model {}", self.summary.reference);
         Err(Error::new(Kind::Model, subject, problem, remedy))
+    }
+}
+
+/// Returns how much the universal share depends on the draws of the baseline.
+fn draw_error(plan: &Plan, pairs: &[PairResult], agreements: &[Option<Agreement>]) -> DrawError {
+    let threshold = plan.spec.correlation.threshold;
+    let count = universal_error(pairs, agreements, threshold);
+    let is_near = |a: &&Agreement| (a.excess() - threshold).abs() <= a.baseline_se;
+    DrawError {
+        draws: plan.spec.correlation.baseline.draws,
+        percent: 100.0 * count / agreements.len() as f64,
+        near: agreements.iter().flatten().filter(is_near).count(),
     }
 }
 
@@ -183,6 +201,7 @@ fn draw_extra(
     ExtraRow {
         matches: plan.partners(judged).zip(pairs).map(one).collect(),
         baseline_sd: agreement.map_or(f64::NAN, |a| a.baseline_sd),
+        baseline_se: agreement.map_or(f64::NAN, |a| a.baseline_se),
         excess: None,
         note_sparsity: published.note_sparsity,
         published_sparsity: published.sparsity,
@@ -201,6 +220,7 @@ fn draw_partner(model: &PlannedModel, pair: &PairResult, most: usize) -> Partner
         pairs: pair.histogram.iter().sum(),
         rho: pair.moments.moments(),
         histogram: pair.histogram.clone(),
+        cka: pair.cka.chunks(model.layout().n_layers).map(<[f64]>::to_vec).collect(),
         top: (0..pair.neurons()).map(|i| pair.top(i).take(most).map(named).collect()).collect(),
     }
 }

@@ -40,6 +40,9 @@ struct PublishedSignature {
     paper: String,
 }
 
+/// Thresholds of [`Summary::curve`].
+const CURVE: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+
 /// Number of neurons listed in [`Summary::top`].
 const TOP: usize = 10;
 
@@ -73,6 +76,8 @@ pub(super) fn draw_summary(
         models,
         shares: plan.thresholds().map(|t| Share::above(t, excess)).collect(),
         by_layer: excess.chunks(layout.d_mlp).map(|e| Share::above(threshold, e)).collect(),
+        curve: CURVE.iter().map(|t| Share::above(*t, excess)).collect(),
+        draws: None,
         top: top(table, extra, &partners),
         signatures: signatures(table, threshold),
         depth: depth_matrix(pairs, layout, &layouts),

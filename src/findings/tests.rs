@@ -9,9 +9,9 @@ use super::*;
 use crate::corpus::documents::DocumentCount;
 use crate::corpus::tokens::TokenCount;
 use crate::record::{
-    Card, CardFile, CardMatch, Context, Explanation, FigureFile, Histogram, JointHistogram,
-    PartnerCard, PartnerCorrelations, PercentileInterval, Published, Resampling, SUMMARY_SCHEMA,
-    SampledContext, Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
+    Card, CardFile, CardMatch, Context, DrawError, Explanation, FigureFile, Histogram,
+    JointHistogram, PartnerCard, PartnerCorrelations, PercentileInterval, Published, Resampling,
+    SUMMARY_SCHEMA, SampledContext, Share, Signature, Summary, Timing, TopNeuron, Uncorrelated,
 };
 use crate::stats::Moments;
 
@@ -100,6 +100,8 @@ fn summary(v: &[f64], list: &[String], rows: &[Vec<f64>], share: Option<f64>) ->
         non_finite: list.to_vec(),
         models: list.iter().map(|_| model.clone()).collect(),
         shares: list.iter().map(|_| one).collect(),
+        curve: vec![one],
+        draws: share.map(|percent| DrawError { draws: 2, percent, near: list.len() }),
         by_layer: vec![one],
         top: vec![TopNeuron { neuron: text, excess_corr: at(4), partners: list.to_vec() }],
         signatures: list.iter().map(|_| signature.clone()).collect(),
@@ -143,7 +145,7 @@ proptest! {
         partner in any::<String>(),
     ) {
         let rho = Moments { mean: v[0], var: v[1], skew: v[2], kurt: v[3] };
-        let one = PartnerCorrelations { partner, pairs: v[4], rho, histogram, top: Vec::new() };
+        let one = PartnerCorrelations { partner, pairs: v[4], rho, histogram, cka: vec![vec![v[2], f64::NAN]], top: Vec::new() };
         survives::<_, Vec<PartnerCorrelations>>(&[one]);
         survives::<_, Vec<PartnerCorrelations>>(&[0_u8; 0]);
     }

@@ -1,4 +1,5 @@
-//! Variants of a plan: the same study with other tokens, other models, or another number of draws.
+//! Variants of a plan: the same study with other tokens, other models, another number of draws, or
+//! all models judged.
 //! Everything that depends on the change is recomputed: memory, vocabulary and identity.
 
 use super::distinct::check_distinct;
@@ -36,6 +37,23 @@ impl Plan {
         check_context(&self.spec, &self.spec_path, &models)?;
         check_distinct(&self.spec, &self.spec_path, &models)?;
         let mut plan = Self { models, ..self.clone() };
+        plan.keep = plan.choose_keep()?;
+        Ok(plan)
+    }
+
+    /// Returns the plan that judges every model of the family, the reference first, and keeps at least
+    /// `top` best partners of each neuron.
+    ///
+    /// # Errors
+    /// Returns an error if the run does not fit into the memory that the spec allows.
+    pub fn judging_all(&self, top: usize) -> Result<Self> {
+        let mut plan = self.clone();
+        let reference = self.judged[0];
+        plan.judged = std::iter::once(reference).chain(self.partners(reference)).collect();
+        let kept = &mut plan.spec.correlation.top_partners;
+        *kept = top.max(*kept);
+        let change = format!("{} judging all models, {kept} best partners", self.spec_digest);
+        plan.spec_digest = digest(change.as_bytes());
         plan.keep = plan.choose_keep()?;
         Ok(plan)
     }

@@ -27,6 +27,10 @@ pub struct PartnerCorrelations {
     /// Counts of ρ in bins of equal width from −1 to 1.
     #[serde(deserialize_with = "or_nan")]
     pub histogram: Vec<f64>,
+    /// Linear CKA of every pair of layers, `[layer][layer of the partner]`; empty unless several models
+    /// are judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_nan")]
+    pub cka: Vec<Vec<f64>>,
     /// Best partner neurons of each neuron, best first. They are written to `partners.csv`, and
     /// are empty in a record that was read.
     #[serde(skip)]

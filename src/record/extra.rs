@@ -9,12 +9,13 @@ use crate::store::damaged;
 use crate::table::{NeuronId, cell};
 
 /// Columns that come before those of the partner models.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 10] = [
     "layer",
     "neuron",
     "excess_low",
     "excess_high",
     "baseline_sd",
+    "baseline_se",
     "published_sparsity",
     "note_sparsity",
     "dead",
@@ -31,6 +32,8 @@ pub struct ExtraRow {
     pub excess: Option<PercentileInterval>,
     /// Standard deviation of the mean baseline over draws.
     pub baseline_sd: f64,
+    /// Standard error of the mean baseline, from its draws; NaN for a single draw.
+    pub baseline_se: f64,
     /// Share of tokens with post-activation below 0.01.
     pub note_sparsity: f64,
     /// Share of tokens with pre-activation in or above the published bin below zero.
@@ -106,6 +109,7 @@ impl ExtraRow {
             cell(self.excess.map_or(f64::NAN, |e| e.low)),
             cell(self.excess.map_or(f64::NAN, |e| e.high)),
             cell(self.baseline_sd),
+            cell(self.baseline_se),
             cell(self.published_sparsity),
             cell(self.note_sparsity),
             self.dead.to_string(),
@@ -152,7 +156,8 @@ impl<'a> Reader<'a> {
     }
 
     fn row(&self, row: usize) -> Result<ExtraRow, String> {
-        let [_, _, low, high, baseline_sd, published, note, dead, non_finite] = self.fixed;
+        let [_, _, low, high, baseline_sd, baseline_se, published, note, dead, non_finite] =
+            self.fixed;
         let number = |column| self.value(row, column, f64::NAN, number);
         let flag = |column| self.value(row, column, false, |text| text.parse().ok());
         let best = |[id, rho, baseline]: &[Option<usize>; 3]| {
@@ -165,6 +170,7 @@ impl<'a> Reader<'a> {
             excess: Some(excess).filter(|e| !e.low.is_nan()),
             matches: self.partners.iter().map(best).collect::<Result<_, String>>()?,
             baseline_sd: number(baseline_sd)?,
+            baseline_se: number(baseline_se)?,
             note_sparsity: number(note)?,
             published_sparsity: number(published)?,
             dead: flag(dead)?,
@@ -194,6 +200,7 @@ mod tests {
             matches: vec![best, None],
             excess: best.map(|_| PercentileInterval { low: -0.1, high: 1.0 / 7.0 }),
             baseline_sd: f64::MIN_POSITIVE,
+            baseline_se: 0.1 + 0.2,
             note_sparsity: 1.0 / 3.0,
             published_sparsity: 0.0,
             dead,

@@ -43,8 +43,8 @@ pub use published::{
 };
 pub use sheet::{MAX_TABLE_BYTES, Sheet};
 pub use summary::{
-    PercentileInterval, Published, Resampling, SUMMARY_SCHEMA, Share, Signature, Summary, Timing,
-    TopNeuron, Uncorrelated,
+    DrawError, PercentileInterval, Published, Resampling, SUMMARY_SCHEMA, Share, Signature,
+    Summary, Timing, TopNeuron, Uncorrelated,
 };
 pub use text_table::TextTable;
 

@@ -39,6 +39,12 @@ pub struct Summary {
     pub models: Vec<Uncorrelated>,
     /// Share of universal neurons at the threshold, then at the thresholds of `also_report`.
     pub shares: Vec<Share>,
+    /// Share of neurons above each of the thresholds 0.1, 0.2 … 0.9; empty in earlier files.
+    #[serde(default)]
+    pub curve: Vec<Share>,
+    /// How much the share depends on the draws of the baseline; absent in earlier files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draws: Option<DrawError>,
     /// Share of universal neurons of each layer, at the threshold.
     pub by_layer: Vec<Share>,
     /// The ten neurons with the largest excess correlation.
@@ -140,6 +146,19 @@ impl Share {
         let percent = 100.0 * universal as f64 / excess.len() as f64;
         Self { threshold, universal, of: excess.len(), percent, interval: None }
     }
+}
+
+/// How much the universal share depends on the draws of the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DrawError {
+    /// Number of draws.
+    pub draws: usize,
+    /// Standard error of the share, in percentage points: that of a mean over draws of the share that
+    /// each draw alone gives. NaN for a single draw.
+    #[serde(deserialize_with = "or_nan")]
+    pub percent: f64,
+    /// Number of neurons whose excess correlation lies within one standard error of the threshold.
+    pub near: usize,
 }
 
 /// The 2.5th and the 97.5th percentile over resamples.

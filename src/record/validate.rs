@@ -21,12 +21,13 @@ pub fn layout(file: &Path, summary: &Summary) -> Result<Layout> {
     if n_layers == 0 || summary.shares.is_empty() {
         return Err(damaged(file, "has no layers or no shares"));
     }
-    if let Some(share) = summary.shares.iter().find(|s| !(-1.0..=1.0).contains(&s.threshold)) {
+    let shares = summary.shares.iter().chain(&summary.curve);
+    if let Some(share) = shares.clone().find(|s| !(-1.0..=1.0).contains(&s.threshold)) {
         let problem = format!("`threshold` is {}, expected -1 to 1", share.threshold);
         return Err(damaged(file, problem));
     }
     let fits = |s: &Share| s.universal <= s.of && s.of <= summary.neurons;
-    if let Some(s) = summary.shares.iter().chain(&summary.by_layer).find(|s| !fits(s)) {
+    if let Some(s) = shares.chain(&summary.by_layer).find(|s| !fits(s)) {
         let (some, of, all) = (s.universal, s.of, summary.neurons);
         let problem = format!("a share counts {some} neurons of {of}; the model has {all}");
         return Err(damaged(file, problem));

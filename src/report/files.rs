@@ -29,7 +29,7 @@ pub fn write(
     cards: &CardFile,
     directory: RunDirectory,
 ) -> Result<WrittenRun> {
-    let all = std::iter::once(&outcome.reference).chain(&outcome.also).zip(&plan.judged);
+    let all = outcome.all().zip(&plan.judged);
     for (i, (findings, &judged)) in all.enumerate() {
         let name = &findings.summary.reference;
         let suffix = if i == 0 { String::new() } else { format!("-{name}") };

@@ -4,9 +4,11 @@ use super::layer_charts::{by_layer, excess_of_layers, metrics, vocabulary};
 use crate::charts::canvas::{
     Axis, Cell, Mark, OTHERS, PAPER, Panel, SERIES, Series, UNIVERSAL, draw,
 };
-use crate::charts::{Chart, ONE_PANEL, binned, outline, range_of, with_margin};
+use crate::charts::{
+    Chart, ONE_PANEL, binned, log_axis, log_height, map, outline, range_of, with_margin,
+};
 use crate::error::Result;
-use crate::record::{StudyRecord, TextTable};
+use crate::record::{Share, StudyRecord, TextTable};
 use crate::stats::percentile::median;
 use crate::table::Column;
 
@@ -14,6 +16,7 @@ use crate::table::Column;
 pub fn charts(study: &StudyRecord) -> Result<Vec<Chart>> {
     [
         correlations(study),
+        by_threshold(study),
         agreement(study),
         depth(study),
         signatures(study),
@@ -76,6 +79,49 @@ fn correlations(study: &StudyRecord) -> Result<Chart> {
         data: TextTable::of_numbers(
             &["from", "best_match", "chance", "excess"],
             (0..BINS).map(row),
+        ),
+    })
+}
+
+/// Number of neurons above each threshold, with the interval of each.
+fn by_threshold(study: &StudyRecord) -> Result<Chart> {
+    let curve = &study.summary.curve;
+    let neurons = |percent: f64, of: usize| percent * of as f64 / 100.0;
+    let line = |value: &dyn Fn(&Share) -> Option<f64>| -> Vec<(f64, f64)> {
+        let point = |s: &Share| Some((s.threshold, log_height(neurons(value(s)?, s.of).max(1e-9))));
+        curve.iter().filter_map(point).map(|(x, y)| (x, y.max(0.0))).collect()
+    };
+    let low = line(&|s| s.interval.map(|i| i.low));
+    let high = line(&|s| s.interval.map(|i| i.high));
+    let most = curve.first().map_or(1.0, |s| s.universal as f64);
+    let series = vec![
+        Series::new("neurons above", UNIVERSAL, Mark::Line(line(&|s| Some(s.percent)))),
+        Series::new("95 % interval", OTHERS, Mark::Line(low)),
+        Series::new("", OTHERS, Mark::Line(high)),
+    ];
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::of("threshold of the excess correlation", 0.1..0.9),
+        y: log_axis("neurons", most),
+        series,
+    };
+    let row = |s: &Share| {
+        let [low, high] =
+            [s.interval.map(|i| i.low), s.interval.map(|i| i.high)].map(|v| v.unwrap_or(f64::NAN));
+        vec![s.threshold, s.universal as f64, s.percent, low, high]
+    };
+    Ok(Chart {
+        name: "by-threshold".into(),
+        title: "How the number of universal neurons depends on the threshold",
+        caption:
+            "Number of neurons whose excess correlation lies above each threshold, with its 95 % \
+                  interval over resampled documents."
+                .into(),
+        alt: format!("A falling curve from {most} neurons above 0.1."),
+        svg: draw(ONE_PANEL, 1, &[panel])?,
+        data: TextTable::of_numbers(
+            &["threshold", "neurons", "percent", "percent_low", "percent_high"],
+            curve.iter().map(row),
         ),
     })
 }
@@ -175,28 +221,10 @@ fn agreement(study: &StudyRecord) -> Result<Chart> {
 fn depth(study: &StudyRecord) -> Result<Chart> {
     let matrix = &study.summary.depth;
     let columns = matrix.first().map_or(0, Vec::len);
-    let most = matrix.iter().flatten().fold(1e-9_f64, |most, v| most.max(*v));
-    let around = |i: usize| i as f64 - 0.5..i as f64 + 0.5;
     let places = matrix
         .iter()
         .enumerate()
         .flat_map(|(l, row)| row.iter().enumerate().map(move |(other, v)| (l, other, *v)));
-    let cells = places.clone().map(|(l, other, v)| Cell {
-        x: around(other),
-        y: around(l),
-        opacity: 0.85 * v / most,
-    });
-    let mut series = vec![Series::new("", UNIVERSAL, Mark::Cells(cells.collect()))];
-    // Only the squares of small models have room for text.
-    if columns <= 8 {
-        let words = places
-            .clone()
-            .map(|(l, other, v)| (other as f64, l as f64, format!("{:.0} %", 100.0 * v)));
-        series.push(Series::new("", OTHERS, Mark::Words(words.collect())));
-    }
-    let mut x = Axis::layers(columns);
-    x.label = "layer of the best match".into();
-    let panel = Panel { title: String::new(), x, y: Axis::layers(matrix.len()), series };
     let diagonal: f64 = (0..matrix.len().min(columns)).map(|l| matrix[l][l]).sum();
     Ok(Chart {
         name: "depth".into(),
@@ -208,7 +236,7 @@ fn depth(study: &StudyRecord) -> Result<Chart> {
             "A map of layers against layers; {:.0} % of best matches lie in the same layer.",
             100.0 * diagonal / matrix.len() as f64
         ),
-        svg: draw((440, 380), 1, &[panel])?,
+        svg: draw((440, 380), 1, &[map(matrix, "layer of the best match")])?,
         data: TextTable::of_numbers(
             &["layer", "partner_layer", "share"],
             places.map(|(l, other, v)| vec![l as f64, other as f64, v]),

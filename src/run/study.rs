@@ -44,12 +44,21 @@ impl Session<'_> {
     /// Returns an error if a model cannot be loaded, no neuron can be correlated, or the run
     /// was stopped.
     pub fn study_of(&mut self, variant: &Plan, name: &str) -> Result<Findings> {
+        Ok(self.outcome_of(variant, name)?.reference)
+    }
+
+    /// Runs the study of a variant as [`Self::study_of`] does. Returns the results for all its judged
+    /// models.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::study_of`] does.
+    pub fn outcome_of(&mut self, variant: &Plan, name: &str) -> Result<Outcome> {
         let mut quiet = self.control.quiet();
         let mut session = self.share(variant, &mut quiet)?;
         self.control.progress.say(name);
         let outcome = session.study()?;
         outcome.check_correlated()?;
-        Ok(outcome.reference)
+        Ok(outcome)
     }
 
     /// Returns whether each neuron is universal, for all layers. Runs the study of the plan if this

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::claims::Claim;
-use crate::record::{Card, Resampling, RunFolder, RunResults, StudyRecord};
+use crate::record::{Card, DrawError, Resampling, RunFolder, RunResults, StudyRecord};
 use crate::report::terminal::difference_of;
 use crate::stats::percentile::median;
 use crate::table::{Column, NeuronId};
@@ -148,6 +148,22 @@ fn resampled(resampling: &Resampling) -> String {
     }
 }
 
+/// Describes how many neurons lie near the threshold, by the standard error of their chance level if
+/// it is known.
+fn near_threshold(study: &StudyRecord) -> String {
+    match study.summary.draws.filter(|draws| draws.percent.is_finite()) {
+        Some(DrawError { percent, near, .. }) => format!(
+            "The draws of chance give the share a standard error of {percent:.2} percentage points; \
+             {near} neurons lie within one standard error of the threshold."
+        ),
+        None => {
+            let excess = study.column(Column::ExcessCorr);
+            let near = excess.iter().filter(|e| (**e - study.threshold()).abs() <= NEAR).count();
+            format!("{near} neurons lie within {NEAR} of the threshold.")
+        }
+    }
+}
+
 pub fn sure(
     folder: &RunFolder,
     study: &StudyRecord,
@@ -155,8 +171,6 @@ pub fn sure(
     bundled: bool,
 ) -> Vec<String> {
     let s = &study.summary;
-    let excess = study.column(Column::ExcessCorr);
-    let near = excess.iter().filter(|e| (**e - study.threshold()).abs() <= NEAR).count();
     let spread = median(study.extra.iter().map(|row| row.baseline_sd)).unwrap_or(f64::NAN);
     let baseline = &folder.provenance.spec.correlation.baseline;
     let shares = s.shares[1..].iter().map(|x| format!("{:.2} % above {}", x.percent, x.threshold));
@@ -167,10 +181,8 @@ pub fn sure(
              chance level has a standard deviation of {spread:.4} (median).",
             s.tokens.used, s.tokens.rows, baseline.kind, baseline.draws
         ),
-        format!(
-            "{near} neurons lie within {NEAR} of the threshold. The share depends on it: {}.",
-            shares.collect::<Vec<_>>().join(", ")
-        ),
+        near_threshold(study),
+        format!("The share depends on the threshold: {}.", shares.collect::<Vec<_>>().join(", ")),
     ]);
     lines.extend(s.models.iter().filter(|m| !m.is_empty()).map(|m| {
         format!(
