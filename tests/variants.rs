@@ -178,3 +178,41 @@ fn the_first_layers_alone_are_those_of_shorter_models() {
     assert!(bits(&got) == bits(&want), "another table");
     assert_eq!(got.extra, want.extra);
 }
+
+/// Untrained networks are found by their config alone, and each seed is a network of its own.
+#[test]
+fn an_untrained_network_needs_no_weights() {
+    let folder = TempDir::new().expect("folder");
+    for name in ["a", "b"] {
+        let model = folder.path().join(name);
+        std::fs::create_dir(&model).expect("folder of a model");
+        for file in ["config.json", "tokenizer.json"] {
+            let from = path(&format!("experiments/desk/{name}/{file}"));
+            std::fs::copy(from, model.join(file)).expect("copy");
+        }
+    }
+    let untrained = |seeds: [u64; 2]| {
+        let mut loaded = load_spec(&path("experiments/untrained.yaml")).expect("valid");
+        loaded.spec.models.family.truncate(2);
+        loaded.spec.corpus.limit = Some(3);
+        loaded.spec.statistics.intervals.blocks = 0;
+        for (model, seed) in loaded.spec.models.family.iter_mut().zip(seeds) {
+            model.path = folder.path().join(&model.name);
+            model.untrained = Some(seed);
+        }
+        Plan::make(loaded)
+    };
+    let plan = untrained([1, 2]).unwrap_or_else(|e| panic!("{e}"));
+    assert_ne!(plan.models[0].weights_digest, plan.models[1].weights_digest);
+    let study = |plan: &Plan| {
+        let mut control = Control::default();
+        Session::new(plan, &mut control).study().expect("a study").reference
+    };
+    let found = study(&plan);
+    assert_eq!(Universal::of(&found, 0.5).0, Universal::of(&study(&plan), 0.5).0);
+    let other = study(&untrained([1, 3]).unwrap_or_else(|e| panic!("{e}")));
+    let corr = |findings: &Findings| findings.table.column(Column::MeanCorr).to_vec();
+    assert_ne!(corr(&found), corr(&other), "another seed is another network");
+    let error = untrained([1, 1]).expect_err("the same network twice");
+    assert!(error.to_string().contains("same weights"), "{error}");
+}

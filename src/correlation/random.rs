@@ -23,6 +23,8 @@ pub enum Purpose {
     Blocks = 5,
     /// Blocks and neurons that are drawn with replacement.
     Resample = 6,
+    /// Weights of untrained networks.
+    Weights = 7,
 }
 
 /// The address of one stream of random numbers.

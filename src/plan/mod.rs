@@ -7,6 +7,7 @@ mod memory;
 mod model;
 mod notes;
 mod resolve;
+mod untrained;
 mod variant;
 mod vocabulary;
 mod workload;

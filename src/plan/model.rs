@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::notes::NonFiniteWeights;
+use super::untrained::untrained;
 use crate::corpus::tokenizer::{BpeTokenizer, END_OF_TEXT, TokenizerFiles, TokenizerFor};
 use crate::correlation::Layout;
+use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::Stamp;
-use crate::model::weights::{Source, Weights};
+use crate::model::weights::{NonFinite, Source, Weights};
 use crate::model::{Config, Transformer, snapshot};
 use crate::progress::Progress;
 use crate::spec::Spec;
@@ -25,7 +27,9 @@ pub struct PlannedModel {
     all_layers: usize,
     /// SHA-256 of `config.json`.
     pub config_digest: String,
-    /// SHA-256 of the files of weights.
+    /// The seed of an untrained network, whose weights are drawn rather than read.
+    pub untrained: Option<u64>,
+    /// SHA-256 of the files of weights; of an untrained network, of its config and seed.
     pub weights_digest: String,
     /// SHA-256 of the files of the tokenizer; `None` if the folder has none.
     pub tokenizer_digest: Option<String>,
@@ -41,6 +45,18 @@ impl PlannedModel {
     /// # Errors
     /// Returns an error if the folder or one of its files is missing or malformed.
     pub fn find(name: &str, folder: &Path) -> Result<Self> {
+        Self::find_in(name, folder, None)
+    }
+
+    /// Reads the config of a network whose weights are drawn from a seed.
+    ///
+    /// # Errors
+    /// Returns an error if the folder or the config is missing or malformed.
+    pub fn find_untrained(name: &str, folder: &Path, seed: u64) -> Result<Self> {
+        Self::find_in(name, folder, Some(seed))
+    }
+
+    fn find_in(name: &str, folder: &Path, untrained: Option<u64>) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::new(
                 Kind::Model,
@@ -51,10 +67,20 @@ impl PlannedModel {
         }
         let folder = snapshot::resolve(folder)?;
         let (config, config_digest) = Config::load_digested(&folder.join("config.json"))?;
-        let mut source = Source::open(&folder)?;
-        Weights::check(&source, &config)?;
-        let weights_digest = source.digest()?;
-        source.unchanged()?;
+        let (weights_digest, weights_stamps) = match untrained {
+            Some(seed) => {
+                let drawn =
+                    format!("untrained weights of seed {seed} for the config {config_digest}");
+                (digest(drawn.as_bytes()), Vec::new())
+            }
+            None => {
+                let mut source = Source::open(&folder)?;
+                Weights::check(&source, &config)?;
+                let digest = source.digest()?;
+                source.unchanged()?;
+                (digest, source.stamps())
+            }
+        };
         Ok(Self {
             name: name.to_string(),
             all_layers: config.n_layers,
@@ -64,7 +90,8 @@ impl PlannedModel {
             tokenizer_digest: TokenizerFiles::are_in(&folder)
                 .then(|| TokenizerFiles::read(&folder).map(|files| files.digest().to_owned()))
                 .transpose()?,
-            weights_stamps: source.stamps(),
+            untrained,
+            weights_stamps,
             non_finite: NonFiniteWeights::default(),
             folder,
         })
@@ -90,21 +117,18 @@ impl PlannedModel {
         Ok(self)
     }
 
-    /// Loads the weights that were digested, without the layers that are left out. Warns of those that hold NaN or infinity, and keeps
+    /// Loads the weights that were digested, or draws those of an untrained network, without the layers that are left out. Warns of those that hold NaN or infinity, and keeps
     /// their names.
     ///
     /// # Errors
     /// Returns an error if a file cannot be read, or is not the one that was digested.
     pub fn load(&self, progress: &Progress) -> Result<Transformer> {
-        let source = Source::open(&self.folder)?;
-        if source.stamps() != self.weights_stamps {
-            let problem = "the files of weights changed since the command began";
-            let remedy = "run the command again when they are complete";
-            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
-        }
         let mut whole = self.config.clone();
         whole.n_layers = self.all_layers;
-        let (mut weights, non_finite) = Weights::read(&source, &whole)?;
+        let (mut weights, non_finite) = match self.untrained {
+            Some(seed) => (untrained(&whole, seed), Vec::new()),
+            None => self.read(&whole)?,
+        };
         weights.blocks.truncate(self.config.n_layers);
         for found in &non_finite {
             let name = &self.name;
@@ -112,6 +136,17 @@ impl PlannedModel {
         }
         self.non_finite.keep(non_finite.iter().map(ToString::to_string).collect());
         Ok(Transformer { config: self.config.clone(), weights })
+    }
+
+    /// Reads the weights that were digested. Also returns the tensors that hold NaN or infinity.
+    fn read(&self, whole: &Config) -> Result<(Weights, Vec<NonFinite>)> {
+        let source = Source::open(&self.folder)?;
+        if source.stamps() != self.weights_stamps {
+            let problem = "the files of weights changed since the command began";
+            let remedy = "run the command again when they are complete";
+            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
+        }
+        Weights::read(&source, whole)
     }
 
     /// Returns whether loading the other model would give the same weights.

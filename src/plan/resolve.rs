@@ -13,8 +13,8 @@ use crate::correlation::Keep;
 use crate::error::{Error, Kind, Result};
 use crate::input::InputFile;
 use crate::model::Config;
-use crate::spec::Spec;
 use crate::spec::load::Loaded;
+use crate::spec::{Model, Spec};
 
 impl Plan {
     /// Resolves a spec.
@@ -25,7 +25,11 @@ impl Plan {
     pub fn make(loaded: Loaded) -> Result<Self> {
         let Loaded { spec, path, digest: spec_digest, kind } = loaded;
         let models = spec.models.family.iter();
-        let models = models.map(|m| PlannedModel::find(&m.name, &m.path)?.first_layers(&spec));
+        let find = |m: &Model| match m.untrained {
+            Some(seed) => PlannedModel::find_untrained(&m.name, &m.path, seed),
+            None => PlannedModel::find(&m.name, &m.path),
+        };
+        let models = models.map(|m| find(m)?.first_layers(&spec));
         let models: Vec<_> = models.collect::<Result<_>>()?;
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;

@@ -136,6 +136,10 @@ pub struct Model {
     pub name: String,
     /// Folder with `config.json`, weights and tokenizer, relative to the spec.
     pub path: PathBuf,
+    /// Seed of random initial weights that replace those of the folder: the same network untrained,
+    /// which shows what architecture and tokens alone give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained: Option<u64>,
 }
 
 /// The text and how it becomes rows of tokens.
