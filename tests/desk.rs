@@ -74,7 +74,9 @@ fn the_default_run_finds_what_was_recorded() {
     assert_snapshot("desk-summary-structure", &structure(&got));
     let mut want: Value = expected("desk-universality.json");
     let mut found = Vec::new();
-    for (lists, tolerance) in [(&["shares", "by_layer"][..], SHARE), (&["signatures"], GAP)] {
+    for (lists, tolerance) in
+        [(&["shares", "by_layer", "curve"][..], SHARE), (&["signatures"], GAP)]
+    {
         let [got, want] = [&mut got, &mut want].map(|summary| taken_intervals(summary, lists));
         found.extend(differences(&got, &want, tolerance));
     }

@@ -31,7 +31,7 @@ fn stdout(output: &std::process::Output) -> String {
 fn every_figure_is_drawn_and_its_data_lie_beside_it() {
     let folder = RunFolder::read(desk::folder()).unwrap_or_else(|e| panic!("{e}"));
     let drawn = universal_neurons::report::charts(&folder).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(drawn.len(), 10);
+    assert_eq!(drawn.len(), 11);
     let page = read(&desk::folder().join("report.html"));
     for chart in drawn {
         let beside =

@@ -99,11 +99,11 @@ impl<E: Engine> Correlator<E> {
         let norms = |model: usize| {
             let (sums, layout) = (&own[model], plan.models[model]);
             let placed = engine.place(sums)?;
-            let side = Side { layout, sums, placed: &placed };
+            let side = Side { model, layout, sums, placed: &placed };
             match kept {
                 Accumulated::Sums(sums) => match &sums.grams[model] {
                     Some(grams) => engine.gram_norms(grams, side),
-                    None => Ok(None),
+                    None => unreachable!("every model is a partner"),
                 },
                 Accumulated::Tokens(tokens) => {
                     let mut grams = engine.new_grams(layout)?;
@@ -112,8 +112,7 @@ impl<E: Engine> Correlator<E> {
                 }
             }
         };
-        let all = (0..plan.models.len()).map(norms).collect::<Result<Option<Vec<_>>>>()?;
-        self.gram_norms = all.unwrap_or_default();
+        self.gram_norms = (0..plan.models.len()).map(norms).collect::<Result<_>>()?;
         Ok(())
     }
 }
@@ -194,6 +193,7 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
         let Self { engine, plan, own, kept, found, .. } = self;
         let placed = own.iter().map(|own| engine.place(own)).collect::<Result<Vec<_>>>()?;
         let side = |model: usize| Side {
+            model,
             layout: plan.models[model],
             sums: &own[model],
             placed: &placed[model],

@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::candidates::CandidateSums;
 use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
 use super::half_tokens::{HalfTokens, failed};
+use super::layer_similarity::gram_norm;
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
 use super::rotation::{RotatedLayer, Rotation, random_rotation, rotation_stream};
@@ -100,6 +101,35 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
         let scales = &self.scales[model][neurons];
         let least = scales.iter().copied().fold(f32::INFINITY, f32::min);
         scales.iter().map(|&scale| f64::from(least / scale)).collect()
+    }
+
+    /// Returns the factors that undo the scales of some neurons.
+    fn inverse_scales(&self, model: usize, neurons: Range<usize>) -> Vec<f64> {
+        self.scales[model][neurons].iter().map(|&scale| 1.0 / f64::from(scale)).collect()
+    }
+
+    /// Returns the sum of squared covariances of the neurons of two layers. The sums are copied to the
+    /// host.
+    fn squared_covariances(&self, sums: &StoredSums<D>, block: &LayerPair<Self>) -> Result<f64> {
+        let (rows, cols) = neurons(block);
+        let [(x, _), (y, _)] = [block.x, block.y];
+        let [of_x, of_y] = [(x, &rows), (y, &cols)].map(|(side, neurons): (Side<Self>, _)| {
+            side.sums.layer(neurons.clone(), &self.inverse_scales(side.model, neurons.clone()))
+        });
+        let unscaled = [(x, rows), (y, cols)].map(|(side, n)| self.inverse_scales(side.model, n));
+        let lives = |own: &NeuronSums, i: usize| own.inverse_spread(i).is_some();
+        let mut total = 0.0;
+        for i in (0..sums.shape.0).filter(|&i| lives(&of_x, i)) {
+            let at = sums.at + i * sums.ld;
+            let row = sums.values.read(self.device, at..at + sums.shape.1)?;
+            let mean = of_x.sum(i) / of_x.n as f64;
+            let square = |(j, v): (usize, f32)| {
+                (f64::from(v) * unscaled[0][i] * unscaled[1][j] - mean * of_y.sum(j)).powi(2)
+            };
+            let row = row.into_iter().enumerate().filter(|(j, _)| lives(&of_y, *j));
+            total += row.map(square).sum::<f64>();
+        }
+        Ok(total)
     }
 
     /// Returns the sums of products of a block: the stored ones, or, if activations are kept, their
@@ -274,6 +304,20 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         Ok(picked)
     }
 
+    fn gram_norms(&self, grams: &Self::Grams, side: Side<Self>) -> Result<Vec<f64>> {
+        let d = side.layout.d_mlp;
+        let of = |layer| {
+            let neurons = side.layout.neurons(layer);
+            let unscaled = self.inverse_scales(side.model, neurons.clone());
+            let gram = grams.values.read(self.device, layer * d * d..(layer + 1) * d * d)?;
+            let gram = gram.into_iter().enumerate();
+            let gram: Vec<f64> =
+                gram.map(|(e, v)| f64::from(v) * unscaled[e / d] * unscaled[e % d]).collect();
+            Ok(gram_norm(&gram, &side.sums.layer(neurons, &unscaled), 0..d))
+        };
+        (0..side.layout.n_layers).map(of).collect()
+    }
+
     fn new_candidates(&self, sample: &PairResult) -> Result<Self::Candidates> {
         let lists = CandidateSums::new(sample);
         let (x, y): (Vec<u32>, Vec<u32>) = lists.pairs().unzip();
@@ -372,6 +416,9 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         let sums = self.cross(block, cross)?;
         let matches = ops::judge_sums(self.device, &sums, sides, tokens, pair.k)?;
         pair.add_block_matches(rows.clone(), cols.start, &matches);
+        if let Some(layers) = pair.pair_of_layers(x.layout, block.x.1, block.y.1) {
+            pair.covariances[layers] += self.squared_covariances(&sums, block)?;
+        }
         let Some(rotated) = rotated else { return Ok(()) };
         // ρ times the spread of y grows with √tokens; the unit keeps it in the range of f16.
         let scale = (tokens, (1.0 / tokens.sqrt()) as f32);

@@ -105,14 +105,11 @@ pub trait Engine: Clone {
         neurons: Option<&[usize]>,
     ) -> Result<Self::OwnTokens>;
 
-    /// Returns the Frobenius norm of the covariances of each layer, with which layers are compared;
-    /// `None` if the engine does not compare layers.
+    /// Returns the Frobenius norm of the covariances of each layer, with which layers are compared.
     ///
     /// # Errors
     /// Returns an error if the device fails.
-    fn gram_norms(&self, _: &Self::Grams, _: Side<Self>) -> Result<Option<Vec<f64>>> {
-        Ok(None)
-    }
+    fn gram_norms(&self, grams: &Self::Grams, side: Side<Self>) -> Result<Vec<f64>>;
 
     /// Creates zero sums of the best partners that were found in a sample.
     ///
@@ -211,6 +208,8 @@ pub struct StoredCandidates<E: Engine> {
 
 /// One side of a comparison: a model and the sums over its neurons.
 pub struct Side<'a, E: Engine> {
+    /// Index of the model.
+    pub model: usize,
     /// Layout of the model.
     pub layout: Layout,
     /// Sums over the model's neurons.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::CHUNK;
 use super::candidates::{CandidateSums, NeuronMajor};
 use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
-use super::layer_similarity::{gram_norms, squared_covariances};
+use super::layer_similarity::{gram_norm, squared_covariances};
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
 use super::rotation::{RotatedLayer, Rotation, rotation_stream};
@@ -156,8 +156,9 @@ impl Engine for HostEngine {
         Ok(tokens.chunks_exact(layout.n_neurons()).flat_map(row).collect())
     }
 
-    fn gram_norms(&self, grams: &GramSums, side: Side<Self>) -> Result<Option<Vec<f64>>> {
-        Ok(Some(gram_norms(grams, side.model())))
+    fn gram_norms(&self, grams: &GramSums, side: Side<Self>) -> Result<Vec<f64>> {
+        let of = |layer| gram_norm(grams.layer(layer), side.sums, side.layout.neurons(layer));
+        Ok((0..side.layout.n_layers).map(of).collect())
     }
 
     fn new_candidates(&self, sample: &PairResult) -> Result<CandidateSums> {
@@ -269,7 +270,7 @@ impl PairResult {
         columns: &PartnerLayer,
         scaled: &mut [f32],
     ) {
-        let pair_of_layers = self.pair_of_layers(x.layout, layer, columns);
+        let pair_of_layers = self.pair_of_layers(x.layout, layer, columns.first / columns.len());
         let neurons = x.layout.neurons(layer);
         let slots = neurons.start * self.k..neurons.end * self.k;
         let top = self.rho[slots.clone()].par_chunks_mut(self.k);
@@ -297,12 +298,6 @@ impl PairResult {
             self.moments.merge(&spread.moments);
             self.histogram.iter_mut().zip(&spread.bins).for_each(|(all, n)| *all += f64::from(*n));
         }
-    }
-
-    /// Returns the place of two layers among the pairs of layers; `None` if layers are not compared.
-    fn pair_of_layers(&self, x: Layout, layer: usize, columns: &PartnerLayer) -> Option<usize> {
-        let layers_of_y = self.covariances.len() / x.n_layers;
-        (layers_of_y > 0).then(|| layer * layers_of_y + columns.first / columns.len())
     }
 }
 

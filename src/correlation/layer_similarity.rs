@@ -1,28 +1,27 @@
 //! How similar two layers are as a whole: linear CKA (Kornblith et al., 2019, eq. 5), which does not
 //! depend on which neuron matches which. It follows from sums that are there already.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::sums::{GramSums, ModelSums};
+use super::sums::NeuronSums;
 
-/// Returns the Frobenius norm of each layer's matrix of covariances: `‖XᵀX‖` for activations X whose
-/// means are subtracted. A neuron without a correlation counts as one that is always zero.
-pub fn gram_norms(grams: &GramSums, model: ModelSums) -> Vec<f64> {
-    let of_layer = |layer| {
-        let (gram, d) = (grams.layer(layer), model.layout.d_mlp);
-        let first = model.layout.neurons(layer).start;
-        let sums = model.sums;
-        let lives = |i: usize| sums.inverse_spread(first + i).is_some();
-        let row = |j: usize| {
-            let mean = sums.sum(first + j) / sums.n as f64;
-            let square = |k: usize| (gram[j * d + k] - mean * sums.sum(first + k)).powi(2);
-            let below: f64 = (0..j).filter(|&k| lives(k)).map(square).sum();
-            2.0 * below + square(j)
-        };
-        let rows: Vec<f64> = (0..d).into_par_iter().filter(|&j| lives(j)).map(row).collect();
-        rows.iter().sum::<f64>().sqrt()
+/// Returns the Frobenius norm of a layer's matrix of covariances: `‖XᵀX‖` for activations X whose means
+/// are subtracted. `gram` is Σ x_j x_k, `[d, d]`, of which the entries with k ≤ j are read; `neurons`
+/// are those of the layer among the sums. A neuron without a correlation counts as one that is always
+/// zero.
+pub fn gram_norm(gram: &[f64], sums: &NeuronSums, neurons: Range<usize>) -> f64 {
+    let (first, d) = (neurons.start, neurons.len());
+    let lives = |i: usize| sums.inverse_spread(first + i).is_some();
+    let row = |j: usize| {
+        let mean = sums.sum(first + j) / sums.n as f64;
+        let square = |k: usize| (gram[j * d + k] - mean * sums.sum(first + k)).powi(2);
+        let below: f64 = (0..j).filter(|&k| lives(k)).map(square).sum();
+        2.0 * below + square(j)
     };
-    (0..model.layout.n_layers).map(of_layer).collect()
+    let rows: Vec<f64> = (0..d).into_par_iter().filter(|&j| lives(j)).map(row).collect();
+    rows.iter().sum::<f64>().sqrt()
 }
 
 /// Returns Σ over the neurons of a layer of y of their squared covariance with one neuron of x, given
@@ -37,7 +36,7 @@ pub fn squared_covariances(row: &[f64], inverse: &[f64], inverse_x: f64) -> f64 
 }
 
 /// Returns linear CKA, from 0 to 1, of every pair of layers, `[layer of x][layer of y]` in one list.
-/// `squares` are the summed squares of covariances, `norms` those of [`gram_norms`].
+/// `squares` are the summed squares of covariances, `norms` those of [`gram_norm`].
 pub fn linear_cka(squares: &[f64], [x, y]: [&[f64]; 2]) -> Vec<f64> {
     let norms = x.iter().flat_map(|x| y.iter().map(move |y| x * y));
     squares.iter().zip(norms).map(|(square, norm)| square / norm).collect()

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::rows::keep_if_best;
+use super::sums::Layout;
 use crate::backend::device::ops::{BINS, BlockMatches};
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PowerSums;
@@ -59,6 +60,13 @@ impl PairResult {
     #[must_use]
     pub fn with_pairs_of_layers(self, pairs: usize) -> Self {
         Self { covariances: vec![0.0; pairs], ..self }
+    }
+
+    /// Returns the place of a layer of the reference, which is of `layout`, and one of the partner among
+    /// the pairs of layers; `None` if layers are not compared.
+    pub(super) fn pair_of_layers(&self, layout: Layout, x: usize, y: usize) -> Option<usize> {
+        let layers_of_y = self.covariances.len() / layout.n_layers;
+        (layers_of_y > 0).then(|| x * layers_of_y + y)
     }
 
     /// Returns the number of neurons of the reference.

@@ -36,9 +36,9 @@ const KEPT: usize = 10;
 const SHOWN: usize = 5;
 
 /// The matching experiment.
-pub struct Matching;
+pub struct MatchingKind;
 
-impl Experiment for Matching {
+impl Experiment for MatchingKind {
     type Settings = NoSettings;
     const KIND: &'static str = "matching";
     const PURPOSE: &'static str = "Compares every two models of the family in both directions, joins mutual matches to clusters, and compares layers.";

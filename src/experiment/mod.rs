@@ -79,7 +79,7 @@ pub const KINDS: [RegisteredKind; 13] = [
     registered::<ablation::Ablation>(),
     registered::<intervention::InterventionKind>(),
     registered::<reading::Reading>(),
-    registered::<matching::Matching>(),
+    registered::<matching::MatchingKind>(),
     registered::<split_half::SplitHalf>(),
     registered::<perturbed::Perturbed>(),
     registered::<dynamics::Dynamics>(),

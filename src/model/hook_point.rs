@@ -7,6 +7,12 @@ use std::fmt;
 pub enum Site {
     /// The residual stream before the block (`hook_resid_pre`).
     ResidPre,
+    /// The attention weight that each head gives the first token, `[tokens, n_heads]`: column 0 of
+    /// `attn.hook_pattern`.
+    AttentionToFirst,
+    /// The norm of what each head adds to the residual stream, `[tokens, n_heads]`: that of
+    /// `attn.hook_result`, `‖W_O z‖`.
+    HeadOutputNorm,
     /// MLP pre-activations, before GELU (`mlp.hook_pre`).
     MlpPre,
     /// MLP post-activations, after GELU (`mlp.hook_post`). The paper correlates these.
@@ -16,9 +22,17 @@ pub enum Site {
 }
 
 impl Site {
+    /// Returns whether the values are computed only for hooks that ask for them, since the forward pass
+    /// itself does not need them.
+    pub fn is_on_demand(self) -> bool {
+        matches!(self, Self::AttentionToFirst | Self::HeadOutputNorm)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::ResidPre => "hook_resid_pre",
+            Self::AttentionToFirst => "attn.hook_pattern[0]",
+            Self::HeadOutputNorm => "attn.hook_result.norm",
             Self::MlpPre => "mlp.hook_pre",
             Self::MlpPost => "mlp.hook_post",
             Self::ResidPost => "hook_resid_post",

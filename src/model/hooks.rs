@@ -7,7 +7,7 @@ use super::hook_point::HookPoint;
 pub trait Hooks {
     /// Called once per hook point and batch, in the order of the forward pass.
     ///
-    /// `values` is row-major `[tokens, width]`; `width` is d_model or d_mlp, and the tokens of all
+    /// `values` is row-major `[tokens, width]`; `width` is d_model, d_mlp or n_heads, and the tokens of all
     /// rows of the batch follow one another. The rest of the forward pass sees any change made
     /// here.
     fn at(&mut self, point: HookPoint, values: &mut [f32], width: usize);
@@ -18,10 +18,11 @@ pub trait Hooks {
         None
     }
 
-    /// Returns whether [`Self::at`] has to be called at a point. Elsewhere a forward pass on a
-    /// device need not copy activations to the host.
-    fn wants(&self, _: HookPoint) -> bool {
-        true
+    /// Returns whether [`Self::at`] has to be called at a point: by default, wherever the forward pass
+    /// computes the values anyway. Elsewhere a forward pass on a device need not copy activations to
+    /// the host.
+    fn wants(&self, point: HookPoint) -> bool {
+        !point.site.is_on_demand()
     }
 }
 

@@ -58,9 +58,18 @@ impl Transformer {
     ///
     /// Panics if a row is longer than the context or an id lies outside the vocabulary.
     pub fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Vec<f32> {
-        let tap = &mut HookTap { config: &self.config, hooks };
+        let tap = &mut self.tap(rows, hooks);
         let Ok(resid) = self.placed().forward(&Cpu, rows, tap);
         resid
+    }
+
+    /// Returns what calls the hooks while the model reads rows.
+    pub(super) fn tap<'a>(
+        &'a self,
+        rows: &'a [&'a [u32]],
+        hooks: &'a mut dyn Hooks,
+    ) -> HookTap<'a> {
+        HookTap { config: &self.config, weights: &self.weights, rows, hooks }
     }
 
     fn placed(&self) -> PlacedModel<'_, Cpu> {
@@ -101,7 +110,7 @@ impl Decoder for Transformer {
         hooks: &mut dyn Hooks,
     ) -> Result<Vec<f32>> {
         start.check(rows, self.config.d_model);
-        let tap = &mut HookTap { config: &self.config, hooks };
+        let tap = &mut self.tap(rows, hooks);
         let from = (start.layer, start.values.to_vec());
         let Ok(resid) = self.placed().forward_from(&Cpu, from, rows, tap);
         Ok(resid)

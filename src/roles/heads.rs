@@ -212,7 +212,7 @@ impl AttentionHead<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{HookPoint, Site};
+    use crate::model::{HookPoint, Hooks, Site};
 
     /// The residual stream around a block and the post-activations in it, for one row.
     #[derive(Default)]
@@ -222,6 +222,20 @@ mod tests {
         after: Vec<f32>,
     }
 
+    /// What every hook point of a forward pass saw.
+    #[derive(Default)]
+    struct AllHooks(std::collections::HashMap<HookPoint, Vec<f32>>);
+
+    impl Hooks for AllHooks {
+        fn wants(&self, _: HookPoint) -> bool {
+            true
+        }
+
+        fn at(&mut self, point: HookPoint, values: &mut [f32], _: usize) {
+            self.0.insert(point, values.to_vec());
+        }
+    }
+
     fn around(model: &Transformer, ids: &[u32], layer: usize) -> AroundBlock {
         let mut seen = AroundBlock::default();
         let mut hooks = |point: HookPoint, values: &mut [f32], _: usize| {
@@ -229,7 +243,7 @@ mod tests {
                 Site::ResidPre => &mut seen.before,
                 Site::MlpPost => &mut seen.post,
                 Site::ResidPost => &mut seen.after,
-                Site::MlpPre => return,
+                _ => return,
             };
             if point.layer == layer {
                 *target = values.to_vec();
@@ -280,6 +294,42 @@ mod tests {
                     }
                     let off = sum.iter().zip(&after).map(|(a, b)| (a - b).abs());
                     assert!(off.fold(0.0, f64::max) < 1e-4, "{name}, layer {layer}, token {t}");
+                }
+            }
+        }
+    }
+
+    /// What hooks see of the heads, for several rows of different lengths, is what the definition says.
+    #[test]
+    fn hooks_see_the_attention_and_the_output_of_each_head() {
+        let rows: [&[u32]; 3] = [&[31, 3, 9, 4, 4, 17, 2], &[5], &[8, 1, 30, 2]];
+        for name in ["tiny", "neox"] {
+            let folder = format!("{}/expected/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+            let model = Transformer::load(folder.as_ref()).unwrap_or_else(|e| panic!("{e}"));
+            let (d, heads) = (model.config.d_model, model.config.n_heads);
+            let mut hooks = AllHooks::default();
+            model.forward(&rows, &mut hooks);
+            for layer in 0..model.config.n_layers {
+                let of = |site| &hooks.0[&HookPoint { layer, site }];
+                let resid: Vec<Vec<f64>> = of(Site::ResidPre)
+                    .chunks_exact(d)
+                    .map(|row| row.iter().map(|&v| v.into()).collect())
+                    .collect();
+                let mut start = 0;
+                for row in rows {
+                    let own = &resid[start..start + row.len()];
+                    for head in 0..heads {
+                        let want = AttentionHead { model: &model, layer, head }
+                            .attends_unchanged(own, 0..row.len());
+                        for (t, want) in want.into_iter().enumerate() {
+                            let at = (start + t) * heads + head;
+                            let first = f64::from(of(Site::AttentionToFirst)[at]);
+                            let norm = f64::from(of(Site::HeadOutputNorm)[at]);
+                            let off = (first - want.first).abs().max((norm - want.norm).abs());
+                            assert!(off < 1e-5, "{name} L{layer}.H{head} token {t}: {off}");
+                        }
+                    }
+                    start += row.len();
                 }
             }
         }

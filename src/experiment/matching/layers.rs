@@ -27,7 +27,7 @@ pub fn add(figures: &mut Figures, plan: &Plan, matches: &Matches, findings: &[&F
             "linear CKA of layers at the same depth: {same:.3} on average; of other pairs: {other:.3}"
         ));
     } else {
-        let needs = "a rotation baseline, all matches compared, and the CPU";
+        let needs = "a rotation baseline and no screening";
         figures.lines.push(format!("linear CKA of layers: not computed, which needs {needs}"));
     }
     let row = |pair: &LayerPair| {

@@ -161,3 +161,11 @@ pub struct HeadShape {
     /// Factor of the scores.
     pub scale: f32,
 }
+
+impl HeadShape {
+    /// Returns the shape of the heads of a layer.
+    pub fn of(config: &Config, layer: usize) -> Self {
+        let scale = config.attention_scale(layer);
+        Self { d_model: config.d_model, d_head: config.d_head(), scale }
+    }
+}

@@ -1,6 +1,7 @@
 //! The forward pass on the CPU, in f32.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -192,22 +193,44 @@ pub fn normalize(x: &[f32], norm: &Norm, eps: f32, out: &mut Vec<f32>) {
 /// Computes attention within one row. `qkv` starts with the row's `[len, 3 d_model]`; `out` is
 /// `[len, d_model]`.
 fn attend(qkv: &[f32], heads: HeadShape, out: &mut [f32]) {
-    let HeadShape { d_model: d, d_head, scale } = heads;
-    let len = out.len() / d;
+    let HeadShape { d_model: d, d_head, .. } = heads;
+    for_each_pattern(qkv, heads, out.len() / d, |head, queries, pattern| {
+        let keys = queries.end;
+        let out = &mut out[queries.start * d + head * d_head..];
+        let values = part(qkv, heads, head, (2, 0..keys));
+        matmul(MatrixView::new(pattern, queries.len(), keys), values, out, d);
+    });
+}
+
+/// Returns the queries (0), keys (1) or values (2) of some tokens of a row.
+fn part(
+    qkv: &[f32],
+    HeadShape { d_model: d, d_head, .. }: HeadShape,
+    head: usize,
+    (which, tokens): (usize, Range<usize>),
+) -> MatrixView<'_> {
+    let first = tokens.start * 3 * d + which * d + head * d_head;
+    MatrixView::strided(&qkv[first..], tokens.len(), d_head, 3 * d)
+}
+
+/// Computes the attention weights of a row of `len` tokens, and passes them on head by head and a few
+/// queries at a time, `[queries, keys]`, where the keys are all tokens up to the last of the queries.
+pub fn for_each_pattern(
+    qkv: &[f32],
+    heads: HeadShape,
+    len: usize,
+    mut see: impl FnMut(usize, Range<usize>, &[f32]),
+) {
     let mut scores = vec![0.0; QUERIES.min(len) * len];
-    for head in 0..d / d_head {
-        let part = |which: usize, from: usize, to: usize| {
-            let first = from * 3 * d + which * d + head * d_head;
-            MatrixView::strided(&qkv[first..], to - from, d_head, 3 * d)
-        };
+    for head in 0..heads.d_model / heads.d_head {
         // A few queries at a time, so that most keys that these queries cannot see are skipped.
         for from in (0..len).step_by(QUERIES) {
             let to = (from + QUERIES).min(len);
             let scores = &mut scores[..(to - from) * to];
-            matmul(part(0, from, to), part(1, 0, to).t(), scores, to);
-            causal_softmax(scores, to, from, scale);
-            let out = &mut out[from * d + head * d_head..];
-            matmul(MatrixView::new(scores, to - from, to), part(2, 0, to), out, d);
+            let of = |which, tokens| part(qkv, heads, head, (which, tokens));
+            matmul(of(0, from..to), of(1, 0..to).t(), scores, to);
+            causal_softmax(scores, to, from, heads.scale);
+            see(head, from..to, scores);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::backend::Backend;
 use super::decoder::{Decoder, ResidualStream};
 use super::gpu::{Gpu, GpuEmbeddings, GpuLinear, GpuNorm, GpuValues};
 use super::pass::PlacedModel;
-use super::tap::{HookTap, Tap};
+use super::tap::Tap;
 use crate::backend::device::Device;
 use crate::error::Result;
 
@@ -70,8 +70,7 @@ impl<D: Device> Decoder for GpuTransformer<'_, D> {
     }
 
     fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Result<Vec<f32>> {
-        let config = &self.host.config;
-        self.run(rows, &mut HookTap { config, hooks })?.to_vec(self.gpu.device)
+        self.run(rows, &mut self.host.tap(rows, hooks))?.to_vec(self.gpu.device)
     }
 
     fn forward_from(
@@ -80,10 +79,9 @@ impl<D: Device> Decoder for GpuTransformer<'_, D> {
         rows: &[&[u32]],
         hooks: &mut dyn Hooks,
     ) -> Result<Vec<f32>> {
-        let config = &self.host.config;
-        start.check(rows, config.d_model);
+        start.check(rows, self.host.config.d_model);
         let from = (start.layer, self.gpu.place_values(start.values)?);
-        let tap = &mut HookTap { config, hooks };
+        let tap = &mut self.host.tap(rows, hooks);
         self.placed().forward_from(&self.gpu, from, rows, tap)?.to_vec(self.gpu.device)
     }
 

@@ -5,6 +5,7 @@ mod cpu;
 mod decoder;
 mod gpu;
 mod gpu_transformer;
+mod heads;
 mod keep;
 mod pass;
 mod tap;

@@ -83,13 +83,8 @@ impl<B: Backend> PlacedModel<'_, B> {
             }
             backend.norm(&resid, &block.ln_1, eps, &mut normed)?;
             backend.linear(&normed, &block.qkv, &mut wide)?;
-            let (d_head, scale) = (config.d_head(), config.attention_scale(layer));
-            backend.attention(
-                &mut wide,
-                &rows,
-                HeadShape { d_model: d, d_head, scale },
-                &mut normed,
-            )?;
+            backend.attention(&mut wide, &rows, HeadShape::of(config, layer), &mut normed)?;
+            tap.heads(backend, layer, &mut wide, &mut normed)?;
             backend.add_linear(&normed, &block.attn_out, &mut resid)?;
             if !config.parallel_residual {
                 backend.norm(&resid, &block.ln_2, eps, &mut mlp_input)?;
