@@ -1,5 +1,6 @@
 //! All integration tests in one binary, since linking is the slow part.
 
+mod activations;
 mod advice;
 mod architectures;
 mod browser;

@@ -41,6 +41,10 @@ pub struct CardRequest {
 /// Returns an error as [`read`] does.
 pub fn of(session: &mut Session, findings: &Findings) -> Result<CardFile> {
     let (plan, layout) = (session.plan, session.plan.reference().layout());
+    if plan.is_recorded() {
+        // Cards show text, and recorded activations have none.
+        return Ok(CardFile::default());
+    }
     let excess = findings.table.column(table::Column::ExcessCorr);
     let threshold = plan.spec.correlation.threshold;
     let chosen = choose(excess, threshold, layout, plan.spec.cards.neurons);
@@ -65,6 +69,7 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
         return Ok(CardFile::default());
     }
     let plan = session.plan;
+    plan.reference().needs_a_model()?;
     let mut partners: Vec<ModelNeuron> =
         wanted.iter().flat_map(|wanted| wanted.matches.iter().copied()).collect();
     partners.sort_unstable();

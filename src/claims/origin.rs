@@ -3,7 +3,7 @@
 
 use crate::experiment::DYNAMICS;
 use crate::hub::ModelFamily;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedModel};
 use crate::record::Provenance;
 
 /// The SHA-256 of the weights that a run was made with.
@@ -25,7 +25,9 @@ impl RunWeights {
         let others = provenance.models.iter().filter(|m| Some(*m) != reference);
         let checkpoints = || provenance.files_sha256.values().cloned().collect();
         Self {
-            reference: reference.map(|m| m.weights_sha256.clone()),
+            reference: reference
+                .filter(|m| m.activations_sha256.is_none())
+                .map(|m| m.weights_sha256.clone()),
             partners: others.map(|m| m.weights_sha256.clone()).collect(),
             checkpoints: (provenance.spec.kind == DYNAMICS).then(checkpoints),
         }
@@ -34,9 +36,11 @@ impl RunWeights {
     /// Returns the digests of a plan that was carried out.
     pub fn of_plan(plan: &Plan) -> Self {
         let checkpoints = || plan.files.digests().into_values().collect();
-        let digest = |i: usize| plan.models[i].weights_digest.clone();
+        // Recorded activations are of no known weights, whatever they are named.
+        let known = |m: &PlannedModel| m.recording().is_none().then(|| m.weights_digest.clone());
+        let digest = |i: usize| known(&plan.models[i]).unwrap_or_default();
         Self {
-            reference: Some(plan.reference().weights_digest.clone()),
+            reference: known(plan.reference()),
             partners: plan.partners(plan.judged[0]).map(digest).collect(),
             checkpoints: (plan.spec.kind == DYNAMICS).then(checkpoints),
         }

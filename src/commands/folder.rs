@@ -186,8 +186,8 @@ fn run_one(
 /// Returns whether a folder has the results of a run of a plan, on the same models and text.
 fn is_finished(plan: &Plan, out: &Path) -> bool {
     let Ok(found) = Provenance::read(out) else { return false };
-    let weights = |i: usize| (&plan.models[i].name, &plan.models[i].weights_digest);
-    let recorded = found.models.iter().map(|m| (&m.name, &m.weights_sha256));
+    let weights = |i: usize| (plan.models[i].name.as_str(), plan.models[i].weights_digest.as_str());
+    let recorded = found.models.iter().map(|m| (m.name.as_str(), m.content_sha256()));
     found.spec_sha256 == plan.spec_digest
         && found.corpus_sha256 == plan.corpus_digest
         && recorded.eq((0..plan.models.len()).map(weights))
@@ -197,8 +197,9 @@ fn is_finished(plan: &Plan, out: &Path) -> bool {
 fn has_reference(folder: &Path, plan: &Plan) -> bool {
     let own = &plan.reference().weights_digest;
     folder.join(MARK).exists()
-        && Provenance::read(folder)
-            .is_ok_and(|found| found.reference().is_some_and(|model| model.weights_sha256 == *own))
+        && Provenance::read(folder).is_ok_and(|found| {
+            found.reference().is_some_and(|model| model.content_sha256() == *own)
+        })
 }
 
 /// Judges the claims on every study that claims are about. Returns whether a verdict is not the

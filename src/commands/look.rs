@@ -85,7 +85,7 @@ fn inspect_text(
     let mut pieces = report::text_reading::pieces(&reading);
     // What the neuron does elsewhere is known only of a run on the same weights.
     let same = provenance.as_ref().and_then(Provenance::reference);
-    if same.is_some_and(|of| of.weights_sha256 == model.weights_digest) {
+    if same.is_some_and(|of| of.content_sha256() == model.weights_digest) {
         let study = StudyRecord::read(run)?;
         if let Some(card) = study.card(neuron) {
             let text = format!("\nelsewhere ({})\n  {}\n", run.display(), card.sentence());

@@ -55,7 +55,8 @@ fn dry_run(spec: &Path, options: &RunOptions) -> Result<()> {
 /// that are known of them.
 pub fn estimate(loaded: Loaded, universal: bool) -> Result<Estimate> {
     let spec = &loaded.spec;
-    let here = spec.corpus.path.exists() && spec.models.family.iter().all(|m| m.path.exists());
+    let corpus = spec.corpus.is_absent() || spec.corpus.path.exists();
+    let here = corpus && spec.models.family.iter().all(|m| m.path.exists());
     if here {
         let plan = planned(loaded)?;
         return Estimate::of(&plan.workload(), universal);
@@ -122,7 +123,7 @@ fn known_neurons(plan: &Plan, folder: &Path) -> Result<(Universal, Vec<ModelMatc
     }
     let weights = |name: &str| {
         let model = provenance.models.iter().find(|m| m.name == name);
-        model.map(|m| m.weights_sha256.as_str())
+        model.map(|m| m.content_sha256())
     };
     let partners = plan
         .partners(plan.judged[0])

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::rows::Row;
 use super::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
-use crate::spec::{Corpus, Exclusion};
+use crate::spec::{Corpus, Exclusion, RECORDED_ROW};
 
 /// All rows of a corpus, and which positions take part in statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,12 @@ impl Tokens {
             )),
             _ => Ok(tokens),
         }
+    }
+
+    /// Creates the tokens of recorded activations, all of which take part in statistics. Ids are
+    /// indices in the files, so no id is special.
+    pub fn recorded(rows: Vec<Row>) -> Self {
+        Self { rows, context: RECORDED_ROW, special: (u32::MAX, None), excluded: Vec::new() }
     }
 
     /// Returns the class of excluded tokens that an id belongs to; `None` for a token that takes part

@@ -70,6 +70,8 @@ pub trait Experiment {
     const SECTION: Section = Section::Optional;
     /// Whether it is about whole models, so that `models.layers` cannot leave layers out.
     const NEEDS_WHOLE_MODELS: bool = true;
+    /// Whether members of the family may be recorded activations, which have no weights.
+    const READS_RECORDED: bool = false;
     /// Keys of the settings whose values are paths.
     const PATHS: &'static [&'static str] = &[];
     /// The figures that the kind reports. A run may lack figures that its data do not allow.

@@ -93,6 +93,7 @@ const fn registered<E: Experiment>() -> RegisteredKind {
             purpose: E::PURPOSE,
             section: E::SECTION,
             needs_whole_models: E::NEEDS_WHOLE_MODELS,
+            reads_recorded: E::READS_RECORDED,
             paths: E::PATHS,
             schema: SchemaGenerator::subschema_for::<E::Settings>,
             complete: rules::complete::<E::Settings>,

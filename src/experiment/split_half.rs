@@ -26,6 +26,7 @@ impl Experiment for SplitHalf {
     const KIND: &'static str = "split-half";
     const PURPOSE: &'static str = "Repeats the study on two halves of the rows, and compares the reference model with itself.";
     const SECTION: Section = Section::None;
+    const READS_RECORDED: bool = true;
     const FIGURES: &'static [FigureName] = &[
         figure("split-half", "rank correlation of the excess on two halves of the rows"),
         figure(

@@ -29,6 +29,7 @@ impl Experiment for Universality {
         "Correlates every neuron of a reference model with every neuron of its partners.";
     const SECTION: Section = Section::None;
     const NEEDS_WHOLE_MODELS: bool = false;
+    const READS_RECORDED: bool = true;
     const FIGURES: &'static [FigureName] = &[];
     const EXAMPLE: &'static str = include_str!("universality.yaml");
     const DESK: Desk = Desk::Spec("experiments/desk-universality.yaml");

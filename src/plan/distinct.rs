@@ -16,8 +16,9 @@ pub(super) fn check_distinct(spec: &Spec, path: &Path, models: &[PlannedModel]) 
         models.iter().enumerate().flat_map(|(i, a)| models[..i].iter().map(move |b| (b, a)));
     for (first, second) in pairs {
         if first.weights_digest == second.weights_digest {
+            let what = if first.recording().is_some() { "activations" } else { "weights" };
             let problem =
-                format!("models `{}` and `{}` have the same weights", first.name, second.name);
+                format!("models `{}` and `{}` have the same {what}", first.name, second.name);
             let remedy = "correct `models.family[].path`, or set `models.same_weights: true` if a model is to be compared with itself";
             return Err(Error::new(Kind::Spec, path.display(), problem, remedy));
         }

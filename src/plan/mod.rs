@@ -6,6 +6,7 @@ mod identity;
 mod memory;
 mod model;
 mod notes;
+mod recorded;
 mod resolve;
 mod untrained;
 mod variant;
@@ -36,7 +37,7 @@ pub struct Plan {
     pub models: Vec<PlannedModel>,
     /// Indices in the family of the judged models, the reference first.
     pub judged: Vec<usize>,
-    /// SHA-256 of the corpus file.
+    /// SHA-256 of the corpus file; empty if there is none.
     pub corpus_digest: String,
     /// The samples used. Their texts are empty unless the kind of experiment needs them.
     pub samples: Vec<Sample>,
@@ -51,6 +52,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns whether the members of the family are recorded activations instead of models.
+    pub fn is_recorded(&self) -> bool {
+        self.reference().recording().is_some()
+    }
+
     /// Returns the reference model.
     pub fn reference(&self) -> &PlannedModel {
         &self.models[self.judged[0]]

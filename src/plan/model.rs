@@ -1,6 +1,7 @@
 //! A model of a plan, with its folder, shape and digests.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::notes::NonFiniteWeights;
 use super::untrained::untrained;
@@ -10,29 +11,33 @@ use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::Stamp;
 use crate::model::weights::{NonFinite, Source, Weights};
-use crate::model::{Config, Transformer, snapshot};
+use crate::model::{Config, Decoder, Recording, Transformer, snapshot};
 use crate::progress::Progress;
 use crate::spec::Spec;
+use crate::spec::recorded::recording_files;
 
 /// A model whose config was read and whose files were found.
 #[derive(Debug, Clone)]
 pub struct PlannedModel {
     /// Name of the model in the spec.
     pub name: String,
-    /// Folder of the model.
+    /// Folder of the model, or file of its recorded activations.
     pub folder: PathBuf,
     /// Shape and options of the model; with the layers that are studied, if only the first ones are.
     pub config: Config,
     /// Number of layers of the whole model.
     all_layers: usize,
-    /// SHA-256 of `config.json`.
+    /// SHA-256 of `config.json`; empty for recorded activations.
     pub config_digest: String,
     /// The seed of an untrained network, whose weights are drawn rather than read.
     pub untrained: Option<u64>,
-    /// SHA-256 of the files of weights; of an untrained network, of its config and seed.
+    /// SHA-256 of the files of weights, or of recorded activations; of an untrained network, of its
+    /// config and seed.
     pub weights_digest: String,
     /// SHA-256 of the files of the tokenizer; `None` if the folder has none.
     pub tokenizer_digest: Option<String>,
+    /// The activations that were recorded in place of the model; `None` for a model.
+    recording: Option<Arc<Recording>>,
     /// Stamps that identify the files of weights that were digested.
     weights_stamps: Vec<Stamp>,
     /// The tensors that hold NaN or infinity, known once the model is loaded.
@@ -57,6 +62,9 @@ impl PlannedModel {
     }
 
     fn find_in(name: &str, folder: &Path, untrained: Option<u64>) -> Result<Self> {
+        if folder.is_file() && !recording_files(folder).is_empty() {
+            return Err(Recording::open(folder)?.needs_a_model());
+        }
         if !folder.is_dir() {
             return Err(Error::new(
                 Kind::Model,
@@ -91,10 +99,40 @@ impl PlannedModel {
                 .then(|| TokenizerFiles::read(&folder).map(|files| files.digest().to_owned()))
                 .transpose()?,
             untrained,
+            recording: None,
             weights_stamps,
             non_finite: NonFiniteWeights::default(),
             folder,
         })
+    }
+
+    /// Opens the recorded activations that take the place of a model, and digests them.
+    ///
+    /// # Errors
+    /// Returns an error if a file is missing, malformed, or changes meanwhile.
+    pub fn find_recording(name: &str, path: &Path) -> Result<Self> {
+        let mut recording = Recording::open(path)?;
+        let weights_digest = recording.digest()?;
+        recording.unchanged()?;
+        let config = recording.config().clone();
+        Ok(Self {
+            name: name.to_string(),
+            folder: path.to_path_buf(),
+            all_layers: config.n_layers,
+            config,
+            config_digest: String::new(),
+            untrained: None,
+            weights_digest,
+            tokenizer_digest: None,
+            weights_stamps: recording.stamps(),
+            recording: Some(Arc::new(recording)),
+            non_finite: NonFiniteWeights::default(),
+        })
+    }
+
+    /// Returns the activations that were recorded in place of the model; `None` for a model.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.recording.as_deref()
     }
 
     /// Leaves out all layers but the first ones, if the spec names these.
@@ -114,7 +152,32 @@ impl PlannedModel {
             return Err(Error::new(Kind::Spec, "models.layers", problem, remedy));
         }
         self.config.n_layers = wanted;
+        if let Some(recording) = self.recording.as_mut().and_then(Arc::get_mut) {
+            recording.truncate(wanted);
+        }
         Ok(self)
+    }
+
+    /// Refuses recorded activations, for what needs the weights or the tokenizer of a model.
+    ///
+    /// # Errors
+    /// Returns an error if only activations were recorded.
+    pub fn needs_a_model(&self) -> Result<()> {
+        self.recording().map_or(Ok(()), |recording| Err(recording.needs_a_model()))
+    }
+
+    /// Returns the recorded activations, without the layers that are left out.
+    ///
+    /// # Errors
+    /// Returns an error if a file changed since it was digested, or for a model.
+    pub fn load_recording(&self) -> Result<Arc<Recording>> {
+        let Some(recording) = &self.recording else {
+            let problem = "is the folder of a model, expected recorded activations";
+            let remedy = "run the command again when the files are complete";
+            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
+        };
+        recording.unchanged()?;
+        Ok(Arc::clone(recording))
     }
 
     /// Loads the weights that were digested, or draws those of an untrained network, without the layers that are left out. Warns of those that hold NaN or infinity, and keeps
@@ -160,6 +223,7 @@ impl PlannedModel {
     /// # Errors
     /// Returns an error if a file is missing or malformed, or if its ids do not fit the model.
     pub fn tokenizer(&self) -> Result<BpeTokenizer> {
+        self.needs_a_model()?;
         let model = TokenizerFor { model: &self.name, d_vocab: self.config.d_vocab };
         let files = TokenizerFiles::read(&self.folder)?;
         if self.tokenizer_digest.as_deref().is_some_and(|digest| digest != files.digest()) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::distinct::check_distinct;
+use super::recorded::recorded_tokens;
 use super::vocabulary::check_one_vocabulary;
 use super::{Plan, PlannedModel, ReadFiles};
 use crate::corpus::cache::{Cache, Read};
@@ -23,6 +24,9 @@ impl Plan {
     /// Returns an error if a model, tokenizer or corpus is missing or malformed, if the models have
     /// different vocabularies, or if the context is longer than a model's.
     pub fn make(loaded: Loaded) -> Result<Self> {
+        if loaded.spec.corpus.is_absent() {
+            return Self::of_recordings(loaded);
+        }
         let Loaded { spec, path, digest: spec_digest, kind } = loaded;
         let models = spec.models.family.iter();
         let find = |m: &Model| match m.untrained {
@@ -61,6 +65,32 @@ impl Plan {
             judged,
             samples,
             documents: count,
+            tokens,
+            keep: Keep::Tokens,
+            files: ReadFiles::default(),
+        };
+        plan.keep = plan.choose_keep()?;
+        Ok(plan)
+    }
+
+    /// Resolves a spec of recorded activations.
+    fn of_recordings(loaded: Loaded) -> Result<Self> {
+        let Loaded { spec, path: spec_path, digest: spec_digest, kind: _ } = loaded;
+        let members = spec.models.family.iter();
+        let open = |m: &Model| PlannedModel::find_recording(&m.name, &m.path)?.first_layers(&spec);
+        let models: Vec<_> = members.map(open).collect::<Result<_>>()?;
+        let judged = positions(&spec)?;
+        check_distinct(&spec, &spec_path, &models)?;
+        let (tokens, documents) = recorded_tokens(&models)?;
+        let mut plan = Self {
+            corpus_digest: String::new(),
+            spec,
+            spec_path,
+            spec_digest,
+            models,
+            judged,
+            samples: Vec::new(),
+            documents,
             tokens,
             keep: Keep::Tokens,
             files: ReadFiles::default(),

@@ -31,7 +31,8 @@ pub struct Provenance {
     pub spec_sha256: String,
     /// The models, in the order of the spec.
     pub models: Vec<ModelDigests>,
-    /// Digest of the text.
+    /// Digest of the text; absent if activations were recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub corpus_sha256: String,
     /// Digest of the tokens.
     pub tokens_sha256: String,
@@ -55,18 +56,30 @@ pub struct Provenance {
 pub struct ModelDigests {
     /// Name of the model in the spec.
     pub name: String,
-    /// Folder of the model.
+    /// Folder of the model, or file of its recorded activations.
     pub folder: PathBuf,
-    /// Digest of the weights.
+    /// Digest of the weights; absent if activations were recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub weights_sha256: String,
-    /// Digest of `config.json`.
+    /// Digest of `config.json`; absent if activations were recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config_sha256: String,
+    /// Digest of the activations that were recorded in place of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activations_sha256: Option<String>,
     /// Digest of the tokenizer, if the folder has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
     /// Tensors that hold NaN or infinity: how many values, and the first one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub non_finite: Vec<String>,
+}
+
+impl ModelDigests {
+    /// Returns the digest of what identifies the model: its weights, or its recorded activations.
+    pub fn content_sha256(&self) -> &str {
+        self.activations_sha256.as_deref().unwrap_or(&self.weights_sha256)
+    }
 }
 
 impl Provenance {
@@ -102,7 +115,7 @@ impl Provenance {
         let own = self.models.iter().find(|m| m.name == name);
         let reference = plan.reference();
         let same = own.is_some_and(|own| {
-            own.weights_sha256 == reference.weights_digest
+            own.content_sha256() == reference.weights_digest
                 && own.config_sha256 == reference.config_digest
         });
         if same {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::claims::{Claim, Evidence, Evidences, Ledger};
 use crate::error::{Error, Kind, Result};
 use crate::printable;
-use crate::record::{Provenance, StudyRecord};
+use crate::record::{ModelDigests, Provenance, StudyRecord};
 use crate::table::{Column, NeuronId};
 
 /// Maximum number of neurons that are named.
@@ -82,7 +82,7 @@ pub fn compare(first: &Path, second: &Path, claims: &[Claim]) -> Result<Comparis
         return Err(Error::new(Kind::Evidence, second.display(), problem, remedy));
     }
     let (own, other) = (a.provenance.reference(), b.provenance.reference());
-    if own.map(|m| &m.weights_sha256) != other.map(|m| &m.weights_sha256) {
+    if own.map(ModelDigests::content_sha256) != other.map(ModelDigests::content_sha256) {
         let [own, other] = [&a, &b].map(|run| &run.study.summary.reference);
         let problem = format!(
             "its reference model `{other}` has other weights than `{own}` of {}",
@@ -124,10 +124,10 @@ fn differences(a: &Provenance, b: &Provenance) -> Vec<(String, String, String)> 
         facts.retain(|key, _| !LABELS.contains(&key.as_str()));
         facts.insert("text, SHA-256".to_owned(), run.corpus_sha256.clone());
         for model in &run.models {
-            facts.insert(
-                format!("weights of {}, SHA-256", model.name),
-                model.weights_sha256.clone(),
-            );
+            let recorded = model.activations_sha256.is_some();
+            let what = if recorded { "activations" } else { "weights" };
+            let digest = model.content_sha256().to_owned();
+            facts.insert(format!("{what} of {}, SHA-256", model.name), digest);
         }
         facts
     };

@@ -110,13 +110,20 @@ fn write_one(
 
 /// Returns the provenance of a run.
 fn provenance(plan: &Plan, device: &str) -> Provenance {
-    let model = |m: &PlannedModel| ModelDigests {
-        name: m.name.clone(),
-        folder: m.folder.clone(),
-        weights_sha256: m.weights_digest.clone(),
-        config_sha256: m.config_digest.clone(),
-        tokenizer_sha256: m.tokenizer_digest.clone(),
-        non_finite: m.non_finite.found().to_vec(),
+    let model = |m: &PlannedModel| {
+        let (weights, recorded) = match m.recording() {
+            None => (m.weights_digest.clone(), None),
+            Some(_) => (String::new(), Some(m.weights_digest.clone())),
+        };
+        ModelDigests {
+            name: m.name.clone(),
+            folder: m.folder.clone(),
+            weights_sha256: weights,
+            config_sha256: m.config_digest.clone(),
+            activations_sha256: recorded,
+            tokenizer_sha256: m.tokenizer_digest.clone(),
+            non_finite: m.non_finite.found().to_vec(),
+        }
     };
     Provenance {
         program: env!("CARGO_PKG_NAME").to_owned(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::device_memory::DeviceMemory;
 use super::self_check::place_checked;
 use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
-use super::sums::outcome;
+use super::sums::{outcome, weights_of};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat};
 use crate::backend::device::ops::HISTOGRAM_BINS;
@@ -355,7 +355,8 @@ where
     fn finish(self: Box<Self>, plan: &Plan, separate: Option<Vec<ActivationSums>>) -> Outcome {
         let Self { family, comparison, statistics, .. } = *self;
         let own = || statistics.into_iter().map(|(_, statistics)| statistics).collect();
-        let found = outcome(plan, &family.models, comparison, &separate.unwrap_or_else(own));
+        let weights = |i: usize| weights_of(plan, &family.models[i]);
+        let found = outcome(plan, &weights, comparison, &separate.unwrap_or_else(own));
         Outcome { device: family.engine, ..found }
     }
 }

@@ -8,6 +8,7 @@ mod device_group;
 mod device_memory;
 mod device_sums;
 mod intervals;
+mod member;
 mod open;
 mod passes;
 mod screened;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Control;
 use super::accelerator::Accelerator;
+use super::member::FamilyMember;
 use super::study_sums::Matching;
 use super::study_sums::{BatchReader, StudySums};
 use super::sums::host_sums;
@@ -52,7 +53,7 @@ pub struct Session<'a> {
     /// The device that the models run on; `None` for the CPU.
     pub(super) accelerator: Option<&'a dyn Accelerator>,
     /// The models of the plan; `None` for those not loaded yet.
-    models: Vec<Option<Arc<Transformer>>>,
+    models: Vec<Option<FamilyMember>>,
     /// The universal neurons, if they are known already.
     pub(super) universal: Option<Universal>,
     /// The best matches of the reference model's neurons, if they are known: those of the study that
@@ -137,8 +138,16 @@ impl<'a> Session<'a> {
     /// Returns all models of the family, in the order of the plan.
     ///
     /// # Errors
-    /// Returns an error if a model cannot be loaded.
+    /// Returns an error if a model cannot be loaded, or only its activations were recorded.
     pub fn models(&mut self) -> Result<Vec<Arc<Transformer>>> {
+        self.members()?.iter().map(FamilyMember::model).collect()
+    }
+
+    /// Returns all members of the family, in the order of the plan.
+    ///
+    /// # Errors
+    /// Returns an error if one cannot be loaded.
+    pub(super) fn members(&mut self) -> Result<Vec<FamilyMember>> {
         self.load(0..self.models.len())?;
         Ok(self.models.iter().flatten().cloned().collect())
     }
@@ -146,7 +155,7 @@ impl<'a> Session<'a> {
     /// Returns the reference model.
     ///
     /// # Errors
-    /// Returns an error if the model cannot be loaded.
+    /// Returns an error if the model cannot be loaded, or only its activations were recorded.
     pub fn reference(&mut self) -> Result<Arc<Transformer>> {
         self.model(self.plan.judged[0])
     }
@@ -154,10 +163,11 @@ impl<'a> Session<'a> {
     /// Returns the model with an index in the family.
     ///
     /// # Errors
-    /// Returns an error if the model cannot be loaded.
+    /// Returns an error if the model cannot be loaded, or only its activations were recorded.
     pub fn model(&mut self, index: usize) -> Result<Arc<Transformer>> {
         self.load([index])?;
-        Ok(self.models[index].clone().unwrap_or_else(|| unreachable!("it was loaded")))
+        let member = self.models[index].as_ref();
+        member.unwrap_or_else(|| unreachable!("it was loaded")).model()
     }
 
     /// Creates the sums of the study, without tokens.
@@ -175,11 +185,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Returns an error if a model cannot be loaded, or the device has too little memory.
     pub(super) fn sums_of(&mut self, matching: Matching) -> Result<Box<dyn StudySums + 'a>> {
-        let (plan, models) = (self.plan, self.models()?);
-        match self.accelerator {
-            Some(device) => device.sums(plan, models, matching),
-            None => Ok(host_sums(plan, models, matching)),
-        }
+        let (plan, members) = (self.plan, self.members()?);
+        let Some(device) = self.accelerator else {
+            return Ok(host_sums(plan, members, matching));
+        };
+        let models = members.iter().map(FamilyMember::model).collect::<Result<_>>()?;
+        device.sums(plan, models, matching)
     }
 
     /// Drops all models but the reference.
@@ -199,7 +210,7 @@ impl<'a> Session<'a> {
         }
         for i in missing {
             progress.advance(1);
-            self.models[i] = Some(Arc::new(self.plan.models[i].load(progress)?));
+            self.models[i] = Some(FamilyMember::load(&self.plan.models[i], progress)?);
         }
         Ok(())
     }
@@ -244,14 +255,16 @@ impl<'a> Session<'a> {
         mut see: impl FnMut(&[&dyn Decoder], &Batch) -> Result<()>,
     ) -> Result<()> {
         self.load(models.iter().copied())?;
-        let hosts: Vec<Arc<Transformer>> =
+        let hosts: Vec<FamilyMember> =
             models.iter().filter_map(|&i| self.models[i].clone()).collect();
         let (device, precision) = (self.accelerator, self.plan.spec.correlation.precision);
-        let place = |host| device.map(|device| device.place(host, precision)).transpose();
+        let place = |host: &FamilyMember| {
+            device.map(|device| device.place(&host.model()?, precision)).transpose()
+        };
         let placed = hosts.iter().map(place).collect::<Result<Vec<_>>>()?;
         let pairs = placed.iter().zip(&hosts);
         let models: Vec<&dyn Decoder> =
-            pairs.map(|(placed, host)| placed.as_deref().unwrap_or(host.as_ref())).collect();
+            pairs.map(|(placed, host)| placed.as_deref().unwrap_or(host.decoder())).collect();
         let batches = tokens.batches(self.plan.spec.batch.tokens, 0..tokens.count().used);
         self.read_batches(stage, &batches, 0, &mut |batch: &Batch| see(&models, batch))
     }

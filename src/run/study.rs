@@ -19,7 +19,7 @@ impl Session<'_> {
     /// neuron can be correlated, a checkpoint cannot be written or read, or the run was stopped.
     pub fn study(&mut self) -> Result<Outcome> {
         let begun = Instant::now();
-        self.models()?;
+        self.members()?;
         let load_s = begun.elapsed().as_secs_f64();
         let plan = self.plan;
         if let Some(screen) = &plan.spec.correlation.screen {

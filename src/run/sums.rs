@@ -1,7 +1,6 @@
 //! The sums of a study on the CPU.
 
-use std::sync::Arc;
-
+use super::member::FamilyMember;
 use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
 use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
@@ -17,12 +16,12 @@ use crate::model::fold::preprocess;
 use crate::model::{Site, Transformer};
 use crate::plan::Plan;
 use crate::stats::weights::weight_statistics;
-use crate::stats::{ActivationSums, PILOT_TOKENS};
+use crate::stats::{ActivationSums, PILOT_TOKENS, WeightStatistics};
 
 /// The sums that one pass over the tokens updates.
 pub struct Sums<C> {
     /// The models of the plan, in its order.
-    models: Vec<Arc<Transformer>>,
+    models: Vec<FamilyMember>,
     /// Post-activations that are not yet added to the comparison, one buffer per model.
     post: Vec<Activations>,
     judged: Vec<Judged>,
@@ -30,11 +29,7 @@ pub struct Sums<C> {
 }
 
 /// Creates sums on the CPU, without tokens.
-pub fn host_sums(
-    plan: &Plan,
-    models: Vec<Arc<Transformer>>,
-    matching: Matching,
-) -> Box<dyn StudySums> {
+pub fn host_sums(plan: &Plan, models: Vec<FamilyMember>, matching: Matching) -> Box<dyn StudySums> {
     match matching {
         Matching::All { plan: comparison, keep, .. } => {
             Box::new(Sums::new(plan, models, Correlator::new(comparison, keep)))
@@ -55,7 +50,7 @@ struct Judged {
 }
 
 impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
-    fn new(plan: &Plan, models: Vec<Arc<Transformer>>, comparison: C) -> Self {
+    fn new(plan: &Plan, models: Vec<FamilyMember>, comparison: C) -> Self {
         let n_neurons = |model: usize| plan.models[model].layout().n_neurons();
         let judged = |&model: &usize| Judged {
             model,
@@ -71,15 +66,16 @@ impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
     }
 
     /// Runs every model once over a batch. The activations are buffered.
-    fn run_models(&mut self, batch: &Batch) {
+    fn run_models(&mut self, batch: &Batch) -> Result<()> {
         let rows = batch.ids();
         let keep = batch.kept();
         for (i, (model, post)) in self.models.iter().zip(&mut self.post).enumerate() {
             let mut targets = vec![(Site::MlpPost, post)];
             let judged = self.judged.iter_mut().filter(|judged| judged.model == i);
             targets.extend(judged.map(|judged| (Site::MlpPre, &mut judged.pre)));
-            model.forward(&rows, &mut Capture::new(&keep, targets));
+            model.decoder().forward(&rows, &mut Capture::new(&keep, targets))?;
         }
+        Ok(())
     }
 
     /// Adds the first tokens of every buffer to the sums and removes them from the buffer.
@@ -113,11 +109,20 @@ impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
     }
 }
 
+/// Returns the statistics of all neurons' weights, given the index of a model in the family.
+pub type WeightsOf<'a> = &'a dyn Fn(usize) -> Vec<WeightStatistics>;
+
+/// Computes the statistics of the weights of a model.
+pub fn weights_of(plan: &Plan, model: &Transformer) -> Vec<WeightStatistics> {
+    let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
+    weight_statistics(&folded, &model.config)
+}
+
 /// Computes the findings from a comparison and the statistics of every judged model, the reference
 /// first.
 pub fn outcome(
     plan: &Plan,
-    models: &[Arc<Transformer>],
+    weights_of: WeightsOf,
     comparison: impl NeuronComparison,
     statistics: &[ActivationSums],
 ) -> Outcome {
@@ -131,7 +136,7 @@ pub fn outcome(
         activations,
         screening: screening.get(i).copied(),
     });
-    draw(plan, models, &family.iter().collect::<Vec<_>>(), found)
+    draw(plan, weights_of, &family.iter().collect::<Vec<_>>(), found)
 }
 
 /// The results for a judged model.
@@ -150,15 +155,13 @@ struct Found<'a> {
 /// the neurons of every model, in the order of the plan.
 fn draw<'a>(
     plan: &Plan,
-    models: &[Arc<Transformer>],
+    weights_of: WeightsOf,
     family: &[&NeuronSums],
     judged: impl Iterator<Item = Found<'a>>,
 ) -> Outcome {
     let draw = |found: Found<'a>| {
         let Found { model: index, pairs, activations, screening } = found;
-        let model = &models[index];
-        let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
-        let weights = weight_statistics(&folded, &model.config);
+        let weights = weights_of(index);
         let weights = weights.as_slice();
         Findings::draw(plan, index, &Sources { pairs, family, activations, weights, screening })
     };
@@ -186,7 +189,7 @@ impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
         if share {
             // These few batches cannot be interrupted, so every checkpoint contains the pilots.
             for batch in plan.tokens.batches(plan.spec.batch.tokens, 0..PILOT_TOKENS) {
-                self.run_models(&batch);
+                self.run_models(&batch)?;
             }
             self.take_pilots();
         }
@@ -204,7 +207,13 @@ impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
     fn finish(self: Box<Self>, plan: &Plan, separate: Option<Vec<ActivationSums>>) -> Outcome {
         let Self { models, judged, comparison, .. } = *self;
         let own = || judged.into_iter().map(|judged| judged.statistics).collect();
-        outcome(plan, &models, comparison, &separate.unwrap_or_else(own))
+        let weights = |i: usize| match &models[i] {
+            FamilyMember::Model(model) => weights_of(plan, model),
+            FamilyMember::Recording(_) => {
+                vec![WeightStatistics::MISSING; plan.models[i].layout().n_neurons()]
+            }
+        };
+        outcome(plan, &weights, comparison, &separate.unwrap_or_else(own))
     }
 
     fn check(&self, held: u64, all: u64) -> Result<(), String> {
@@ -229,7 +238,7 @@ impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
 impl<C: NeuronComparison<Engine = HostEngine>> BatchReader for Sums<C> {
     fn read(&mut self, batches: &[Batch]) -> Result<()> {
         for batch in batches {
-            self.run_models(batch);
+            self.run_models(batch)?;
             while self.post[0].tokens() >= TOKENS_AT_ONCE {
                 self.absorb(TOKENS_AT_ONCE)?;
             }

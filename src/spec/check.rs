@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::finding::{Finding, finding};
+use super::recorded::check_members;
 use super::rules::KindRules;
 use super::{Spec, VERSION, ranges};
 
@@ -14,6 +15,7 @@ use super::{Spec, VERSION, ranges};
 pub fn check(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     check_header(spec)?;
     check_models(spec)?;
+    check_members(spec, kind)?;
     check_layers(spec, kind)?;
     check_ranges(spec)?;
     check_corpus(spec)?;

@@ -10,6 +10,7 @@ mod finding;
 pub mod load;
 pub mod position;
 mod ranges;
+pub mod recorded;
 pub mod rules;
 pub mod schema;
 mod suggest;
@@ -33,6 +34,9 @@ pub use rules::{KindRules, Section};
 /// Version of the spec format that this program writes and reads. It is increased whenever the
 /// meaning of a field changes in a way that can change a number.
 pub const VERSION: u32 = 1;
+
+/// Number of recorded tokens in a row.
+pub const RECORDED_ROW: usize = 128;
 
 /// One experiment.
 ///
@@ -64,7 +68,9 @@ pub struct Spec {
     pub source: String,
     /// The models compared.
     pub models: Models,
-    /// The text that the models read.
+    /// The text that the models read. Absent if the members of the family are recorded activations,
+    /// which need no text.
+    #[serde(default, skip_serializing_if = "Corpus::is_absent")]
     pub corpus: Corpus,
     /// How neurons are compared.
     #[serde(default)]
@@ -128,13 +134,14 @@ pub struct Models {
     pub family: Vec<Model>,
 }
 
-/// One model on disk, in Hugging Face form.
+/// One model on disk, in Hugging Face form, or the activations of one that were recorded elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// Short name used in tables, unique in the family.
     pub name: String,
-    /// Folder with `config.json`, weights and tokenizer, relative to the spec.
+    /// Folder with `config.json`, weights and tokenizer, relative to the spec. In a spec without
+    /// `corpus`, a file of recorded activations (`.safetensors`, `.npy`) or a folder of such files.
     pub path: PathBuf,
     /// Seed of random initial weights that replace those of the folder: the same network untrained,
     /// which shows what architecture and tokens alone give.
@@ -191,7 +198,31 @@ pub struct Corpus {
     pub max_unpacked_mib: Option<usize>,
 }
 
+/// The corpus of recorded activations: none.
+impl Default for Corpus {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            sha256: None,
+            fields: None,
+            context: RECORDED_ROW,
+            tokenisation: Tokenisation::default(),
+            prepend_bos: false,
+            exclude: Vec::new(),
+            limit: None,
+            sample: None,
+            max_document_mib: None,
+            max_unpacked_mib: None,
+        }
+    }
+}
+
 impl Corpus {
+    /// Returns whether the spec has no corpus, because its models are recorded activations.
+    pub fn is_absent(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// Returns the maximum length of a document, in bytes.
     pub fn max_document(&self) -> usize {
         self.max_document_mib.unwrap_or(16) << 20

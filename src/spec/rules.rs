@@ -31,6 +31,8 @@ pub struct KindRules {
     pub section: Section,
     /// Whether the experiment is about whole models, so that `models.layers` cannot leave layers out.
     pub needs_whole_models: bool,
+    /// Whether members of the family may be recorded activations, which have no weights.
+    pub reads_recorded: bool,
     /// Keys within the section, list items included, whose values are paths.
     pub paths: &'static [&'static str],
     /// Returns the JSON Schema of the settings.

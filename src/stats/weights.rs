@@ -25,6 +25,15 @@ pub struct WeightStatistics {
 }
 
 impl WeightStatistics {
+    /// The statistics of a neuron whose weights are not known: all NaN.
+    pub const MISSING: Self = Self {
+        w_in_norm: f64::NAN,
+        input_bias: f64::NAN,
+        w_out_norm: f64::NAN,
+        in_out_sim: f64::NAN,
+        vocab: Moments::MISSING,
+    };
+
     /// Returns ‖w_in‖² + ‖w_out‖².
     pub fn l2_penalty(&self) -> f64 {
         self.w_in_norm.powi(2) + self.w_out_norm.powi(2)

@@ -110,6 +110,26 @@ pub struct Rotary {
 }
 
 impl Config {
+    /// Returns the shape of a model of which only activations were recorded. Its vocabulary is the
+    /// indices of the tokens; it has neither weights nor a residual stream.
+    pub fn of_recording(n_layers: usize, d_mlp: usize, tokens: usize) -> Self {
+        Self {
+            architecture: Architecture::Gpt2,
+            n_layers,
+            n_heads: 1,
+            d_model: 0,
+            d_mlp,
+            d_vocab: tokens,
+            n_ctx: 0,
+            layer_norm_eps: 0.0,
+            activation: Activation::GeluNew,
+            scale_attn_by_inverse_layer_idx: false,
+            rotary: None,
+            parallel_residual: false,
+            bos_token_id: 0,
+        }
+    }
+
     /// Checks that a model of this shape can exist.
     pub(super) fn check_shape(&self) -> Result<(), Problem> {
         let sizes = [

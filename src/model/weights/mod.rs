@@ -22,6 +22,7 @@ pub use pickle::tensors_of_pickle;
 pub use reader::NonFinite;
 use reader::TensorReader;
 pub use source::Source;
+pub(super) use source::{AT_ONCE, append_f32, safetensors_of};
 pub use tensor::Tensor;
 
 impl Weights {

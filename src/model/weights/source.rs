@@ -33,7 +33,7 @@ const MAX_INDEX: u64 = 1 << 26;
 /// Maximum length of a safetensors header, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 /// Number of bytes read at once; a multiple of the size of every type.
-const AT_ONCE: usize = 1 << 20;
+pub const AT_ONCE: usize = 1 << 20;
 
 /// The tensors of a checkpoint.
 #[derive(Debug)]
@@ -219,7 +219,11 @@ fn tensors_of(input: &InputFile, n: usize) -> Result<BTreeMap<String, Tensor>> {
     Ok(tensors.into_iter().map(|(name, tensor)| (name, Tensor { file: n, ..tensor })).collect())
 }
 
-fn safetensors_of(input: &InputFile, file: usize) -> Result<BTreeMap<String, Tensor>> {
+/// Returns the tensors of a safetensors file, which becomes the n-th file of a checkpoint.
+///
+/// # Errors
+/// Returns an error naming the file if it is truncated or malformed.
+pub fn safetensors_of(input: &InputFile, file: usize) -> Result<BTreeMap<String, Tensor>> {
     let damaged = |problem: String| {
         let problem = format!("is not a whole safetensors file ({problem})");
         let remedy = "copy or download the file again";
@@ -252,7 +256,11 @@ fn safetensors_of(input: &InputFile, file: usize) -> Result<BTreeMap<String, Ten
     Ok(metadata.tensors().into_iter().map(place).collect())
 }
 
-fn append_f32(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
+/// Appends floating-point numbers in little-endian bytes, rounded to f32.
+///
+/// # Panics
+/// Panics if the type is not one of floating-point numbers.
+pub fn append_f32(dtype: Dtype, bytes: &[u8], values: &mut Vec<f32>) {
     let pairs = bytes.as_chunks::<2>().0.iter();
     match dtype {
         Dtype::F32 => {

@@ -10,7 +10,7 @@ pub struct Tensor {
     /// Shape of the tensor, which is row-major.
     pub shape: Vec<usize>,
     /// Index of the file.
-    pub(super) file: usize,
+    pub(in crate::model) file: usize,
     /// Range of bytes in the file.
-    pub(super) bytes: std::ops::Range<usize>,
+    pub(in crate::model) bytes: std::ops::Range<usize>,
 }

@@ -202,7 +202,8 @@ fn fits(folder: &RunFolder, other: &RunFolder) -> Result<()> {
             "give it a report of its own, or `compare` the two",
         );
     }
-    let weights = |run: &RunFolder| run.provenance.reference().map(|m| m.weights_sha256.clone());
+    let weights =
+        |run: &RunFolder| run.provenance.reference().map(|m| m.content_sha256().to_owned());
     if weights(folder) != weights(other) {
         return refuse("is a run of another model", "give runs with the same reference model");
     }
@@ -274,8 +275,13 @@ fn provenance(folder: &RunFolder) -> Vec<(String, String)> {
         ("spec, SHA-256".to_owned(), p.spec_sha256.clone()),
     ];
     let models = p.models.iter();
-    rows.extend(models.map(|m| (format!("model {}, SHA-256", m.name), m.weights_sha256.clone())));
-    rows.push(("text, SHA-256".into(), p.corpus_sha256.clone()));
+    rows.extend(models.map(|m| {
+        let what = if m.activations_sha256.is_some() { "activations of" } else { "model" };
+        (format!("{what} {}, SHA-256", m.name), m.content_sha256().to_owned())
+    }));
+    if !p.corpus_sha256.is_empty() {
+        rows.push(("text, SHA-256".into(), p.corpus_sha256.clone()));
+    }
     rows.push(("tokens, SHA-256".into(), p.tokens_sha256.clone()));
     rows.push(("device".into(), p.device.clone()));
     rows

@@ -1,0 +1,49 @@
+//! A member of a family in memory: a model, or the activations that were recorded in its place.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::model::{Decoder, Recording, Transformer};
+use crate::plan::PlannedModel;
+use crate::progress::Progress;
+
+/// A loaded member of a family.
+#[derive(Clone)]
+pub enum FamilyMember {
+    /// A model with its weights.
+    Model(Arc<Transformer>),
+    /// Recorded activations, which are read from their files when they are needed.
+    Recording(Arc<Recording>),
+}
+
+impl FamilyMember {
+    /// Loads a planned member.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read, or changed since it was digested.
+    pub fn load(planned: &PlannedModel, progress: &Progress) -> Result<Self> {
+        match planned.recording() {
+            None => planned.load(progress).map(|model| Self::Model(Arc::new(model))),
+            Some(_) => planned.load_recording().map(Self::Recording),
+        }
+    }
+
+    /// Returns what computes or reads the activations.
+    pub fn decoder(&self) -> &dyn Decoder {
+        match self {
+            Self::Model(model) => &**model,
+            Self::Recording(recording) => &**recording,
+        }
+    }
+
+    /// Returns the model.
+    ///
+    /// # Errors
+    /// Returns an error if only activations were recorded.
+    pub fn model(&self) -> Result<Arc<Transformer>> {
+        match self {
+            Self::Model(model) => Ok(Arc::clone(model)),
+            Self::Recording(recording) => Err(recording.needs_a_model()),
+        }
+    }
+}
