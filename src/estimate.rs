@@ -80,7 +80,10 @@ impl Estimate {
         let share: f64 = self.cost.studies.iter().sum();
         let screen = work.spec.correlation.screen.as_ref();
         let sampled = screen.map_or(work.used, |screen| screen.sample.min(work.used));
-        let (mut sums, finish) = work.comparison.operations(keep, sampled);
+        let (mut sums, finish) = match work.sparse_operations() {
+            Some(operations) => (operations, 0.0),
+            None => work.comparison.operations(keep, sampled),
+        };
         sums +=
             screen.map_or(0.0, |s| work.comparison.candidate_operations(s.candidates, work.used));
         let passes = match keep {
@@ -99,7 +102,7 @@ impl Estimate {
             let weights: usize = judged.map(|&model| work.models[model].block_weights()).sum();
             self.forward += share * 2.0 * work.read as f64 * weights as f64;
         }
-        if work.spec.kind == experiment::STUDY && candidates > 0 {
+        if work.spec.kind == experiment::STUDY && candidates > 0 && work.sparse_entries.is_none() {
             // Intervals take one more pass over the tokens.
             self.forward += 2.0 * work.read as f64 * weights as f64;
             self.sums += work.comparison.candidate_operations(candidates, work.used);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use half::f16;
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
@@ -39,14 +40,9 @@ fn floats(values: &[f32], dtype: Dtype) -> Vec<u8> {
 }
 
 fn write(file: &Path, tensors: &[Exported]) {
-    let view = |(name, dtype, shape, bytes): &Exported| {
-        let bytes = bytes.as_slice();
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         let view = TensorView::new(*dtype, shape.clone(), bytes);
-        (name.clone(), view.unwrap_or_else(|e| panic!("{name}: {e}")).data().to_vec())
-    };
-    let owned: BTreeMap<String, Vec<u8>> = tensors.iter().map(view).collect();
-    let views = tensors.iter().map(|(name, dtype, shape, _)| {
-        (name.as_str(), TensorView::new(*dtype, shape.clone(), &owned[name]).expect("fits"))
+        (name.as_str(), view.unwrap_or_else(|e| panic!("{name}: {e}")))
     });
     serialize_to_file(views, None, file).expect("write");
 }
@@ -177,7 +173,7 @@ const CHEAP: &str = "correlation: { baseline: { kind: fast_rotation, draws: 2, s
 
 #[test]
 fn exported_models_give_the_table_of_the_models() {
-    let desk = Desk::new(30, CHEAP);
+    let desk = Desk::new(12, CHEAP);
     let own = desk.run("models.yaml");
     let exact = desk.run_exported(Dtype::F32, "exact", CHEAP);
     let (models, recorded) = (table(&own, "neurons.csv"), table(&exact, "neurons.csv"));
@@ -207,4 +203,316 @@ fn exported_models_give_the_table_of_the_models() {
             assert!((f16 - f32).abs() <= 2e-3 * (1.0 + f32.abs()), "{column}: {f16} {f32}");
         }
     }
+}
+
+/// Runs a spec in a folder. Returns the run.
+fn run_in(folder: &Path, name: &str, spec: &str) -> PathBuf {
+    std::fs::write(folder.join(format!("{name}.yaml")), spec).expect("write");
+    let file = format!("{name}.yaml");
+    let done = run(folder, &["run", &file, "--quiet", "--device", "cpu", "--out", name]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    folder.join(name)
+}
+
+/// Runs a spec that is refused. Returns the message.
+fn refused_in(folder: &Path, spec: &str) -> String {
+    std::fs::write(folder.join("refused.yaml"), spec).expect("write");
+    let done = run(folder, &["validate", "refused.yaml"]);
+    assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
+    stderr(&done)
+}
+
+fn members(of: &[(&str, &Path)]) -> String {
+    let line = |(name, path): &(&str, &Path)| {
+        format!("    - {{ name: {name}, path: '{}' }}\n", path.display())
+    };
+    of.iter().map(line).collect()
+}
+
+/// Asserts that the correlations of two tables differ by no more than rounding to f32.
+fn assert_same(own: &Path, other: &Path) {
+    let [own, other] = [own, other].map(|run| table(run, "neurons.csv"));
+    assert_eq!(universal(&own), universal(&other));
+    for column in ["mean_corr", "mean_baseline", "excess_corr", "mean", "var", "sparsity"] {
+        for (a, b) in own[column].iter().zip(&other[column]) {
+            let [a, b] = [a, b].map(|v| v.parse::<f64>().expect("a number"));
+            assert!((a - b).abs() <= 2e-5 * (1.0 + b.abs()), "{column}: {a} {b}");
+        }
+    }
+}
+
+const TWO_DRAWS: &str = "correlation: { baseline: { kind: rotation, draws: 2, seed: 5 } }\n";
+
+#[test]
+fn what_transformer_lens_exported_gives_the_table_of_the_models() {
+    let folder = TempDir::new().expect("folder");
+    let golden = path("expected/golden");
+    let corpus = golden.join("tl/corpus.jsonl");
+    let corpus = format!("corpus: {{ path: '{}', context: 12 }}\n", corpus.display());
+    let [models, files] = ["", "tl/"].map(|below| {
+        let place = |name: &str| match below {
+            "" => golden.join(name),
+            _ => golden.join(below).join(name).with_extension("safetensors"),
+        };
+        members(&[("a", &place("tiny")), ("b", &place("tiny-prefixed"))])
+    });
+    let settings = format!("{TWO_DRAWS}cards: {{ neurons: 0 }}\n");
+    let own = run_in(folder.path(), "own", &spec(&models, &(corpus + &settings)));
+    let exported = run_in(folder.path(), "exported", &spec(&files, TWO_DRAWS));
+    assert_same(&exported, &own);
+}
+
+/// Returns a Python with TransformerLens, if there is one: `TL_PYTHON`, or `python3`.
+fn transformer_lens() -> Option<PathBuf> {
+    let python = std::env::var_os("TL_PYTHON").unwrap_or_else(|| "python3".into());
+    let probe = Command::new(&python).args(["-c", "import transformer_lens"]).output();
+    if probe.is_ok_and(|output| output.status.success()) {
+        return Some(python.into());
+    }
+    println!("skipped: neither TL_PYTHON nor python3 has transformer_lens");
+    None
+}
+
+#[test]
+fn the_desk_models_in_transformer_lens_give_their_table() {
+    let Some(python) = transformer_lens() else { return };
+    let desk = Desk::new(4, CHEAP);
+    let text = std::fs::read_to_string(path("experiments/desk/corpus.jsonl")).expect("a text");
+    let documents: Vec<&str> = text.lines().take(4).collect();
+    std::fs::write(desk.path("corpus.jsonl"), documents.join("\n") + "\n").expect("write");
+    let script = path("expected/golden/tl_activations.py");
+    let mut listed = Vec::new();
+    for model in &desk.plan.models {
+        let out = desk.path(&format!("{}.safetensors", model.name));
+        let mut command = Command::new(&python);
+        command.arg(&script).arg(&model.folder).arg(desk.path("corpus.jsonl"));
+        let done = command.arg("256").arg(&out).output().expect("Python starts");
+        assert!(done.status.success(), "{}", stderr(&done));
+        listed.push((model.name.clone(), out));
+    }
+    let listed: Vec<(&str, &Path)> =
+        listed.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect();
+    let exported = run_in(desk.folder.path(), "exported", &spec(&members(&listed), CHEAP));
+    assert_same(&exported, &desk.run("models.yaml"));
+}
+
+#[test]
+fn the_readme_exports_from_transformer_lens() {
+    let Some(python) = transformer_lens() else { return };
+    let readme = std::fs::read_to_string(path("README.md")).expect("a README");
+    let mut blocks = readme.split("```python\n").skip(1).filter_map(|b| b.split_once("```"));
+    let (export, _) = blocks.find(|(text, _)| text.contains("of_mlp")).expect("the example");
+    let folder = TempDir::new().expect("folder");
+    for (model, name) in [("tiny", "first"), ("tiny-prefixed", "second")] {
+        let given = format!(
+            "import sys, torch\nsys.path.insert(0, {:?})\nfrom tl_activations import load\n\
+             model = load({:?})\ntokens = torch.arange(60).reshape(6, 10) % 31\n",
+            path("expected/golden"),
+            path("expected/golden").join(model),
+        );
+        let script = given + &export.replace("first.safetensors", &format!("{name}.safetensors"));
+        let mut command = Command::new(&python);
+        let done = command.current_dir(folder.path()).args(["-c", &script]).output();
+        let done = done.expect("Python starts");
+        assert!(done.status.success(), "{}", stderr(&done));
+    }
+    let [first, second] = ["first.safetensors", "second.safetensors"].map(Path::new);
+    let both = members(&[("a", first), ("b", second)]);
+    let made = run_in(folder.path(), "made", &spec(&both, TWO_DRAWS));
+    let columns = table(&made, "neurons.csv");
+    assert!(columns["mean_corr"].iter().all(|rho| rho.parse::<f64>().is_ok_and(|rho| rho > 0.0)));
+    let summary = std::fs::read_to_string(made.join("summary.json")).expect("a summary");
+    let summary: serde_json::Value = serde_json::from_str(&summary).expect("JSON");
+    assert_eq!(
+        (&summary["tokens"]["used"], &summary["documents"]["documents"]),
+        (&60.into(), &6.into())
+    );
+}
+
+/// Returns a NumPy file of values `[tokens, units]`.
+fn npy(values: &[f32], units: usize) -> Vec<u8> {
+    let shape = format!("({}, {units})", values.len() / units);
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    let start = [&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes()].concat();
+    [start, floats(values, Dtype::F32)].concat()
+}
+
+/// Activations that depend on the token, the unit and a seed, and share a cause for some units.
+fn made_up(tokens: usize, units: usize, seed: usize) -> Vec<f32> {
+    let value = |at: usize| {
+        let (token, unit) = (at / units, at % units);
+        let noise = ((at * 7919 + seed * 104_729) % 1009) as f32 / 1009.0;
+        let cause = ((token * 31 + 7) % 97) as f32 / 97.0;
+        if unit.is_multiple_of(3) { 4.0 * cause * (1.0 + unit as f32) + noise } else { noise }
+    };
+    (0..tokens * units).map(value).collect()
+}
+
+#[test]
+fn folders_of_numpy_files_are_layers_and_members_may_differ_in_depth_and_width() {
+    let folder = TempDir::new().expect("folder");
+    for (name, layers, units) in [("a", 2, 9), ("b", 3, 6)] {
+        let member = folder.path().join(name);
+        std::fs::create_dir(&member).expect("folder");
+        let mut tensors = Vec::new();
+        for layer in 0..layers {
+            let values = made_up(500, units, layer * 10 + units);
+            std::fs::write(member.join(format!("layer_{layer}.npy")), npy(&values, units))
+                .expect("write");
+            let name = format!("layers.{layer}");
+            tensors.push((name, Dtype::F32, vec![500, units], floats(&values, Dtype::F32)));
+        }
+        write(&folder.path().join(format!("{name}.safetensors")), &tensors);
+    }
+    let study = |suffix: &str| {
+        let [a, b] = ["a", "b"].map(|name| PathBuf::from(format!("{name}{suffix}")));
+        spec(&members(&[("a", &a), ("b", &b)]), PERMUTED)
+    };
+    let one = run_in(folder.path(), "numpy-run", &study(""));
+    let other = run_in(folder.path(), "safetensors-run", &study(".safetensors"));
+    let [one, other] = [one, other].map(|run| table(&run, "neurons.csv"));
+    assert_eq!(one, other, "the same values in another format");
+    assert_eq!((one["layer"].len(), universal(&one).len()), (18, 6));
+    let layers = study("").replace("models:\n", "models:\n  layers: [0]\n");
+    let few = table(&run_in(folder.path(), "first-run", &layers), "neurons.csv");
+    assert_eq!(few["layer"].len(), 9);
+}
+
+/// The golden matrices of SciPy.
+#[derive(serde::Deserialize)]
+struct Golden {
+    best: Vec<usize>,
+    rho: Vec<f64>,
+    mean: f64,
+    var: f64,
+    shared: Vec<usize>,
+    statistics: BTreeMap<String, Vec<f64>>,
+}
+
+const PERMUTED: &str =
+    "correlation: { baseline: { kind: permutation, draws: 2, seed: 5 }, top_partners: 2 }\n";
+
+#[test]
+fn sparse_features_have_the_correlations_of_numpy() {
+    let folder = TempDir::new().expect("folder");
+    let golden: Golden = crate::support::expected("golden/sparse/expected.json");
+    let [a, b] = ["a", "b"]
+        .map(|name| path("expected/golden/sparse").join(name).with_extension("safetensors"));
+    let run = run_in(folder.path(), "sparse", &spec(&members(&[("a", &a), ("b", &b)]), PERMUTED));
+    let (neurons, extra) = (table(&run, "neurons.csv"), table(&run, "neurons-extra.csv"));
+    assert_eq!(neurons["mean_corr"].len(), golden.rho.len() + 1);
+    assert!(neurons["mean_corr"].last().expect("a row").is_empty(), "it is never active");
+    for (i, (rho, best)) in golden.rho.iter().zip(&golden.best).enumerate() {
+        let own: f64 = neurons["mean_corr"][i].parse().expect("a number");
+        assert!((own - rho).abs() < 1e-9, "feature {i}: {own} {rho}");
+        assert_eq!(extra["best_b"][i], format!("L0.N{best}"), "feature {i}");
+    }
+    for (column, values) in &golden.statistics {
+        for (own, value) in neurons[column].iter().zip(values) {
+            let own: f64 = own.parse().expect("a number");
+            assert!((own - value).abs() < 1e-9, "{column}: {own} {value}");
+        }
+    }
+    let planted: BTreeSet<usize> = (0..golden.shared.len()).collect();
+    assert!(universal(&neurons).is_superset(&planted), "{:?}", universal(&neurons));
+    let text = std::fs::read_to_string(run.join("correlations.json")).expect("correlations");
+    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for (name, value) in [("mean", golden.mean), ("var", golden.var)] {
+        let own = found[0]["rho"][name].as_f64().expect("a number");
+        assert!((own - value).abs() < 1e-9, "{name}: {own} {value}");
+    }
+    let summary = std::fs::read_to_string(run.join("summary.json")).expect("a summary");
+    assert!(summary.contains("sparse activations are not computed"), "{summary}");
+}
+
+/// A file with one layer of made-up activations and further tensors.
+fn layer(file: &Path, tokens: usize, further: Vec<Exported>) {
+    let values = floats(&made_up(tokens, 4, tokens), Dtype::F32);
+    let own = ("layers.0".to_owned(), Dtype::F32, vec![tokens, 4], values);
+    write(file, &[vec![own], further].concat());
+}
+
+#[test]
+fn members_that_do_not_fit_are_refused_by_name() {
+    let folder = TempDir::new().expect("folder");
+    let at = |name: &str| folder.path().join(name);
+    let mask = |n: usize, first: u8| {
+        let bytes = std::iter::once(first).chain(vec![1; n - 1]).collect();
+        vec![("mask".to_owned(), Dtype::BOOL, vec![n], bytes)]
+    };
+    layer(&at("a.safetensors"), 40, mask(40, 1));
+    layer(&at("same.safetensors"), 40, Vec::new());
+    layer(&at("long.safetensors"), 41, Vec::new());
+    layer(&at("masked.safetensors"), 40, mask(40, 0));
+    let none = vec![("mask".to_owned(), Dtype::BOOL, vec![40], vec![0; 40])];
+    layer(&at("none.safetensors"), 40, none);
+    std::fs::write(at("text.txt"), "text").expect("write");
+    let tiny = path("expected/golden/tiny");
+    let with = |other: &Path, more: &str| {
+        let a = PathBuf::from("a.safetensors");
+        spec(&members(&[("a", &a), ("b", other)]), more)
+    };
+    let refused =
+        |other: &str, more: &str| refused_in(folder.path(), &with(Path::new(other), more));
+    for (message, says) in [
+        (refused("long.safetensors", ""), "holds 41 tokens, and `a` holds 40"),
+        (refused("masked.safetensors", ""), "`mask` differs from that of `a`"),
+        (refused("a.safetensors", ""), "have the same activations"),
+        (
+            refused(tiny.to_str().expect("UTF-8"), ""),
+            "`models.family[1].path`: leads to no recorded",
+        ),
+        (refused("absent.safetensors", ""), "absent.safetensors: cannot read"),
+        (refused("text.txt", ""), "`models.family[1].path`"),
+        (
+            refused("same.safetensors", "corpus: { path: x.jsonl, context: 9 }\n"),
+            "need no `corpus`",
+        ),
+        (
+            refused("same.safetensors", "correlation: { baseline: { kind: gaussian } }\n"),
+            "gaussian",
+        ),
+        (refused("same.safetensors", "cards: { tests: tests.yaml }\n"), "cards.tests"),
+    ] {
+        assert!(message.contains(says) && message.contains("help: "), "{says}: {message}");
+    }
+    let kind = with(Path::new("same.safetensors"), "").replace("universality", "prediction");
+    assert!(refused_in(folder.path(), &kind).contains("needs the weights"));
+    let b = members(&[("a", Path::new("none.safetensors")), ("b", Path::new("same.safetensors"))]);
+    assert!(refused_in(folder.path(), &spec(&b, "")).contains("leaves no token"));
+    let models = members(&[("a", &tiny), ("b", &path("expected/golden/tiny-prefixed"))]);
+    let message = refused_in(folder.path(), &spec(&models, ""));
+    assert!(message.contains("refused.yaml:1:1: missing field `corpus`"), "{message}");
+    let sparse = path("expected/golden/sparse/a.safetensors");
+    let message = refused_in(folder.path(), &with(&sparse, PERMUTED));
+    assert!(message.contains("only those that are not zero"), "{message}");
+    let other = path("expected/golden/sparse/b.safetensors");
+    let both = members(&[("a", &sparse), ("b", &other)]);
+    let message = refused_in(folder.path(), &spec(&both, ""));
+    assert!(message.contains("`correlation.baseline.kind`") && message.contains("permutation"));
+}
+
+#[test]
+fn recorded_activations_are_not_taken_for_the_weights_of_a_paper() {
+    let folder = TempDir::new().expect("folder");
+    layer(&folder.path().join("a.safetensors"), 40, Vec::new());
+    layer(&folder.path().join("b.safetensors"), 40, Vec::new());
+    let mut bytes = std::fs::read(folder.path().join("b.safetensors")).expect("read");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(folder.path().join("b.safetensors"), bytes).expect("write");
+    let both = members(&[("a", Path::new("a.safetensors")), ("b", Path::new("b.safetensors"))]);
+    let made = run_in(folder.path(), "made", &spec(&both, TWO_DRAWS));
+    let text = std::fs::read_to_string(made.join("provenance.json")).expect("provenance");
+    let provenance: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let model = &provenance["models"][0];
+    assert!(model["activations_sha256"].as_str().is_some_and(|digest| digest.len() == 64));
+    assert!(model.get("weights_sha256").is_none() && provenance.get("corpus_sha256").is_none());
+    assert!(provenance["spec"].get("corpus").is_none());
+    let page = std::fs::read_to_string(made.join("report.html")).expect("a page");
+    assert!(page.contains("activations of a, SHA-256") && !page.contains("NaN %"));
+    let inspected = run(folder.path(), &["inspect", "L0.N0", "--run", "made"]);
+    assert!(!inspected.status.success(), "there are no cards");
+    assert!(stderr(&inspected).contains("help: "), "{}", stderr(&inspected));
 }

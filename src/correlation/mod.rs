@@ -25,6 +25,7 @@ mod random;
 mod rotation;
 mod rows;
 mod screening;
+mod sparse;
 mod sums;
 mod surrogate;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use plan::{ComparisonPlan, Keep};
 pub use random::{Purpose, RandomStream};
 pub use rotation::random_rotation;
 pub use screening::{Margin, ScreenedCorrelator};
+pub use sparse::{SparseColumns, SparseModel, SparseTokens, compare_sparse};
 pub use sums::{Layout, NeuronSums};
 
 /// Number of tokens whose products are added in f32 before they are added to the f64 sums. Part of

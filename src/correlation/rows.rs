@@ -53,12 +53,17 @@ impl RowStatistics {
         let mut spread = Self { moments: PowerSums::around(0.0), bins: [0; BINS] };
         for &rho in row.iter().filter(|rho| !rho.is_nan()) {
             spread.moments.add(rho);
-            let bin = (rho + 1.0) * (BINS as f64 / 2.0);
-            // The cast and `min` keep values that rounding moved beyond ±1 in the outermost bins.
-            spread.bins[(bin as usize).min(BINS - 1)] += 1;
+            spread.bins[row_bin(rho)] += 1;
         }
         spread
     }
+}
+
+/// Returns the bin of the histogram that a correlation falls into.
+pub fn row_bin(rho: f64) -> usize {
+    let bin = (rho + 1.0) * (BINS as f64 / 2.0);
+    // The cast and `min` keep values that rounding moved beyond ±1 in the outermost bins.
+    (bin as usize).min(BINS - 1)
 }
 
 #[cfg(test)]

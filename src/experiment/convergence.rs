@@ -50,6 +50,7 @@ impl Experiment for Convergence {
     type Settings = ConvergenceSettings;
     const KIND: &'static str = "convergence";
     const PURPOSE: &'static str = "Repeats the study over samples and resamples of the text.";
+    const READS_RECORDED: bool = true;
     const FIGURES: &'static [FigureName] = &[
         figure("convergence", "universal share in percent, by size of the sample"),
         figure(

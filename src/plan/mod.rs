@@ -57,6 +57,17 @@ impl Plan {
         self.reference().recording().is_some()
     }
 
+    /// Returns whether the members are recorded activations of which only those that are not zero
+    /// are stored.
+    pub fn is_sparse(&self) -> bool {
+        self.sparse_entries().is_some()
+    }
+
+    /// Returns the number of stored activations of all members, if they are sparse.
+    fn sparse_entries(&self) -> Option<usize> {
+        self.models.iter().map(|model| model.recording()?.sparse_entries()).sum()
+    }
+
     /// Returns the reference model.
     pub fn reference(&self) -> &PlannedModel {
         &self.models[self.judged[0]]

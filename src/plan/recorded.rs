@@ -1,11 +1,13 @@
 //! The tokens of recorded activations: their indices in the files, in rows of one document each.
 
+use std::path::Path;
+
 use super::PlannedModel;
 use crate::corpus::documents::DocumentCount;
 use crate::corpus::{Row, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::model::Recording;
-use crate::spec::RECORDED_ROW;
+use crate::spec::{BaselineKind, MomentKind, RECORDED_ROW, Spec};
 
 /// Returns the tokens that all members of a family recorded, and the number of their documents.
 ///
@@ -36,6 +38,34 @@ pub(super) fn recorded_tokens(models: &[PlannedModel]) -> Result<(Tokens, Docume
         return Err(other_tokens(first, "has a mask that leaves no token"));
     }
     Ok((Tokens::recorded(rows), DocumentCount { documents: count, empty: 0 }))
+}
+
+/// Checks what sparse activations allow, if some member is sparse.
+///
+/// # Errors
+/// Returns an error if only some members are sparse, or the spec asks for what is not computed
+/// without zeros.
+pub(super) fn check_sparse(spec: &Spec, path: &Path, models: &[PlannedModel]) -> Result<()> {
+    let is_sparse = |m: &PlannedModel| m.recording().is_some_and(|r| r.sparse_entries().is_some());
+    let Some(sparse) = models.iter().find(|model| is_sparse(model)) else { return Ok(()) };
+    if let Some(dense) = models.iter().find(|model| !is_sparse(model)) {
+        let problem =
+            format!("holds every activation, and `{}` only those that are not zero", sparse.name);
+        let remedy = "export all members in one form";
+        return Err(Error::new(Kind::Model, dense.folder.display(), problem, remedy));
+    }
+    let correlation = &spec.correlation;
+    let (key, remedy) = if correlation.baseline.kind != BaselineKind::Permutation {
+        ("correlation.baseline.kind", "write `correlation: { baseline: { kind: permutation } }`")
+    } else if correlation.screen.is_some() {
+        ("correlation.screen", "remove it: sparse activations are compared quickly anyway")
+    } else if spec.statistics.moments != MomentKind::Exact {
+        ("statistics.moments", "write `moments: exact`")
+    } else {
+        return Ok(());
+    };
+    let problem = format!("`{key}` asks for what is not computed of sparse activations");
+    Err(Error::new(Kind::Spec, path.display(), problem, remedy))
 }
 
 /// Returns what the members say of the tokens: those that say anything say the same.

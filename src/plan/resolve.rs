@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::distinct::check_distinct;
-use super::recorded::recorded_tokens;
+use super::recorded::{check_sparse, recorded_tokens};
 use super::vocabulary::check_one_vocabulary;
 use super::{Plan, PlannedModel, ReadFiles};
 use crate::corpus::cache::{Cache, Read};
@@ -81,6 +81,7 @@ impl Plan {
         let models: Vec<_> = members.map(open).collect::<Result<_>>()?;
         let judged = positions(&spec)?;
         check_distinct(&spec, &spec_path, &models)?;
+        check_sparse(&spec, &spec_path, &models)?;
         let (tokens, documents) = recorded_tokens(&models)?;
         let mut plan = Self {
             corpus_digest: String::new(),

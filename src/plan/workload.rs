@@ -25,6 +25,8 @@ pub struct Workload<'a> {
     pub spec_path: &'a Path,
     /// The sizes of the models of the family.
     pub models: Vec<ModelShape>,
+    /// Number of stored activations of all models, if they are sparse.
+    pub sparse_entries: Option<usize>,
     /// Which models are compared, and how.
     pub comparison: ComparisonPlan,
     /// Number of tokens that enter statistics.
@@ -48,6 +50,7 @@ impl Plan {
             spec: &self.spec,
             spec_path: &self.spec_path,
             models: self.models.iter().map(|model| model.config.shape()).collect(),
+            sparse_entries: self.sparse_entries(),
             comparison: self.comparison_plan(),
             used: self.tokens.count().used,
             read: self.tokens.rows.iter().map(|row| row.ids.len()).sum(),
@@ -83,7 +86,8 @@ impl<'a> Workload<'a> {
             .map(|m| (Layout { n_layers: m.n_layers, d_mlp: m.d_mlp }, Activation::GeluNew));
         let comparison = comparison(spec, compared, positions(spec)?);
         let (read, is_known) = (read_for(spec, used), spec.corpus.sample.is_some());
-        Ok(Self { spec, spec_path, models, comparison, used, read, is_known })
+        let sparse_entries = None;
+        Ok(Self { spec, spec_path, models, sparse_entries, comparison, used, read, is_known })
     }
 
     /// Returns the sizes of the reference model.
@@ -101,6 +105,7 @@ impl<'a> Workload<'a> {
         let once = [Keep::Tokens, Keep::Sums { passes: 1 }];
         let smaller = match self.spec.correlation.screen {
             // A screening sample is small, so its activations are kept rather than their sums.
+            _ if self.sparse_entries.is_some() => Keep::Tokens,
             Some(_) => Keep::Tokens,
             None => once.into_iter().min_by_key(bytes).unwrap_or(Keep::Tokens),
         };
@@ -109,6 +114,7 @@ impl<'a> Workload<'a> {
         };
         let limit = (gib * GIB) as usize;
         let most = match smaller {
+            _ if self.sparse_entries.is_some() => 0,
             Keep::Tokens if self.spec.correlation.screen.is_some() => 0,
             _ => self.comparison.max_passes(),
         };
@@ -128,10 +134,24 @@ impl<'a> Workload<'a> {
 
     /// Returns the bytes that weights, activations, and the data kept of the tokens need.
     pub fn bytes(&self, keep: Keep) -> usize {
+        if let Some(entries) = self.sparse_entries {
+            // By token and by neuron, with sums and orders of every neuron.
+            let neurons: usize = self.models.iter().map(ModelShape::n_neurons).sum();
+            return 2 * 8 * entries + 64 * neurons;
+        }
         let screen = self.spec.correlation.screen.as_ref();
         let tokens = screen.map_or(self.used, |s| s.sample.min(self.used));
         let kept = self.comparison.kept_bytes(keep, tokens);
         self.bytes_without_sums() + kept + self.comparison.comparison_bytes()
+    }
+
+    /// Returns the operations of the products of sparse activations, as if the entries of each model
+    /// lay evenly in its tokens; `None` for others.
+    pub fn sparse_operations(&self) -> Option<f64> {
+        let entries = self.sparse_entries? as f64 / self.models.len() as f64;
+        let pairs = self.comparison.references.len() * (self.models.len() - 1);
+        let products = pairs * (1 + self.comparison.baseline.draws);
+        Some(2.0 * products as f64 * entries * entries / self.used.max(1) as f64)
     }
 
     /// Returns the bytes of weights and activations.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::device_memory::DeviceMemory;
+use super::outcome::{outcome, weights_of};
 use super::self_check::place_checked;
 use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
-use super::sums::{outcome, weights_of};
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat};
 use crate::backend::device::ops::HISTOGRAM_BINS;

@@ -25,6 +25,10 @@ impl Session<'_> {
         if blocks == 0 || outcome.reference.summary.resampling.is_some() {
             return Ok(());
         }
+        if plan.is_sparse() {
+            outcome.set_intervals_missing(plan, "intervals of sparse activations are not computed");
+            return Ok(());
+        }
         let begun = Instant::now();
         let dealt = DealtTokens::of(&plan.tokens, blocks, seed);
         let blocks = dealt.ends.len();

@@ -88,15 +88,17 @@ pub fn resume_or_begin(
     Ok(done)
 }
 
-/// Refuses `option` for a screened run, because checkpoints do not contain its candidates.
+/// Refuses `option` for a run that writes no checkpoints: one that is screened, or of sparse
+/// activations.
 ///
 /// # Errors
-/// Returns an error if the plan asks for screening.
+/// Returns an error for such a plan.
 pub fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
-    if plan.spec.correlation.screen.is_none() {
-        return Ok(());
-    }
-    let problem = format!("`correlation.screen` cannot be combined with {option}");
-    let remedy = "remove one of them";
+    let (what, remedy) = match plan.is_sparse() {
+        false if plan.spec.correlation.screen.is_none() => return Ok(()),
+        false => ("`correlation.screen`", "remove one of them"),
+        true => ("sparse activations", "remove the option: such a run is short"),
+    };
+    let problem = format!("{what} cannot be combined with {option}");
     Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy))
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::batches::batches_in_shares;
-use super::passes::{read_and_match, resume_or_begin};
+use super::passes::{read_and_match, refuse_screened, resume_or_begin};
 use super::{ModelMatches, Session, screened};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Findings, Outcome, Universal};
@@ -24,6 +24,9 @@ impl Session<'_> {
         let plan = self.plan;
         if let Some(screen) = &plan.spec.correlation.screen {
             return screened::run(self, screen, load_s);
+        }
+        if self.control.checkpoints.is_some() {
+            refuse_screened(plan, "--checkpoint")?;
         }
         let statistics = self.separate_statistics()?;
         let mut sums = self.empty_sums()?;

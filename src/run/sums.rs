@@ -1,21 +1,19 @@
 //! The sums of a study on the CPU.
 
 use super::member::FamilyMember;
+use super::outcome::{outcome, weights_of};
+use super::sparse_sums::SparseSums;
 use super::study_sums::{BatchReader, Matching, StudySums, TokenSums};
-use crate::backend::kernel::cpu;
 use crate::checkpoint::{Part, State, Visit};
 use crate::corpus::Batch;
 use crate::correlation::{
-    Correlator, HostEngine, NeuronComparison, NeuronSums, PairResult, ScreenedCorrelator,
-    ScreeningCounts, TOKENS_AT_ONCE, Watch,
+    Correlator, HostEngine, NeuronComparison, PairResult, ScreenedCorrelator, TOKENS_AT_ONCE, Watch,
 };
 use crate::error::Result;
-use crate::findings::{Findings, Outcome, Sources};
+use crate::findings::Outcome;
+use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
-use crate::model::fold::preprocess;
-use crate::model::{Site, Transformer};
 use crate::plan::Plan;
-use crate::stats::weights::weight_statistics;
 use crate::stats::{ActivationSums, PILOT_TOKENS, WeightStatistics};
 
 /// The sums that one pass over the tokens updates.
@@ -31,6 +29,9 @@ pub struct Sums<C> {
 /// Creates sums on the CPU, without tokens.
 pub fn host_sums(plan: &Plan, models: Vec<FamilyMember>, matching: Matching) -> Box<dyn StudySums> {
     match matching {
+        Matching::All { plan: comparison, .. } if plan.is_sparse() => {
+            Box::new(SparseSums::new(comparison, &models))
+        }
         Matching::All { plan: comparison, keep, .. } => {
             Box::new(Sums::new(plan, models, Correlator::new(comparison, keep)))
         }
@@ -107,68 +108,6 @@ impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
             post.values.clear();
         }
     }
-}
-
-/// Returns the statistics of all neurons' weights, given the index of a model in the family.
-pub type WeightsOf<'a> = &'a dyn Fn(usize) -> Vec<WeightStatistics>;
-
-/// Computes the statistics of the weights of a model.
-pub fn weights_of(plan: &Plan, model: &Transformer) -> Vec<WeightStatistics> {
-    let folded = preprocess(&model.weights, &model.config, &plan.spec.weights);
-    weight_statistics(&folded, &model.config)
-}
-
-/// Computes the findings from a comparison and the statistics of every judged model, the reference
-/// first.
-pub fn outcome(
-    plan: &Plan,
-    weights_of: WeightsOf,
-    comparison: impl NeuronComparison,
-    statistics: &[ActivationSums],
-) -> Outcome {
-    let family = 0..plan.models.len();
-    let family: Vec<_> = family.map(|i| comparison.neuron_sums(i).clone()).collect();
-    let (screening, pairs) = (comparison.screening(), comparison.finish());
-    let found = plan.judged.iter().zip(statistics).zip(&pairs).enumerate();
-    let found = found.map(|(i, ((&model, activations), pairs))| Found {
-        model,
-        pairs,
-        activations,
-        screening: screening.get(i).copied(),
-    });
-    draw(plan, weights_of, &family.iter().collect::<Vec<_>>(), found)
-}
-
-/// The results for a judged model.
-struct Found<'a> {
-    /// Index of the model in the family.
-    model: usize,
-    /// The comparison with each partner.
-    pairs: &'a [PairResult],
-    /// Statistics of the model's activations.
-    activations: &'a ActivationSums,
-    /// Counts from screening; `None` if the run was not screened.
-    screening: Option<ScreeningCounts>,
-}
-
-/// Computes the findings of every judged model, the reference first. `family` holds the sums over
-/// the neurons of every model, in the order of the plan.
-fn draw<'a>(
-    plan: &Plan,
-    weights_of: WeightsOf,
-    family: &[&NeuronSums],
-    judged: impl Iterator<Item = Found<'a>>,
-) -> Outcome {
-    let draw = |found: Found<'a>| {
-        let Found { model: index, pairs, activations, screening } = found;
-        let weights = weights_of(index);
-        let weights = weights.as_slice();
-        Findings::draw(plan, index, &Sources { pairs, family, activations, weights, screening })
-    };
-    let mut findings = judged.map(draw);
-    let reference = findings.next().unwrap_or_else(|| unreachable!("a plan has a reference"));
-    let also = findings.collect();
-    Outcome { reference, also, device: cpu(plan.spec.correlation.precision) }
 }
 
 impl<C: NeuronComparison<Engine = HostEngine>> TokenSums for Sums<C> {

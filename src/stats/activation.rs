@@ -55,6 +55,30 @@ impl ActivationStatistics {
         Self { moments: Moments::MISSING, sparsity: f64::NAN, note_sparsity: f64::NAN };
 }
 
+/// Sums over the stored activations of one neuron. The activations are the pre-activations too.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SparseNeuron {
+    powers: PowerSums,
+    /// Counts above zero, above the published edge, and below the note's threshold.
+    counts: [u64; 3],
+    /// Number of stored activations.
+    entries: u64,
+}
+
+impl SparseNeuron {
+    /// Sums the stored activations of a neuron.
+    pub fn of(values: impl Iterator<Item = f32>) -> Self {
+        let mut sums = NeuronMoments::default();
+        let mut entries = 0;
+        for value in values {
+            sums.add(value, value);
+            entries += 1;
+        }
+        let counts = [sums.above_zero, sums.above_published_edge, sums.below_note_threshold];
+        Self { powers: sums.powers, counts, entries }
+    }
+}
+
 /// Number of neurons handled by one task.
 const NEURONS: usize = 256;
 
@@ -115,6 +139,25 @@ impl ActivationSums {
             neuron.above_zero += above_zero;
             neuron.above_published_edge += above_edge;
             neuron.below_note_threshold += below;
+        }
+    }
+
+    /// Adds the activations of `tokens` tokens that are stored without zeros, one item per neuron.
+    ///
+    /// # Panics
+    /// Panics if the sums have a histogram or another pilot than zero.
+    pub fn add_sparse(&mut self, tokens: u64, neurons: &[SparseNeuron]) {
+        assert!(self.histogram.is_none(), "exact moments only");
+        self.n += tokens;
+        self.started = true;
+        for (sums, neuron) in self.neurons.iter_mut().zip(neurons) {
+            let SparseNeuron { powers, counts: [above_zero, above_edge, below], entries } = neuron;
+            let zeros = tokens - entries;
+            sums.powers.merge(powers);
+            sums.powers.add_repeated(0.0, zeros as f64);
+            sums.above_zero += above_zero;
+            sums.above_published_edge += above_edge + zeros;
+            sums.below_note_threshold += below + zeros;
         }
     }
 

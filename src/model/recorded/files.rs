@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use safetensors::Dtype;
+
 use super::super::weights::{AT_ONCE, Tensor, append_f32, safetensors_of};
 use super::names::{REMEDY, layer_part};
 use super::npy::array_of;
@@ -85,6 +87,17 @@ impl RecordedFiles {
         Ok(bytes)
     }
 
+    /// Reads the bytes of some values of a tensor.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or was truncated.
+    pub fn part(&self, of: &Tensor, values: Range<usize>) -> Result<Vec<u8>> {
+        let size = of.dtype.bitsize() / 8;
+        let mut bytes = vec![0; size * values.len()];
+        self.files[of.file].read_at((of.bytes.start + size * values.start) as u64, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Appends some values of a tensor of floating-point numbers, rounded to f32.
     ///
     /// # Errors
@@ -134,4 +147,16 @@ impl RecordedFiles {
         let of = tensor.map_or_else(String::new, |name| format!(": tensor `{name}`"));
         Error::new(Kind::Model, format_args!("{}{of}", path.display()), problem, remedy)
     }
+}
+
+/// Returns the integers of a tensor, or `None` if it is of another type.
+pub fn integers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
+    let fours = bytes.as_chunks::<4>().0.iter();
+    Some(match dtype {
+        Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+        Dtype::I32 => fours.map(|b| i32::from_le_bytes(*b).into()).collect(),
+        Dtype::U32 => fours.map(|b| u32::from_le_bytes(*b).into()).collect(),
+        Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
+        _ => return None,
+    })
 }

@@ -2,28 +2,27 @@
 //! same tokens for every member of a family. The id of a token is its index in the files.
 
 mod files;
+mod layers;
+mod limits;
 mod names;
 mod npy;
+mod sparse;
 
 use std::path::Path;
 
 use safetensors::Dtype;
 
-use self::files::RecordedFiles;
-use self::names::{LayerPart, layer_part};
+use self::files::{RecordedFiles, integers};
+use self::layers::{RecordedLayer, layers_of};
+use self::names::{DOCUMENTS, MASK};
+use super::forward::ResidualStream;
 use super::hooks::Hooks;
 use super::weights::Tensor;
 use super::{Config, Decoder, HookPoint, Site};
 use crate::error::{Error, Result};
 use crate::input::Stamp;
 
-/// Largest number of layers of a recording.
-const MAX_LAYERS: usize = 1 << 10;
-/// Largest number of units per layer of a recording.
-const MAX_UNITS: usize = 1 << 18;
-/// Names of the tensors that are about tokens.
-const MASK: &str = "mask";
-const DOCUMENTS: &str = "documents";
+pub use self::sparse::Entries;
 
 /// Recorded activations, opened for reading. Values are read when they are asked for.
 #[derive(Debug)]
@@ -35,13 +34,6 @@ pub struct Recording {
     row: Option<usize>,
 }
 
-/// The tensors of one layer, each `[tokens, units]`.
-#[derive(Debug, Clone)]
-struct RecordedLayer {
-    post: Tensor,
-    pre: Option<Tensor>,
-}
-
 impl Recording {
     /// Opens a file, or a folder of files, and reads the positions of the tensors.
     ///
@@ -50,13 +42,9 @@ impl Recording {
     /// layers are missing or differ in their numbers of tokens or units.
     pub fn open(path: &Path) -> Result<Self> {
         let files = RecordedFiles::open(path)?;
-        let layers = layers_of(&files)?;
-        let first = &layers[0].post;
-        let shape = &first.shape;
-        let row = (shape.len() == 3).then(|| shape[1]);
-        let tokens = shape[..shape.len() - 1].iter().product();
-        let config = Config::of_recording(layers.len(), shape[shape.len() - 1], tokens);
-        Ok(Self { config, files, layers, row })
+        let (layers, shape) = layers_of(&files)?;
+        let config = Config::of_recording(layers.len(), shape.units, shape.tokens);
+        Ok(Self { config, files, layers, row: shape.row })
     }
 
     /// Leaves out all layers but the first `n`.
@@ -144,17 +132,60 @@ impl Recording {
         self.files.unchanged()
     }
 
-    /// Reads the activations of the tokens of some rows, `[tokens, units]`.
+    /// Returns the number of stored entries of all layers, if only those that are not zero are
+    /// stored; `None` if every value is.
+    pub fn sparse_entries(&self) -> Option<usize> {
+        let entries = |layer: &RecordedLayer| match layer {
+            RecordedLayer::Dense { .. } => None,
+            RecordedLayer::Sparse(tensor) => Some(tensor.entries),
+        };
+        self.layers.iter().map(entries).sum()
+    }
+
+    /// Reads the entries of one layer at some tokens of sparse activations, token by token.
+    ///
+    /// # Errors
+    /// Returns an error if an entry lies outside the matrix, or a file cannot be read.
+    ///
+    /// # Panics
+    /// Panics if every value is stored, or a token lies outside the recording.
+    pub fn entries(&self, layer: usize, tokens: &[u32]) -> Result<Vec<Entries>> {
+        let RecordedLayer::Sparse(tensor) = &self.layers[layer] else {
+            panic!("layer {layer} is not sparse");
+        };
+        let mut all = Vec::with_capacity(tokens.len());
+        for run in self.runs(tokens) {
+            all.extend(tensor.read(&self.files, run)?);
+        }
+        Ok(all)
+    }
+
+    /// Cuts tokens into runs of consecutive ones.
+    fn runs<'a>(&self, tokens: &'a [u32]) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
+        let last = tokens.iter().max().map_or(0, |&token| token as usize + 1);
+        assert!(last <= self.tokens(), "a token outside the recording");
+        let runs = tokens.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+        runs.map(|run| run[0] as usize..run[0] as usize + run.len())
+    }
+
+    /// Reads a tensor at the tokens of some rows, `[tokens, units]`.
     fn read(&self, tensor: &Tensor, rows: &[&[u32]]) -> Result<Vec<f32>> {
         let units = self.config.d_mlp();
         let tokens: usize = rows.iter().map(|row| row.len()).sum();
         let mut values = Vec::with_capacity(tokens * units);
-        for row in rows {
-            for run in row.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
-                let from = run[0] as usize;
-                assert!(from + run.len() <= self.tokens(), "a token outside the recording");
-                self.files.append(tensor, from * units..(from + run.len()) * units, &mut values)?;
-            }
+        for run in rows.iter().flat_map(|row| self.runs(row)) {
+            self.files.append(tensor, run.start * units..run.end * units, &mut values)?;
+        }
+        Ok(values)
+    }
+
+    /// Reads the entries of a layer at the tokens of some rows, and the zeros between them.
+    fn filled(&self, layer: usize, rows: &[&[u32]]) -> Result<Vec<f32>> {
+        let units = self.config.d_mlp();
+        let entries = self.entries(layer, &rows.concat())?;
+        let mut values = vec![0.0; entries.len() * units];
+        for (entries, row) in entries.iter().zip(values.chunks_exact_mut(units)) {
+            entries.iter().for_each(|&(unit, value)| row[unit as usize] = value);
         }
         Ok(values)
     }
@@ -169,13 +200,20 @@ impl Decoder for Recording {
     /// were recorded, the activations take their place. The residual stream has no dimensions.
     fn forward(&self, rows: &[&[u32]], hooks: &mut dyn Hooks) -> Result<Vec<f32>> {
         let units = self.config.d_mlp();
-        for (layer, RecordedLayer { post, pre }) in self.layers.iter().enumerate() {
-            let sites = [(Site::MlpPre, pre.as_ref().unwrap_or(post)), (Site::MlpPost, post)];
-            for (site, tensor) in sites {
+        for (layer, recorded) in self.layers.iter().enumerate() {
+            for site in [Site::MlpPre, Site::MlpPost] {
                 let point = HookPoint { layer, site };
-                if hooks.wants(point) {
-                    hooks.at(point, &mut self.read(tensor, rows)?, units);
+                if !hooks.wants(point) {
+                    continue;
                 }
+                let mut values = match recorded {
+                    RecordedLayer::Sparse(_) => self.filled(layer, rows),
+                    RecordedLayer::Dense { pre: Some(pre), .. } if site == Site::MlpPre => {
+                        self.read(pre, rows)
+                    }
+                    RecordedLayer::Dense { post, .. } => self.read(post, rows),
+                }?;
+                hooks.at(point, &mut values, units);
             }
         }
         Ok(Vec::new())
@@ -183,7 +221,7 @@ impl Decoder for Recording {
 
     fn forward_from(
         &self,
-        _: super::forward::ResidualStream<'_>,
+        _: ResidualStream<'_>,
         _: &[&[u32]],
         _: &mut dyn Hooks,
     ) -> Result<Vec<f32>> {
@@ -200,114 +238,6 @@ impl Recording {
     pub fn needs_a_model(&self) -> Error {
         let problem = "holds activations, and this needs the weights of a model";
         self.files.error(None, problem, "give the folder of the model in `models.family[].path`")
-    }
-}
-
-/// Returns the integers of a tensor, or `None` if it is of another type.
-fn integers(dtype: Dtype, bytes: &[u8]) -> Option<Vec<i64>> {
-    let fours = bytes.as_chunks::<4>().0.iter();
-    Some(match dtype {
-        Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
-        Dtype::I32 => fours.map(|b| i32::from_le_bytes(*b).into()).collect(),
-        Dtype::U32 => fours.map(|b| u32::from_le_bytes(*b).into()).collect(),
-        Dtype::U8 => bytes.iter().map(|&b| b.into()).collect(),
-        _ => return None,
-    })
-}
-
-/// Finds the tensors of every layer.
-fn layers_of(files: &RecordedFiles) -> Result<Vec<RecordedLayer>> {
-    let parts = parts_of(files)?;
-    let of = |layer: usize, wanted: LayerPart| {
-        let found = parts.iter().find(|(_, at, part, _)| (*at, *part) == (layer, wanted));
-        found.map(|(name, .., tensor)| (name.as_str(), *tensor))
-    };
-    let n = parts.iter().map(|(_, layer, ..)| layer + 1).max().unwrap_or(0);
-    if n == 0 || n > MAX_LAYERS {
-        let problem = format!("holds activations of {n} layers, expected 1 to {MAX_LAYERS}");
-        return Err(files.error(None, problem, names::REMEDY));
-    }
-    let mut layers = Vec::new();
-    let first = of(0, LayerPart::Post);
-    for layer in 0..n {
-        let Some((name, post)) = of(layer, LayerPart::Post) else {
-            let problem = format!("holds layer {}, and no activations of layer {layer}", n - 1);
-            return Err(files.error(None, problem, names::REMEDY));
-        };
-        check_activations(files, name, post, first)?;
-        let pre = of(layer, LayerPart::Pre);
-        pre.map_or(Ok(()), |(name, pre)| check_activations(files, name, pre, first))?;
-        layers.push(RecordedLayer { post: post.clone(), pre: pre.map(|(_, pre)| pre.clone()) });
-    }
-    Ok(layers)
-}
-
-/// Returns the tensors that are activations: name, layer, part and position.
-fn parts_of(files: &RecordedFiles) -> Result<Vec<(String, usize, LayerPart, &Tensor)>> {
-    let mut parts = Vec::new();
-    let mut unknown = Vec::new();
-    for (name, tensor) in files.tensors() {
-        match layer_part(name) {
-            Some((layer, part)) => parts.push((name.clone(), layer, part, tensor)),
-            None if [MASK, DOCUMENTS].contains(&name.as_str()) || names::is_other_hook(name) => {}
-            None => unknown.push((name, tensor)),
-        }
-    }
-    match &unknown[..] {
-        // The only tensor needs no name.
-        [(name, tensor)] if parts.is_empty() => {
-            parts.push(((*name).clone(), 0, LayerPart::Post, *tensor));
-        }
-        [(name, _), ..] => {
-            let problem = "is not the name of a layer's activations";
-            return Err(files.error(Some(name), problem, names::REMEDY));
-        }
-        [] => {}
-    }
-    let twice = parts.iter().enumerate().find(|(i, (_, layer, part, _))| {
-        parts[..*i].iter().any(|(_, l, p, _)| (l, p) == (layer, part))
-    });
-    if let Some((_, (name, layer, ..))) = twice {
-        let problem = format!("is a second tensor of layer {layer}");
-        return Err(files.error(Some(name), problem, "keep one tensor of activations per layer"));
-    }
-    Ok(parts)
-}
-
-/// Checks the type and shape of the activations of a layer, given the name and tensor of the first
-/// layer.
-fn check_activations(
-    files: &RecordedFiles,
-    name: &str,
-    tensor: &Tensor,
-    first: Option<(&str, &Tensor)>,
-) -> Result<()> {
-    let refused = |problem: String, remedy| Err(files.error(Some(name), problem, remedy));
-    let (shape, dtype) = (&tensor.shape, tensor.dtype);
-    if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-        let problem = format!("is of type {dtype:?}, expected F64, F32, F16 or BF16");
-        return refused(problem, "convert it where it was made");
-    }
-    if !matches!(shape.len(), 2 | 3) || shape.contains(&0) {
-        let problem = format!("has shape {shape:?}, expected [tokens, units]");
-        return refused(problem, "export one row of values for each token");
-    }
-    let units = shape[shape.len() - 1];
-    let tokens: usize = shape[..shape.len() - 1].iter().product();
-    if units > MAX_UNITS || u32::try_from(tokens).is_err() {
-        let problem =
-            format!("has shape {shape:?}, expected at most {MAX_UNITS} units and 2³² tokens");
-        return refused(problem, "export a part of them");
-    }
-    match first {
-        Some((of, expected)) if expected.shape != *shape => {
-            let problem = format!("has shape {shape:?}, expected {:?} as `{of}`", expected.shape);
-            refused(
-                problem,
-                "export all layers over the same tokens; layers of one member have one width",
-            )
-        }
-        _ => Ok(()),
     }
 }
 

@@ -152,7 +152,7 @@ mod tests {
             (of("'>f4'", "False", "(1, 1)"), "`>f4`"),
             (of("'<c8'", "False", "(1, 1)"), "`<c8`"),
             (of("[('a', '<f4')]", "False", "(1,)"), "records"),
-            (of("'<f4'", "False", "(2, 1)"), "has 75 bytes"),
+            (of("'<f4'", "False", "(2, 1)"), "an array of shape [2, 1]"),
             (of("'<f4'", "False", "(18446744073709551615, 2)"), "whole NumPy file"),
             (of("'<f4'", "False", "(99999999999999999999,)"), "list of lengths"),
             (of("'<f4'", "False", "7"), "no `shape`"),
