@@ -15,5 +15,6 @@ pub mod tokenizer;
 pub mod tokens;
 
 pub use documents::Sample;
+pub(crate) use parquet::ParquetTable;
 pub use rows::{Row, SamplePart};
 pub use tokens::{Batch, Tokens};

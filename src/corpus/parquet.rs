@@ -1,6 +1,8 @@
 //! Reads rows of Parquet files: only the columns that a corpus asks for, page by page, one row at
 //! a time. The library panics on some damaged files; such panics become errors here.
 
+mod floats;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};

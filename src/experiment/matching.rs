@@ -44,6 +44,7 @@ impl Experiment for MatchingKind {
     const PURPOSE: &'static str = "Compares every two models of the family in both directions, joins mutual matches to clusters, and compares layers.";
     const SECTION: Section = Section::None;
     const NEEDS_WHOLE_MODELS: bool = false;
+    const READS_RECORDED: bool = true;
     const FIGURES: &'static [FigureName] = &[
         figure("mutual-matches", "share of best matches that are mutual, in percent"),
         figure("mutual-universal", "the same share over universal neurons"),

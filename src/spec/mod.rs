@@ -141,7 +141,8 @@ pub struct Model {
     /// Short name used in tables, unique in the family.
     pub name: String,
     /// Folder with `config.json`, weights and tokenizer, relative to the spec. In a spec without
-    /// `corpus`, a file of recorded activations (`.safetensors`, `.npy`) or a folder of such files.
+    /// `corpus`, a file of recorded activations (`.safetensors`, `.npy`, `.parquet`) or a
+    /// folder of such files.
     pub path: PathBuf,
     /// Seed of random initial weights that replace those of the folder: the same network untrained,
     /// which shows what architecture and tokens alone give.

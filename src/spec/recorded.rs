@@ -7,7 +7,7 @@ use super::rules::KindRules;
 use super::{BaselineKind, Spec};
 
 /// Formats of recorded activations, by the extensions of their files.
-const EXTENSIONS: [&str; 2] = ["safetensors", "npy"];
+const EXTENSIONS: [&str; 3] = ["safetensors", "npy", "parquet"];
 
 /// Returns whether a file is one of recorded activations, by its extension.
 fn is_recording_file(path: &Path) -> bool {
@@ -72,6 +72,10 @@ fn check_settings(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
         );
         let remedy = "use `kind: universality`, or give models and a `corpus`";
         return finding("kind", problem, remedy);
+    }
+    if let Some(i) = spec.models.family.iter().position(|member| member.untrained.is_some()) {
+        let problem = "draws the weights of a model, and the member is recorded activations";
+        return finding(format!("models.family[{i}].untrained"), problem, "remove it");
     }
     if spec.cards.tests.is_some() {
         let problem = "asks about the tokens of neurons, and recorded activations have no text";

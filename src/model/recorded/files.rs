@@ -10,6 +10,7 @@ use safetensors::Dtype;
 use super::super::weights::{AT_ONCE, Tensor, append_f32, safetensors_of};
 use super::names::{REMEDY, layer_part};
 use super::npy::array_of;
+use super::parquet::{UnpackedTable, unpack};
 use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
@@ -20,6 +21,8 @@ use crate::spec::recorded::recording_files;
 pub struct RecordedFiles {
     path: PathBuf,
     files: Vec<InputFile>,
+    /// For each file, its rows of f32 if it is a table of columns.
+    unpacked: Vec<Option<UnpackedTable>>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -30,8 +33,12 @@ impl RecordedFiles {
     /// Returns an error naming the file if one is missing or damaged, or holds a tensor that another
     /// one holds too.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut all =
-            Self { path: path.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new() };
+        let mut all = Self {
+            path: path.to_path_buf(),
+            files: Vec::new(),
+            unpacked: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
         for path in recording_files(path) {
             all.add(&path)?;
         }
@@ -46,9 +53,15 @@ impl RecordedFiles {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let of_format =
             |format: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(format));
-        let mut tensors = match of_format("npy") {
-            true => BTreeMap::from([(stem.clone(), array_of(&file, n)?)]),
-            false => safetensors_of(&file, n)?,
+        let mut unpacked = None;
+        let mut tensors = if of_format("parquet") {
+            let (table, tensor) = unpack(&file, n)?;
+            unpacked = Some(table);
+            BTreeMap::from([(stem.clone(), tensor)])
+        } else if of_format("npy") {
+            BTreeMap::from([(stem.clone(), array_of(&file, n)?)])
+        } else {
+            safetensors_of(&file, n)?
         };
         // A file of one tensor is the layer that the file is named after.
         if tensors.len() == 1 && layer_part(&stem).is_some() {
@@ -64,7 +77,13 @@ impl RecordedFiles {
             self.tensors.insert(name, tensor);
         }
         self.files.push(file);
+        self.unpacked.push(unpacked);
         Ok(())
+    }
+
+    /// Returns the file that holds the values of a tensor.
+    fn data(&self, of: &Tensor) -> &InputFile {
+        self.unpacked[of.file].as_ref().map_or(&self.files[of.file], |table| &table.rows)
     }
 
     /// Returns the names and positions of all tensors.
@@ -83,7 +102,7 @@ impl RecordedFiles {
     /// Returns an error if the file cannot be read or was truncated.
     pub fn bytes(&self, tensor: &Tensor) -> Result<Vec<u8>> {
         let mut bytes = vec![0; tensor.bytes.len()];
-        self.files[tensor.file].read_at(tensor.bytes.start as u64, &mut bytes)?;
+        self.data(tensor).read_at(tensor.bytes.start as u64, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -94,7 +113,7 @@ impl RecordedFiles {
     pub fn part(&self, of: &Tensor, values: Range<usize>) -> Result<Vec<u8>> {
         let size = of.dtype.bitsize() / 8;
         let mut bytes = vec![0; size * values.len()];
-        self.files[of.file].read_at((of.bytes.start + size * values.start) as u64, &mut bytes)?;
+        self.data(of).read_at((of.bytes.start + size * values.start) as u64, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -109,7 +128,7 @@ impl RecordedFiles {
         let mut buffer = vec![0; AT_ONCE.min(end - start)];
         for at in (start..end).step_by(AT_ONCE) {
             let part = &mut buffer[..AT_ONCE.min(end - at)];
-            self.files[of.file].read_at(at as u64, part)?;
+            self.data(of).read_at(at as u64, part)?;
             append_f32(of.dtype, part, to);
         }
         Ok(())

@@ -6,6 +6,7 @@ mod layers;
 mod limits;
 mod names;
 mod npy;
+mod parquet;
 mod sparse;
 
 use std::path::Path;

@@ -152,3 +152,74 @@ fn tensors_of_tokens_have_one_value_each() {
     let floats = open(("documents", Dtype::F32, vec![3], f32s(&[1.0; 3]))).documents();
     assert!(floats.expect_err("no integers").problem.contains("F32"));
 }
+
+/// Returns a Parquet file with columns of the types in a schema, each with the values of `column`. Rows
+/// are in groups of at most 300.
+fn parquet(schema: &str, rows: usize, value: impl Fn(usize, usize) -> Option<f64>) -> Vec<u8> {
+    use parquet::data_type::{DoubleType, FloatType, Int32Type};
+    use parquet::file::writer::SerializedFileWriter;
+    let schema = parquet::schema::parser::parse_message_type(schema).expect("schema");
+    let mut bytes = Vec::new();
+    let writer = SerializedFileWriter::new(&mut bytes, schema.into(), Default::default());
+    let mut writer = writer.expect("writer");
+    for first in (0..rows).step_by(300) {
+        let group = first..rows.min(first + 300);
+        let mut out = writer.next_row_group().expect("group");
+        let mut column = 0;
+        while let Some(mut writer) = out.next_column().expect("column") {
+            let cells: Vec<Option<f64>> = group.clone().map(|row| value(row, column)).collect();
+            let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
+            let values = cells.iter().flatten().copied();
+            let levels = Some(&levels[..]);
+            use parquet::column::writer::ColumnWriter as W;
+            match writer.untyped() {
+                W::FloatColumnWriter(_) => {
+                    let values: Vec<f32> = values.map(|v| v as f32).collect();
+                    writer.typed::<FloatType>().write_batch(&values, levels, None)
+                }
+                W::DoubleColumnWriter(_) => {
+                    let values: Vec<f64> = values.collect();
+                    writer.typed::<DoubleType>().write_batch(&values, levels, None)
+                }
+                _ => {
+                    let values: Vec<i32> = values.map(|v| v as i32).collect();
+                    writer.typed::<Int32Type>().write_batch(&values, levels, None)
+                }
+            }
+            .expect("values");
+            writer.close().expect("closed");
+            column += 1;
+        }
+        out.close().expect("closed");
+    }
+    writer.close().expect("closed");
+    bytes
+}
+
+#[test]
+fn columns_of_parquet_are_units() {
+    let folder = tempfile::tempdir().expect("folder");
+    let value = |row: usize, column: usize| (row * 10 + column) as f64 + 0.5;
+    let open = |schema: &str, name: &str, value: &dyn Fn(usize, usize) -> Option<f64>| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, parquet(schema, 700, value)).expect("write");
+        Recording::open(&path)
+    };
+    let schema = "message m { required float a; optional double b; required float c; }";
+    let recording = open(schema, "layer_0.parquet", &|row, column| Some(value(row, column)));
+    let recording = recording.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((recording.tokens(), recording.config().d_mlp()), (700, 3));
+    let ids: Vec<u32> = (0..700).collect();
+    let expected: Vec<f32> =
+        (0..2100).map(|cell| value(cell / 3, cell % 3) as f32).collect();
+    assert_eq!(read(&recording, &[&ids])[1].1, expected);
+    let some = |row: usize, column: usize| (row != 650).then(|| value(row, column));
+    let error = open("message m { optional float a; }", "x.parquet", &some).expect_err("a null");
+    assert!(error.problem.contains("nulls"), "{error}");
+    let all = |row: usize, column: usize| Some(value(row, column));
+    let error = open("message m { required int32 a; }", "x.parquet", &all).expect_err("integers");
+    assert!(error.problem.contains("column `a` holds no f32"), "{error}");
+    std::fs::write(folder.path().join("x.parquet"), "PAR1").expect("write");
+    let error = Recording::open(&folder.path().join("x.parquet")).expect_err("damaged");
+    assert!(error.problem.contains("Parquet"), "{error}");
+}
