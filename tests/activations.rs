@@ -473,6 +473,7 @@ fn members_that_do_not_fit_are_refused_by_name() {
             refused("same.safetensors", "correlation: { baseline: { kind: gaussian } }\n"),
             "gaussian",
         ),
+        (refused("same.safetensors", "statistics: { exclude: [bos] }\n"), "statistics.exclude"),
         (refused("same.safetensors", "cards: { tests: tests.yaml }\n"), "cards.tests"),
     ] {
         assert!(message.contains(says) && message.contains("help: "), "{says}: {message}");
@@ -515,4 +516,20 @@ fn recorded_activations_are_not_taken_for_the_weights_of_a_paper() {
     let inspected = run(folder.path(), &["inspect", "L0.N0", "--run", "made"]);
     assert!(!inspected.status.success(), "there are no cards");
     assert!(stderr(&inspected).contains("help: "), "{}", stderr(&inspected));
+}
+
+#[test]
+fn names_of_strangers_are_shown_as_plain_text() {
+    let folder = TempDir::new().expect("folder");
+    let hostile = "x\u{1b}[31m\u{7}\u{202e}y";
+    let values = floats(&made_up(40, 4, 1), Dtype::F32);
+    let tensors = ["layers.0", hostile]
+        .map(|name| (name.to_owned(), Dtype::F32, vec![40, 4], values.clone()));
+    write(&folder.path().join("a.safetensors"), &tensors);
+    layer(&folder.path().join("b.safetensors"), 40, Vec::new());
+    let both = members(&[("a", Path::new("a.safetensors")), ("b", Path::new("b.safetensors"))]);
+    let message = refused_in(folder.path(), &spec(&both, ""));
+    assert!(message.contains("is not the name of a layer"), "{message}");
+    let unsafe_character = |c: char| c != '\n' && universal_neurons::printable::is_unsafe(c);
+    assert!(!message.contains(unsafe_character), "{message:?}");
 }

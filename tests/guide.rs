@@ -185,7 +185,7 @@ fn checkout() -> TempDir {
         let to = root.path().join(to);
         std::os::unix::fs::symlink(&from, &to).unwrap_or_else(|e| panic!("{}: {e}", to.display()));
     };
-    for folder in ["experiments", "models", "runs", "runs/desk-universality"] {
+    for folder in ["experiments", "models", "activations", "runs", "runs/desk-universality"] {
         std::fs::create_dir(root.path().join(folder)).expect("folder");
     }
     let link_all = |from: &Path, to: &str| {

@@ -77,6 +77,10 @@ fn check_settings(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
         let problem = "draws the weights of a model, and the member is recorded activations";
         return finding(format!("models.family[{i}].untrained"), problem, "remove it");
     }
+    if spec.statistics.exclude.is_some() {
+        let problem = "excludes tokens by their text, and recorded activations have none";
+        return finding("statistics.exclude", problem, "remove it; `mask` leaves out tokens");
+    }
     if spec.cards.tests.is_some() {
         let problem = "asks about the tokens of neurons, and recorded activations have no text";
         return finding("cards.tests", problem, "remove it, or give models and a `corpus`");

@@ -88,10 +88,7 @@ fn floats(reader: &mut ColumnReader, count: usize) -> ParquetResult<Vec<f32>> {
     }
 }
 
-fn values<T: DataType>(
-    reader: &mut ColumnReaderImpl<T>,
-    count: usize,
-) -> ParquetResult<Vec<T::T>> {
+fn values<T: DataType>(reader: &mut ColumnReaderImpl<T>, count: usize) -> ParquetResult<Vec<T::T>> {
     let (mut levels, mut values) = (Vec::new(), Vec::new());
     while levels.len().max(values.len()) < count {
         let left = count - levels.len().max(values.len());

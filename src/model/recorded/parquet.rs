@@ -13,6 +13,9 @@ use crate::input::InputFile;
 
 /// Maximum number of bytes that a page may unpack to.
 const MAX_PAGE: usize = 256 << 20;
+/// Number of bytes that every table may unpack to, and larger ones for each byte of their file.
+const MAX_SMALL: u64 = 1 << 30;
+const EXPANSION: u64 = 64;
 
 /// A table as rows of f32, in a temporary file that is removed with this value.
 #[derive(Debug)]
@@ -36,15 +39,26 @@ pub fn unpack(input: &InputFile, file: usize) -> Result<(UnpackedTable, Tensor)>
     let source = input.file().try_clone().map_err(|e| io(&e))?;
     let table = ParquetTable::of(source, MAX_PAGE).map_err(refused)?;
     let shape = table.float_shape().map_err(refused)?;
+    let bytes = (shape[0] as u64).saturating_mul(shape[1] as u64).saturating_mul(4);
+    if bytes > MAX_SMALL.max(input.len().saturating_mul(EXPANSION)) {
+        let problem = format!("unpacks to {bytes} bytes, over {EXPANSION} times its size");
+        return Err(refused((problem, "save the activations as NumPy or safetensors".into())));
+    }
     let temporary = NamedTempFile::new().map_err(|e| io(&e))?;
     let mut out = BufWriter::new(temporary.as_file());
-    let mut write = |row: &[f32]| row.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()));
+    let mut left = bytes;
+    let mut write = |rows: &[f32]| {
+        let written = 4 * rows.len() as u64;
+        left = left
+            .checked_sub(written)
+            .ok_or_else(|| std::io::Error::other("is damaged: it holds more rows than it says"))?;
+        rows.iter().try_for_each(|v| out.write_all(&v.to_le_bytes()))
+    };
     table.visit_floats(&mut write).map_err(refused)?;
     out.flush().map_err(|e| io(&e))?;
     drop(out);
     let rows = InputFile::open(Kind::Model, temporary.path())?;
-    let bytes = shape[0].checked_mul(shape[1]).and_then(|n| n.checked_mul(4));
-    if bytes.map(|n| n as u64) != Some(rows.len()) {
+    if bytes != rows.len() {
         let problem = format!("has {} bytes of values, and {shape:?} rows and columns", rows.len());
         return Err(refused((problem, "write the file again".into())));
     }

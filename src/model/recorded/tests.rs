@@ -155,10 +155,10 @@ fn tensors_of_tokens_have_one_value_each() {
 
 /// Returns a Parquet file with columns of the types in a schema, each with the values of `column`. Rows
 /// are in groups of at most 300.
-fn parquet(schema: &str, rows: usize, value: impl Fn(usize, usize) -> Option<f64>) -> Vec<u8> {
-    use parquet::data_type::{DoubleType, FloatType, Int32Type};
-    use parquet::file::writer::SerializedFileWriter;
-    let schema = parquet::schema::parser::parse_message_type(schema).expect("schema");
+fn table(schema: &str, rows: usize, value: impl Fn(usize, usize) -> Option<f64>) -> Vec<u8> {
+    use ::parquet::data_type::{DoubleType, FloatType, Int32Type};
+    use ::parquet::file::writer::SerializedFileWriter;
+    let schema = ::parquet::schema::parser::parse_message_type(schema).expect("schema");
     let mut bytes = Vec::new();
     let writer = SerializedFileWriter::new(&mut bytes, schema.into(), Default::default());
     let mut writer = writer.expect("writer");
@@ -171,7 +171,7 @@ fn parquet(schema: &str, rows: usize, value: impl Fn(usize, usize) -> Option<f64
             let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
             let values = cells.iter().flatten().copied();
             let levels = Some(&levels[..]);
-            use parquet::column::writer::ColumnWriter as W;
+            use ::parquet::column::writer::ColumnWriter as W;
             match writer.untyped() {
                 W::FloatColumnWriter(_) => {
                     let values: Vec<f32> = values.map(|v| v as f32).collect();
@@ -202,7 +202,7 @@ fn columns_of_parquet_are_units() {
     let value = |row: usize, column: usize| (row * 10 + column) as f64 + 0.5;
     let open = |schema: &str, name: &str, value: &dyn Fn(usize, usize) -> Option<f64>| {
         let path = folder.path().join(name);
-        std::fs::write(&path, parquet(schema, 700, value)).expect("write");
+        std::fs::write(&path, table(schema, 700, value)).expect("write");
         Recording::open(&path)
     };
     let schema = "message m { required float a; optional double b; required float c; }";
@@ -210,8 +210,7 @@ fn columns_of_parquet_are_units() {
     let recording = recording.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((recording.tokens(), recording.config().d_mlp()), (700, 3));
     let ids: Vec<u32> = (0..700).collect();
-    let expected: Vec<f32> =
-        (0..2100).map(|cell| value(cell / 3, cell % 3) as f32).collect();
+    let expected: Vec<f32> = (0..2100).map(|cell| value(cell / 3, cell % 3) as f32).collect();
     assert_eq!(read(&recording, &[&ids])[1].1, expected);
     let some = |row: usize, column: usize| (row != 650).then(|| value(row, column));
     let error = open("message m { optional float a; }", "x.parquet", &some).expect_err("a null");
