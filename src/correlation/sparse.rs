@@ -18,6 +18,9 @@ use crate::backend::device::ops::BINS;
 use crate::error::Result;
 use crate::stats::PowerSums;
 
+/// Number of neurons of the reference that are compared at once. Bounds the memory of their results.
+const NEURONS: usize = 4096;
+
 /// The activations of one model in compressed rows, `[tokens, neurons]`.
 #[derive(Debug, Clone, Default)]
 pub struct SparseTokens {
@@ -157,7 +160,7 @@ impl SparseModel {
 /// plan says of its kind.
 ///
 /// # Errors
-/// Returns the error of `watch`, which is called after every layer of a reference.
+/// Returns the error of `watch`, which is called [`sparse_steps`] times.
 ///
 /// # Panics
 /// Panics if the models differ in their numbers of tokens.
@@ -173,6 +176,12 @@ pub fn compare_sparse(
     plan.references.iter().map(of_reference).collect()
 }
 
+/// Returns how often [`compare_sparse`] calls its `watch`.
+pub fn sparse_steps(plan: &ComparisonPlan) -> usize {
+    let of = |&x: &usize| plan.models[x].n_neurons().div_ceil(NEURONS) * (plan.models.len() - 1);
+    plan.references.iter().map(of).sum()
+}
+
 fn compare_pair(
     plan: &ComparisonPlan,
     models: &[SparseModel],
@@ -186,8 +195,8 @@ fn compare_pair(
     let tokens = models[x].rows.tokens();
     let order = |draw| SurrogateId { model: y, draw }.order(plan, 0, tokens);
     let orders: Vec<Vec<usize>> = (0..draws).map(order).collect();
-    for layer in 0..layout.n_layers {
-        let neurons = layout.neurons(layer);
+    for first in (0..layout.n_neurons()).step_by(NEURONS) {
+        let neurons = first..layout.n_neurons().min(first + NEURONS);
         let found: Vec<NeuronResult> = neurons
             .clone()
             .into_par_iter()

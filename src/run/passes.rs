@@ -6,6 +6,7 @@ use super::Session;
 use super::batches::batches_in_shares;
 use super::study_sums::{StudySums, TokenSums};
 use crate::corpus::Batch;
+use crate::correlation::sparse_steps;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 
@@ -56,7 +57,11 @@ pub fn read_and_match(
 /// # Errors
 /// Returns an error if the run was stopped.
 pub fn match_neurons(session: &mut Session, sums: &mut (impl TokenSums + ?Sized)) -> Result<bool> {
-    let steps = session.plan.comparison_plan().steps();
+    let comparison = session.plan.comparison_plan();
+    let steps = match session.plan.is_sparse() {
+        true => sparse_steps(&comparison),
+        false => comparison.steps(),
+    };
     let control = &*session.control;
     control.progress.stage("matching neurons", steps as u64);
     sums.absorb_rest()?;

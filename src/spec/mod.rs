@@ -1,7 +1,8 @@
 //! The spec: the content of an experiment file, as closed types.
 //!
 //! Nothing is resolved here: paths are kept as written, only the spec itself is opened, and no
-//! default depends on the machine. [`crate::plan`] resolves a spec. Every setting that can change
+//! default depends on the machine. In a spec without `corpus`, the folders of the family are listed to
+//! tell recorded activations from models. [`crate::plan`] resolves a spec. Every setting that can change
 //! a number is here or in the provenance of the run.
 
 mod check;

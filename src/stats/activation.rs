@@ -284,6 +284,26 @@ mod tests {
         }
 
         #[test]
+        fn sums_without_zeros_are_those_with_them(
+            x in prop::collection::vec(prop_oneof![2 => Just(0.0_f32), 1 => -1.0_f32..4.0], 3..60),
+        ) {
+            let mut with = ActivationSums::new(1, MomentKind::Exact);
+            with.absorb(&x, &x);
+            let mut without = ActivationSums::new(1, MomentKind::Exact);
+            let stored = SparseNeuron::of(x.iter().copied().filter(|v| *v != 0.0));
+            without.add_sparse(x.len() as u64, &[stored]);
+            prop_assert!(without.is_of(x.len() as u64));
+            for kind in [SparsityKind::AboveZero, SparsityKind::PublishedBin] {
+                let [a, b] = [&with, &without].map(|sums| sums.statistics(0, kind));
+                prop_assert_eq!((a.sparsity, a.note_sparsity), (b.sparsity, b.note_sparsity));
+                prop_assert!((a.moments.mean - b.moments.mean).abs() < 1e-9);
+                prop_assert!((a.moments.var - b.moments.var).abs() < 1e-9);
+                // The shape of a sample that hardly varies is one of rounding.
+                prop_assert!(a.moments.var < 1e-3 || (a.moments.kurt / b.moments.kurt - 1.0).abs() < 1e-6);
+            }
+        }
+
+        #[test]
         fn binned_moments_are_within_half_a_bin(x in prop::collection::vec(-9.0f32..14.0, 5..50)) {
             let moments = |kind| {
                 let mut sums = ActivationSums::new(1, kind);

@@ -29,7 +29,13 @@ fn sparse(values: &[f32], neurons: usize) -> SparseModel {
 }
 
 fn compare(plan: &ComparisonPlan, models: Vec<SparseModel>) -> PairResult {
-    let found = compare_sparse(plan, &models, &|| Ok(()));
+    let steps = std::cell::Cell::new(0);
+    let watch = || {
+        steps.set(steps.get() + 1);
+        Ok(())
+    };
+    let found = compare_sparse(plan, &models, &watch);
+    assert_eq!(steps.get(), sparse_steps(plan));
     found.expect("nobody stops it").remove(0).remove(0)
 }
 
