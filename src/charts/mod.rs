@@ -70,8 +70,8 @@ pub fn log_axis(label: &str, most: f64) -> Axis {
 }
 
 /// Returns a map of values between 0 and 1 for pairs of layers, `[layer][other layer]`: the larger a
-/// value, the stronger its colour. The squares of small models show their values in percent.
-pub fn map(matrix: &[Vec<f64>], other: &str) -> Panel {
+/// value, the stronger its colour. The squares of small models show their values as `text`.
+pub fn map(matrix: &[Vec<f64>], other: &str, text: fn(f64) -> String) -> Panel {
     let columns = matrix.first().map_or(0, Vec::len);
     let most = matrix.iter().flatten().fold(1e-9_f64, |most, v| most.max(*v));
     let around = |i: usize| i as f64 - 0.5..i as f64 + 0.5;
@@ -85,11 +85,16 @@ pub fn map(matrix: &[Vec<f64>], other: &str) -> Panel {
     let mut series = vec![Series::new("", UNIVERSAL, Mark::Cells(places().map(cell).collect()))];
     // Only the squares of small models have room for text.
     if columns <= 8 {
-        let word = |(l, other, v)| (other as f64, l as f64, format!("{:.0} %", 100.0 * v));
+        let word = |(l, other, v)| (other as f64, l as f64, text(v));
         series.push(Series::new("", OTHERS, Mark::Words(places().map(word).collect())));
     }
     let x = Axis { label: other.to_owned(), ..Axis::layers(columns) };
     Panel { title: String::new(), x, y: Axis::layers(matrix.len()), series }
+}
+
+/// Returns a share in percent, as text.
+pub fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share)
 }
 
 /// Returns the range of some values, which is never empty.

@@ -5,7 +5,7 @@ use crate::charts::canvas::{
     Axis, Cell, Mark, OTHERS, PAPER, Panel, SERIES, Series, UNIVERSAL, draw,
 };
 use crate::charts::{
-    Chart, ONE_PANEL, binned, log_axis, log_height, map, outline, range_of, with_margin,
+    Chart, ONE_PANEL, binned, log_axis, log_height, map, outline, percent, range_of, with_margin,
 };
 use crate::error::Result;
 use crate::record::{Share, StudyRecord, TextTable};
@@ -95,9 +95,9 @@ fn by_threshold(study: &StudyRecord) -> Result<Chart> {
     let high = line(&|s| s.interval.map(|i| i.high));
     let most = curve.first().map_or(1.0, |s| s.universal as f64);
     let series = vec![
-        Series::new("neurons above", UNIVERSAL, Mark::Line(line(&|s| Some(s.percent)))),
         Series::new("95 % interval", OTHERS, Mark::Line(low)),
         Series::new("", OTHERS, Mark::Line(high)),
+        Series::new("neurons above", UNIVERSAL, Mark::Line(line(&|s| Some(s.percent)))),
     ];
     let panel = Panel {
         title: String::new(),
@@ -236,7 +236,7 @@ fn depth(study: &StudyRecord) -> Result<Chart> {
             "A map of layers against layers; {:.0} % of best matches lie in the same layer.",
             100.0 * diagonal / matrix.len() as f64
         ),
-        svg: draw((440, 380), 1, &[map(matrix, "layer of the best match")])?,
+        svg: draw((440, 380), 1, &[map(matrix, "layer of the best match", percent)])?,
         data: TextTable::of_numbers(
             &["layer", "partner_layer", "share"],
             places.map(|(l, other, v)| vec![l as f64, other as f64, v]),

@@ -1,7 +1,7 @@
 //! The figures of a run of `kind: matching`.
 
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, SERIES, Series, UNIVERSAL, draw};
-use crate::charts::{Chart, ONE_PANEL, log_axis, log_height, map, small_panels};
+use crate::charts::{Chart, ONE_PANEL, log_axis, log_height, map, percent, small_panels};
 use crate::error::Result;
 use crate::experiment::kind::drawn;
 use crate::record::{Tables, TextTable};
@@ -157,11 +157,13 @@ fn layer_similarity(table: &TextTable) -> Result<Chart> {
         };
         (0..n).map(|l| (0..m).map(|other| at(l, other)).collect()).collect::<Vec<Vec<f64>>>()
     };
-    let both =
-        [("linear CKA", averaged("cka")), ("share of best matches", averaged("best_matches"))];
-    let panels = both.each_ref().map(|(title, matrix)| Panel {
+    let both: [(&str, Vec<Vec<f64>>, fn(f64) -> String); 2] = [
+        ("linear CKA", averaged("cka"), |cka| format!("{cka:.2}")),
+        ("share of best matches", averaged("best_matches"), percent),
+    ];
+    let panels = both.each_ref().map(|(title, matrix, text)| Panel {
         title: (*title).to_owned(),
-        ..map(matrix, "layer of the other model")
+        ..map(matrix, "layer of the other model", *text)
     });
     let data = (0..n).flat_map(|l| (0..m).map(move |other| (l, other)));
     let data = data.map(|(l, o)| vec![l as f64, o as f64, both[0].1[l][o], both[1].1[l][o]]);
