@@ -9,7 +9,7 @@ use universal_neurons::experiment::load_spec;
 use universal_neurons::findings::{Findings, Universal};
 use universal_neurons::plan::Plan;
 use universal_neurons::run::{Control, Session};
-use universal_neurons::spec::Spec;
+use universal_neurons::spec::{BaselineKind, Spec};
 use universal_neurons::table::Column;
 
 use crate::device::{self, Shape};
@@ -215,4 +215,38 @@ fn an_untrained_network_needs_no_weights() {
     assert_ne!(corr(&found), corr(&other), "another seed is another network");
     let error = untrained([1, 1]).expect_err("the same network twice");
     assert!(error.to_string().contains("same weights"), "{error}");
+}
+
+/// Units other than neurons go through the same study: as many rows as units, and weights only for
+/// pre-activations.
+#[test]
+fn other_units_are_compared_as_neurons_are() {
+    use universal_neurons::spec::Units;
+    let study = |units: Units| {
+        let plan = plan(2, |spec| {
+            spec.models.units = units;
+            spec.corpus.limit = Some(3);
+            spec.correlation.baseline.kind = BaselineKind::Permutation;
+        });
+        let mut control = Control::default();
+        let mut session = Session::new(&plan, &mut control);
+        let mut outcome = session.study().expect("a study");
+        session.add_intervals(&mut outcome).expect("intervals");
+        outcome.reference
+    };
+    let config = plan(2, |_| ()).models[0].config.clone();
+    let units = [
+        (Units::MlpPre, config.d_mlp(), true),
+        (Units::HeadOutputNorm, config.n_heads, false),
+        (Units::AttentionToBos, config.n_heads, false),
+        (Units::Residual, config.d_model, false),
+    ];
+    for (units, per_layer, have_weights) in units {
+        let found = study(units);
+        assert_eq!(found.table.ids.len(), config.n_layers * per_layer, "{units:?}");
+        let column = |column| found.table.column(column).iter();
+        assert!(column(Column::ExcessCorr).all(|e| e.is_finite()), "{units:?}");
+        assert!(column(Column::WInNorm).all(|w| w.is_finite() == have_weights), "{units:?}");
+        assert!(found.summary.shares[0].interval.is_some(), "{units:?}");
+    }
 }

@@ -41,8 +41,8 @@ pub struct CardRequest {
 /// Returns an error as [`read`] does.
 pub fn of(session: &mut Session, findings: &Findings) -> Result<CardFile> {
     let (plan, layout) = (session.plan, session.plan.reference().layout());
-    if plan.is_recorded() {
-        // Cards show text, and recorded activations have none.
+    if !plan.has_neurons() {
+        // Recorded activations have no text, and cards are about neurons.
         return Ok(CardFile::default());
     }
     let excess = findings.table.column(table::Column::ExcessCorr);

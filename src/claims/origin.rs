@@ -22,11 +22,12 @@ impl RunWeights {
     /// Returns the digests that a run recorded.
     pub fn of_run(provenance: &Provenance) -> Self {
         let reference = provenance.reference();
+        let units = provenance.spec.models.units;
         let others = provenance.models.iter().filter(|m| Some(*m) != reference);
         let checkpoints = || provenance.files_sha256.values().cloned().collect();
         Self {
             reference: reference
-                .filter(|m| m.activations_sha256.is_none())
+                .filter(|m| m.activations_sha256.is_none() && units.are_activations())
                 .map(|m| m.weights_sha256.clone()),
             partners: others.map(|m| m.weights_sha256.clone()).collect(),
             checkpoints: (provenance.spec.kind == DYNAMICS).then(checkpoints),
@@ -36,8 +37,11 @@ impl RunWeights {
     /// Returns the digests of a plan that was carried out.
     pub fn of_plan(plan: &Plan) -> Self {
         let checkpoints = || plan.files.digests().into_values().collect();
-        // Recorded activations are of no known weights, whatever they are named.
-        let known = |m: &PlannedModel| m.recording().is_none().then(|| m.weights_digest.clone());
+        // Claims are about neurons, and recorded activations are of no known weights.
+        let known = |m: &PlannedModel| {
+            let is_model = m.recording().is_none() && m.units.are_activations();
+            is_model.then(|| m.weights_digest.clone())
+        };
         let digest = |i: usize| known(&plan.models[i]).unwrap_or_default();
         Self {
             reference: known(plan.reference()),

@@ -17,6 +17,7 @@ mod rotary;
 pub mod snapshot;
 pub mod transformer;
 pub mod twin;
+pub mod units;
 pub mod weights;
 
 pub use config::{Activation, Architecture, Config, ModelShape, Rotary};
@@ -26,3 +27,4 @@ pub use hooks::Hooks;
 pub(crate) use ops::exp;
 pub use recorded::Recording;
 pub use transformer::Transformer;
+pub use units::UnitReader;

@@ -57,6 +57,12 @@ impl Plan {
         self.reference().recording().is_some()
     }
 
+    /// Returns whether MLP neurons of models are compared, of which weights, text and circuits are
+    /// known, rather than recorded activations or other units.
+    pub fn has_neurons(&self) -> bool {
+        !self.is_recorded() && self.spec.models.units.are_activations()
+    }
+
     /// Returns whether the members are recorded activations of which only those that are not zero
     /// are stored.
     pub fn is_sparse(&self) -> bool {

@@ -13,8 +13,8 @@ use crate::input::Stamp;
 use crate::model::weights::{NonFinite, Source, Weights};
 use crate::model::{Config, Decoder, Recording, Transformer, snapshot};
 use crate::progress::Progress;
-use crate::spec::Spec;
 use crate::spec::recorded::recording_files;
+use crate::spec::{Spec, Units};
 
 /// A model whose config was read and whose files were found.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct PlannedModel {
     pub folder: PathBuf,
     /// Shape and options of the model; with the layers that are studied, if only the first ones are.
     pub config: Config,
+    /// What is compared of the model.
+    pub units: Units,
     /// Number of layers of the whole model.
     all_layers: usize,
     /// SHA-256 of `config.json`; empty for recorded activations.
@@ -91,6 +93,7 @@ impl PlannedModel {
         };
         Ok(Self {
             name: name.to_string(),
+            units: Units::default(),
             all_layers: config.n_layers,
             config,
             config_digest,
@@ -118,6 +121,7 @@ impl PlannedModel {
         Ok(Self {
             name: name.to_string(),
             folder: path.to_path_buf(),
+            units: Units::default(),
             all_layers: config.n_layers,
             config,
             config_digest: String::new(),
@@ -133,6 +137,12 @@ impl PlannedModel {
     /// Returns the activations that were recorded in place of the model; `None` for a model.
     pub fn recording(&self) -> Option<&Recording> {
         self.recording.as_deref()
+    }
+
+    /// Compares other units of the model.
+    #[must_use]
+    pub fn with_units(self, units: Units) -> Self {
+        Self { units, ..self }
     }
 
     /// Leaves out all layers but the first ones, if the spec names these.
@@ -266,8 +276,9 @@ impl PlannedModel {
         )
     }
 
-    /// Returns the numbers of layers and of neurons per layer.
+    /// Returns the numbers of layers and of neurons, or other units, per layer.
     pub fn layout(&self) -> Layout {
-        Layout { n_layers: self.config.n_layers, d_mlp: self.config.d_mlp() }
+        let d_mlp = self.units.per_layer(&self.config.shape());
+        Layout { n_layers: self.config.n_layers, d_mlp }
     }
 }

@@ -81,9 +81,7 @@ impl<'a> Workload<'a> {
         let models = names.map(shape_of).collect::<Result<Vec<_>>>()?;
         let used = spec.corpus.sample.unwrap_or(UNKNOWN_TOKENS);
         // No cost depends on the activation function.
-        let compared = models
-            .iter()
-            .map(|m| (Layout { n_layers: m.n_layers, d_mlp: m.d_mlp }, Activation::GeluNew));
+        let compared = models.iter().map(|m| (layout(spec, m), Activation::GeluNew));
         let comparison = comparison(spec, compared, positions(spec)?);
         let (read, is_known) = (read_for(spec, used), spec.corpus.sample.is_some());
         let sparse_entries = None;
@@ -170,6 +168,11 @@ impl<'a> Workload<'a> {
 fn first_layers(spec: &Spec, shape: ModelShape) -> ModelShape {
     let wanted = spec.models.layers.as_ref().map_or(shape.n_layers, Vec::len);
     ModelShape { n_layers: wanted.min(shape.n_layers), ..shape }
+}
+
+/// Returns the numbers of layers and of compared units of a model.
+fn layout(spec: &Spec, shape: &ModelShape) -> Layout {
+    Layout { n_layers: shape.n_layers, d_mlp: spec.models.units.per_layer(shape) }
 }
 
 /// Returns the bytes of the weights of a model.

@@ -1,9 +1,10 @@
-//! A member of a family in memory: a model, or the activations that were recorded in its place.
+//! A member of a family in memory: a model, one of which other units than neurons are compared, or the
+//! activations that were recorded in its place.
 
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::model::{Decoder, Recording, Transformer};
+use crate::model::{Decoder, Recording, Transformer, UnitReader};
 use crate::plan::PlannedModel;
 use crate::progress::Progress;
 
@@ -12,6 +13,8 @@ use crate::progress::Progress;
 pub enum FamilyMember {
     /// A model with its weights.
     Model(Arc<Transformer>),
+    /// A model of which other units than neurons are compared.
+    Units(Arc<UnitReader>),
     /// Recorded activations, which are read from their files when they are needed.
     Recording(Arc<Recording>),
 }
@@ -23,7 +26,13 @@ impl FamilyMember {
     /// Returns an error if a file cannot be read, or changed since it was digested.
     pub fn load(planned: &PlannedModel, progress: &Progress) -> Result<Self> {
         match planned.recording() {
-            None => planned.load(progress).map(|model| Self::Model(Arc::new(model))),
+            None => {
+                let (model, units) = (Arc::new(planned.load(progress)?), planned.units);
+                Ok(match units.are_activations() {
+                    true => Self::Model(model),
+                    false => Self::Units(Arc::new(UnitReader { model, units })),
+                })
+            }
             Some(_) => planned.load_recording().map(Self::Recording),
         }
     }
@@ -32,6 +41,7 @@ impl FamilyMember {
     pub fn decoder(&self) -> &dyn Decoder {
         match self {
             Self::Model(model) => &**model,
+            Self::Units(reader) => &**reader,
             Self::Recording(recording) => &**recording,
         }
     }
@@ -43,6 +53,7 @@ impl FamilyMember {
     pub fn model(&self) -> Result<Arc<Transformer>> {
         match self {
             Self::Model(model) => Ok(Arc::clone(model)),
+            Self::Units(reader) => Ok(Arc::clone(&reader.model)),
             Self::Recording(recording) => Err(recording.needs_a_model()),
         }
     }

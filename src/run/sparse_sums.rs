@@ -35,7 +35,7 @@ impl SparseSums {
     pub fn new(comparison: ComparisonPlan, members: &[FamilyMember]) -> Self {
         let recording = |member: &FamilyMember| match member {
             FamilyMember::Recording(recording) => Some(Arc::clone(recording)),
-            FamilyMember::Model(_) => None,
+            FamilyMember::Model(_) | FamilyMember::Units(_) => None,
         };
         let tokens = comparison.models.iter().map(|layout| SparseTokens::new(layout.n_neurons()));
         Self {

@@ -148,7 +148,10 @@ impl<C: NeuronComparison<Engine = HostEngine>> StudySums for Sums<C> {
         let own = || judged.into_iter().map(|judged| judged.statistics).collect();
         let weights = |i: usize| match &models[i] {
             FamilyMember::Model(model) => weights_of(plan, model),
-            FamilyMember::Recording(_) => {
+            FamilyMember::Units(reader) if reader.units.are_neurons() => {
+                weights_of(plan, &reader.model)
+            }
+            FamilyMember::Units(_) | FamilyMember::Recording(_) => {
                 vec![WeightStatistics::MISSING; plan.models[i].layout().n_neurons()]
             }
         };

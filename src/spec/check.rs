@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::finding::{Finding, finding};
 use super::recorded::check_members;
 use super::rules::KindRules;
-use super::{Spec, VERSION, ranges};
+use super::{BaselineKind, Spec, Units, VERSION, ranges};
 
 /// Checks a spec that has the right types.
 ///
@@ -17,6 +17,7 @@ pub fn check(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     check_models(spec)?;
     check_members(spec, kind)?;
     check_layers(spec, kind)?;
+    check_units(spec, kind)?;
     check_ranges(spec)?;
     check_corpus(spec)?;
     check_intervals(spec)?;
@@ -79,6 +80,31 @@ fn check_models(spec: &Spec) -> Result<(), Finding> {
         );
     }
     check_judged(spec)
+}
+
+/// Checks that units other than neurons are compared only by what needs nothing else of a model.
+fn check_units(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
+    let units = spec.models.units;
+    if units.are_activations() {
+        return Ok(());
+    }
+    if !kind.reads_recorded {
+        let problem = format!("`{}` is about MLP neurons", kind.name);
+        return finding("models.units", problem, "remove it, or use `kind: universality`");
+    }
+    if spec.corpus.is_absent() {
+        let problem = "chooses units of models, and the members are recorded activations";
+        return finding("models.units", problem, "remove it");
+    }
+    if units == Units::AttentionToBos && !spec.corpus.prepend_bos {
+        let problem = "needs rows that begin with the beginning-of-sequence token";
+        return finding("models.units", problem, "leave `corpus.prepend_bos` out");
+    }
+    if spec.correlation.baseline.kind == BaselineKind::Gaussian {
+        let problem = "`gaussian` is noise in place of neurons before their activation function";
+        return finding("correlation.baseline.kind", problem, "use `rotation` or `permutation`");
+    }
+    Ok(())
 }
 
 /// Checks that layers are chosen for a study only, and that they are the first ones.

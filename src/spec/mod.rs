@@ -9,7 +9,8 @@ mod check;
 mod device;
 mod finding;
 pub mod load;
-pub mod position;
+mod models;
+mod position;
 mod ranges;
 pub mod recorded;
 pub mod rules;
@@ -30,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 pub use crate::backend::Precision;
 pub use device::{CardChoice, DeviceChoice};
 pub use finding::{Finding, finding};
+pub use models::{Model, Models, Units};
 pub use rules::{KindRules, Section};
 
 /// Version of the spec format that this program writes and reads. It is increased whenever the
@@ -111,44 +113,6 @@ impl Spec {
             Error::new(Kind::Spec, subject, e, "load the spec with `experiment::load_spec`")
         })
     }
-}
-
-/// A reference model and the models it is compared with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Models {
-    /// Name of the model whose neurons are judged; one of `family`.
-    pub reference: String,
-    /// Further models whose neurons are judged in the same run, each against all others. Each
-    /// gets its own tables.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub also_reference: Vec<String>,
-    /// Whether two models, or a model at two steps of `kind: dynamics`, may have the same weights, so
-    /// that a model is compared with itself. Otherwise it is an error.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub same_weights: bool,
-    /// The first layers, which alone are studied: `[0, 1]` for the first two of every model. Forward
-    /// passes stop after the last of them. All layers when absent. Only for `kind: universality`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layers: Option<Vec<usize>>,
-    /// All models, including the reference; at least two.
-    pub family: Vec<Model>,
-}
-
-/// One model on disk, in Hugging Face form, or the activations of one that were recorded elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// Short name used in tables, unique in the family.
-    pub name: String,
-    /// Folder with `config.json`, weights and tokenizer, relative to the spec. In a spec without
-    /// `corpus`, a file of recorded activations (`.safetensors`, `.npy`, `.parquet`) or a
-    /// folder of such files.
-    pub path: PathBuf,
-    /// Seed of random initial weights that replace those of the folder: the same network untrained,
-    /// which shows what architecture and tokens alone give.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub untrained: Option<u64>,
 }
 
 /// The text and how it becomes rows of tokens.
