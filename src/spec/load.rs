@@ -7,6 +7,7 @@ use serde_yaml::{Mapping, Value};
 use super::Spec;
 use super::check::check;
 use super::finding::{Finding, finding};
+use super::models::name_all_references;
 use super::position::{Fault, Position, Positions};
 use super::rules::{KindRules, Section};
 use crate::digest::digest;
@@ -255,6 +256,7 @@ fn deserialize<'k>(
         .iter()
         .filter_map(|kind| Some((kind, merged.remove(kind.name).filter(|_| kind.has_section())?)))
         .collect();
+    name_all_references(&mut merged);
     let spec: Result<Spec, _> = serde_path_to_error::deserialize(Value::Mapping(merged));
     let mut spec = spec.map_err(|e| {
         let path = e.path().to_string();

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_yaml::{Mapping, Value};
 
 /// A reference model and the models it is compared with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -11,9 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Models {
     /// Name of the model whose neurons are judged; one of `family`.
     pub reference: String,
-    /// Further models whose neurons are judged in the same run, each against all others. Each
-    /// gets its own tables.
+    /// Further models whose neurons are judged in the same run, each against all others; `all` for all
+    /// others. Each gets its own tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "names_or_all")]
     pub also_reference: Vec<String>,
     /// What is compared: MLP neurons, or other units of the models.
     #[serde(default, skip_serializing_if = "Units::are_activations")]
@@ -61,6 +63,25 @@ impl Units {
     }
 }
 
+fn names_or_all(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "oneOf": [{ "type": "array", "items": { "type": "string" } }, { "const": "all" }],
+    })
+}
+
+/// Replaces `also_reference: all` by the names of all models but the reference.
+pub fn name_all_references(spec: &mut Mapping) {
+    let Some(Value::Mapping(models)) = spec.get_mut("models") else { return };
+    if models.get("also_reference") != Some(&Value::from("all")) {
+        return;
+    }
+    let reference = models.get("reference").cloned();
+    let family = models.get("family").and_then(Value::as_sequence).into_iter().flatten();
+    let names = family.filter_map(|model| model.get("name").cloned());
+    let others: Vec<Value> = names.filter(|name| Some(name) != reference.as_ref()).collect();
+    models.insert("also_reference".into(), Value::Sequence(others));
+}
+
 /// One model on disk, in Hugging Face form, or the activations of one that were recorded elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,4 +96,30 @@ pub struct Model {
     /// which shows what architecture and tokens alone give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untrained: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> Mapping {
+        let mut spec = serde_yaml::from_str(text).expect("YAML");
+        name_all_references(&mut spec);
+        spec
+    }
+
+    #[test]
+    fn all_are_the_others_of_the_family() {
+        let family = "family: [{ name: a }, { name: b }, { name: c }]";
+        let spec = named(&format!("models: {{ reference: b, also_reference: all, {family} }}"));
+        assert_eq!(
+            spec["models"]["also_reference"],
+            serde_yaml::from_str::<Value>("[a, c]").expect("YAML")
+        );
+        for other in ["[all]", "[a]", "any"] {
+            let text = format!("models: {{ reference: b, also_reference: {other}, {family} }}");
+            let plain: Mapping = serde_yaml::from_str(&text).expect("YAML");
+            assert_eq!(named(&text), plain, "{other}");
+        }
+    }
 }
