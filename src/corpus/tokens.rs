@@ -5,14 +5,14 @@ use std::ops::Range;
 use super::rows::Row;
 use super::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
-use crate::spec::{Corpus, Exclusion, RECORDED_ROW};
+use crate::spec::{Corpus, Exclusion};
 
 /// All rows of a corpus, and which positions take part in statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// The rows, in the order of the samples.
     pub rows: Vec<Row>,
-    /// Maximum length of a row, in tokens.
+    /// Maximum length of a row, in tokens; 0 for recorded activations, whose rows are of any length.
     pub context: usize,
     /// Ids of the tokens that may be excluded: beginning-of-sequence, and newline if there is one.
     special: (u32, Option<u32>),
@@ -67,7 +67,7 @@ impl Tokens {
     /// Creates the tokens of recorded activations, all of which take part in statistics. Ids are
     /// indices in the files, so no id is special.
     pub fn recorded(rows: Vec<Row>) -> Self {
-        Self { rows, context: RECORDED_ROW, special: (u32::MAX, None), excluded: Vec::new() }
+        Self { rows, context: 0, special: (u32::MAX, None), excluded: Vec::new() }
     }
 
     /// Returns the class of excluded tokens that an id belongs to; `None` for a token that takes part
@@ -94,7 +94,7 @@ impl Tokens {
             used: total - bos - newline,
             bos,
             newline,
-            padding: self.rows.len() * self.context - total,
+            padding: (self.rows.len() * self.context).saturating_sub(total),
         }
     }
 
@@ -264,6 +264,15 @@ mod tests {
             let middle = places.iter().sum::<usize>() / places.len();
             assert!(used < 40 || (35..65).contains(&middle), "{used}: {places:?}");
         }
+    }
+
+    #[test]
+    fn recorded_tokens_all_take_part_and_have_no_padding() {
+        let rows = tokens(&[3, 200]).rows;
+        let recorded = Tokens::recorded(rows);
+        let count = TokenCount { rows: 2, used: 203, ..TokenCount::default() };
+        assert_eq!(recorded.count(), count);
+        assert!(recorded.counts(0) && recorded.counts(9));
     }
 
     #[test]
