@@ -52,7 +52,6 @@ pub enum Units {
 
 impl Units {
     /// Returns whether the units are activations of MLP neurons.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     pub fn are_activations(&self) -> bool {
         *self == Self::MlpPost
     }

@@ -157,16 +157,15 @@ fn layer_similarity(table: &TextTable) -> Result<Chart> {
         };
         (0..n).map(|l| (0..m).map(|other| at(l, other)).collect()).collect::<Vec<Vec<f64>>>()
     };
-    let both: [(&str, Vec<Vec<f64>>, fn(f64) -> String); 2] = [
-        ("linear CKA", averaged("cka"), |cka| format!("{cka:.2}")),
-        ("share of best matches", averaged("best_matches"), percent),
+    let [cka, best] = ["cka", "best_matches"].map(averaged);
+    let other = "layer of the other model";
+    let panels = [
+        ("linear CKA", map(&cka, other, |cka| format!("{cka:.2}"))),
+        ("share of best matches", map(&best, other, percent)),
     ];
-    let panels = both.each_ref().map(|(title, matrix, text)| Panel {
-        title: (*title).to_owned(),
-        ..map(matrix, "layer of the other model", *text)
-    });
+    let panels = panels.map(|(title, panel)| Panel { title: title.to_owned(), ..panel });
     let data = (0..n).flat_map(|l| (0..m).map(move |other| (l, other)));
-    let data = data.map(|(l, o)| vec![l as f64, o as f64, both[0].1[l][o], both[1].1[l][o]]);
+    let data = data.map(|(l, o)| vec![l as f64, o as f64, cka[l][o], best[l][o]]);
     let (size, across) = small_panels(2);
     Ok(Chart {
         name: "layer-similarity".into(),
