@@ -2,7 +2,7 @@
 //! largest sum of correlations. Only candidates can be assigned to each other: two neurons of which
 //! one is among the best partners of the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 
 use pathfinding::kuhn_munkres::{Weights, kuhn_munkres};
 use pathfinding::undirected::connected_components::connected_components;
@@ -43,11 +43,14 @@ fn candidates(matches: &Matches, [x, y]: [usize; 2]) -> Candidates {
 
 /// Neurons that are candidates of each other, directly or by way of others. The assignment of one
 /// part does not depend on that of another.
+#[derive(Default)]
 struct Part {
-    /// Neurons of x.
+    /// Neurons of x, in order.
     x: Vec<usize>,
-    /// Neurons of y.
+    /// Neurons of y, in order.
     y: Vec<usize>,
+    /// The pairs of candidates among them.
+    pairs: Vec<(usize, usize)>,
 }
 
 /// Which of two models a neuron belongs to, and its index.
@@ -61,21 +64,31 @@ fn parts(candidates: &Candidates) -> Vec<Part> {
     }
     let starts: Vec<End> = neighbours.keys().copied().collect();
     let connected = connected_components(&starts, |end| neighbours[end].clone());
-    let part = |ends: HashSet<End>| {
-        let ends: BTreeSet<End> = ends.into_iter().collect();
-        let of = |side: bool| ends.iter().filter(|e| e.0 == side).map(|e| e.1).collect();
-        Part { x: of(false), y: of(true) }
-    };
-    connected.into_iter().map(part).collect()
+    let place =
+        connected.iter().enumerate().flat_map(|(at, ends)| ends.iter().map(move |e| (*e, at)));
+    let place: BTreeMap<End, usize> = place.collect();
+    let mut parts: Vec<Part> = connected.iter().map(|_| Part::default()).collect();
+    for (&(of_y, neuron), &at) in &place {
+        let side = if of_y { &mut parts[at].y } else { &mut parts[at].x };
+        side.push(neuron);
+    }
+    for &(i, j) in candidates.keys() {
+        parts[place[&(false, i)]].pairs.push((i, j));
+    }
+    parts
 }
 
 impl Part {
     /// Returns the pairs that are assigned.
     fn assigned(&self, candidates: &Candidates) -> Vec<(usize, NeuronMatch)> {
+        // No row may be left without a column, so the smaller side has the rows.
         let transposed = self.x.len() > self.y.len();
-        let weights = PartWeights { part: self, candidates, transposed };
-        let (_, columns) = kuhn_munkres(&weights);
-        let pairs = columns.into_iter().enumerate().map(|(row, column)| weights.ends(row, column));
+        let (_, columns) = kuhn_munkres(&PartWeights::of(self, candidates, transposed));
+        let ends = |(row, column): (usize, usize)| match transposed {
+            true => (self.x[column], self.y[row]),
+            false => (self.x[row], self.y[column]),
+        };
+        let pairs = columns.into_iter().enumerate().map(ends);
         // A pair that is no candidate has the weight 0: both of its neurons are left without one.
         pairs
             .filter_map(|(i, neuron)| {
@@ -86,34 +99,42 @@ impl Part {
     }
 }
 
-/// The weights of a part, with the smaller side as rows.
-struct PartWeights<'a> {
-    part: &'a Part,
-    candidates: &'a Candidates,
-    transposed: bool,
+/// The weights of a part.
+struct PartWeights {
+    /// For each row, the columns of its candidates in order, with their weights.
+    rows: Vec<Vec<(usize, i64)>>,
+    columns: usize,
 }
 
-impl PartWeights<'_> {
-    fn ends(&self, row: usize, column: usize) -> (usize, usize) {
-        match self.transposed {
-            true => (self.part.x[column], self.part.y[row]),
-            false => (self.part.x[row], self.part.y[column]),
+impl PartWeights {
+    fn of(part: &Part, candidates: &Candidates, transposed: bool) -> Self {
+        let (rows, columns) = if transposed { (&part.y, &part.x) } else { (&part.x, &part.y) };
+        let mut weights = vec![Vec::new(); rows.len()];
+        let place = |list: &[usize], neuron: usize| list.binary_search(&neuron).ok();
+        for &(i, j) in &part.pairs {
+            let rho = candidates[&(i, j)];
+            let (row, column) = if transposed { (j, i) } else { (i, j) };
+            if let Some((row, column)) = place(rows, row).zip(place(columns, column)) {
+                weights[row].push((column, (rho / UNIT) as i64));
+            }
         }
+        weights.iter_mut().for_each(|row: &mut Vec<(usize, i64)>| row.sort_unstable());
+        Self { rows: weights, columns: columns.len() }
     }
 }
 
-impl Weights<i64> for PartWeights<'_> {
+impl Weights<i64> for PartWeights {
     fn rows(&self) -> usize {
-        self.part.x.len().min(self.part.y.len())
+        self.rows.len()
     }
 
     fn columns(&self) -> usize {
-        self.part.x.len().max(self.part.y.len())
+        self.columns
     }
 
     fn at(&self, row: usize, column: usize) -> i64 {
-        let rho = self.candidates.get(&self.ends(row, column));
-        rho.map_or(0, |rho| (rho / UNIT) as i64)
+        let row = &self.rows[row];
+        row.binary_search_by_key(&column, |pair| pair.0).map_or(0, |place| row[place].1)
     }
 
     fn neg(&self) -> Self {

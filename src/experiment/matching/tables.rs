@@ -1,5 +1,7 @@
 //! The tables of a run of `kind: matching`.
 
+use rayon::prelude::*;
+
 use super::assignment::assignment;
 use super::clusters::Cluster;
 use super::matches::Matches;
@@ -72,7 +74,7 @@ pub fn rows(plan: &Plan, matches: &Matches, findings: &Findings) -> Vec<NeuronRo
     let (x, threshold) = (plan.judged[0], plan.spec.correlation.threshold);
     let universal = Universal::of(findings, threshold).0;
     let others: Vec<usize> = matches.others(x).collect();
-    let assigned: Vec<_> = others.iter().map(|&y| assignment(matches, [x, y])).collect();
+    let assigned: Vec<_> = others.par_iter().map(|&y| assignment(matches, [x, y])).collect();
     let partner = |place: usize, i: usize| PartnerRow {
         best: matches.best([x, others[place]], i),
         rank: matches.rank([x, others[place]], i),
