@@ -151,18 +151,26 @@ fn largest_groups(table: &TextTable, by: &str, column: &str) -> TextTable {
     TextTable { header: table.header.clone(), rows }
 }
 
+/// Returns the number of layers that a column of a table names.
+///
+/// # Errors
+/// Returns an error if it is not a number of layers that a figure can show.
+pub fn layer_count(table: &TextTable, column: &str) -> Result<usize> {
+    let last = range_of(table.numbers(column)).end;
+    if !(0.0..MAX_LAYERS).contains(&last) {
+        let problem = format!("layer {last} is out of range, expected 0 to {MAX_LAYERS}");
+        return Err(Error::new(Kind::Evidence, "a table by layer", problem, "run it again"));
+    }
+    Ok(last as usize + 1)
+}
+
 /// Draws the number of neurons of each group over layers, largest groups only.
 ///
 /// # Errors
 /// Returns an error if the figure cannot be drawn.
 pub fn by_depth(table: &TextTable, by: &str, label: &str) -> Result<String> {
     let table = &largest_groups(table, by, "neurons");
-    let last = range_of(table.numbers("layer")).end;
-    if !(0.0..MAX_LAYERS).contains(&last) {
-        let problem = format!("layer {last} is out of range, expected 0 to {MAX_LAYERS}");
-        return Err(Error::new(Kind::Evidence, "a table by layer", problem, "run it again"));
-    }
-    let layers = last as usize + 1;
+    let layers = layer_count(table, "layer")?;
     let most = range_of(table.numbers("neurons")).end.max(1.0);
     let panel = Panel {
         title: String::new(),

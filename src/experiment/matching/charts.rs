@@ -1,8 +1,10 @@
 //! The figures of a run of `kind: matching`.
 
-use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, SERIES, Series, UNIVERSAL, draw};
-use crate::charts::{Chart, ONE_PANEL, log_axis, log_height, map, percent, small_panels};
-use crate::error::Result;
+use crate::charts::canvas::{Axis, Cell, Mark, OTHERS, Panel, SERIES, Series, UNIVERSAL, draw};
+use crate::charts::{
+    Chart, ONE_PANEL, layer_count, log_axis, log_height, map, percent, small_panels,
+};
+use crate::error::{Error, Kind, Result};
 use crate::experiment::kind::drawn;
 use crate::record::{Tables, TextTable};
 use crate::stats::percentile::mean;
@@ -16,31 +18,37 @@ pub fn all(tables: &Tables) -> Result<Vec<Chart>> {
     Ok(charts)
 }
 
-/// Returns the layers of a table's rows, and their number.
-fn layers(table: &TextTable, column: &str) -> (Vec<usize>, usize) {
-    let layers: Vec<usize> = table.numbers(column).into_iter().map(|v| v as usize).collect();
-    let n = layers.iter().max().map_or(0, |last| last + 1);
-    (layers, n)
+/// Returns the layer of each row of a table, and the number of layers.
+fn layers(table: &TextTable, column: &str) -> Result<(Vec<usize>, usize)> {
+    let layers = table.numbers(column).into_iter().map(|layer| layer as usize);
+    Ok((layers.collect(), layer_count(table, column)?))
+}
+
+/// Returns the columns that a table has for each partner model.
+fn of_partners(table: &TextTable, prefix: &str) -> Vec<Vec<f64>> {
+    let names = table.header.iter().filter(|name| name.starts_with(prefix));
+    names.map(|name| table.numbers(name)).collect()
 }
 
 /// Shares of mutual best matches and of closed cycles, by layer.
 fn both_ways(table: &TextTable) -> Result<Chart> {
-    let (layer, n) = layers(table, "layer");
-    let ranks: Vec<Vec<f64>> = table
-        .header
-        .iter()
-        .filter(|name| name.starts_with("rank_"))
-        .map(|name| table.numbers(name))
-        .collect();
+    let (layer, n) = layers(table, "layer")?;
+    let (corr, ranks) = (of_partners(table, "corr_"), of_partners(table, "rank_"));
     let universal: Vec<bool> = table.text("universal").iter().map(|v| *v == "true").collect();
-    let mutual = |row: usize| Some(mean(ranks.iter().map(|r| f64::from(r[row] == 1.0))));
+    let mutual = |row: usize| {
+        let matched = corr.iter().zip(&ranks).filter(|(corr, _)| corr[row].is_finite());
+        let mutual = mean(matched.map(|(_, rank)| f64::from(rank[row] == 1.0)));
+        mutual.is_finite().then_some(mutual)
+    };
     let (closed, of) = (table.numbers("cycles"), table.numbers("of_cycles"));
     let cycles = |row: usize| (of[row] > 0.0).then(|| closed[row] / of[row]);
+    let percent_of = |of: &dyn Fn(usize) -> Option<f64>, within: Option<usize>, only: bool| {
+        let wanted =
+            |row: &usize| within.is_none_or(|l| layer[*row] == l) && (!only || universal[*row]);
+        100.0 * mean((0..layer.len()).filter(wanted).filter_map(of))
+    };
     let line = |name: &str, color, of: &dyn Fn(usize) -> Option<f64>, only: bool| {
-        let of_layer = |l: usize| {
-            let rows = (0..layer.len()).filter(|&row| layer[row] == l && (!only || universal[row]));
-            (l as f64, 100.0 * mean(rows.filter_map(of)))
-        };
+        let of_layer = |l: usize| (l as f64, percent_of(of, Some(l), only));
         Series::new(name, color, Mark::Line((0..n).map(of_layer).collect()))
     };
     let series = vec![
@@ -71,7 +79,12 @@ fn both_ways(table: &TextTable) -> Result<Chart> {
                   the share of ways through two other models that return to the neuron where they \
                   began."
             .into(),
-        alt: "Lines over layers; those of universal neurons are higher.".into(),
+        alt: format!(
+            "Lines over layers. Over all layers, {:.0} % of best matches are mutual, and {:.0} % of \
+             those of universal neurons.",
+            percent_of(&mutual, None, false),
+            percent_of(&mutual, None, true)
+        ),
         svg: draw(ONE_PANEL, 1, &[panel])?,
         data,
     })
@@ -86,7 +99,7 @@ fn counts(table: &TextTable, column: &str, from: usize, to: usize) -> Vec<f64> {
 /// Draws counts as bars on a logarithmic axis.
 fn bars(label: &str, what: &str, from: usize, counts: &[f64]) -> Result<String> {
     let most = counts.iter().fold(1.0_f64, |most, n| most.max(*n));
-    let bar = |(at, n): (usize, &f64)| crate::charts::canvas::Cell {
+    let bar = |(at, n): (usize, &f64)| Cell {
         x: at as f64 - 0.4..at as f64 + 0.4,
         y: 0.0..log_height(*n),
         opacity: 0.85,
@@ -112,7 +125,7 @@ fn counted(column: &str, what: &str, from: usize, counts: &[f64]) -> TextTable {
 
 /// Number of neurons by the number of other models in which they are found.
 fn found_in(table: &TextTable) -> Result<Chart> {
-    let models = table.header.iter().filter(|name| name.starts_with("rank_")).count();
+    let models = of_partners(table, "rank_").len();
     let counts = counts(table, "found_in", 0, models);
     Ok(Chart {
         name: "found-in".into(),
@@ -147,15 +160,23 @@ fn clusters(table: &TextTable) -> Result<Chart> {
 
 /// Linear CKA of layers beside the share of best matches.
 fn layer_similarity(table: &TextTable) -> Result<Chart> {
-    let (rows, n) = layers(table, "layer");
-    let (columns, m) = layers(table, "partner_layer");
+    let (rows, n) = layers(table, "layer")?;
+    let (columns, m) = layers(table, "partner_layer")?;
+    if rows.len() < n * m {
+        let problem = format!("has {} rows, expected at least {n} times {m}", rows.len());
+        return Err(Error::new(Kind::Evidence, "layer-similarity.csv", problem, "run it again"));
+    }
     let averaged = |column: &str| {
-        let values = table.numbers(column);
-        let at = |l: usize, other: usize| {
-            let of = (0..rows.len()).filter(|&row| rows[row] == l && columns[row] == other);
-            mean(of.map(|row| values[row]))
-        };
-        (0..n).map(|l| (0..m).map(|other| at(l, other)).collect()).collect::<Vec<Vec<f64>>>()
+        let mut sums = vec![vec![(0.0, 0.0); m]; n];
+        for ((&l, &other), value) in rows.iter().zip(&columns).zip(table.numbers(column)) {
+            // A damaged table may name a layer that no figure can show.
+            if let Some((sum, count)) = sums.get_mut(l).and_then(|row| row.get_mut(other)) {
+                *sum += value;
+                *count += 1.0;
+            }
+        }
+        let mean_of = |row: Vec<(f64, f64)>| row.into_iter().map(|(sum, n)| sum / n).collect();
+        sums.into_iter().map(mean_of).collect::<Vec<Vec<f64>>>()
     };
     let [cka, best] = ["cka", "best_matches"].map(averaged);
     let other = "layer of the other model";
@@ -175,7 +196,10 @@ fn layer_similarity(table: &TextTable) -> Result<Chart> {
                   not depend on single neurons, and the share of the layer's neurons whose best \
                   match lies in the other layer."
                 .into(),
-        alt: "Two maps of layers against layers.".into(),
+        alt: format!(
+            "Two maps of layers against layers. Layers at the same depth have a mean CKA of {:.2}.",
+            mean((0..n.min(m)).map(|l| cka[l][l]))
+        ),
         svg: draw(size, across, &panels)?,
         data: TextTable::of_numbers(&["layer", "partner_layer", "cka", "best_matches"], data),
     })

@@ -12,6 +12,7 @@ use crate::correlation::oracle::{pearson, series};
 use crate::correlation::{
     ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, NeuronMatch, PairResult,
 };
+use crate::record::{Tables, TextTable};
 
 /// Returns matches that keep all partners, from the correlation of every two neurons.
 fn of_correlations(
@@ -269,4 +270,32 @@ fn planted_neurons_are_joined_to_the_clusters_that_were_planted() {
     let mut want: Vec<Vec<Member>> = want.collect();
     want.sort();
     assert_eq!(members, want);
+}
+
+#[test]
+fn damaged_tables_are_drawn_or_refused() {
+    let header = ["model", "partner", "layer", "partner_layer", "cka", "best_matches"];
+    let whole = |layer: &str, cka: &str| {
+        let row = |l: usize, other: usize| {
+            let layer = if l == 1 { layer.to_owned() } else { l.to_string() };
+            ["a", "b"]
+                .map(String::from)
+                .into_iter()
+                .chain([layer, other.to_string(), cka.into(), "0.5".into()])
+                .collect()
+        };
+        let rows = (0..4).map(|i| row(i / 2, i % 2)).collect();
+        let table = TextTable { rows, ..TextTable::with_header(header) };
+        super::charts::all(&Tables::from([("layer-similarity".to_owned(), table)]))
+    };
+    let charts = whole("1", "0.25").expect("figures");
+    assert!(charts[0].alt.contains("mean CKA of 0.25"), "{}", charts[0].alt);
+    for layer in ["9999", "20000", "-3", "x", "NaN", "1e300", "inf"] {
+        for cka in ["", "NaN", "1e308", "0.5"] {
+            if let Err(error) = whole(layer, cka) {
+                assert!(error.to_string().contains("run it again"), "{layer} {cka}: {error}");
+            }
+        }
+    }
+    assert!(whole("9999", "0.5").is_err(), "a table without most of its pairs");
 }
