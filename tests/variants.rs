@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tempfile::TempDir;
+use universal_neurons::cards;
 use universal_neurons::correlation::Keep;
 use universal_neurons::error::{Error, Kind};
 use universal_neurons::experiment::load_spec;
@@ -232,7 +233,8 @@ fn other_units_are_compared_as_neurons_are() {
         let mut session = Session::new(&plan, &mut control);
         let mut outcome = session.study().expect("a study");
         session.add_intervals(&mut outcome).expect("intervals");
-        outcome.reference
+        let cards = cards::of(&mut session, &outcome.reference).expect("cards");
+        (outcome.reference, cards)
     };
     let config = plan(2, |_| ()).models[0].config.clone();
     let units = [
@@ -242,7 +244,12 @@ fn other_units_are_compared_as_neurons_are() {
         (Units::Residual, config.d_model, false),
     ];
     for (units, per_layer, have_weights) in units {
-        let found = study(units);
+        let (found, cards) = study(units);
+        assert!(!cards.cards.is_empty(), "{units:?}");
+        for card in &cards.cards {
+            assert_eq!(!card.promoted.is_empty(), have_weights, "{units:?} {}", card.neuron);
+            assert!(!card.contexts.is_empty() && !card.explanations.is_empty(), "{units:?}");
+        }
         assert_eq!(found.table.ids.len(), config.n_layers * per_layer, "{units:?}");
         let column = |column| found.table.column(column).iter();
         assert!(column(Column::ExcessCorr).all(|e| e.is_finite()), "{units:?}");

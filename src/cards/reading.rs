@@ -41,8 +41,8 @@ pub struct CardRequest {
 /// Returns an error as [`read`] does.
 pub fn of(session: &mut Session, findings: &Findings) -> Result<CardFile> {
     let (plan, layout) = (session.plan, session.plan.reference().layout());
-    if !plan.has_neurons() {
-        // Recorded activations have no text, and cards are about neurons.
+    if plan.is_recorded() {
+        // Cards show text, and recorded activations have none.
         return Ok(CardFile::default());
     }
     let excess = findings.table.column(table::Column::ExcessCorr);
@@ -143,10 +143,14 @@ fn name(plan: &Plan, model: usize, neuron: usize) -> String {
 /// Tokens with the logit effect of a neuron on them: the most promoted and the most suppressed.
 type Effects = [Vec<(String, f64)>; 2];
 
-/// Returns the effects of all chosen neurons on the vocabulary.
+/// Returns the effects of all chosen neurons on the vocabulary; none for other units, which have no
+/// weights of their own.
 fn effects(session: &mut Session, view: &View) -> Result<Vec<Effects>> {
     let plan = session.plan;
     let mut all = vec![Effects::default(); view.seen.chosen.len()];
+    if !plan.spec.models.units.are_neurons() {
+        return Ok(all);
+    }
     for index in 0..plan.models.len() {
         if !view.seen.chosen.iter().any(|chosen| chosen.model == index) {
             continue;

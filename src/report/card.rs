@@ -139,6 +139,10 @@ fn write_partners(out: &mut String, study: &StudyRecord, row: usize) {
 }
 
 fn write_vocabulary(out: &mut String, card: &Card) {
+    if card.promoted.is_empty() {
+        // Units other than neurons have no effect on the vocabulary.
+        return;
+    }
     let list = |tokens: &[(String, f64)]| {
         let token = |(token, effect): &(String, f64)| format!("{token:?} {effect:+.2}");
         tokens.iter().map(token).collect::<Vec<_>>().join("  ")

@@ -80,6 +80,8 @@ const context = ({ tokens, values, at, domain, sample }, others, scale) => {
   return line;
 };
 const tokenLine = (title, list) => {
+  // Units other than neurons have no effect on the vocabulary.
+  if (!list.length) return "";
   const line = make("p", {}, `${title}: `);
   for (const [token, effect] of list) line.append(make("span", { class: "token", title: given(effect) }, token || "∅"), " ");
   return line;
