@@ -195,6 +195,15 @@ fn exported_models_give_the_table_of_the_models() {
     }
     let rounded = table(&desk.run_exported(Dtype::F16, "rounded", CHEAP), "neurons.csv");
     let whole = table(&own, "neurons.csv");
+    // The models themselves, of which activations are rounded as they are read.
+    let spec = std::fs::read_to_string(desk.path("models.yaml")).expect("the spec");
+    let halves = spec.replacen("  family:", "  activations: f16\n  family:", 1);
+    std::fs::write(desk.path("halves.yaml"), halves).expect("write");
+    let halves = table(&desk.run("halves.yaml"), "neurons.csv");
+    for column in rounded.keys().filter(|column| !OF_WEIGHTS.contains(&column.as_str())) {
+        assert_eq!(halves[column], rounded[column], "{column}, bit by bit");
+    }
+    assert_eq!(halves["w_in_norm"], whole["w_in_norm"]);
     assert_eq!(universal(&rounded), universal(&whole));
     for column in ["mean_corr", "excess_corr", "mean", "sparsity"] {
         for (f16, f32) in rounded[column].iter().zip(&whole[column]) {

@@ -57,10 +57,11 @@ impl Plan {
         self.reference().recording().is_some()
     }
 
-    /// Returns whether MLP neurons of models are compared, of which weights, text and circuits are
-    /// known, rather than recorded activations or other units.
-    pub fn has_neurons(&self) -> bool {
-        !self.is_recorded() && self.spec.models.units.are_activations()
+    /// Returns whether the activations of MLP neurons of models are compared as the models compute
+    /// them, rather than recorded or rounded ones, or other units.
+    pub fn has_exact_neurons(&self) -> bool {
+        let models = &self.spec.models;
+        !self.is_recorded() && models.units.are_activations() && models.activations.is_exact()
     }
 
     /// Returns whether the members are recorded activations of which only those that are not zero

@@ -14,7 +14,7 @@ use crate::model::weights::{NonFinite, Source, Weights};
 use crate::model::{Config, Decoder, Recording, Transformer, snapshot};
 use crate::progress::Progress;
 use crate::spec::recorded::recording_files;
-use crate::spec::{Spec, Units};
+use crate::spec::{ActivationFormat, Spec, Units};
 
 /// A model whose config was read and whose files were found.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct PlannedModel {
     pub config: Config,
     /// What is compared of the model.
     pub units: Units,
+    /// The format that its activations are rounded to.
+    pub format: ActivationFormat,
     /// Number of layers of the whole model.
     all_layers: usize,
     /// SHA-256 of `config.json`; empty for recorded activations.
@@ -94,6 +96,7 @@ impl PlannedModel {
         Ok(Self {
             name: name.to_string(),
             units: Units::default(),
+            format: ActivationFormat::default(),
             all_layers: config.n_layers,
             config,
             config_digest,
@@ -122,6 +125,7 @@ impl PlannedModel {
             name: name.to_string(),
             folder: path.to_path_buf(),
             units: Units::default(),
+            format: ActivationFormat::default(),
             all_layers: config.n_layers,
             config,
             config_digest: String::new(),
@@ -139,10 +143,10 @@ impl PlannedModel {
         self.recording.as_deref()
     }
 
-    /// Compares other units of the model.
+    /// Compares the units that a spec names, in the format that it names.
     #[must_use]
-    pub fn with_units(self, units: Units) -> Self {
-        Self { units, ..self }
+    pub fn compared_as(self, spec: &Spec) -> Self {
+        Self { units: spec.models.units, format: spec.models.activations, ..self }
     }
 
     /// Leaves out all layers but the first ones, if the spec names these.

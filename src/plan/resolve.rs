@@ -33,7 +33,7 @@ impl Plan {
             Some(seed) => PlannedModel::find_untrained(&m.name, &m.path, seed),
             None => PlannedModel::find(&m.name, &m.path),
         };
-        let models = models.map(|m| find(m)?.with_units(spec.models.units).first_layers(&spec));
+        let models = models.map(|m| find(m)?.compared_as(&spec).first_layers(&spec));
         let models: Vec<_> = models.collect::<Result<_>>()?;
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;

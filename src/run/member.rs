@@ -13,7 +13,7 @@ use crate::progress::Progress;
 pub enum FamilyMember {
     /// A model with its weights.
     Model(Arc<Transformer>),
-    /// A model of which other units than neurons are compared.
+    /// A model of which other units than neurons, or rounded activations, are compared.
     Units(Arc<UnitReader>),
     /// Recorded activations, which are read from their files when they are needed.
     Recording(Arc<Recording>),
@@ -27,10 +27,11 @@ impl FamilyMember {
     pub fn load(planned: &PlannedModel, progress: &Progress) -> Result<Self> {
         match planned.recording() {
             None => {
-                let (model, units) = (Arc::new(planned.load(progress)?), planned.units);
-                Ok(match units.are_activations() {
+                let model = Arc::new(planned.load(progress)?);
+                let (units, format) = (planned.units, planned.format);
+                Ok(match units.are_activations() && format.is_exact() {
                     true => Self::Model(model),
-                    false => Self::Units(Arc::new(UnitReader { model, units })),
+                    false => Self::Units(Arc::new(UnitReader { model, units, format })),
                 })
             }
             Some(_) => planned.load_recording().map(Self::Recording),

@@ -56,9 +56,8 @@ fn open(plan: &Plan, cards: CardChoice) -> Result<(String, Box<dyn Accelerator>)
 
 /// Returns the error of a plan that no device supports.
 fn unsupported(plan: &Plan) -> Option<Error> {
-    if !plan.has_neurons() {
-        let problem =
-            "recorded activations and units other than neurons are compared on the CPU only";
+    if !plan.has_exact_neurons() {
+        let problem = "recorded or rounded activations, and units other than neurons, are compared on the CPU only";
         return Some(Error::new(Kind::Device, "device cuda", problem, "use `device: cpu`"));
     }
     let large = plan.models.iter().find(|m| m.config.d_head() > MAX_D_HEAD)?;

@@ -82,9 +82,14 @@ fn check_models(spec: &Spec) -> Result<(), Finding> {
     check_judged(spec)
 }
 
-/// Checks that units other than neurons are compared only by what needs nothing else of a model.
+/// Checks that units other than neurons, and rounded activations, are compared only by what needs
+/// nothing else of a model.
 fn check_units(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     let units = spec.models.units;
+    if !spec.models.activations.is_exact() && (!kind.reads_recorded || spec.corpus.is_absent()) {
+        let problem = "rounds what models compute in a study of universality, and this is another";
+        return finding("models.activations", problem, "remove it");
+    }
     if units.are_activations() {
         return Ok(());
     }

@@ -31,7 +31,7 @@ use crate::error::{Error, Kind, Result};
 pub use crate::backend::Precision;
 pub use device::{CardChoice, DeviceChoice};
 pub use finding::{Finding, finding};
-pub use models::{Model, Models, Units};
+pub use models::{ActivationFormat, Model, Models, Units};
 pub use rules::{KindRules, Section};
 
 /// Version of the spec format that this program writes and reads. It is increased whenever the

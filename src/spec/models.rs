@@ -20,6 +20,9 @@ pub struct Models {
     /// What is compared: MLP neurons, or other units of the models.
     #[serde(default, skip_serializing_if = "Units::are_activations")]
     pub units: Units,
+    /// The format that activations are rounded to when they are read: `f16` as in the authors' code.
+    #[serde(default, skip_serializing_if = "ActivationFormat::is_exact")]
+    pub activations: ActivationFormat,
     /// Whether two models, or a model at two steps of `kind: dynamics`, may have the same weights, so
     /// that a model is compared with itself. Otherwise it is an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -59,6 +62,24 @@ impl Units {
     /// Returns whether the units are MLP neurons, which have weights.
     pub fn are_neurons(self) -> bool {
         matches!(self, Self::MlpPost | Self::MlpPre)
+    }
+}
+
+/// The format of activations that enter sums. The forward pass is in f32 in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationFormat {
+    /// As the forward pass computes them.
+    #[default]
+    F32,
+    /// Rounded to 11 significant bits. A neuron with an activation above 65,504 is not finite.
+    F16,
+}
+
+impl ActivationFormat {
+    /// Returns whether activations are not rounded.
+    pub fn is_exact(&self) -> bool {
+        *self == Self::F32
     }
 }
 
