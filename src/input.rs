@@ -182,6 +182,18 @@ impl InputFile {
         Ok(hex(&hasher.finalize()))
     }
 
+    /// Returns the SHA-256 of the only file, or if there are several, the SHA-256 of their digests.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be read.
+    pub fn digest_of_all<'a>(files: impl Iterator<Item = &'a mut Self>) -> Result<String> {
+        let digests = files.map(Self::digest).collect::<Result<Vec<_>>>()?;
+        Ok(match &digests[..] {
+            [one] => one.clone(),
+            several => digest(several.concat().as_bytes()),
+        })
+    }
+
     /// Fills `buffer` with the bytes of the file that start at `offset`.
     ///
     /// # Errors

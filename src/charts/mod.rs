@@ -76,10 +76,8 @@ pub fn map(matrix: &[Vec<f64>], other: &str, text: fn(f64) -> String) -> Panel {
     let most = matrix.iter().flatten().fold(1e-9_f64, |most, v| most.max(*v));
     let around = |i: usize| i as f64 - 0.5..i as f64 + 0.5;
     let places = || {
-        let row = |(l, row): (usize, &'_ Vec<f64>)| {
-            row.clone().into_iter().enumerate().map(move |(other, v)| (l, other, v))
-        };
-        matrix.iter().enumerate().flat_map(row).filter(|(.., v)| v.is_finite())
+        let row = |l: usize| matrix[l].iter().enumerate().map(move |(other, v)| (l, other, *v));
+        (0..matrix.len()).flat_map(row).filter(|(.., v)| v.is_finite())
     };
     let cell = |(l, other, v)| Cell { x: around(other), y: around(l), opacity: 0.85 * v / most };
     let mut series = vec![Series::new("", UNIVERSAL, Mark::Cells(places().map(cell).collect()))];

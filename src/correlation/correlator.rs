@@ -81,39 +81,34 @@ impl<E: Engine> Correlator<E> {
         };
         let (top, draws) = (plan.top, plan.baseline.draws);
         let layers = |model: usize| plan.models[model].n_layers;
+        let compared = plan.compares_layers();
         let found_of = |&x: &usize| {
             let pair = PairResult::new(plan.models[x].n_neurons(), top, draws);
-            let with_layers = |y: usize| pair.clone().with_pairs_of_layers(layers(x) * layers(y));
-            let compared = plan.compares_layers();
-            let of = |y| if compared { with_layers(y) } else { pair.clone() };
+            let pairs_of_layers = |y| if compared { layers(x) * layers(y) } else { 0 };
+            let of = |y| pair.clone().with_pairs_of_layers(pairs_of_layers(y));
             plan.partners(x).map(of).collect()
         };
         let found = plan.references.iter().map(found_of).collect();
         let own = models.map(|m| engine.neuron_sums(m.n_neurons())).collect();
         Ok(Self { engine, plan, own, kept, found, gram_norms: Vec::new() })
     }
+}
 
-    /// Computes what a comparison of layers needs beside the products of two models.
-    fn compute_gram_norms(&mut self) -> Result<()> {
-        let Self { engine, plan, own, kept, .. } = self;
-        let norms = |model: usize| {
-            let (sums, layout) = (&own[model], plan.models[model]);
-            let placed = engine.place(sums)?;
-            let side = Side { model, layout, sums, placed: &placed };
-            match kept {
-                Accumulated::Sums(sums) => match &sums.grams[model] {
-                    Some(grams) => engine.gram_norms(grams, side),
-                    None => unreachable!("every model is a partner"),
-                },
-                Accumulated::Tokens(tokens) => {
-                    let mut grams = engine.new_grams(layout)?;
-                    engine.add_grams(&mut grams, tokens[model].borrow())?;
-                    engine.gram_norms(&grams, side)
-                }
+impl<E: Engine> Accumulated<E> {
+    /// Returns the Frobenius norm of the covariances of each layer of a model, whose Gram sums must be
+    /// there if sums are kept.
+    fn gram_norms(&self, engine: &E, side: Side<E>) -> Result<Vec<f64>> {
+        match self {
+            Self::Sums(sums) => match &sums.grams[side.model] {
+                Some(grams) => engine.gram_norms(grams, side),
+                None => unreachable!("every model is a partner"),
+            },
+            Self::Tokens(tokens) => {
+                let mut grams = engine.new_grams(side.layout)?;
+                engine.add_grams(&mut grams, tokens[side.model].borrow())?;
+                engine.gram_norms(&grams, side)
             }
-        };
-        self.gram_norms = (0..plan.models.len()).map(norms).collect::<Result<_>>()?;
-        Ok(())
+        }
     }
 }
 
@@ -190,7 +185,7 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
     }
 
     fn end_pass(&mut self, watch: Watch) -> Result<bool> {
-        let Self { engine, plan, own, kept, found, .. } = self;
+        let Self { engine, plan, own, kept, found, gram_norms } = self;
         let placed = own.iter().map(|own| engine.place(own)).collect::<Result<Vec<_>>>()?;
         let side = |model: usize| Side {
             model,
@@ -210,18 +205,18 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
                 }
             }
         }
-        match kept {
-            Accumulated::Sums(sums) if sums.pass + 1 < sums.passes => {
-                sums.start(engine, plan, sums.pass + 1)?;
-                Ok(true)
-            }
-            _ => {
-                if self.plan.compares_layers() {
-                    self.compute_gram_norms()?;
-                }
-                Ok(false)
-            }
+        if let Accumulated::Sums(sums) = kept
+            && sums.pass + 1 < sums.passes
+        {
+            sums.start(engine, plan, sums.pass + 1)?;
+            return Ok(true);
         }
+        if plan.compares_layers() {
+            let models = 0..plan.models.len();
+            let norms = models.map(|model| kept.gram_norms(engine, side(model)));
+            *gram_norms = norms.collect::<Result<_>>()?;
+        }
+        Ok(false)
     }
 
     fn finish(self) -> Vec<Vec<PairResult>> {

@@ -112,11 +112,10 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
     /// host.
     fn squared_covariances(&self, sums: &StoredSums<D>, block: &LayerPair<Self>) -> Result<f64> {
         let (rows, cols) = neurons(block);
-        let [(x, _), (y, _)] = [block.x, block.y];
-        let [of_x, of_y] = [(x, &rows), (y, &cols)].map(|(side, neurons): (Side<Self>, _)| {
-            side.sums.layer(neurons.clone(), &self.inverse_scales(side.model, neurons.clone()))
-        });
-        let unscaled = [(x, rows), (y, cols)].map(|(side, n)| self.inverse_scales(side.model, n));
+        let ((x, _), (y, _)) = (block.x, block.y);
+        let unscaled_x = self.inverse_scales(x.model, rows.clone());
+        let unscaled_y = self.inverse_scales(y.model, cols.clone());
+        let (of_x, of_y) = (x.sums.layer(rows, &unscaled_x), y.sums.layer(cols, &unscaled_y));
         let lives = |own: &NeuronSums, i: usize| own.inverse_spread(i).is_some();
         let mut total = 0.0;
         for i in (0..sums.shape.0).filter(|&i| lives(&of_x, i)) {
@@ -124,7 +123,7 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
             let row = sums.values.read(self.device, at..at + sums.shape.1)?;
             let mean = of_x.sum(i) / of_x.n as f64;
             let square = |(j, v): (usize, f32)| {
-                (f64::from(v) * unscaled[0][i] * unscaled[1][j] - mean * of_y.sum(j)).powi(2)
+                (f64::from(v) * unscaled_x[i] * unscaled_y[j] - mean * of_y.sum(j)).powi(2)
             };
             let row = row.into_iter().enumerate().filter(|(j, _)| lives(&of_y, *j));
             total += row.map(square).sum::<f64>();
@@ -182,6 +181,13 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
         let values = Array::zeros(self.device, rows.len() * ld)?;
         Ok(ProductSums { device: self.device, ld, first: rows.start, values })
     }
+}
+
+/// Returns Gram sums `[d, d]` as if the activations of each neuron had been multiplied by a factor.
+fn scaled_gram(gram: Vec<f32>, factors: &[f64]) -> Vec<f64> {
+    let d = factors.len();
+    let scaled = |(e, v): (usize, f32)| f64::from(v) * factors[e / d] * factors[e % d];
+    gram.into_iter().enumerate().map(scaled).collect()
 }
 
 /// Returns the neurons of both layers of a block, as indices over all layers.
@@ -310,9 +316,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
             let neurons = side.layout.neurons(layer);
             let unscaled = self.inverse_scales(side.model, neurons.clone());
             let gram = grams.values.read(self.device, layer * d * d..(layer + 1) * d * d)?;
-            let gram = gram.into_iter().enumerate();
-            let gram: Vec<f64> =
-                gram.map(|(e, v)| f64::from(v) * unscaled[e / d] * unscaled[e % d]).collect();
+            let gram = scaled_gram(gram, &unscaled);
             Ok(gram_norm(&gram, &side.sums.layer(neurons, &unscaled), 0..d))
         };
         (0..side.layout.n_layers).map(of).collect()
@@ -376,9 +380,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
     ) -> Result<Self::Rotated> {
         let (d, neurons) = (y.layout.d_mlp, y.layout.neurons(layer));
         let relative = self.relative_scales(model, neurons.clone());
-        let gram = self.gram(source, y.layout, layer)?.into_iter().enumerate();
-        let gram: Vec<f64> =
-            gram.map(|(i, v)| f64::from(v) * relative[i / d] * relative[i % d]).collect();
+        let gram = scaled_gram(self.gram(source, y.layout, layer)?, &relative);
         let own = y.sums.layer(neurons, &relative);
         let side = ModelSums { layout: Layout { n_layers: 1, ..y.layout }, sums: &own };
         let baseline = &plan.baseline;

@@ -1,6 +1,6 @@
 //! The columns of the neuron table that follow from the comparisons (paper eq. 3).
 
-use super::pair::PairResult;
+use super::pair::{NeuronMatch, PairResult};
 use super::sums::Layout;
 
 /// The largest, mean and smallest value over the partner models.
@@ -119,18 +119,29 @@ pub fn depth_matrix(pairs: &[PairResult], reference: Layout, partners: &[Layout]
     let mut share = vec![vec![0.0; deepest]; reference.n_layers];
     let weight = 1.0 / (pairs.len() * reference.d_mlp) as f64;
     for (pair, partner) in pairs.iter().zip(partners) {
-        for i in 0..pair.neurons() {
-            if let Some(best) = pair.best(i) {
-                share[reference.layer(i)][partner.layer(best.neuron)] += weight;
-            }
-        }
+        let best = (0..pair.neurons()).map(|i| pair.best(i));
+        add_depth(&mut share, weight, [reference, *partner], best);
     }
     share
 }
 
+/// Adds `weight` for each neuron of the first layout to the pair of its layer and that of its best
+/// match in the second layout. `best` has the best match of every neuron.
+pub fn add_depth(
+    share: &mut [Vec<f64>],
+    weight: f64,
+    [x, y]: [Layout; 2],
+    best: impl Iterator<Item = Option<NeuronMatch>>,
+) {
+    for (i, best) in best.enumerate() {
+        if let Some(best) = best {
+            share[x.layer(i)][y.layer(best.neuron)] += weight;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::pair::NeuronMatch;
     use super::*;
 
     fn pair(rho: f64, neuron: usize, baseline: &[f64]) -> PairResult {

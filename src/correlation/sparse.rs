@@ -1,5 +1,5 @@
-//! Comparison of sparse activations, of which most are zero: correlations from the products of
-//! entries that are stored, without the zeros between them.
+//! Compares sparse activations, most of which are zero. Correlations follow from the products of the
+//! entries that are stored; the zeros between them are not visited.
 //!
 //! For a neuron i of the reference, Σ x_i y_j is summed over the tokens at which i is active. The
 //! partner neurons j that are active at none of them have the correlation −A_i B_j, with A = mean ·
@@ -191,7 +191,7 @@ fn compare_pair(
     let draws = plan.baseline.draws;
     let layout = plan.models[x];
     let mut pair = PairResult::new(layout.n_neurons(), plan.top, draws);
-    let partner = Partner::new(&models[y]);
+    let partner = SparsePartner::new(&models[y]);
     let tokens = models[x].rows.tokens();
     let order = |draw| SurrogateId { model: y, draw }.order(plan, 0, tokens);
     let orders: Vec<Vec<usize>> = (0..draws).map(order).collect();
@@ -264,7 +264,7 @@ impl Products {
 }
 
 /// The partner of a comparison.
-struct Partner<'a> {
+struct SparsePartner<'a> {
     rows: &'a SparseTokens,
     sums: &'a NeuronSums,
     /// Inverse spread of each neuron; NaN for one without a correlation.
@@ -279,7 +279,7 @@ struct Partner<'a> {
     powers: [f64; 4],
 }
 
-impl<'a> Partner<'a> {
+impl<'a> SparsePartner<'a> {
     fn new(model: &'a SparseModel) -> Self {
         let (rows, sums) = (&model.rows, &model.sums);
         let inverse = |j| sums.inverse_spread(j).unwrap_or(f64::NAN);
@@ -327,7 +327,7 @@ impl<'a> Partner<'a> {
 
 /// The correlations of one neuron of the reference with all neurons of the partner.
 struct SparseRow<'a> {
-    partner: &'a Partner<'a>,
+    partner: &'a SparsePartner<'a>,
     /// Mean and inverse spread of the neuron.
     mean: f64,
     inverse: f64,
@@ -363,7 +363,7 @@ impl SparseRow<'_> {
 
     /// Adds the correlations with all partner neurons to a histogram and to power sums.
     fn add_distribution(&self, products: &Products, bins: &mut [f64], moments: &mut PowerSums) {
-        let Partner { b, ascending, powers, .. } = self.partner;
+        let SparsePartner { b, ascending, powers, .. } = self.partner;
         let a = -(self.mean * self.inverse);
         let mut sums = [1, 2, 3, 4].map(|k| a.powi(k) * powers[k as usize - 1]);
         // All neurons as if none were active together, bin by bin: ρ is monotonic in B.

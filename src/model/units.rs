@@ -9,7 +9,7 @@ use super::forward::{Decoder, ResidualStream};
 use super::hook_point::{HookPoint, Site};
 use super::hooks::Hooks;
 use super::{Config, Transformer};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::spec::{ActivationFormat, Units};
 
 impl Units {
@@ -98,21 +98,17 @@ impl Decoder for UnitReader {
 
     fn forward_from(
         &self,
-        _: ResidualStream<'_>,
-        _: &[&[u32]],
-        _: &mut dyn Hooks,
+        start: ResidualStream<'_>,
+        rows: &[&[u32]],
+        hooks: &mut dyn Hooks,
     ) -> Result<Vec<f32>> {
-        Err(needs_neurons())
+        let mut hooks = UnitHooks { reader: self, hooks };
+        self.model.forward_from(start, rows, &mut hooks)
     }
 
-    fn logits(&self, _: &[f32]) -> Result<Vec<f32>> {
-        Err(needs_neurons())
+    fn logits(&self, resid: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.model.logits(resid))
     }
-}
-
-fn needs_neurons() -> Error {
-    let problem = "other units than neurons are only read";
-    Error::new(Kind::Spec, "models.units", problem, "remove it, or use `kind: universality`")
 }
 
 #[cfg(test)]

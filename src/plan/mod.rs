@@ -64,8 +64,7 @@ impl Plan {
         !self.is_recorded() && models.units.are_activations() && models.activations.is_exact()
     }
 
-    /// Returns whether the members are recorded activations of which only those that are not zero
-    /// are stored.
+    /// Returns whether the members are recorded activations that are stored without their zeros.
     pub fn is_sparse(&self) -> bool {
         self.sparse_entries().is_some()
     }

@@ -172,7 +172,7 @@ impl PlannedModel {
         Ok(self)
     }
 
-    /// Refuses recorded activations, for what needs the weights or the tokenizer of a model.
+    /// Refuses recorded activations where the weights or the tokenizer of a model are needed.
     ///
     /// # Errors
     /// Returns an error if only activations were recorded.
@@ -180,18 +180,13 @@ impl PlannedModel {
         self.recording().map_or(Ok(()), |recording| Err(recording.needs_a_model()))
     }
 
-    /// Returns the recorded activations, without the layers that are left out.
+    /// Returns the recorded activations, without the layers that are left out; `None` for a model.
     ///
     /// # Errors
-    /// Returns an error if a file changed since it was digested, or for a model.
-    pub fn load_recording(&self) -> Result<Arc<Recording>> {
-        let Some(recording) = &self.recording else {
-            let problem = "is the folder of a model, expected recorded activations";
-            let remedy = "run the command again when the files are complete";
-            return Err(Error::new(Kind::Model, self.folder.display(), problem, remedy));
-        };
-        recording.unchanged()?;
-        Ok(Arc::clone(recording))
+    /// Returns an error if a file changed since it was digested.
+    pub fn load_recording(&self) -> Result<Option<Arc<Recording>>> {
+        self.recording().map_or(Ok(()), Recording::unchanged)?;
+        Ok(self.recording.clone())
     }
 
     /// Loads the weights that were digested, or draws those of an untrained network, without the layers that are left out. Warns of those that hold NaN or infinity, and keeps

@@ -1,5 +1,5 @@
-//! A member of a family in memory: a model, one of which other units than neurons are compared, or the
-//! activations that were recorded in its place.
+//! A member of a family in memory: a model, a model that is read by other units than its neurons, or
+//! activations that were recorded in place of a model.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::progress::Progress;
 pub enum FamilyMember {
     /// A model with its weights.
     Model(Arc<Transformer>),
-    /// A model of which other units than neurons, or rounded activations, are compared.
+    /// A model whose other units, or rounded activations, are compared.
     Units(Arc<UnitReader>),
     /// Recorded activations, which are read from their files when they are needed.
     Recording(Arc<Recording>),
@@ -25,17 +25,15 @@ impl FamilyMember {
     /// # Errors
     /// Returns an error if a file cannot be read, or changed since it was digested.
     pub fn load(planned: &PlannedModel, progress: &Progress) -> Result<Self> {
-        match planned.recording() {
-            None => {
-                let model = Arc::new(planned.load(progress)?);
-                let (units, format) = (planned.units, planned.format);
-                Ok(match units.are_activations() && format.is_exact() {
-                    true => Self::Model(model),
-                    false => Self::Units(Arc::new(UnitReader { model, units, format })),
-                })
-            }
-            Some(_) => planned.load_recording().map(Self::Recording),
+        if let Some(recording) = planned.load_recording()? {
+            return Ok(Self::Recording(recording));
         }
+        let model = Arc::new(planned.load(progress)?);
+        let (units, format) = (planned.units, planned.format);
+        Ok(match units.are_activations() && format.is_exact() {
+            true => Self::Model(model),
+            false => Self::Units(Arc::new(UnitReader { model, units, format })),
+        })
     }
 
     /// Returns what computes or reads the activations.

@@ -1,6 +1,6 @@
 //! One-to-one matches: the assignment of neurons of one model to neurons of another that has the
-//! largest sum of correlations. Only candidates can be assigned to each other: two neurons of which
-//! one is among the best partners of the other.
+//! largest sum of correlations. Only candidates can be assigned to each other: two neurons are
+//! candidates if one is among the best partners of the other.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn candidates(matches: &Matches, [x, y]: [usize; 2]) -> Candidates {
 /// Neurons that are candidates of each other, directly or by way of others. The assignment of one
 /// part does not depend on that of another.
 #[derive(Default)]
-struct Part {
+struct CandidateGroup {
     /// Neurons of x, in order.
     x: Vec<usize>,
     /// Neurons of y, in order.
@@ -56,7 +56,7 @@ struct Part {
 /// Which of two models a neuron belongs to, and its index.
 type End = (bool, usize);
 
-fn parts(candidates: &Candidates) -> Vec<Part> {
+fn parts(candidates: &Candidates) -> Vec<CandidateGroup> {
     let mut neighbours: BTreeMap<End, Vec<End>> = BTreeMap::new();
     for &(i, j) in candidates.keys() {
         neighbours.entry((false, i)).or_default().push((true, j));
@@ -67,7 +67,8 @@ fn parts(candidates: &Candidates) -> Vec<Part> {
     let place =
         connected.iter().enumerate().flat_map(|(at, ends)| ends.iter().map(move |e| (*e, at)));
     let place: BTreeMap<End, usize> = place.collect();
-    let mut parts: Vec<Part> = connected.iter().map(|_| Part::default()).collect();
+    let mut parts: Vec<CandidateGroup> =
+        connected.iter().map(|_| CandidateGroup::default()).collect();
     for (&(of_y, neuron), &at) in &place {
         let side = if of_y { &mut parts[at].y } else { &mut parts[at].x };
         side.push(neuron);
@@ -78,12 +79,12 @@ fn parts(candidates: &Candidates) -> Vec<Part> {
     parts
 }
 
-impl Part {
+impl CandidateGroup {
     /// Returns the pairs that are assigned.
     fn assigned(&self, candidates: &Candidates) -> Vec<(usize, NeuronMatch)> {
         // No row may be left without a column, so the smaller side has the rows.
         let transposed = self.x.len() > self.y.len();
-        let (_, columns) = kuhn_munkres(&PartWeights::of(self, candidates, transposed));
+        let (_, columns) = kuhn_munkres(&GroupWeights::of(self, candidates, transposed));
         let ends = |(row, column): (usize, usize)| match transposed {
             true => (self.x[column], self.y[row]),
             false => (self.x[row], self.y[column]),
@@ -100,14 +101,14 @@ impl Part {
 }
 
 /// The weights of a part.
-struct PartWeights {
+struct GroupWeights {
     /// For each row, the columns of its candidates in order, with their weights.
     rows: Vec<Vec<(usize, i64)>>,
     columns: usize,
 }
 
-impl PartWeights {
-    fn of(part: &Part, candidates: &Candidates, transposed: bool) -> Self {
+impl GroupWeights {
+    fn of(part: &CandidateGroup, candidates: &Candidates, transposed: bool) -> Self {
         let (rows, columns) = if transposed { (&part.y, &part.x) } else { (&part.x, &part.y) };
         let mut weights = vec![Vec::new(); rows.len()];
         let place = |list: &[usize], neuron: usize| list.binary_search(&neuron).ok();
@@ -123,7 +124,7 @@ impl PartWeights {
     }
 }
 
-impl Weights<i64> for PartWeights {
+impl Weights<i64> for GroupWeights {
     fn rows(&self) -> usize {
         self.rows.len()
     }

@@ -15,6 +15,11 @@ pub struct Partners {
     pub baseline: f64,
 }
 
+/// Returns the place of y among the partners of x, which are all other models.
+pub fn place_among_partners([x, y]: [usize; 2]) -> usize {
+    y - usize::from(y > x)
+}
+
 /// The best partners of every neuron of each model in every other model. Neurons are counted over
 /// all layers.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +36,7 @@ impl Matches {
             if x == y {
                 return Vec::new();
             }
-            let place = y - usize::from(y > x);
+            let place = place_among_partners([x, y]);
             let d_mlp = plan.models[y].layout().d_mlp;
             let found = findings[x];
             let lists = found.partners[place].top.iter().zip(&found.extra);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::assignment::assignment;
 use super::clusters::{Member, clusters};
-use super::matches::{Matches, Partners};
+use super::matches::{Matches, Partners, place_among_partners};
 use crate::correlation::oracle::{pearson, series};
 use crate::correlation::{
     ComparisonPlan, Correlator, Keep, Layout, NeuronComparison, NeuronMatch, PairResult,
@@ -205,7 +205,7 @@ fn numpy_and_scipy_find_the_same() {
     let golden: Golden = serde_json::from_str(text).expect("JSON");
     let layout = Layout { n_layers: golden.layers, d_mlp: golden.units };
     let found = compared(&golden, layout);
-    let place = |x: usize, y: usize| y - usize::from(y > x);
+    let place = |x, y| place_among_partners([x, y]);
     let of_pair = |x: usize, y: usize| {
         let own = if x == y { 0 } else { layout.n_neurons() };
         let top = |i| found[x][place(x, y)].top(i).collect();

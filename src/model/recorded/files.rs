@@ -11,7 +11,6 @@ use super::super::weights::{AT_ONCE, Tensor, append_f32, safetensors_of};
 use super::names::{REMEDY, layer_part};
 use super::npy::array_of;
 use super::parquet::{UnpackedTable, unpack};
-use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
 use crate::spec::recorded::recording_files;
@@ -139,11 +138,7 @@ impl RecordedFiles {
     /// # Errors
     /// Returns an error if a file cannot be read.
     pub fn digest(&mut self) -> Result<String> {
-        let digests = self.files.iter_mut().map(InputFile::digest).collect::<Result<Vec<_>>>()?;
-        Ok(match &digests[..] {
-            [one] => one.clone(),
-            several => digest(several.concat().as_bytes()),
-        })
+        InputFile::digest_of_all(self.files.iter_mut())
     }
 
     /// Returns stamps that identify the files.

@@ -1,7 +1,5 @@
 //! Finds the tensors of the layers in the files of a recording, and checks their shapes.
 
-use safetensors::Dtype;
-
 use super::super::weights::Tensor;
 use super::files::RecordedFiles;
 use super::limits::{MAX_UNITS, check_layers, missing};
@@ -118,7 +116,7 @@ fn check_activations(
 ) -> Result<()> {
     let refused = |problem: String, remedy| Err(files.error(Some(name), problem, remedy));
     let (shape, dtype) = (&tensor.shape, tensor.dtype);
-    if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+    if !tensor.is_float() {
         let problem = format!("is of type {dtype:?}, expected F64, F32, F16 or BF16");
         return refused(problem, "convert it where it was made");
     }

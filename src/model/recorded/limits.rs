@@ -21,7 +21,7 @@ pub fn check_layers(files: &RecordedFiles, n: usize) -> Result<()> {
     Err(files.error(None, problem, names::REMEDY))
 }
 
-/// Returns the error for `n` layers of which one is not there.
+/// Returns the error for a layer that is missing among `n` layers.
 pub fn missing(files: &RecordedFiles, n: usize, layer: usize) -> Error {
     let problem = format!("holds layer {}, and no activations of layer {layer}", n - 1);
     files.error(None, problem, "number the layers from 0 on, without gaps")

@@ -235,7 +235,7 @@ impl Decoder for Recording {
 }
 
 impl Recording {
-    /// Returns the error for what only a model can compute.
+    /// Returns the error for a computation that needs a model.
     pub fn needs_a_model(&self) -> Error {
         let problem = "holds activations, and this needs the weights of a model";
         self.files.error(None, problem, "give the folder of the model in `models.family[].path`")

@@ -4,12 +4,12 @@
 pub const REMEDY: &str =
     "name one tensor per layer `blocks.0.mlp.hook_post`, as TransformerLens does, or `layers.0`";
 
-/// The tensor of which tokens take part in statistics.
+/// The tensor that marks the tokens that take part in statistics.
 pub const MASK: &str = "mask";
 /// The tensor of the number of each token's document.
 pub const DOCUMENTS: &str = "documents";
 
-/// What a tensor is of its layer.
+/// The role of a tensor in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerPart {
     /// Activations, which are compared.

@@ -134,7 +134,7 @@ impl SparseTensor {
                 ));
             }
         }
-        if !matches!(values.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        if !values.is_float() {
             let found = values.dtype;
             return Err(refused(
                 VALUES,

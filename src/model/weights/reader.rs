@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use safetensors::Dtype;
-
 use super::source::Source;
 use crate::error::{Error, Result};
 
@@ -94,7 +92,7 @@ impl<'a> TensorReader<'a> {
                     self.error(format!("tensor `{stored}` has shape {got:?}, expected {shape:?}"))
                 );
             }
-            if !matches!(tensor.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            if !tensor.is_float() {
                 let dtype = tensor.dtype;
                 let expected = "expected F64, F32, F16 or BF16";
                 return Err(

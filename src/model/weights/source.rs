@@ -14,7 +14,6 @@ use serde::Deserialize;
 
 use super::archive;
 use super::tensor::Tensor;
-use crate::digest::digest;
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputFile, Stamp};
 
@@ -117,12 +116,7 @@ impl Source {
     /// # Errors
     /// Returns an error if one cannot be read.
     pub fn digest(&mut self) -> Result<String> {
-        let files = self.index.iter_mut().chain(&mut self.files);
-        let digests = files.map(InputFile::digest).collect::<Result<Vec<_>>>()?;
-        Ok(match &digests[..] {
-            [one] => one.clone(),
-            several => digest(several.concat().as_bytes()),
-        })
+        InputFile::digest_of_all(self.index.iter_mut().chain(&mut self.files))
     }
 
     /// Returns stamps that identify the files, so that others at the same paths are noticed.

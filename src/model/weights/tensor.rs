@@ -14,3 +14,10 @@ pub struct Tensor {
     /// Range of bytes in the file.
     pub(in crate::model) bytes: std::ops::Range<usize>,
 }
+
+impl Tensor {
+    /// Returns whether the values are floating-point numbers that can be read as f32.
+    pub(in crate::model) fn is_float(&self) -> bool {
+        matches!(self.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    }
+}
