@@ -5,7 +5,8 @@ Correlations and rotations are taken literally, over all tokens at once in f64.
 
     python expected/golden/recompute.py           from the repository's root
 
-writes expected/golden/desk-neurons.json.
+writes expected/golden/desk-neurons.json, and the chance levels of the same neurons by the paper's
+rotations over the first documents.
 """
 import json
 import pathlib
@@ -15,20 +16,22 @@ import scipy.stats
 import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from chacha import rotation
+from chacha import fast_rotation, rotation
 from make_golden import VERSIONS, floats
 
 HERE = pathlib.Path(__file__).parent
 DESK = HERE.parent.parent / "experiments" / "desk"
-NAMES, CONTEXT, SEED, DRAWS, NEURONS = "abcde", 256, 2024, 3, 50
+NAMES, CONTEXT, SEED, DRAWS, NEURONS = "abcde", 256, 2024, 8, 50
+# The paper's rotations, of partner b alone.
+ROTATION = {"documents": 15, "seed": 1, "draws": 8}
 
 
-def rows_of_tokens(tokenizer, bos):
+def rows_of_tokens(tokenizer, bos, documents=None):
     """Rows that begin with BOS, and which positions count: neither BOS nor newline."""
     newline = tokenizer.encode("\n", add_special_tokens=False)
     assert len(newline) == 1
     rows = []
-    for line in (DESK / "corpus.jsonl").read_text().splitlines():
+    for line in (DESK / "corpus.jsonl").read_text().splitlines()[:documents]:
         ids = tokenizer.encode(json.loads(line)["text"], add_special_tokens=False)
         rows += [[bos] + ids[i:i + CONTEXT - 1] for i in range(0, len(ids), CONTEXT - 1)]
     return rows, [[t not in (bos, newline[0]) for t in row] for row in rows]
@@ -63,11 +66,11 @@ def best(x, y):
     return (x.T @ unit(y)).max(1)
 
 
-def chance(x, y, partner, d):
+def chance(x, y, partner, d, rotation=fast_rotation, seed=SEED, draws_made=DRAWS):
     """Best correlation with rotated layers, mean over draws."""
     draws = []
-    for draw in range(DRAWS):
-        layers = [best(x, y[:, l * d:(l + 1) * d].double() @ torch.from_numpy(rotation(SEED, draw, partner, l, d)).double().T).values
+    for draw in range(draws_made):
+        layers = [best(x, y[:, l * d:(l + 1) * d].double() @ torch.from_numpy(rotation(seed, draw, partner, l, d)).double().T).values
                   for l in range(y.shape[1] // d)]
         draws.append(torch.stack(layers).max(0).values)
     return torch.stack(draws).mean(0)
@@ -108,6 +111,9 @@ def main():
         partners.append(found.indices.tolist())
         baseline.append(chance(x, y, m, d))
         print("against", name, flush=True)
+    first, first_counts = rows_of_tokens(tokenizer, bos, ROTATION["documents"])
+    x, y = [activations(name, first, first_counts)[1] for name in "ab"]
+    rotated = chance(unit(x[:, chosen]), y, 1, d, rotation, ROTATION["seed"], ROTATION["draws"])
     corr, baseline = torch.stack(corr).numpy(), torch.stack(baseline).numpy()
     weights, table = weight_statistics(model, chosen, d), []
     for k, i in enumerate(chosen):
@@ -117,7 +123,8 @@ def main():
             c.max(), c.mean(), c.min(), b.max(), b.min(), b.mean(), w_in, bias, w_out, sim, l2, v.mean(), v.var(),
             scipy.stats.skew(v), scipy.stats.kurtosis(v, fisher=False), *vocab, (v > 0).mean(), c.mean() - b.mean()], 9)})
     (HERE / "desk-neurons.json").write_text(json.dumps(
-        {"made_by": "recompute.py", "versions": VERSIONS, "tokens": len(pre), "neurons": table}) + "\n")
+        {"made_by": "recompute.py", "versions": VERSIONS, "tokens": len(pre), "neurons": table,
+         "rotation": {**ROTATION, "mean_baseline": floats(rotated.numpy(), 9)}}) + "\n")
 
 
 if __name__ == "__main__":
