@@ -1,8 +1,8 @@
 //! The results do not depend on how the work is divided: in passes, in shares, or resumed.
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -138,20 +138,65 @@ fn screening_finds_the_same_universal_neurons() {
     assert!(off * 1000 <= got.len(), "{off} best matches differ");
 }
 
+/// Plans a screened run, some of whose neurons are compared exactly in a second pass.
+fn screened() -> Plan {
+    bundled(|spec| {
+        spec.batch.tokens = 100;
+        spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 1.0 });
+    })
+}
+
+/// Runs a plan and stops it once it has written a checkpoint. Returns whether it was stopped.
+fn is_stopped_halfway(plan: &Plan, control: &mut Control, checkpoint: &Path) -> bool {
+    let stop = Arc::clone(&control.stop);
+    std::thread::scope(|scope| {
+        let running = Arc::new(AtomicBool::new(true));
+        let watched = Arc::clone(&running);
+        scope.spawn(move || {
+            while watched.load(Ordering::Relaxed) && !checkpoint.exists() {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let stopped = run(plan, control).is_err();
+        running.store(false, Ordering::Relaxed);
+        stopped
+    })
+}
+
 #[test]
-fn a_screened_run_takes_no_checkpoints_or_shares() {
-    let plan = plan(|spec| {
-        spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 4.0 });
-    });
+fn a_screened_run_resumes_with_the_same_bits() {
+    let plan = screened();
+    let want = whole(&plan).reference;
+    let counts = want.summary.screening.expect("a screened run");
+    assert!(counts.exact > counts.screened_again && counts.screened_again > 0, "{counts:?}");
     let folder = TempDir::new().expect("folder");
-    let mut control = control(&plan, folder.path(), "x");
-    let shard: Shard = "1/2".parse().expect("a share");
-    for error in [
-        Session::new(&plan, &mut control).sum_share(shard).expect_err("refused"),
-        run(&plan, &mut control).map(|_| ()).expect_err("refused"),
-    ] {
-        assert!(error.problem.contains("correlation.screen"), "{error}");
+    let path = folder.path().join("x.checkpoint");
+    let often = || Checkpoints::new(path.clone(), Duration::ZERO, plan.identity());
+    let control = || Control { checkpoints: Some(often()), ..Control::default() };
+    // A machine that is busy elsewhere may let the run end first.
+    let stopped = (0..20).any(|_| {
+        let _ = std::fs::remove_file(&path);
+        is_stopped_halfway(&plan, &mut control(), &path)
+    });
+    assert!(stopped && path.exists(), "the run was never stopped between two batches");
+    for _ in 0..2 {
+        // First from the middle of the tokens, then from the end of the first pass.
+        let resumed = run(&plan, &mut Control { resume: true, ..control() });
+        let resumed = resumed.unwrap_or_else(|e| panic!("{e}")).reference;
+        assert!(bits(&resumed) == bits(&want));
+        assert_eq!(resumed.summary.screening, want.summary.screening);
     }
+}
+
+#[test]
+fn a_screened_run_has_no_shares() {
+    let plan = screened();
+    let folder = TempDir::new().expect("folder");
+    let shard: Shard = "1/2".parse().expect("a share");
+    let mut control = control(&plan, folder.path(), "x");
+    let error = Session::new(&plan, &mut control).sum_share(shard).expect_err("refused");
+    assert!(error.problem.contains("correlation.screen"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Exact sums over all tokens for chosen pairs of neurons only.
 
+use std::io;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -8,6 +9,7 @@ use super::CHUNK;
 use super::pair::{NeuronMatch, PairResult};
 use super::sums::{Layout, NeuronSums};
 use crate::backend::wide::widened;
+use crate::checkpoint::{Part, State, Visit};
 
 /// Σ x_i y_c over tokens, for every neuron i of the reference and its few candidate neurons c in
 /// the partner.
@@ -122,5 +124,10 @@ widened! {
             }
         }
         *sum += parts.iter().sum::<f64>();
+    }
+}
+impl State for CandidateSums {
+    fn parts(&mut self, visit: Visit) -> io::Result<()> {
+        visit(Part::Numbers(&mut self.sums))
     }
 }

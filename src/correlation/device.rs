@@ -350,6 +350,16 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         Ok(Cow::Owned(sums.lists.with_sums(sums.sums.to_vec(self.device)?)))
     }
 
+    fn visit_candidates(&self, sums: &mut Self::Candidates, visit: Visit) -> io::Result<()> {
+        let before = sums.sums.to_vec(self.device).map_err(failed)?;
+        let mut numbers = before.clone();
+        visit(Part::Numbers(&mut numbers))?;
+        match numbers == before {
+            true => Ok(()),
+            false => sums.sums.write_at(self.device, 0, &numbers).map_err(failed),
+        }
+    }
+
     fn place(&self, sums: &NeuronSums) -> Result<Self::PlacedSums> {
         let n = sums.neurons();
         let sum: Vec<f32> = (0..n).map(|i| sums.sum(i) as f32).collect();

@@ -1,6 +1,7 @@
 //! What a comparison computes on one kind of device.
 
 use std::borrow::{BorrowMut, Cow};
+use std::io;
 use std::ops::Range;
 
 use super::candidates::CandidateSums;
@@ -8,7 +9,7 @@ use super::pair::PairResult;
 use super::plan::ComparisonPlan;
 use super::sums::{Layout, NeuronSums};
 use super::surrogate::SurrogateId;
-use crate::checkpoint::State;
+use crate::checkpoint::{State, Visit};
 use crate::error::Result;
 
 /// The arithmetic of a comparison on one kind of device: sums of products of activations, and what
@@ -133,6 +134,12 @@ pub trait Engine: Clone {
     /// # Errors
     /// Returns an error if the device fails.
     fn read_candidates<'s>(&self, sums: &'s Self::Candidates) -> Result<Cow<'s, CandidateSums>>;
+
+    /// Calls `visit` with the sums of candidates.
+    ///
+    /// # Errors
+    /// Returns the error of `visit`, or an error if the device fails.
+    fn visit_candidates(&self, sums: &mut Self::Candidates, visit: Visit) -> io::Result<()>;
 
     /// Copies sums over neurons to where the comparison reads them.
     ///

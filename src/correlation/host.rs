@@ -1,6 +1,7 @@
 //! The comparison on the CPU.
 
 use std::borrow::Cow;
+use std::io;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -16,6 +17,7 @@ use super::rows::{RowStatistics, correlate, keep_best, scale};
 use super::sums::{CrossSums, GramSums, Layout, ModelSums, NeuronSums, layer_of};
 use super::surrogate::SurrogateId;
 use crate::backend::matmul::Product;
+use crate::checkpoint::{State, Visit};
 use crate::error::Result;
 
 /// The arithmetic of a comparison on the CPU: products in f32, added to sums in f64.
@@ -188,6 +190,10 @@ impl Engine for HostEngine {
 
     fn read_candidates<'s>(&self, sums: &'s CandidateSums) -> Result<Cow<'s, CandidateSums>> {
         Ok(Cow::Borrowed(sums))
+    }
+
+    fn visit_candidates(&self, sums: &mut CandidateSums, visit: Visit) -> io::Result<()> {
+        sums.parts(visit)
     }
 
     fn place(&self, _: &NeuronSums) -> Result<()> {

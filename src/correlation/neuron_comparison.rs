@@ -40,6 +40,11 @@ pub trait NeuronComparison: State {
     /// Returns what does not fit.
     fn check(&self, absorbed: u64, all: u64) -> Result<(), String>;
 
+    /// Returns whether a checkpoint can hold what this pass has added.
+    fn can_be_saved(&self) -> bool {
+        true
+    }
+
     /// Returns the arithmetic.
     fn engine(&mut self) -> &mut Self::Engine;
 

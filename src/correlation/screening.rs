@@ -267,8 +267,17 @@ impl<E: Engine> NeuronComparison for ScreenedCorrelator<E> {
 
     fn start_at(&mut self, _: u64) {}
 
-    fn check(&self, _: u64, _: u64) -> Result<(), String> {
-        Err("a screened run keeps no checkpoint".into())
+    fn check(&self, absorbed: u64, all: u64) -> Result<(), String> {
+        if !self.own.iter().all(|own| own.is_of(absorbed)) {
+            return Err(format!("it does not hold {absorbed} tokens"));
+        }
+        let mut exact = self.models.iter().filter_map(|model| model.exact.correlator.as_ref());
+        exact.try_for_each(|correlator| correlator.check(absorbed, all))
+    }
+
+    /// Only the first pass is saved: what later passes compare follows from it.
+    fn can_be_saved(&self) -> bool {
+        self.passes == 0
     }
 
     fn engine(&mut self) -> &mut E {
@@ -305,7 +314,14 @@ impl<E: Engine> NeuronComparison for ScreenedCorrelator<E> {
 }
 
 impl<E: Engine> State for ScreenedCorrelator<E> {
-    fn parts(&mut self, _: Visit) -> std::io::Result<()> {
-        Err(std::io::Error::other("a screened run keeps no checkpoint"))
+    /// Visits the sums of the first pass. Candidates and margins follow from the sample, which is read
+    /// again.
+    fn parts(&mut self, visit: Visit) -> std::io::Result<()> {
+        self.own.iter_mut().try_for_each(|own| own.parts(visit))?;
+        for StoredCandidates { sums, .. } in &mut self.candidates {
+            self.engine.visit_candidates(sums, visit)?;
+        }
+        let mut exact = self.models.iter_mut().filter_map(|model| model.exact.correlator.as_mut());
+        exact.try_for_each(|correlator| correlator.parts(visit))
     }
 }

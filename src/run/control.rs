@@ -75,8 +75,9 @@ impl Control {
     /// Saves the state of a run that was stopped after `batches` batches. Returns the error that
     /// ends the run.
     pub(super) fn end_early(&mut self, state: Option<&mut dyn State>, batches: usize) -> Error {
-        let Some(state) = state else { return interrupted("run the command again") };
         let Some(checkpoints) = &mut self.checkpoints else { return interrupted(WITH_CHECKPOINT) };
+        // An earlier pass may have written one.
+        let Some(state) = state else { return checkpoints.keeps(interrupted(WITH_CHECKPOINT)) };
         match checkpoints.write(state, batches) {
             Ok(()) => checkpoints.keeps(interrupted(WITH_CHECKPOINT)),
             Err(error) => checkpoints.keeps(error),

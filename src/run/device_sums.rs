@@ -295,7 +295,7 @@ where
     }
 
     fn state(&mut self) -> Option<&mut dyn State> {
-        Some(self)
+        if self.comparison.can_be_saved() { Some(self) } else { None }
     }
 }
 

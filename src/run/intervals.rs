@@ -152,7 +152,7 @@ mod tests {
             |sample: usize| move |&len: &usize| Row::of_sample(None, &vec![1; len], sample, 0);
         let rows = documents.iter().enumerate().flat_map(|(i, rows)| rows.iter().map(row(i)));
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
-        let model = TokenizerFor { model: "tiny", d_vocab: 32 };
+        let model = TokenizerFor { model: "tiny", d_vocab: Some(32) };
         let tokenizer = load(folder.as_ref(), model).expect("a tokenizer");
         Tokens::new(rows.collect(), &spec, &tokenizer, 31).expect("tokens")
     }

@@ -93,17 +93,15 @@ pub fn resume_or_begin(
     Ok(done)
 }
 
-/// Refuses `option` for a run that writes no checkpoints: one that is screened, or of sparse
-/// activations.
+/// Refuses `option` for a run of sparse activations, which writes no checkpoints.
 ///
 /// # Errors
 /// Returns an error for such a plan.
-pub fn refuse_screened(plan: &Plan, option: &str) -> Result<()> {
-    let (what, remedy) = match plan.is_sparse() {
-        false if plan.spec.correlation.screen.is_none() => return Ok(()),
-        false => ("`correlation.screen`", "remove one of them"),
-        true => ("sparse activations", "remove the option: such a run is short"),
-    };
-    let problem = format!("{what} cannot be combined with {option}");
+pub fn refuse_sparse(plan: &Plan, option: &str) -> Result<()> {
+    if !plan.is_sparse() {
+        return Ok(());
+    }
+    let problem = format!("sparse activations cannot be combined with {option}");
+    let remedy = "remove the option: such a run is short";
     Err(Error::new(Kind::Spec, plan.spec_path.display(), problem, remedy))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::batches::share_of;
-use super::passes::{READING, match_neurons, refuse_screened, resume_or_begin};
+use super::passes::{READING, match_neurons, refuse_sparse, resume_or_begin};
 use super::session::{Session, identity};
 use crate::checkpoint::Shares;
 use crate::correlation::Keep;
@@ -124,7 +124,17 @@ impl Session<'_> {
 
 /// Refuses a plan whose sums cannot be computed in shares.
 fn refuse_to_cut(plan: &Plan) -> Result<()> {
-    refuse_screened(plan, "--shard")?;
+    refuse_sparse(plan, "--shard")?;
+    if plan.spec.correlation.screen.is_some() {
+        let problem = "`correlation.screen` cannot be combined with --shard: which neurons are compared \
+                       exactly follows from all tokens";
+        return Err(Error::new(
+            Kind::Spec,
+            plan.spec_path.display(),
+            problem,
+            "remove one of them",
+        ));
+    }
     match plan.keep {
         Keep::Sums { passes } if passes > 1 => Err(Error::new(
             Kind::Spec,

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::batches::batches_in_shares;
-use super::passes::{read_and_match, refuse_screened, resume_or_begin};
+use super::passes::{read_and_match, refuse_sparse, resume_or_begin};
 use super::{ModelMatches, Session, screened};
 use crate::error::{Error, Kind, Result};
 use crate::findings::{Findings, Outcome, Universal};
@@ -26,7 +26,7 @@ impl Session<'_> {
             return screened::run(self, screen, load_s);
         }
         if self.control.checkpoints.is_some() {
-            refuse_screened(plan, "--checkpoint")?;
+            refuse_sparse(plan, "--checkpoint")?;
         }
         let statistics = self.separate_statistics()?;
         let mut sums = self.empty_sums()?;

@@ -189,7 +189,7 @@ impl<C: NeuronComparison<Engine = HostEngine>> BatchReader for Sums<C> {
     }
 
     fn state(&mut self) -> Option<&mut dyn State> {
-        Some(self)
+        if self.comparison.can_be_saved() { Some(self) } else { None }
     }
 }
 
