@@ -1,9 +1,13 @@
 //! Recorded activations in place of models: the same study, whichever program computed them.
 
+mod refused;
+mod sparse;
+mod text;
+mod transformer_lens;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use half::f16;
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
@@ -102,15 +106,18 @@ impl Desk {
         exported
     }
 
-    /// Returns which tokens take part, and their documents, as tensors.
-    fn tokens(&self) -> [Exported; 2] {
+    /// Returns the ids of the tokens, which of them take part, and their documents, as tensors.
+    fn tokens(&self) -> [Exported; 3] {
         let rows = &self.plan.tokens.rows;
         let ids = rows.iter().flat_map(|row| row.ids.iter());
         let mask: Vec<u8> = ids.map(|&id| u8::from(self.plan.tokens.counts(id))).collect();
         let documents = rows.iter().flat_map(|row| vec![row.sample() as i32; row.ids.len()]);
         let documents: Vec<u8> = documents.flat_map(i32::to_le_bytes).collect();
+        let ids = rows.iter().flat_map(|row| row.ids.iter());
+        let ids: Vec<u8> = ids.flat_map(|&id| i64::from(id).to_le_bytes()).collect();
         let n = mask.len();
         [
+            ("tokens".into(), Dtype::I64, vec![n], ids),
             ("mask".into(), Dtype::U8, vec![n], mask),
             ("documents".into(), Dtype::I32, vec![n], documents),
         ]
@@ -127,6 +134,17 @@ impl Desk {
 
     /// Exports all models and runs the study of what was exported.
     fn run_exported(&self, dtype: Dtype, name: &str, settings: &str) -> PathBuf {
+        self.run_exported_of(dtype, name, settings, None)
+    }
+
+    /// The same with the tokenizer of a folder.
+    fn run_exported_of(
+        &self,
+        dtype: Dtype,
+        name: &str,
+        settings: &str,
+        tokenizer: Option<&Path>,
+    ) -> PathBuf {
         let mut members = String::new();
         for (i, model) in self.plan.models.iter().enumerate() {
             let file = format!("{}-{name}.safetensors", model.name);
@@ -136,7 +154,11 @@ impl Desk {
             writeln!(members, "    - {{ name: {}, path: {file} }}", model.name).expect("memory");
         }
         let file = format!("{name}.yaml");
-        std::fs::write(self.path(&file), spec(&members, settings)).expect("write");
+        let mut text = spec(&members, settings);
+        if let Some(folder) = tokenizer {
+            text = with_tokenizer(&text, folder);
+        }
+        std::fs::write(self.path(&file), text).expect("write");
         self.run(&file)
     }
 }
@@ -147,6 +169,11 @@ fn spec(members: &str, settings: &str) -> String {
         "version: 1\nname: recorded\nkind: universality\nquestion: Is it the same?\nsource: test\n\
          models:\n  reference: a\n  family:\n{members}{settings}"
     )
+}
+
+/// Adds the tokenizer of a folder to a spec.
+fn with_tokenizer(spec: &str, folder: &Path) -> String {
+    spec.replacen("models:\n", &format!("models:\n  tokenizer: '{}'\n", folder.display()), 1)
 }
 
 /// Reads a table as columns of text.
@@ -168,12 +195,17 @@ fn universal(table: &BTreeMap<String, Vec<String>>) -> BTreeSet<usize> {
     excess.filter(|(_, v)| v.parse::<f64>().is_ok_and(|v| v > 0.5)).map(|(i, _)| i).collect()
 }
 
+const TWO_DRAWS: &str = "correlation: { baseline: { kind: rotation, draws: 2, seed: 5 } }\n";
+const PERMUTED: &str =
+    "correlation: { baseline: { kind: permutation, draws: 2, seed: 5 }, top_partners: 2 }\n";
+const NO_CARDS: &str = "cards: { neurons: 0 }\n";
+const NO_INTERVALS: &str = "statistics: { intervals: { blocks: 0 } }\n";
 /// A baseline that costs little.
 const CHEAP: &str = "correlation: { baseline: { kind: fast_rotation, draws: 2, seed: 5 } }\n";
 
 #[test]
 fn exported_models_give_the_table_of_the_models() {
-    let desk = Desk::new(12, CHEAP);
+    let desk = Desk::new(12, &format!("{CHEAP}{NO_CARDS}"));
     let own = desk.run("models.yaml");
     let exact = desk.run_exported(Dtype::F32, "exact", CHEAP);
     let (models, recorded) = (table(&own, "neurons.csv"), table(&exact, "neurons.csv"));
@@ -193,11 +225,12 @@ fn exported_models_give_the_table_of_the_models() {
     for key in ["shares", "by_layer", "depth", "resampling", "top", "models"] {
         assert_eq!(models[key], recorded[key], "{key}, intervals included");
     }
-    let rounded = table(&desk.run_exported(Dtype::F16, "rounded", CHEAP), "neurons.csv");
+    let quick = format!("{CHEAP}{NO_INTERVALS}");
+    let rounded = table(&desk.run_exported(Dtype::F16, "rounded", &quick), "neurons.csv");
     let whole = table(&own, "neurons.csv");
     // The models themselves, of which activations are rounded as they are read.
     let spec = std::fs::read_to_string(desk.path("models.yaml")).expect("the spec");
-    let halves = spec.replacen("  family:", "  activations: f16\n  family:", 1);
+    let halves = spec.replacen("  family:", "  activations: f16\n  family:", 1) + NO_INTERVALS;
     std::fs::write(desk.path("halves.yaml"), halves).expect("write");
     let halves = table(&desk.run("halves.yaml"), "neurons.csv");
     for column in rounded.keys().filter(|column| !OF_WEIGHTS.contains(&column.as_str())) {
@@ -250,94 +283,6 @@ fn assert_same(own: &Path, other: &Path) {
     }
 }
 
-const TWO_DRAWS: &str = "correlation: { baseline: { kind: rotation, draws: 2, seed: 5 } }\n";
-
-#[test]
-fn what_transformer_lens_exported_gives_the_table_of_the_models() {
-    let folder = TempDir::new().expect("folder");
-    let golden = path("expected/golden");
-    let corpus = golden.join("tl/corpus.jsonl");
-    let corpus = format!("corpus: {{ path: '{}', context: 12 }}\n", corpus.display());
-    let [models, files] = ["", "tl/"].map(|below| {
-        let place = |name: &str| match below {
-            "" => golden.join(name),
-            _ => golden.join(below).join(name).with_extension("safetensors"),
-        };
-        members(&[("a", &place("tiny")), ("b", &place("tiny-prefixed"))])
-    });
-    let settings = format!("{TWO_DRAWS}cards: {{ neurons: 0 }}\n");
-    let own = run_in(folder.path(), "own", &spec(&models, &(corpus + &settings)));
-    let exported = run_in(folder.path(), "exported", &spec(&files, TWO_DRAWS));
-    assert_same(&exported, &own);
-}
-
-/// Returns a Python with TransformerLens, if there is one: `TL_PYTHON`, or `python3`.
-fn transformer_lens() -> Option<PathBuf> {
-    let python = std::env::var_os("TL_PYTHON").unwrap_or_else(|| "python3".into());
-    let probe = Command::new(&python).args(["-c", "import transformer_lens"]).output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python.into());
-    }
-    println!("skipped: neither TL_PYTHON nor python3 has transformer_lens");
-    None
-}
-
-#[test]
-fn the_desk_models_in_transformer_lens_give_their_table() {
-    let Some(python) = transformer_lens() else { return };
-    let desk = Desk::new(4, CHEAP);
-    let text = std::fs::read_to_string(path("experiments/desk/corpus.jsonl")).expect("a text");
-    let documents: Vec<&str> = text.lines().take(4).collect();
-    std::fs::write(desk.path("corpus.jsonl"), documents.join("\n") + "\n").expect("write");
-    let script = path("expected/golden/tl_activations.py");
-    let mut listed = Vec::new();
-    for model in &desk.plan.models {
-        let out = desk.path(&format!("{}.safetensors", model.name));
-        let mut command = Command::new(&python);
-        command.arg(&script).arg(&model.folder).arg(desk.path("corpus.jsonl"));
-        let done = command.arg("256").arg(&out).output().expect("Python starts");
-        assert!(done.status.success(), "{}", stderr(&done));
-        listed.push((model.name.clone(), out));
-    }
-    let listed: Vec<(&str, &Path)> =
-        listed.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect();
-    let exported = run_in(desk.folder.path(), "exported", &spec(&members(&listed), CHEAP));
-    assert_same(&exported, &desk.run("models.yaml"));
-}
-
-#[test]
-fn the_readme_exports_from_transformer_lens() {
-    let Some(python) = transformer_lens() else { return };
-    let readme = std::fs::read_to_string(path("README.md")).expect("a README");
-    let mut blocks = readme.split("```python\n").skip(1).filter_map(|b| b.split_once("```"));
-    let (export, _) = blocks.find(|(text, _)| text.contains("of_mlp")).expect("the example");
-    let folder = TempDir::new().expect("folder");
-    for (model, name) in [("tiny", "first"), ("tiny-prefixed", "second")] {
-        let given = format!(
-            "import sys, torch\nsys.path.insert(0, {:?})\nfrom tl_activations import load\n\
-             model = load({:?})\ntokens = torch.arange(60).reshape(6, 10) % 31\n",
-            path("expected/golden"),
-            path("expected/golden").join(model),
-        );
-        let script = given + &export.replace("first.safetensors", &format!("{name}.safetensors"));
-        let mut command = Command::new(&python);
-        let done = command.current_dir(folder.path()).args(["-c", &script]).output();
-        let done = done.expect("Python starts");
-        assert!(done.status.success(), "{}", stderr(&done));
-    }
-    let [first, second] = ["first.safetensors", "second.safetensors"].map(Path::new);
-    let both = members(&[("a", first), ("b", second)]);
-    let made = run_in(folder.path(), "made", &spec(&both, TWO_DRAWS));
-    let columns = table(&made, "neurons.csv");
-    assert!(columns["mean_corr"].iter().all(|rho| rho.parse::<f64>().is_ok_and(|rho| rho > 0.0)));
-    let summary = std::fs::read_to_string(made.join("summary.json")).expect("a summary");
-    let summary: serde_json::Value = serde_json::from_str(&summary).expect("JSON");
-    assert_eq!(
-        (&summary["tokens"]["used"], &summary["documents"]["documents"]),
-        (&60.into(), &6.into())
-    );
-}
-
 /// Returns a NumPy file of values `[tokens, units]`.
 fn npy(values: &[f32], units: usize) -> Vec<u8> {
     let shape = format!("({}, {units})", values.len() / units);
@@ -388,157 +333,9 @@ fn folders_of_numpy_files_are_layers_and_members_may_differ_in_depth_and_width()
     assert_eq!(few["layer"].len(), 9);
 }
 
-/// The golden matrices of SciPy.
-#[derive(serde::Deserialize)]
-struct Golden {
-    best: Vec<usize>,
-    rho: Vec<f64>,
-    mean: f64,
-    var: f64,
-    shared: Vec<usize>,
-    statistics: BTreeMap<String, Vec<f64>>,
-}
-
-const PERMUTED: &str =
-    "correlation: { baseline: { kind: permutation, draws: 2, seed: 5 }, top_partners: 2 }\n";
-
-#[test]
-fn sparse_features_have_the_correlations_of_numpy() {
-    let folder = TempDir::new().expect("folder");
-    let golden: Golden = crate::support::expected("golden/sparse/expected.json");
-    let [a, b] = ["a", "b"]
-        .map(|name| path("expected/golden/sparse").join(name).with_extension("safetensors"));
-    let run = run_in(folder.path(), "sparse", &spec(&members(&[("a", &a), ("b", &b)]), PERMUTED));
-    let (neurons, extra) = (table(&run, "neurons.csv"), table(&run, "neurons-extra.csv"));
-    assert_eq!(neurons["mean_corr"].len(), golden.rho.len() + 1);
-    assert!(neurons["mean_corr"].last().expect("a row").is_empty(), "it is never active");
-    for (i, (rho, best)) in golden.rho.iter().zip(&golden.best).enumerate() {
-        let own: f64 = neurons["mean_corr"][i].parse().expect("a number");
-        assert!((own - rho).abs() < 1e-9, "feature {i}: {own} {rho}");
-        assert_eq!(extra["best_b"][i], format!("L0.N{best}"), "feature {i}");
-    }
-    for (column, values) in &golden.statistics {
-        for (own, value) in neurons[column].iter().zip(values) {
-            let own: f64 = own.parse().expect("a number");
-            assert!((own - value).abs() < 1e-9, "{column}: {own} {value}");
-        }
-    }
-    let planted: BTreeSet<usize> = (0..golden.shared.len()).collect();
-    assert!(universal(&neurons).is_superset(&planted), "{:?}", universal(&neurons));
-    let text = std::fs::read_to_string(run.join("correlations.json")).expect("correlations");
-    let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    for (name, value) in [("mean", golden.mean), ("var", golden.var)] {
-        let own = found[0]["rho"][name].as_f64().expect("a number");
-        assert!((own - value).abs() < 1e-9, "{name}: {own} {value}");
-    }
-    let summary = std::fs::read_to_string(run.join("summary.json")).expect("a summary");
-    assert!(summary.contains("sparse activations are not computed"), "{summary}");
-}
-
 /// A file with one layer of made-up activations and further tensors.
 fn layer(file: &Path, tokens: usize, further: Vec<Exported>) {
     let values = floats(&made_up(tokens, 4, tokens), Dtype::F32);
     let own = ("layers.0".to_owned(), Dtype::F32, vec![tokens, 4], values);
     write(file, &[vec![own], further].concat());
-}
-
-#[test]
-fn members_that_do_not_fit_are_refused_by_name() {
-    let folder = TempDir::new().expect("folder");
-    let at = |name: &str| folder.path().join(name);
-    let mask = |n: usize, first: u8| {
-        let bytes = std::iter::once(first).chain(vec![1; n - 1]).collect();
-        vec![("mask".to_owned(), Dtype::BOOL, vec![n], bytes)]
-    };
-    layer(&at("a.safetensors"), 40, mask(40, 1));
-    layer(&at("same.safetensors"), 40, Vec::new());
-    layer(&at("long.safetensors"), 41, Vec::new());
-    layer(&at("masked.safetensors"), 40, mask(40, 0));
-    let none = vec![("mask".to_owned(), Dtype::BOOL, vec![40], vec![0; 40])];
-    layer(&at("none.safetensors"), 40, none);
-    std::fs::write(at("text.txt"), "text").expect("write");
-    let tiny = path("expected/golden/tiny");
-    let with = |other: &Path, more: &str| {
-        let a = PathBuf::from("a.safetensors");
-        spec(&members(&[("a", &a), ("b", other)]), more)
-    };
-    let refused =
-        |other: &str, more: &str| refused_in(folder.path(), &with(Path::new(other), more));
-    for (message, says) in [
-        (refused("long.safetensors", ""), "holds 41 tokens, and `a` holds 40"),
-        (refused("masked.safetensors", ""), "`mask` differs from that of `a`"),
-        (refused("a.safetensors", ""), "have the same activations"),
-        (
-            refused(tiny.to_str().expect("UTF-8"), ""),
-            "`models.family[1].path`: leads to no recorded",
-        ),
-        (refused("absent.safetensors", ""), "absent.safetensors: cannot read"),
-        (refused("text.txt", ""), "`models.family[1].path`"),
-        (
-            refused("same.safetensors", "corpus: { path: x.jsonl, context: 9 }\n"),
-            "need no `corpus`",
-        ),
-        (
-            refused("same.safetensors", "correlation: { baseline: { kind: gaussian } }\n"),
-            "gaussian",
-        ),
-        (refused("same.safetensors", "statistics: { exclude: [bos] }\n"), "statistics.exclude"),
-        (refused("same.safetensors", "cards: { tests: tests.yaml }\n"), "cards.tests"),
-    ] {
-        assert!(message.contains(says) && message.contains("help: "), "{says}: {message}");
-    }
-    let kind = with(Path::new("same.safetensors"), "").replace("universality", "prediction");
-    assert!(refused_in(folder.path(), &kind).contains("needs the weights"));
-    let b = members(&[("a", Path::new("none.safetensors")), ("b", Path::new("same.safetensors"))]);
-    assert!(refused_in(folder.path(), &spec(&b, "")).contains("leaves no token"));
-    let models = members(&[("a", &tiny), ("b", &path("expected/golden/tiny-prefixed"))]);
-    let message = refused_in(folder.path(), &spec(&models, ""));
-    assert!(message.contains("refused.yaml:1:1: missing field `corpus`"), "{message}");
-    let sparse = path("expected/golden/sparse/a.safetensors");
-    let message = refused_in(folder.path(), &with(&sparse, PERMUTED));
-    assert!(message.contains("only those that are not zero"), "{message}");
-    let other = path("expected/golden/sparse/b.safetensors");
-    let both = members(&[("a", &sparse), ("b", &other)]);
-    let message = refused_in(folder.path(), &spec(&both, ""));
-    assert!(message.contains("`correlation.baseline.kind`") && message.contains("permutation"));
-}
-
-#[test]
-fn recorded_activations_are_not_taken_for_the_weights_of_a_paper() {
-    let folder = TempDir::new().expect("folder");
-    layer(&folder.path().join("a.safetensors"), 40, Vec::new());
-    layer(&folder.path().join("b.safetensors"), 40, Vec::new());
-    let mut bytes = std::fs::read(folder.path().join("b.safetensors")).expect("read");
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(folder.path().join("b.safetensors"), bytes).expect("write");
-    let both = members(&[("a", Path::new("a.safetensors")), ("b", Path::new("b.safetensors"))]);
-    let made = run_in(folder.path(), "made", &spec(&both, TWO_DRAWS));
-    let text = std::fs::read_to_string(made.join("provenance.json")).expect("provenance");
-    let provenance: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let model = &provenance["models"][0];
-    assert!(model["activations_sha256"].as_str().is_some_and(|digest| digest.len() == 64));
-    assert!(model.get("weights_sha256").is_none() && provenance.get("corpus_sha256").is_none());
-    assert!(provenance["spec"].get("corpus").is_none());
-    let page = std::fs::read_to_string(made.join("report.html")).expect("a page");
-    assert!(page.contains("activations of a, SHA-256") && !page.contains("NaN %"));
-    let inspected = run(folder.path(), &["inspect", "L0.N0", "--run", "made"]);
-    assert!(!inspected.status.success(), "there are no cards");
-    assert!(stderr(&inspected).contains("help: "), "{}", stderr(&inspected));
-}
-
-#[test]
-fn names_of_strangers_are_shown_as_plain_text() {
-    let folder = TempDir::new().expect("folder");
-    let hostile = "x\u{1b}[31m\u{7}\u{202e}y";
-    let values = floats(&made_up(40, 4, 1), Dtype::F32);
-    let tensors = ["layers.0", hostile]
-        .map(|name| (name.to_owned(), Dtype::F32, vec![40, 4], values.clone()));
-    write(&folder.path().join("a.safetensors"), &tensors);
-    layer(&folder.path().join("b.safetensors"), 40, Vec::new());
-    let both = members(&[("a", Path::new("a.safetensors")), ("b", Path::new("b.safetensors"))]);
-    let message = refused_in(folder.path(), &spec(&both, ""));
-    assert!(message.contains("is not the name of a layer"), "{message}");
-    let unsafe_character = |c: char| c != '\n' && universal_neurons::printable::is_unsafe(c);
-    assert!(!message.contains(unsafe_character), "{message:?}");
 }

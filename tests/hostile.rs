@@ -36,7 +36,7 @@ macro_rules! areas {
     };
 }
 
-areas!(corpus evidence findings hub models runs specs tokenizer);
+areas!(corpus evidence findings hub models recordings runs specs tokenizer);
 
 fn corpus_of(path: &Path) -> Corpus {
     Corpus {

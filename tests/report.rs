@@ -319,6 +319,44 @@ fn activations_are_those_of_the_forward_pass() {
     assert_eq!(refused.status.code(), Some(2));
 }
 
+/// The clusters of a family lead to the cards of a study of it, and its page tells what they do.
+#[test]
+fn clusters_lead_to_the_cards_of_their_neurons() {
+    let root = TempDir::new().expect("folder");
+    let base = path("experiments/desk-universality.yaml");
+    for kind in ["universality", "matching"] {
+        let text = format!(
+            "include: {}\nname: few-{kind}\nkind: {kind}\ncorpus: {{ limit: 12 }}\n\
+             correlation: {{ threshold: 0.6, baseline: {{ draws: 1 }} }}\ncards: {{ neurons: 3 }}\n\
+             statistics: {{ intervals: {{ blocks: 0 }} }}\n",
+            base.display()
+        );
+        std::fs::write(root.path().join(format!("{kind}.yaml")), text).expect("write");
+        let spec = format!("{kind}.yaml");
+        stdout(&run(root.path(), &["run", &spec, "--quiet", "--out", kind]));
+    }
+    stdout(&run(root.path(), &["report", "universality", "--with", "matching"]));
+    let page = read(&root.path().join("universality/report.html"));
+    let clusters = read(&root.path().join("matching/clusters.csv"));
+    let (_, table) = page.split_once("One neuron in several models").expect("the clusters");
+    let (table, _) = table.split_once("</table>").expect("a table");
+    assert_eq!(table.matches("<tr>").count(), 1 + 60.min(clusters.lines().count() - 1));
+    let cards: CardFile = read_json(&root.path().join("universality/cards.json")).expect("cards");
+    let first = clusters.lines().nth(1).expect("a cluster").split(',').nth(5).expect("of a");
+    let carded = |id: &str| cards.cards.iter().find(|card| card.neuron == id);
+    let linked = table.matches("href=\"#L").count();
+    assert!(linked > 0 && table.contains(first), "{linked} links to cards of the reference");
+    let in_clusters =
+        cards.cards.iter().filter(|card| table.contains(&format!(">{}<", card.neuron)));
+    for card in in_clusters {
+        let strongest = card.sentence().replace('&', "&amp;");
+        let strongest = strongest.split_once("It is strongest").expect("a sentence").0.to_owned();
+        assert!(carded(&card.neuron).is_some() && table.contains(strongest.trim()), "{strongest}");
+    }
+    let own = read(&root.path().join("matching/report.html"));
+    assert!(own.contains("One neuron in several models") && !own.contains("href=\"#L0.N"));
+}
+
 #[test]
 fn new_experiments_are_valid_wherever_they_are_written() {
     let root = TempDir::new().expect("folder");

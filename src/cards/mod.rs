@@ -26,7 +26,8 @@ const EXPLAINED: f64 = 0.2;
 const NAMED: usize = 5;
 
 impl Card {
-    /// Describes the neuron in three sentences.
+    /// Describes the neuron in two sentences, and in a third one what it promotes and suppresses, if it
+    /// has weights.
     pub fn sentence(&self) -> String {
         let named = |tokens: &mut dyn Iterator<Item = &String>| {
             let shown = tokens.take(NAMED).map(|token| format!("“{}”", shown(token)));
@@ -39,10 +40,13 @@ impl Card {
                 strongest.push(token);
             }
         }
+        let strongest = named(&mut strongest.into_iter());
+        let active = format!("{} It is strongest on {strongest}.", self.explained());
+        if self.promoted.is_empty() {
+            return active;
+        }
         format!(
-            "{} It is strongest on {}. It raises the logits of {} and lowers those of {}.",
-            self.explained(),
-            named(&mut strongest.into_iter()),
+            "{active} It raises the logits of {} and lowers those of {}.",
             named(&mut self.promoted.iter().map(|(token, _)| token)),
             named(&mut self.suppressed.iter().map(|(token, _)| token))
         )

@@ -8,7 +8,7 @@ use super::explained::{Explained, explain};
 use super::reverse::{largest, rank};
 use super::seen::{Seen, short};
 use super::view::View;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::families::reduction;
 use crate::findings::Findings;
 use crate::model::fold::preprocess;
@@ -22,6 +22,9 @@ use crate::table::{self, NeuronId};
 /// Number of contexts in which a neuron is compared with its matches, and of those on the card of a
 /// partner neuron.
 const COMPARED: usize = 4;
+
+/// Largest number of sparse units of which some get cards: tokens are read with their zeros for them.
+const MOST_SPARSE: usize = 1 << 15;
 
 /// The quantiles of a neuron's activation at which its card shows a token.
 const QUANTILES: [f64; 4] = [0.999, 0.99, 0.9, 0.5];
@@ -41,8 +44,7 @@ pub struct CardRequest {
 /// Returns an error as [`read`] does.
 pub fn of(session: &mut Session, findings: &Findings) -> Result<CardFile> {
     let (plan, layout) = (session.plan, session.plan.reference().layout());
-    if plan.is_recorded() {
-        // Cards show text, and recorded activations have none.
+    if !plan.has_text() || plan.is_sparse() && layout.n_neurons() > MOST_SPARSE {
         return Ok(CardFile::default());
     }
     let excess = findings.table.column(table::Column::ExcessCorr);
@@ -69,7 +71,11 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
         return Ok(CardFile::default());
     }
     let plan = session.plan;
-    plan.reference().needs_a_model()?;
+    if !plan.has_text() {
+        let problem = "a card shows tokens, and the text of recorded activations is not known";
+        let remedy = "record the ids of the tokens as `tokens`, and name their tokenizer";
+        return Err(Error::new(Kind::Spec, "models.tokenizer", problem, remedy));
+    }
     let mut partners: Vec<ModelNeuron> =
         wanted.iter().flat_map(|wanted| wanted.matches.iter().copied()).collect();
     partners.sort_unstable();
@@ -77,9 +83,9 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
     let own: Vec<usize> = wanted.iter().map(|wanted| wanted.neuron).collect();
     let seen = Seen::read(session, &own, &partners)?;
     let explained = explain(plan, &seen, wanted.len())?;
-    let tokenizer = plan.reference().tokenizer()?;
+    let tokenizer = plan.tokenizer()?;
     let texts: Vec<Vec<String>> =
-        seen.tokens.rows.iter().map(|row| tokenizer.shown_in_context(&row.ids)).collect();
+        seen.tokens.rows.iter().map(|row| tokenizer.shown_in_context(&plan.ids_of(row))).collect();
     let vocabulary = plan.shown_vocabulary()?;
     let view = View { plan, seen: &seen, vocabulary: &vocabulary, texts: &texts };
     let effects = effects(session, &view)?;
@@ -105,6 +111,7 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
         };
         Card {
             neuron: name(plan, plan.judged[0], wanted.neuron),
+            name: given_name(plan, plan.judged[0], wanted.neuron),
             promoted,
             suppressed,
             explanations: explained.explanations.clone(),
@@ -124,6 +131,7 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
         PartnerCard {
             model: plan.models[partner.model].name.clone(),
             neuron: name(plan, partner.model, partner.neuron),
+            name: given_name(plan, partner.model, partner.neuron),
             promoted,
             suppressed,
             contexts: strongest.into_iter().map(context).collect(),
@@ -140,15 +148,20 @@ fn name(plan: &Plan, model: usize, neuron: usize) -> String {
     NeuronId::of(neuron, plan.models[model].layout().d_mlp).to_string()
 }
 
+/// Returns the name that the user gave a neuron of a model of the plan.
+fn given_name(plan: &Plan, model: usize, neuron: usize) -> Option<String> {
+    plan.models[model].names.get(neuron).map(str::to_owned)
+}
+
 /// Tokens with the logit effect of a neuron on them: the most promoted and the most suppressed.
 type Effects = [Vec<(String, f64)>; 2];
 
-/// Returns the effects of all chosen neurons on the vocabulary; none for other units, which have no
-/// weights of their own.
+/// Returns the effects of all chosen neurons on the vocabulary; none for other units and for recorded
+/// activations, which have no weights.
 fn effects(session: &mut Session, view: &View) -> Result<Vec<Effects>> {
     let plan = session.plan;
     let mut all = vec![Effects::default(); view.seen.chosen.len()];
-    if !plan.spec.models.units.are_neurons() {
+    if plan.is_recorded() || !plan.spec.models.units.are_neurons() {
         return Ok(all);
     }
     for index in 0..plan.models.len() {

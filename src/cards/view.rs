@@ -93,7 +93,7 @@ impl View<'_> {
         let (row, position) = self.seen.activations.places[token];
         let texts = &self.texts[row];
         // The token at the beginning of a sequence is not part of the text.
-        let first = 1.min(position);
+        let first = self.seen.tokens.rows[row].parts[0].position.min(position);
         let start = position.saturating_sub(before).max(first);
         let start = (first..=start).rev().find(|&p| !texts[p].is_empty()).unwrap_or(start);
         let end = (position + 1 + after).min(texts.len());

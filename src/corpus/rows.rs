@@ -270,7 +270,7 @@ mod tests {
 
     fn tokenizer() -> BpeTokenizer {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
-        load(folder.as_ref(), TokenizerFor { model: "tiny", d_vocab: 32 }).expect("tokenizer")
+        load(folder.as_ref(), TokenizerFor { model: "tiny", d_vocab: Some(32) }).expect("tokenizer")
     }
 
     fn cut(texts: &[&str], settings: &str) -> Vec<Row> {
@@ -344,7 +344,7 @@ mod tests {
         let read = |file: &str| std::fs::read_to_string(format!("{root}{file}")).expect("a file");
         let golden: Golden =
             serde_json::from_str(&read("expected/golden/tl_rows.json")).expect("JSON");
-        let model = TokenizerFor { model: "a", d_vocab: 2048 };
+        let model = TokenizerFor { model: "a", d_vocab: Some(2048) };
         let tokenizer =
             load(format!("{root}experiments/desk/a").as_ref(), model).expect("tokenizer");
         for (bos, want) in [(true, golden.with_bos), (false, golden.without_bos)] {

@@ -28,14 +28,17 @@ use parts::{AddedEntry, Parts, TokenName};
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Maximum length of each file of a tokenizer, in bytes. Those of GPT-2 have 4 MB.
 const MAX_FILE: u64 = 64 << 20;
+/// Maximum number of ids of a tokenizer without a model.
+const MAX_IDS: usize = 1 << 21;
 
 /// The model that a tokenizer must fit.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenizerFor<'a> {
     /// Its name, for errors.
     pub model: &'a str,
-    /// Number of ids of the model, which may be padded beyond those of the tokenizer.
-    pub d_vocab: usize,
+    /// Number of ids of the model, which may be padded beyond those of the tokenizer; `None` if there
+    /// are no weights that limit it.
+    pub d_vocab: Option<usize>,
 }
 
 /// A byte-level BPE tokenizer whose ids are all below a model's `d_vocab`.
@@ -184,13 +187,11 @@ fn two_files(vocabulary: &str, merges: &str, added: Option<&str>) -> Result<Part
 impl BpeTokenizer {
     fn new(path: &Path, parts: Parts, model: TokenizerFor) -> Result<Self, String> {
         let size = parts.size();
-        if size > model.d_vocab {
-            return Err(format!(
-                "the vocabulary has {size} tokens, the model expects {}",
-                model.d_vocab
-            ));
+        let d_vocab = model.d_vocab.unwrap_or_else(|| parts.ids().min(MAX_IDS));
+        if size > d_vocab {
+            return Err(format!("the vocabulary has {size} tokens, the model expects {d_vocab}"));
         }
-        let names = parts.names(model.d_vocab)?;
+        let names = parts.names(d_vocab)?;
         let bytes = |name: &str| parts.vocabulary.contains_key(name);
         let incomplete = !(0..=255).all(|byte| bytes(&letter_of(byte).to_string()));
         let guarded = parts.added.iter().filter(|token| pieces::has_cut(&token.content));
@@ -326,6 +327,11 @@ impl BpeTokenizer {
             None => String::new(),
         };
         self.names.iter().map(text).collect()
+    }
+
+    /// Returns the number of ids, those without a token included.
+    pub fn d_vocab(&self) -> usize {
+        self.names.len()
     }
 
     /// Returns the id of a token by its name in the vocabulary.

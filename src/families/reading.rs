@@ -7,9 +7,9 @@ use super::syntax::{LabelKind, Syntax, WordLabels, Words};
 use super::token_tests::TokenTest;
 use super::{GroupSums, GroupedTests, TokenGroup, read_token_tests, unigram_tests};
 use crate::corpus::tokenizer::BpeTokenizer;
-use crate::corpus::{Batch, Sample};
+use crate::corpus::{Batch, Row, Sample};
 use crate::error::{Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Transcript};
 
 /// The groupings. Syntax occurs once for each kind of label.
 const KINDS: [TokenGroup; 8] = [
@@ -28,6 +28,8 @@ pub type TokenGroups = [Vec<Option<usize>>; KINDS.len()];
 
 /// Assigns tokens to groups.
 pub struct TokenGrouping {
+    /// The text of recorded activations, whose rows hold indices in the files.
+    transcript: Option<Transcript>,
     /// Number of groups of each grouping.
     sizes: [usize; KINDS.len()],
     /// Label index of every sample.
@@ -45,9 +47,10 @@ impl TokenGrouping {
     pub fn new(plan: &Plan, syntax: Option<&Syntax>) -> Result<Self> {
         let labels = plan.labels();
         let label = |domain: &String| labels.iter().position(|l| l == domain).unwrap_or(0);
-        let d_vocab = plan.reference().config.d_vocab;
+        let d_vocab = plan.d_vocab();
         let labels_of = |kind: usize| syntax.map_or(0, |s| s.labels[kind].len());
         Ok(Self {
+            transcript: plan.transcript.clone(),
             sizes: [
                 d_vocab,
                 d_vocab,
@@ -75,12 +78,10 @@ impl TokenGrouping {
         let places = rows.flat_map(|(r, row)| (0..row.ids.len()).map(move |p| (r, row, p)));
         for ((r, row, p), _) in places.zip(keep).filter(|(_, keep)| **keep) {
             let syntax = self.syntax.get(batch.first_row + r).and_then(|row| row[p]);
+            let [token, before] = self.token_and_previous(row, p);
             let found = [
-                Some(row.ids[p] as usize),
-                // The token that marks the beginning of the sequence is not part of the text.
-                p.checked_sub(1)
-                    .filter(|&before| row.part_at(before).is_some())
-                    .map(|before| row.ids[before] as usize),
+                token,
+                before,
                 Some(p),
                 Some(self.of_sample[row.sample_at(p)]),
                 syntax.map(|s| s[0]),
@@ -92,12 +93,27 @@ impl TokenGrouping {
         }
         groups
     }
+
+    /// Returns the ids in the vocabulary of a token and of the one before it, which is `None` for the
+    /// first token of a text.
+    fn token_and_previous(&self, row: &Row, position: usize) -> [Option<usize>; 2] {
+        // The token that marks the beginning of the sequence is not part of the text.
+        let before = position.checked_sub(1).filter(|&before| row.part_at(before).is_some());
+        let Some(text) = &self.transcript else {
+            return [Some(position), before].map(|p| Some(row.ids[p?] as usize));
+        };
+        // The token before may be in an earlier row of the document, or be one that the mask leaves out.
+        let index = row.ids[position] as usize;
+        let is_first = position + row.parts[0].token == 0;
+        let before = (!is_first).then(|| index - 1);
+        [Some(index), before].map(|index| Some(text.ids[index?] as usize))
+    }
 }
 
 /// Returns the labels of the word of every token, row by row; a token that marks the beginning of a
 /// sequence has none.
 fn syntax_of(plan: &Plan, syntax: &Syntax) -> Result<Vec<Vec<Option<WordLabels>>>> {
-    let tokenizer = plan.reference().tokenizer()?;
+    let tokenizer = plan.tokenizer()?;
     // The samples follow one another, so labels are kept of one at a time.
     let (mut sample, mut labels) = (usize::MAX, Vec::new());
     let mut all = Vec::new();

@@ -207,6 +207,7 @@ fn draw_extra(
         published_sparsity: published.sparsity,
         dead: flag == Some(Flag::Dead),
         non_finite: flag == Some(Flag::NonFinite),
+        name: plan.models[judged].names.get(i).map(str::to_owned),
     }
 }
 

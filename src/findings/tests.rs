@@ -173,11 +173,12 @@ proptest! {
             closest: "L0.N2".into(), closest_rho: v[1], explained: v[2], joint, values: vec![values],
         };
         let partner = PartnerCard {
-            model: text, neuron: "L0.N1".into(), promoted: tokens.clone(),
+            model: text.clone(), neuron: "L0.N1".into(), name: Some(text), promoted: tokens.clone(),
             suppressed: tokens.clone(), contexts: vec![context.clone()],
         };
         let card = Card {
             neuron: "L0.N0".into(),
+            name: None,
             promoted: tokens.clone(),
             suppressed: tokens,
             explanations: vec![explanation],

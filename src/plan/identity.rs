@@ -26,7 +26,8 @@ impl Plan {
             let tokenizer = model.tokenizer_digest.as_deref().unwrap_or("none");
             parts.extend([&model.config_digest, &model.weights_digest, tokenizer]);
         }
-        parts.extend([engine, &keep]);
+        let text = self.transcript.as_ref().map(|text| text.tokenizer_digest.as_str());
+        parts.extend(text.into_iter().chain([engine, &keep]));
         digest(parts.join(" ").as_bytes())
     }
 }

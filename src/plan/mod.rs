@@ -5,9 +5,11 @@ mod distinct;
 mod identity;
 mod memory;
 mod model;
+mod names;
 mod notes;
 mod recorded;
 mod resolve;
+mod transcript;
 mod untrained;
 mod variant;
 mod vocabulary;
@@ -21,7 +23,9 @@ use crate::correlation::Keep;
 use crate::spec::Spec;
 
 pub use model::PlannedModel;
+pub use names::UnitNames;
 pub use notes::{NonFiniteWeights, ReadFiles};
+pub use transcript::Transcript;
 pub use workload::{Workload, weight_bytes};
 
 /// A spec with everything it refers to found and checked.
@@ -45,6 +49,8 @@ pub struct Plan {
     pub documents: DocumentCount,
     /// The tokens of the samples.
     pub tokens: Tokens,
+    /// The text of recorded activations; `None` for models, and where it is not known.
+    pub transcript: Option<Transcript>,
     /// What the run keeps of the tokens: activations or sums.
     pub keep: Keep,
     /// The files read so far that the settings name.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::UnitNames;
 use super::notes::NonFiniteWeights;
 use super::untrained::untrained;
 use crate::corpus::tokenizer::{BpeTokenizer, END_OF_TEXT, TokenizerFiles, TokenizerFor};
@@ -44,6 +45,8 @@ pub struct PlannedModel {
     recording: Option<Arc<Recording>>,
     /// Stamps that identify the files of weights that were digested.
     weights_stamps: Vec<Stamp>,
+    /// Names that the user gives its neurons or other units.
+    pub names: UnitNames,
     /// The tensors that hold NaN or infinity, known once the model is loaded.
     pub non_finite: NonFiniteWeights,
 }
@@ -107,6 +110,7 @@ impl PlannedModel {
             untrained,
             recording: None,
             weights_stamps,
+            names: UnitNames::default(),
             non_finite: NonFiniteWeights::default(),
             folder,
         })
@@ -134,6 +138,7 @@ impl PlannedModel {
             tokenizer_digest: None,
             weights_stamps: recording.stamps(),
             recording: Some(Arc::new(recording)),
+            names: UnitNames::default(),
             non_finite: NonFiniteWeights::default(),
         })
     }
@@ -233,7 +238,7 @@ impl PlannedModel {
     /// Returns an error if a file is missing or malformed, or if its ids do not fit the model.
     pub fn tokenizer(&self) -> Result<BpeTokenizer> {
         self.needs_a_model()?;
-        let model = TokenizerFor { model: &self.name, d_vocab: self.config.d_vocab };
+        let model = TokenizerFor { model: &self.name, d_vocab: Some(self.config.d_vocab) };
         let files = TokenizerFiles::read(&self.folder)?;
         if self.tokenizer_digest.as_deref().is_some_and(|digest| digest != files.digest()) {
             let problem = "the files of its tokenizer changed since the command began";

@@ -3,41 +3,42 @@
 use std::path::Path;
 
 use super::PlannedModel;
-use crate::corpus::documents::DocumentCount;
-use crate::corpus::{Row, Tokens};
+use crate::corpus::{Row, Sample, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::model::Recording;
 use crate::spec::{BaselineKind, MomentKind, RECORDED_ROW, Spec};
 
-/// Returns the tokens that all members of a family recorded, and the number of their documents.
+/// Returns the tokens that all members of a family recorded, and their documents, which have a number
+/// as their id and no text.
 ///
 /// # Errors
 /// Returns an error naming the file if a member has another number of tokens, another mask or other
 /// documents than the first one that has any, or if the mask leaves no token.
-pub(super) fn recorded_tokens(models: &[PlannedModel]) -> Result<(Tokens, DocumentCount)> {
-    let members: Vec<(&PlannedModel, &Recording)> =
-        models.iter().filter_map(|model| Some((model, model.recording()?))).collect();
-    let Some((first, recording)) = members.first() else {
+pub(super) fn recorded_tokens(models: &[PlannedModel]) -> Result<(Tokens, Vec<Sample>)> {
+    let members = || models.iter().filter_map(|model| Some((model, model.recording()?)));
+    let Some((first, recording)) = members().next() else {
         unreachable!("a family has members");
     };
     let tokens = recording.tokens();
-    if let Some((model, other)) = members.iter().find(|(_, other)| other.tokens() != tokens) {
+    if let Some((model, other)) = members().find(|(_, other)| other.tokens() != tokens) {
         let found = other.tokens();
         let problem = format!("holds {found} tokens, and `{}` holds {tokens}", first.name);
         return Err(other_tokens(model, &problem));
     }
-    let mask = common(&members, "mask", Recording::mask)?;
-    let documents = common(&members, "documents", Recording::documents)?;
-    let row = members.iter().find_map(|(_, recording)| recording.row());
+    let mask = common(models, "mask", Recording::mask)?;
+    let documents = common(models, "documents", Recording::documents)?;
+    let row = members().find_map(|(_, recording)| recording.row());
     let documents = documents.unwrap_or_else(|| {
         // Whole rows are documents; without rows, stretches of tokens are.
         (0..tokens).map(|token| (token / row.unwrap_or(RECORDED_ROW)) as i64).collect()
     });
-    let (rows, count) = rows_of(&documents, mask.as_deref());
+    let (rows, documents) = rows_of(&documents, mask.as_deref());
     if rows.is_empty() {
         return Err(other_tokens(first, "has a mask that leaves no token"));
     }
-    Ok((Tokens::recorded(rows), DocumentCount { documents: count, empty: 0 }))
+    let sample =
+        |number: i64| Sample { id: number.to_string(), domain: "text".into(), text: String::new() };
+    Ok((Tokens::recorded(rows), documents.into_iter().map(sample).collect()))
 }
 
 /// Checks what sparse activations allow, if some member is sparse.
@@ -68,14 +69,17 @@ pub(super) fn check_sparse(spec: &Spec, path: &Path, models: &[PlannedModel]) ->
     Err(Error::new(Kind::Spec, path.display(), problem, remedy))
 }
 
-/// Returns what the members say of the tokens: those that say anything say the same.
-fn common<T: PartialEq>(
-    members: &[(&PlannedModel, &Recording)],
+/// Returns what the recorded members say of the tokens: those that say anything say the same.
+///
+/// # Errors
+/// Returns an error naming the file if two of them say different things, or one cannot be read.
+pub(super) fn common<T: PartialEq>(
+    models: &[PlannedModel],
     name: &str,
     read: impl Fn(&Recording) -> Result<Option<Vec<T>>>,
 ) -> Result<Option<Vec<T>>> {
     let mut known: Option<(&PlannedModel, Vec<T>)> = None;
-    for (model, recording) in members {
+    for (model, recording) in models.iter().filter_map(|m| Some((m, m.recording()?))) {
         match (read(recording)?, &known) {
             (Some(own), None) => known = Some((model, own)),
             (Some(own), Some((first, other))) if own != *other => {
@@ -93,20 +97,21 @@ fn other_tokens(model: &PlannedModel, problem: &str) -> Error {
     Error::new(Kind::Model, model.folder.display(), problem, remedy)
 }
 
-/// Returns the rows of the tokens that take part, and the number of documents among them. A document
-/// is a run of tokens with one number; rows are no longer than [`RECORDED_ROW`].
-fn rows_of(documents: &[i64], mask: Option<&[bool]>) -> (Vec<Row>, usize) {
-    let (mut rows, mut count, mut first) = (Vec::new(), 0, 0);
+/// Returns the rows of the tokens that take part, and the numbers of their documents. A document is a
+/// run of tokens with one number; rows are no longer than [`RECORDED_ROW`].
+fn rows_of(documents: &[i64], mask: Option<&[bool]>) -> (Vec<Row>, Vec<i64>) {
+    let (mut rows, mut numbers, mut first) = (Vec::new(), Vec::new(), 0);
     for document in documents.chunk_by(|a, b| a == b) {
         let tokens = first..first + document.len();
         first = tokens.end;
         let takes_part = |&token: &usize| mask.is_none_or(|mask| mask[token]);
         let ids: Vec<u32> = tokens.filter(takes_part).map(|token| token as u32).collect();
         let parts = ids.chunks(RECORDED_ROW).enumerate();
-        rows.extend(parts.map(|(i, ids)| Row::of_sample(None, ids, count, i * RECORDED_ROW)));
-        count += usize::from(!ids.is_empty());
+        let sample = numbers.len();
+        rows.extend(parts.map(|(i, ids)| Row::of_sample(None, ids, sample, i * RECORDED_ROW)));
+        numbers.extend((!ids.is_empty()).then_some(document[0]));
     }
-    (rows, count)
+    (rows, numbers)
 }
 
 #[cfg(test)]
@@ -124,7 +129,7 @@ mod tests {
             let documents: Vec<i64> =
                 lengths.flat_map(|(i, &n)| std::iter::repeat_n(7 - i as i64, n)).collect();
             let mask = masked.map(|mask| mask[..documents.len()].to_vec());
-            let (rows, count) = rows_of(&documents, mask.as_deref());
+            let (rows, numbers) = rows_of(&documents, mask.as_deref());
             let expected: Vec<u32> = (0..documents.len() as u32)
                 .filter(|&token| mask.as_ref().is_none_or(|mask| mask[token as usize]))
                 .collect();
@@ -135,12 +140,13 @@ mod tests {
                 prop_assert!((1..=RECORDED_ROW).contains(&row.ids.len()));
                 let own = documents[row.ids[0] as usize];
                 prop_assert!(row.ids.iter().all(|&id| documents[id as usize] == own));
+                prop_assert_eq!(numbers[row.sample()], own);
                 if seen.last() != Some(&own) {
                     seen.push(own);
                 }
                 prop_assert_eq!(row.sample() + 1, seen.len());
             }
-            prop_assert_eq!(seen.len(), count);
+            prop_assert_eq!(seen, numbers);
         }
     }
 }

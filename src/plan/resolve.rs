@@ -5,8 +5,9 @@ use std::path::Path;
 use super::distinct::check_distinct;
 use super::recorded::{check_sparse, recorded_tokens};
 use super::vocabulary::check_one_vocabulary;
-use super::{Plan, PlannedModel, ReadFiles};
+use super::{Plan, PlannedModel, ReadFiles, Transcript, UnitNames};
 use crate::corpus::cache::{Cache, Read};
+use crate::corpus::documents::DocumentCount;
 use crate::corpus::rows::Cutter;
 use crate::corpus::tokenizer::BpeTokenizer;
 use crate::corpus::{Sample, Tokens, documents};
@@ -34,7 +35,8 @@ impl Plan {
             None => PlannedModel::find(&m.name, &m.path),
         };
         let models = models.map(|m| find(m)?.compared_as(&spec).first_layers(&spec));
-        let models: Vec<_> = models.collect::<Result<_>>()?;
+        let mut models: Vec<_> = models.collect::<Result<_>>()?;
+        let files = name_units(&spec, &mut models)?;
         let judged = positions(&spec)?;
         check_context(&spec, &path, &models)?;
         check_one_vocabulary(&models)?;
@@ -66,8 +68,9 @@ impl Plan {
             samples,
             documents: count,
             tokens,
+            transcript: None,
             keep: Keep::Tokens,
-            files: ReadFiles::default(),
+            files,
         };
         plan.keep = plan.choose_keep()?;
         Ok(plan)
@@ -78,11 +81,13 @@ impl Plan {
         let Loaded { spec, path: spec_path, digest: spec_digest, kind: _ } = loaded;
         let members = spec.models.family.iter();
         let open = |m: &Model| PlannedModel::find_recording(&m.name, &m.path)?.first_layers(&spec);
-        let models: Vec<_> = members.map(open).collect::<Result<_>>()?;
+        let mut models: Vec<_> = members.map(open).collect::<Result<_>>()?;
+        let files = name_units(&spec, &mut models)?;
         let judged = positions(&spec)?;
         check_distinct(&spec, &spec_path, &models)?;
         check_sparse(&spec, &spec_path, &models)?;
-        let (tokens, documents) = recorded_tokens(&models)?;
+        let (tokens, samples) = recorded_tokens(&models)?;
+        let transcript = Transcript::read(&spec, &models)?;
         let mut plan = Self {
             corpus_digest: String::new(),
             spec,
@@ -90,15 +95,26 @@ impl Plan {
             spec_digest,
             models,
             judged,
-            samples: Vec::new(),
-            documents,
+            documents: DocumentCount { documents: samples.len(), empty: 0 },
+            samples,
             tokens,
+            transcript,
             keep: Keep::Tokens,
-            files: ReadFiles::default(),
+            files,
         };
         plan.keep = plan.choose_keep()?;
         Ok(plan)
     }
+}
+
+/// Reads the names of units that a spec lists. Returns the files that were read.
+fn name_units(spec: &Spec, models: &mut [PlannedModel]) -> Result<ReadFiles> {
+    let files = ReadFiles::default();
+    for (model, listed) in models.iter_mut().zip(&spec.models.family) {
+        let Some(path) = &listed.names else { continue };
+        model.names = UnitNames::read(path, model.layout(), &files)?;
+    }
+    Ok(files)
 }
 
 /// Refuses another text than the one that the spec names by its digest.

@@ -1,15 +1,51 @@
 //! The vocabulary that all models of a plan share, as text and in the form that is shown.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::{Plan, PlannedModel};
+use crate::corpus::Row;
+use crate::corpus::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
 
 impl Plan {
+    /// Returns whether the text of the tokens is known: always for models, and for recorded
+    /// activations if the spec names their tokenizer.
+    pub fn has_text(&self) -> bool {
+        self.transcript.is_some() || !self.is_recorded()
+    }
+
+    /// Returns the number of ids of the vocabulary.
+    pub fn d_vocab(&self) -> usize {
+        let recorded = self.transcript.as_ref().map(|text| text.tokenizer.d_vocab());
+        recorded.unwrap_or(self.reference().config.d_vocab)
+    }
+
+    /// Returns the ids in the vocabulary of the tokens of a row.
+    pub fn ids_of<'a>(&self, row: &'a Row) -> Cow<'a, [u32]> {
+        match &self.transcript {
+            None => Cow::Borrowed(&row.ids),
+            Some(text) => row.ids.iter().map(|&index| text.ids[index as usize]).collect(),
+        }
+    }
+
+    /// Returns the tokenizer that all models share.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read, or recorded activations have none.
+    pub fn tokenizer(&self) -> Result<Arc<BpeTokenizer>> {
+        match &self.transcript {
+            None => Ok(Arc::new(self.reference().tokenizer()?)),
+            Some(text) => Ok(Arc::clone(&text.tokenizer)),
+        }
+    }
+
     /// Returns the text of every token of the vocabulary, including leading spaces.
     ///
     /// # Errors
     /// Returns an error if the tokenizer cannot be read.
     pub fn vocabulary(&self) -> Result<Vec<String>> {
-        Ok(self.reference().tokenizer()?.texts())
+        Ok(self.tokenizer()?.texts())
     }
 
     /// Returns the text of every token as it is shown. A token that is not whole characters is
@@ -18,7 +54,7 @@ impl Plan {
     /// # Errors
     /// Returns an error if the tokenizer cannot be read.
     pub fn shown_vocabulary(&self) -> Result<Vec<String>> {
-        Ok(self.reference().tokenizer()?.shown_texts())
+        Ok(self.tokenizer()?.shown_texts())
     }
 }
 

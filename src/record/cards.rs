@@ -34,6 +34,9 @@ pub struct PartnerCard {
     pub model: String,
     /// Name of the neuron, such as `L0.N12`.
     pub neuron: String,
+    /// The name that the user gave the neuron.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The tokens whose logits the neuron raises most: text and cos(W_U, w_out).
     #[serde(deserialize_with = "or_nan")]
     pub promoted: Vec<(String, f64)>,
@@ -50,6 +53,9 @@ pub struct PartnerCard {
 pub struct Card {
     /// Name of the neuron, such as `L0.N12`.
     pub neuron: String,
+    /// The name that the user gave the neuron.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The tokens whose logits the neuron raises most: text and cos(W_U, w_out).
     #[serde(deserialize_with = "or_nan")]
     pub promoted: Vec<(String, f64)>,

@@ -22,6 +22,9 @@ const FIXED: [&str; 10] = [
     "non_finite",
 ];
 
+/// The last column of the table if some neuron has a name.
+const NAME: &str = "name";
+
 /// One row of `neurons-extra.csv`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExtraRow {
@@ -42,6 +45,8 @@ pub struct ExtraRow {
     pub dead: bool,
     /// Whether some activation is NaN or infinite, so that the neuron has no correlation.
     pub non_finite: bool,
+    /// The name that the user gave the neuron.
+    pub name: Option<String>,
 }
 
 /// The best match of a neuron in one partner model.
@@ -71,9 +76,14 @@ pub fn write_extra(
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
+    let named = rows.iter().any(|row| row.name.is_some());
     let of_partners = partners.iter().flat_map(|name| columns_of(name));
-    csv.write_record(FIXED.map(String::from).into_iter().chain(of_partners))?;
-    ids.iter().zip(rows).try_for_each(|(id, row)| csv.write_record(row.record(*id)))?;
+    let header = FIXED.map(String::from).into_iter().chain(of_partners);
+    csv.write_record(header.chain(named.then(|| NAME.into())))?;
+    for (id, row) in ids.iter().zip(rows) {
+        let name = named.then(|| row.name.clone().unwrap_or_default());
+        csv.write_record(row.record(*id).into_iter().chain(name))?;
+    }
     csv.flush()
 }
 
@@ -127,6 +137,7 @@ impl ExtraRow {
 struct Reader<'a> {
     table: &'a TextTable,
     fixed: [Option<usize>; FIXED.len()],
+    name: Option<usize>,
     partners: Vec<[Option<usize>; 3]>,
 }
 
@@ -135,7 +146,7 @@ impl<'a> Reader<'a> {
         let place = |name: &str| table.header.iter().position(|h| h == name);
         let fixed = FIXED.map(place);
         let partners = partners.iter().map(|name| columns_of(name).map(|c| place(&c)));
-        Self { table, fixed, partners: partners.collect() }
+        Self { table, fixed, name: place(NAME), partners: partners.collect() }
     }
 
     /// Returns a value of a row, or the default if the table has no such column.
@@ -175,6 +186,7 @@ impl<'a> Reader<'a> {
             published_sparsity: number(published)?,
             dead: flag(dead)?,
             non_finite: flag(non_finite)?,
+            name: self.value(row, self.name, None, |text| Some(name(text)))?,
         })
     }
 }
@@ -184,7 +196,12 @@ fn number(text: &str) -> Option<f64> {
     if text.is_empty() { Some(f64::NAN) } else { text.parse().ok() }
 }
 
-/// Reads the name of a neuron; an empty cell means that there is none.
+/// Reads the name that a user gave; an empty cell means that there is none.
+fn name(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Reads the place of a neuron, such as `L0.N12`; an empty cell means that there is none.
 fn neuron(text: &str) -> Option<Option<NeuronId>> {
     if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
 }
@@ -205,6 +222,7 @@ mod tests {
             published_sparsity: 0.0,
             dead,
             non_finite: !dead,
+            name: dead.then(|| "a, \"b\"".into()),
         };
         vec![row(Some(best), false), row(None, true)]
     }

@@ -18,7 +18,8 @@ const SHOWN_MATCHES: usize = 10;
 /// Returns the card of the neuron in a row of a study, as text.
 pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
     let id = study.table.ids[row];
-    let mut text = format!("{id} of model {}\n{}\n", study.summary.reference, card.sentence());
+    let title = titled(&id.to_string(), card);
+    let mut text = format!("{title} of model {}\n{}\n", study.summary.reference, card.sentence());
     write_row(&mut text, study, row);
     write_partners(&mut text, study, row);
     write_card(&mut text, card);
@@ -29,7 +30,8 @@ pub fn text(study: &StudyRecord, row: usize, card: &Card) -> String {
 /// the reference that have it as their best match.
 pub fn partner_text(study: &StudyRecord, model: &str, id: NeuronId, card: &Card) -> String {
     let reference = &study.summary.reference;
-    let mut text = format!("{id} of model {model}\n{}\n", card.sentence());
+    let title = titled(&id.to_string(), card);
+    let mut text = format!("{title} of model {model}\n{}\n", card.sentence());
     let matched = matched_by(study, model, id);
     let _ = match matched.len() {
         0 => writeln!(text, "\nno neuron of model {reference} has it as its best match"),
@@ -40,6 +42,11 @@ pub fn partner_text(study: &StudyRecord, model: &str, id: NeuronId, card: &Card)
     }
     write_card(&mut text, card);
     text
+}
+
+/// Returns the place of a neuron, with the name that the user gave it.
+fn titled(id: &str, card: &Card) -> String {
+    card.name.as_ref().map_or_else(|| id.to_owned(), |name| format!("{id} “{name}”"))
 }
 
 /// Returns the neurons of the reference whose best match in `model` is this neuron, with ρ and

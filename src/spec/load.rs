@@ -161,8 +161,11 @@ impl SpecSource {
     /// Makes the paths in this file relative to the working folder instead of to the file.
     fn resolve_paths(&mut self, kinds: &[KindRules]) {
         let folder = self.path.parent().unwrap_or(Path::new("")).to_path_buf();
-        let common: [(&str, &[&str]); 3] =
-            [("corpus", &["path"]), ("cards", &["tests"]), ("models", &["path"])];
+        let common: [(&str, &[&str]); 3] = [
+            ("corpus", &["path"]),
+            ("cards", &["tests"]),
+            ("models", &["path", "tokenizer", "names"]),
+        ];
         let sections = kinds.iter().map(|kind| (kind.name, kind.paths));
         for (section, keys) in common.into_iter().chain(sections) {
             if let Some(section) = self.content.get_mut(section) {

@@ -31,6 +31,10 @@ pub struct Models {
     /// passes stop after the last of them. All layers when absent. Only for `kind: universality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<usize>>,
+    /// Folder of the tokenizer of recorded activations, whose files hold `tokens`, their ids: with
+    /// both, units get cards. Relative to the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
     /// All models, including the reference; at least two.
     pub family: Vec<Model>,
 }
@@ -116,6 +120,10 @@ pub struct Model {
     /// which shows what architecture and tokens alone give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untrained: Option<u64>,
+    /// CSV file of names for neurons, or other units: columns `layer`, `neuron` and `name`. They are
+    /// shown beside `L0.N12`. Relative to the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -37,6 +37,10 @@ pub fn check_members(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
     let family = &spec.models.family;
     let path_of = |i: usize| format!("models.family[{i}].path");
     if !spec.corpus.is_absent() {
+        if spec.models.tokenizer.is_some() {
+            let problem = "is for recorded activations, and models have their own";
+            return finding("models.tokenizer", problem, "remove it");
+        }
         return match family.iter().position(|member| is_recording_file(&member.path)) {
             None => Ok(()),
             Some(i) => {
@@ -81,9 +85,10 @@ fn check_settings(spec: &Spec, kind: &KindRules) -> Result<(), Finding> {
         let problem = "excludes tokens by their text, and recorded activations have none";
         return finding("statistics.exclude", problem, "remove it; `mask` leaves out tokens");
     }
-    if spec.cards.tests.is_some() {
+    if spec.cards.tests.is_some() && spec.models.tokenizer.is_none() {
         let problem = "asks about the tokens of neurons, and recorded activations have no text";
-        return finding("cards.tests", problem, "remove it, or give models and a `corpus`");
+        let remedy = "remove it, or name the tokenizer as `models.tokenizer`";
+        return finding("cards.tests", problem, remedy);
     }
     if spec.correlation.baseline.kind == BaselineKind::Gaussian {
         let problem = "`gaussian` needs the activation function of a model";

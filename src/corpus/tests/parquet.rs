@@ -157,7 +157,7 @@ fn tokens_of_a_small_file_stay_within_the_budget() {
     assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/expected/golden/tiny");
-    let model = TokenizerFor { model: "tiny", d_vocab: 32 };
+    let model = TokenizerFor { model: "tiny", d_vocab: Some(32) };
     let tokenizer = load(folder.as_ref(), model).expect("tokenizer");
     for (limit, documents) in [(16, 100), (32, 200), (256, 400)] {
         let (_folder, mut corpus) = corpus("x.parquet", &bytes);

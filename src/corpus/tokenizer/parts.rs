@@ -69,6 +69,13 @@ impl Parts {
         self.vocabulary.len() + only_added.count()
     }
 
+    /// Returns the number of ids up to the largest one.
+    pub fn ids(&self) -> usize {
+        let added = self.added.iter().map(|token| token.id);
+        let largest = self.vocabulary.values().copied().chain(added).max();
+        largest.map_or(0, |id| id as usize + 1)
+    }
+
     /// Checks the parts and returns the names of all tokens by id, `[d_vocab]`. An id may be
     /// without a token.
     ///

@@ -3,7 +3,7 @@
 use super::super::weights::Tensor;
 use super::files::RecordedFiles;
 use super::limits::{MAX_UNITS, check_layers, missing};
-use super::names::{self, DOCUMENTS, LayerPart, MASK, layer_part};
+use super::names::{self, DOCUMENTS, LayerPart, MASK, TOKENS, layer_part};
 use super::sparse::{SparseTensor, sparse_layers};
 use crate::error::Result;
 
@@ -85,7 +85,8 @@ fn parts_of(files: &RecordedFiles) -> Result<Vec<NamedPart<'_>>> {
         let named = |(layer, part)| NamedPart { name: name.clone(), layer, part, tensor };
         match layer_part(name) {
             Some(place) => parts.push(named(place)),
-            None if [MASK, DOCUMENTS].contains(&name.as_str()) || names::is_other_hook(name) => {}
+            None if [MASK, DOCUMENTS, TOKENS].contains(&name.as_str())
+                || names::is_other_hook(name) => {}
             None => unknown.push(named((0, LayerPart::Post))),
         }
     }

@@ -15,7 +15,7 @@ use safetensors::Dtype;
 
 use self::files::{RecordedFiles, integers};
 use self::layers::{RecordedLayer, layers_of};
-use self::names::{DOCUMENTS, MASK};
+use self::names::{DOCUMENTS, MASK, TOKENS};
 use super::forward::ResidualStream;
 use super::hooks::Hooks;
 use super::weights::Tensor;
@@ -84,6 +84,19 @@ impl Recording {
     /// # Errors
     /// Returns an error if there is another number of them, or they are not integers.
     pub fn documents(&self) -> Result<Option<Vec<i64>>> {
+        self.token_integers(DOCUMENTS)
+    }
+
+    /// Reads the id of each token in the vocabulary; `None` if the files hold none.
+    ///
+    /// # Errors
+    /// Returns an error if there is another number of them, or they are not integers.
+    pub fn token_ids(&self) -> Result<Option<Vec<i64>>> {
+        self.token_integers(TOKENS)
+    }
+
+    /// Reads a tensor with one integer for each token.
+    fn token_integers(&self, name: &'static str) -> Result<Option<Vec<i64>>> {
         let read = |(name, tensor): (&str, &Tensor)| {
             let bytes = self.files.bytes(tensor)?;
             match integers(tensor.dtype, &bytes) {
@@ -91,7 +104,7 @@ impl Recording {
                 None => Err(self.of_another_type(name, tensor.dtype, "I64, I32, U32 or U8")),
             }
         };
-        self.token_tensor(DOCUMENTS)?.map(read).transpose()
+        self.token_tensor(name)?.map(read).transpose()
     }
 
     /// Returns a tensor with one value for each token.

@@ -9,6 +9,9 @@ pub const MASK: &str = "mask";
 /// The tensor of the number of each token's document.
 pub const DOCUMENTS: &str = "documents";
 
+/// The tensor of the id of each token in the vocabulary.
+pub const TOKENS: &str = "tokens";
+
 /// The role of a tensor in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerPart {

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use safetensors::serialize_to_file;
 use safetensors::tensor::TensorView;
 
@@ -221,4 +222,58 @@ fn columns_of_parquet_are_units() {
     std::fs::write(folder.path().join("x.parquet"), "PAR1").expect("write");
     let error = Recording::open(&folder.path().join("x.parquet")).expect_err("damaged");
     assert!(error.problem.contains("Parquet"), "{error}");
+}
+
+/// Reads everything that a recording holds, if it can be opened.
+fn read_all(path: &Path) {
+    let Ok(recording) = Recording::open(path) else { return };
+    let layers = recording.config().n_layers;
+    let _ = (recording.mask(), recording.documents(), recording.token_ids());
+    // What is damaged may say that it has more tokens than fit into memory.
+    let tokens: Vec<u32> = (0..recording.tokens().min(64) as u32).collect();
+    if recording.sparse_entries().is_some() {
+        let _ = (0..layers).map(|layer| recording.entries(layer, &tokens)).collect::<Vec<_>>();
+    }
+    if recording.config().d_mlp() < 4096 {
+        let mut hooks = |_: HookPoint, _: &mut [f32], _: usize| ();
+        let _ = recording.forward(&[&tokens], &mut hooks);
+    }
+}
+
+proptest! {
+    /// Files of every format with bytes that were changed, cut off or added: they are read or refused.
+    #[test]
+    fn damaged_files_are_read_or_refused(
+        format in 0..4_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        keep in prop::option::of(any::<prop::sample::Index>()),
+        more in prop::collection::vec(any::<u8>(), 0..4),
+    ) {
+        let tokens = ("tokens", Dtype::I64, vec![3], i64s(&[5, 5, 6]));
+        let header = b"\x93NUMPY\x01\0\x3a\0{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2)}\n";
+        let (suffix, mut bytes) = match format {
+            0 => {
+                let parts = [dense("layers.0", [3, 2]), dense("layers.1", [3, 2]), tokens];
+                (".safetensors", std::fs::read(file(&parts).path()).expect("read"))
+            }
+            1 => {
+                let parts = csr(&[0, 2, 2, 3], &[3, 1, 0], [3, 4]);
+                (".safetensors", std::fs::read(file(&parts).path()).expect("read"))
+            }
+            2 => (".npy", [&header[..], &f32s(&[1.0; 6])].concat()),
+            _ => {
+                let columns = "message schema { REQUIRED FLOAT a; REQUIRED DOUBLE b; }";
+                (".parquet", table(columns, 3, |row, column| Some((row + column) as f64)))
+            }
+        };
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] ^= byte;
+        }
+        keep.into_iter().for_each(|keep| bytes.truncate(keep.index(bytes.len()) + 1));
+        bytes.extend(more);
+        let damaged = tempfile::Builder::new().suffix(suffix).tempfile().expect("file");
+        std::fs::write(damaged.path(), bytes).expect("write");
+        read_all(damaged.path());
+    }
 }

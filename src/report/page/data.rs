@@ -3,6 +3,8 @@
 //! A page with the 98,304 neurons of GPT-2 medium has to open in seconds, so numbers are stored with
 //! the digits that are shown, and columns that nearly follow from others by their difference.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 
 use super::columns::{Decimals, Head, Planes, digits_for};
@@ -64,6 +66,8 @@ struct Contents<'a> {
     columns: Vec<Named>,
     /// Rows of the universal neurons.
     universal: Vec<usize>,
+    /// The names that the user gave, by row.
+    names: BTreeMap<usize, &'a str>,
     cards: Vec<Words<'a>>,
 }
 
@@ -246,12 +250,19 @@ fn table(study: &StudyRecord) -> Vec<u8> {
         partners: partners(study, &known, &mut planes),
         columns: Column::ALL.iter().map(|c| named(study, *c, &known, &mut planes)).collect(),
         universal: (0..ids.len()).filter(|&i| universal[i]).collect(),
+        names: names(study),
         cards: study.cards.iter().flat_map(|file| &file.cards).map(Words::of).collect(),
     };
     let contents = json(&contents);
     // A page of 4 GiB cannot be opened anyway.
     let length = u32::try_from(contents.len()).unwrap_or(u32::MAX);
     [&length.to_le_bytes()[..], &contents, &planes.0].concat()
+}
+
+/// Returns the names that the user gave neurons, by row.
+fn names(study: &StudyRecord) -> BTreeMap<usize, &str> {
+    let rows = study.extra.iter().enumerate();
+    rows.filter_map(|(i, row)| Some((i, row.name.as_deref()?))).collect()
 }
 
 /// Adds the columns about the partner models.

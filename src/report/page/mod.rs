@@ -1,6 +1,7 @@
 //! `report.html`: one page that opens from disk and needs no network.
 
 mod answer;
+mod clusters;
 mod columns;
 mod data;
 mod packed;
@@ -14,10 +15,11 @@ use serde::Serialize;
 use crate::charts::Chart;
 use crate::claims::Claim;
 use crate::error::{Error, Kind, Result};
-use crate::record::{RunFolder, RunResults};
+use crate::record::{RunFolder, RunResults, StudyRecord};
 use crate::report::paper_figures::{DrawnRun, PaperLine, paper_lines};
 
 use answer::{Best, Headline};
+use clusters::{ClusterTable, cluster_table};
 use data::{FigureData, PageData};
 use packed::Packed;
 use verdicts::{Line, RunVerdicts, VerdictCount};
@@ -91,13 +93,13 @@ pub fn report(
     let charts = super::charts(folder)?;
     let mut tables = FigureData::default();
     let drawn: Vec<Drawn> = charts.iter().map(|c| Drawn::of(c, &mut tables)).collect();
-    let sections = with.iter().map(|other| ExperimentSection::of(other, &mut tables));
-    let sections = sections.collect::<Result<Vec<_>>>()?;
-    let judged = RunVerdicts::of(folder, with, claims)?;
     let study = match &folder.results {
         RunResults::Study(study) => Some(study.as_ref()),
         RunResults::Figures(_) => None,
     };
+    let sections = with.iter().map(|other| ExperimentSection::of(other, study, &mut tables));
+    let sections = sections.collect::<Result<Vec<_>>>()?;
+    let judged = RunVerdicts::of(folder, with, claims)?;
     let bundled = judged.as_ref().is_some_and(RunVerdicts::is_of_bundled_models);
     let asked = &folder.provenance.spec;
     let page = Page {
@@ -118,6 +120,7 @@ pub fn report(
         best: study.map(answer::best_of_layers),
         sure: study.map(|s| answer::sure(folder, s, with, bundled)),
         charts: drawn,
+        clusters: cluster_table(folder, None),
         tables: tables.packed(),
         data: study.map(PageData::of),
         paper: paper.then(|| paper_lines(&drawn_runs(folder, &charts, with, &sections))),
@@ -149,6 +152,7 @@ struct Page<'a> {
     best: Option<Vec<Best>>,
     sure: Option<Vec<String>>,
     charts: Vec<Drawn<'a>>,
+    clusters: Option<ClusterTable>,
     tables: Packed,
     data: Option<PageData>,
     paper: Option<Vec<PaperLine>>,
@@ -245,6 +249,7 @@ struct ExperimentSection {
     question: String,
     lines: Vec<String>,
     charts: Vec<serde_json::Value>,
+    clusters: Option<ClusterTable>,
 }
 
 impl ExperimentSection {
@@ -253,7 +258,11 @@ impl ExperimentSection {
         self.charts.iter().filter_map(|chart| Some(chart["name"].as_str()?.to_owned())).collect()
     }
 
-    fn of(folder: &RunFolder, tables: &mut FigureData) -> Result<Self> {
+    fn of(
+        folder: &RunFolder,
+        study: Option<&StudyRecord>,
+        tables: &mut FigureData,
+    ) -> Result<Self> {
         let charts = super::charts(folder)?;
         let RunResults::Figures(other) = &folder.results else { unreachable!("checked before") };
         Ok(Self {
@@ -261,6 +270,7 @@ impl ExperimentSection {
             question: folder.provenance.spec.question.clone(),
             lines: other.figures.lines.clone(),
             charts: charts.iter().map(|c| serde_json::json!(Drawn::of(c, tables))).collect(),
+            clusters: cluster_table(folder, study),
         })
     }
 }

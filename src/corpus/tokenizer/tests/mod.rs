@@ -18,7 +18,7 @@ fn base() -> Value {
 }
 
 fn model(d_vocab: usize) -> TokenizerFor<'static> {
-    TokenizerFor { model: "small", d_vocab }
+    TokenizerFor { model: "small", d_vocab: Some(d_vocab) }
 }
 
 fn loaded_of(file: &str, d_vocab: usize) -> Result<BpeTokenizer> {

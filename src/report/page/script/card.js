@@ -103,7 +103,7 @@ const distribution = (card) => {
 };
 const ownCard = (study, cards, neuron) => {
   const card = cards.own.get(neuron.id);
-  const parts = [make("h3", {}, `${neuron.id}${neuron.universal ? ", universal" : ""}`)];
+  const parts = [make("h3", {}, `${neuron.id}${neuron.universal ? ", universal" : ""}${neuron.name && `: ${neuron.name}`}`)];
   const left = make("div", { class: "wide" }, partnerTable(study, cards, neuron, card));
   if (card) {
     const sure = card.interval ? ` (95 %: ${number(card.interval[0])} to ${number(card.interval[1])})` : "";
@@ -121,7 +121,7 @@ const ownCard = (study, cards, neuron) => {
 const partnerCard = (study, cards, card) => {
   const named = [...cards.own.values()].flatMap((c) => c.matches.filter((m) => m.model === card.model && m.neuron === card.neuron).map((m) => [c.neuron, m]));
   const list = named.map(([id, m]) => make("li", {}, linkTo(id, id), ` with ρ ${number(m.rho)}, `, ...mutual(study, m)));
-  return [make("h3", {}, `${card.neuron} of model ${card.model}`), make("p", {}, "Best match of"), make("ul", {}, ...list),
+  return [make("h3", {}, `${card.neuron} of model ${card.model}${card.name ? `: ${card.name}` : ""}`), make("p", {}, "Best match of"), make("ul", {}, ...list),
     tokenLine("Promotes", card.promoted), tokenLine("Suppresses", card.suppressed),
     make("h4", {}, "Most active, one place of each text"), ...card.contexts.map((c) => context(c))];
 };

@@ -19,7 +19,7 @@ const filtered = ({ neurons, columns, looked }) => {
     if (ofLayer) return neuron.layer === Number(ofLayer[1]);
     const id = neuron.id.toLowerCase();
     const begins = wanted.endsWith(".") || wanted.includes(".n") ? wanted : `${wanted}.`;
-    return id === wanted || id.startsWith(begins) || (looked.has(neuron.id) && says(looked.get(neuron.id)));
+    return id === wanted || id.startsWith(begins) || neuron.name.toLowerCase().includes(wanted) || (looked.has(neuron.id) && says(looked.get(neuron.id)));
   };
   return neurons.filter((n) => fits(n) && within(n) && (layer === "" || n.layer === Number(layer))
     && (family === "" || looked.get(n.id)?.family === family)
@@ -51,7 +51,8 @@ const showTable = (study) => {
   const line = (neuron) => {
     const link = make("a", { href: `#${neuron.id}` }, neuron.id);
     const cells = SHOWN.map((name) => make("td", {}, textOf(study.columns.get(name), neuron.row)));
-    return make("tr", {}, make("th", { scope: "row" }, link, neuron.universal ? " ●" : ""), ...cells);
+    const name = neuron.name && make("span", { class: "note" }, ` ${neuron.name}`);
+    return make("tr", {}, make("th", { scope: "row" }, link, neuron.universal ? " ●" : "", name), ...cells);
   };
   const draw = () => {
     const found = filtered(study);

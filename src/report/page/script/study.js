@@ -14,8 +14,9 @@ const studyOf = (bytes) => {
   const columns = new Map();
   for (const head of contents.columns) columns.set(head.name, read(head, guessOf(head, partners, columns)));
   const universal = new Set(contents.universal);
-  const neurons = Array.from({ length: contents.rows }, (_, row) => (
-    { row, id: `L${layer.values[row]}.N${index.values[row]}`, layer: layer.values[row], universal: universal.has(row) }));
+  const neurons = Array.from({ length: contents.rows }, (_, row) => ({
+    row, id: `L${layer.values[row]}.N${index.values[row]}`, name: contents.names[row] ?? "",
+    layer: layer.values[row], universal: universal.has(row) }));
   const looked = new Map(contents.cards.map((words) => [words.neuron, words]));
   return { neurons, partners, columns, looked };
 };
