@@ -10,13 +10,14 @@ use universal_neurons::findings::{Figures, Universal};
 use universal_neurons::model::capture::{Activations, Capture};
 use universal_neurons::model::{Site, Transformer};
 use universal_neurons::plan::Plan;
-use universal_neurons::record::RunFolder;
+use universal_neurons::record::{Provenance, RunFolder};
 use universal_neurons::report::files;
-use universal_neurons::run::{Control, run};
+use universal_neurons::run::{Control, Session, run};
 use universal_neurons::spec::Spec;
 use universal_neurons::store::RunDirectory;
 use universal_neurons::table::NeuronId;
 
+use crate::desk;
 use crate::support::{self, assert_close, expected, path, stderr};
 
 /// An experiment of `experiments/`, changed; every tenth neuron counts as universal.
@@ -357,6 +358,47 @@ fn dynamics_is_the_study_at_every_step() {
     let at_late = members.iter().filter(|at| at.split(' ').any(|step| step == "20")).count();
     assert_eq!(at_late, universal.iter().filter(|u| **u).count());
     assert!(found.named["training-persistence"][0].is_finite());
+}
+
+/// A study that a run has made already is not made again: what it found is taken as it is.
+#[test]
+fn a_step_whose_study_is_known_is_not_studied_again() {
+    let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).unwrap();
+    let spec = &mut loaded.spec;
+    spec.models.family.truncate(2);
+    spec.corpus.sample = Some(1000);
+    spec.kind = "dynamics".into();
+    spec.models.same_weights = true;
+    let own = Step { step: 7, path: path("experiments/desk").join("{model}") };
+    let steps = DynamicsSettings { steps: vec![own] };
+    spec.settings = [("dynamics".into(), serde_yaml::to_value(steps).unwrap())].into();
+    let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
+    // Half of the neurons, which no study finds.
+    let known = Universal((0..plan.reference().layout().n_neurons()).map(|i| i % 2 == 0).collect());
+    let share = |same_study: bool| {
+        let mut control = Control::default();
+        let session = Session::new(&plan, &mut control).with_universal(Some(known.clone()));
+        let found = experiment::run_in(&mut session.of_same_study(same_study));
+        found.unwrap_or_else(|e| panic!("{e}")).named["training-last"][0]
+    };
+    assert_eq!(share(true), 50.0);
+    assert!(share(false) < 50.0, "a run with other text or settings is no such study");
+}
+
+#[test]
+fn a_run_is_a_study_of_its_own_plan_alone() {
+    let provenance = Provenance::read(desk::folder()).unwrap_or_else(|e| panic!("{e}"));
+    let is_study = |change: &dyn Fn(&mut Spec)| {
+        let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).unwrap();
+        change(&mut loaded.spec);
+        provenance.is_study_of(&Plan::make(loaded).unwrap_or_else(|e| panic!("{e}")))
+    };
+    assert!(is_study(&|_| ()) && is_study(&|spec| spec.kind = "families".into()));
+    assert!(!is_study(&|spec| spec.corpus.sample = Some(1000)));
+    assert!(!is_study(&|spec| spec.correlation.threshold = 0.4));
+    assert!(!is_study(&|spec| spec.models.reference = "b".into()));
+    assert!(!is_study(&|spec| spec.models.family.truncate(4)));
+    assert!(!is_study(&|spec| spec.models.layers = Some(vec![0])));
 }
 
 #[test]

@@ -112,8 +112,11 @@ pub fn run_plan(
 
 /// Reads which neurons a run in `folder` found universal, and their best matches in the models that the
 /// plan has too.
-fn known_neurons(plan: &Plan, folder: &Path) -> Result<(Universal, Vec<ModelMatches>)> {
-    let provenance = Provenance::read(folder)?;
+fn known_neurons(
+    plan: &Plan,
+    folder: &Path,
+    provenance: &Provenance,
+) -> Result<(Universal, Vec<ModelMatches>)> {
     provenance.check_reference(folder, plan)?;
     let table = neurons::read(folder, plan.reference().layout())?;
     let universal = Universal::above(&table, plan.spec.correlation.threshold);
@@ -155,13 +158,19 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
             "remove these options",
         ));
     }
-    let known = options.universal.as_ref().map(|folder| known_neurons(plan, folder)).transpose()?;
-    let (universal, matches) = known.unzip();
+    let mut same_study = false;
+    let known = options.universal.as_ref().map(|folder| {
+        let provenance = Provenance::read(folder)?;
+        same_study = provenance.is_study_of(plan);
+        known_neurons(plan, folder, &provenance)
+    });
+    let (universal, matches) = known.transpose()?.unzip();
     let digest = |folder: &PathBuf| digest_file(Kind::Evidence, &folder.join(neurons::FILE));
     let digest = options.universal.as_ref().map(digest).transpose()?;
     let directory = RunDirectory::begin(out)?;
     let card = run::open_card(plan, control)?;
-    let session = Session::new(plan, control).on(card.as_deref()).with_universal(universal);
+    let session = Session::new(plan, control).on(card.as_deref());
+    let session = session.with_universal(universal).of_same_study(same_study);
     let mut session = session.with_matches(matches.unwrap_or_default());
     let figures = experiment::run_in(&mut session)?;
     let folder = save(directory, control, |directory| {

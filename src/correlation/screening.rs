@@ -325,3 +325,6 @@ impl<E: Engine> State for ScreenedCorrelator<E> {
         exact.try_for_each(|correlator| correlator.parts(visit))
     }
 }
+
+#[cfg(test)]
+mod tests;

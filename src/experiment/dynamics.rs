@@ -10,7 +10,7 @@ use super::kind::{Desk, Experiment, FigureName, drawn, figure};
 use crate::charts::canvas::{Axis, Panel, draw};
 use crate::charts::{Chart, ONE_PANEL, lines, range_of, with_margin};
 use crate::error::{Error, Kind, Result};
-use crate::findings::{Figures, Universal};
+use crate::findings::Figures;
 use crate::plan::{Plan, PlannedModel, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
@@ -89,8 +89,7 @@ impl Experiment for Dynamics {
         let plans = plans(settings, plan)?;
         let mut sets: Vec<Vec<bool>> = Vec::new();
         for (step, plan) in settings.steps.iter().zip(&plans) {
-            let found = session.study_of(plan, &format!("step {}", step.step))?;
-            sets.push(Universal::of(&found, plan.spec.correlation.threshold).0);
+            sets.push(session.universal_in(plan, &format!("step {}", step.step))?.0);
         }
         Ok(figures(plan, &settings.steps, &sets))
     }

@@ -1,6 +1,6 @@
 //! The identity of a run: digests of everything that its sums depend on.
 
-use super::Plan;
+use super::{Plan, PlannedModel};
 use crate::backend::kernel::CpuKernel;
 use crate::digest::digest;
 
@@ -10,6 +10,21 @@ impl Plan {
         let ids =
             self.tokens.rows.iter().flat_map(|row| row.ids.iter().flat_map(|id| id.to_le_bytes()));
         digest(&ids.collect::<Vec<u8>>())
+    }
+
+    /// Returns whether the study of another plan gives the same universal neurons: the same weights,
+    /// tokens, units and comparison.
+    pub fn is_same_study(&self, other: &Self) -> bool {
+        let models = self.models.iter().zip(&other.models);
+        let same = |(a, b): (&PlannedModel, &PlannedModel)| {
+            (&a.weights_digest, &a.config) == (&b.weights_digest, &b.config)
+                && (a.units, a.format) == (b.units, b.format)
+        };
+        self.models.len() == other.models.len()
+            && models.into_iter().all(same)
+            && self.judged.first() == other.judged.first()
+            && self.tokens == other.tokens
+            && self.spec.correlation == other.spec.correlation
     }
 
     /// Returns the SHA-256 of everything that the bits of the run's sums on the CPU depend on.

@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
-use crate::spec::Spec;
+use crate::spec::{Models, Spec};
 use crate::store::{MARK, read_json};
 
 /// `provenance.json`. When a run is complete, the file also lists all files of the run, which
@@ -103,6 +103,20 @@ impl Provenance {
     /// Returns an error if the weights or the configs of the two models differ.
     pub fn check_reference(&self, folder: &Path, plan: &Plan) -> Result<()> {
         self.check_model(&self.spec.models.reference, folder, plan)
+    }
+
+    /// Returns whether the run, if it is a study, gives the universal neurons of a plan: it has the same
+    /// weights, tokens, units and comparison.
+    pub fn is_study_of(&self, plan: &Plan) -> bool {
+        let models = self.models.iter().map(|m| (m.content_sha256(), m.config_sha256.as_str()));
+        let own = plan.models.iter().map(|m| (m.weights_digest.as_str(), m.config_digest.as_str()));
+        let (ran, planned) = (&self.spec, &plan.spec);
+        let units = |models: &Models| (models.units, models.activations, models.layers.clone());
+        models.eq(own)
+            && ran.models.reference == planned.models.reference
+            && units(&ran.models) == units(&planned.models)
+            && ran.correlation == planned.correlation
+            && self.tokens_sha256 == plan.tokens_digest()
     }
 
     /// Refuses the run in `folder` if its model `name` is not the reference model of a plan:

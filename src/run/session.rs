@@ -56,6 +56,8 @@ pub struct Session<'a> {
     models: Vec<Option<FamilyMember>>,
     /// The universal neurons, if they are known already.
     pub(super) universal: Option<Universal>,
+    /// Whether a study of this very plan found them, rather than a run with other text or settings.
+    pub(super) same_study: bool,
     /// The best matches of the reference model's neurons, if they are known: those of the study that
     /// found the universal neurons.
     pub matches: Vec<ModelMatches>,
@@ -86,7 +88,8 @@ impl<'a> Session<'a> {
     /// Creates a session for a plan. Models are loaded when they are first needed.
     pub fn new(plan: &'a Plan, control: &'a mut Control) -> Self {
         let models = vec![None; plan.models.len()];
-        Self { plan, control, accelerator: None, models, universal: None, matches: Vec::new() }
+        let (universal, matches) = (None, Vec::new());
+        Self { plan, control, accelerator: None, models, universal, same_study: false, matches }
     }
 
     /// Sets the device that the models run on; `None` for the CPU.
@@ -104,7 +107,14 @@ impl<'a> Session<'a> {
     /// Sets which neurons are universal, so that no study has to find them.
     #[must_use]
     pub fn with_universal(self, universal: Option<Universal>) -> Self {
-        Self { universal, ..self }
+        Self { universal, same_study: false, ..self }
+    }
+
+    /// Sets whether a study of this very plan found the universal neurons, so that no experiment has to
+    /// make that study again.
+    #[must_use]
+    pub fn of_same_study(self, same_study: bool) -> Self {
+        Self { same_study, ..self }
     }
 
     /// Sets the best matches of the neurons, as an earlier study found them.
@@ -131,8 +141,7 @@ impl<'a> Session<'a> {
         let places: Vec<Option<usize>> = plan.models.iter().map(own).collect();
         self.load(places.iter().flatten().copied())?;
         let models = places.into_iter().map(|place| self.models[place?].clone()).collect();
-        let accelerator = self.accelerator;
-        Ok(Session { plan, control, accelerator, models, universal: None, matches: Vec::new() })
+        Ok(Session { models, ..Session::new(plan, control).on(self.accelerator) })
     }
 
     /// Returns all models of the family, in the order of the plan.

@@ -64,6 +64,22 @@ impl Session<'_> {
         Ok(outcome)
     }
 
+    /// Returns which neurons of a variant are universal. Runs its study, unless the variant is the plan's
+    /// own study, whose universal neurons are known.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::study_of`] does.
+    pub fn universal_in(&mut self, variant: &Plan, name: &str) -> Result<Universal> {
+        if let Some(known) = self.universal.as_ref().filter(|_| self.same_study)
+            && variant.is_same_study(self.plan)
+        {
+            self.control.progress.say(&format!("{name}: known from its study"));
+            return Ok(known.clone());
+        }
+        let found = self.study_of(variant, name)?;
+        Ok(Universal::of(&found, variant.spec.correlation.threshold))
+    }
+
     /// Returns whether each neuron is universal, for all layers. Runs the study of the plan if this
     /// is not known, and afterwards drops the partner models from memory.
     ///
@@ -81,6 +97,7 @@ impl Session<'_> {
                 let partners = self.plan.partners(self.plan.judged[0]);
                 self.matches = ModelMatches::of(partners, &outcome.reference.extra);
                 let found = Universal::of(&outcome.reference, self.plan.spec.correlation.threshold);
+                self.same_study = true;
                 self.universal.insert(found).clone()
             }
         };
