@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use universal_neurons::error::{Kind, Result};
 use universal_neurons::store::digest_file;
@@ -20,13 +21,19 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub fn with_experiments(specs: &[(&str, &str)]) -> Result<PathBuf> {
     let runs = Runs::lock()?;
     let study = runs.study();
-    for (name, spec) in specs {
-        let folder = study.join(name);
+    let is_missing = |(name, spec): &&(&str, &str)| {
         let inputs = [Path::new(ROOT).join(spec), study.join("provenance.json")];
-        if !is_newer(&folder, &inputs) {
-            run(&[spec, "--universal", study.to_str().expect("UTF-8")], &folder);
+        !is_newer(&study.join(name), &inputs)
+    };
+    let missing: Vec<_> = specs.iter().filter(is_missing).collect();
+    let next = AtomicUsize::new(0);
+    let run_next = || {
+        while let Some((name, spec)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run(&[spec, "--universal", study.to_str().expect("UTF-8")], &study.join(name));
         }
-    }
+    };
+    // Two at a time: a run leaves cores idle while it loads models, tokenises and writes files.
+    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(run_next))));
     Ok(study)
 }
 

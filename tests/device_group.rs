@@ -8,7 +8,7 @@ use universal_neurons::run::{Accelerator, Control, DeviceGroup, Session, Shard};
 use universal_neurons::spec::{BaselineKind, Screen, Spec};
 
 use crate::device::{assert_same, family, on_cpu, plan};
-use crate::device_state::{Failing, bits, control, study};
+use crate::device_state::{Failing, bits, control, idle_machine, study};
 use crate::ptx_vm::Machine;
 use crate::support::run as program;
 
@@ -115,7 +115,7 @@ fn what_needs_one_device_is_refused_by_name() {
     assert!(refused(&screened, &group(2, Machine::new)).contains("screening"));
     let plan = plan_of_two(&folder, |_| ());
     let passes = (400_000..740_000).step_by(20_000).find_map(|bytes| {
-        let devices = DeviceGroup(vec![Machine::of_memory(bytes), Machine::of_memory(bytes)]);
+        let devices = DeviceGroup(vec![idle_machine(bytes), idle_machine(bytes)]);
         let found = study(&plan, &devices, &mut Control::default());
         found.err().map(|e| e.problem).filter(|problem| problem.contains("several passes"))
     });

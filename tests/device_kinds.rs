@@ -19,7 +19,11 @@ use crate::support::{Bench, assert_close, settings_of, varied_corpus};
 const ROUNDING: Tolerance = Tolerance { absolute: 2e-3, relative: 2e-3 };
 
 fn plan(kind: &str) -> (Bench, Plan) {
-    plan_with(kind, &settings_of(kind))
+    match kind {
+        // Each size and each resample is a study: one of a sample, one of all tokens and two resamples.
+        "convergence" => plan_with(kind, "convergence: { tokens: [100], resamples: 2, seed: 1 }"),
+        _ => plan_with(kind, &settings_of(kind)),
+    }
 }
 
 fn plan_with(kind: &str, settings: &str) -> (Bench, Plan) {
@@ -122,6 +126,8 @@ fn at_toy_size(mut spec: Spec, folder: &Path) -> Spec {
     spec.corpus.path = folder.join("corpus.jsonl");
     spec.corpus.fields = None;
     (spec.corpus.context, spec.corpus.limit, spec.corpus.sample) = (16, Some(3), None);
+    // Two draws of a baseline show that there may be several.
+    spec.correlation.baseline.draws = spec.correlation.baseline.draws.min(2);
     spec.settings.values_mut().for_each(shrink);
     // Labels of syntax belong to a text of their own, and no device reads them.
     if let Some(Value::Mapping(families)) = spec.settings.get_mut("families") {

@@ -203,10 +203,15 @@ fn device_memory_stays_the_same_over_a_thousand_batches() {
     assert!(of_batches[0][0] > 0 && of_batches.iter().all(|used| used == &of_batches[0]));
 }
 
+/// Returns a machine of little memory whose kernels compute nothing once it has been checked, to try
+/// out quickly what the host allocates and whether it refuses a run.
+pub fn idle_machine(bytes: usize) -> Failing {
+    Failing { computes: 1, ..Failing::after(Machine::of_memory(bytes), usize::MAX) }
+}
+
 /// Returns the least memory that a study runs in, within 5 kB.
 fn least_memory(plan: &Plan) -> usize {
-    let runs =
-        |bytes: usize| study(plan, &Machine::of_memory(bytes), &mut Control::default()).is_ok();
+    let runs = |bytes: usize| study(plan, &idle_machine(bytes), &mut Control::default()).is_ok();
     let (mut too_little, mut enough) = (400_000, 740_000);
     assert!(!runs(too_little) && runs(enough), "a study of the tiny models runs in one of them");
     while enough - too_little > 5_000 {

@@ -2,9 +2,10 @@
 //! shows it, and never panics.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use universal_neurons::claims::registry;
+use universal_neurons::claims::{Claim, registry};
 use universal_neurons::error::Result;
 use universal_neurons::record::{RunFolder, RunResults};
 use universal_neurons::report::comparison::compare;
@@ -20,13 +21,16 @@ fn extremes() -> [Value; 8] {
     [json!(null), json!(-1), json!(huge), json!(1e308), json!(""), json!("x"), json!([]), json!({})]
 }
 
+/// The claims, which are part of the program and not of a folder.
+static CLAIMS: LazyLock<Vec<Claim>> = LazyLock::new(|| registry().expect("claims"));
+
 /// Makes all that is made of a run's folder; the first error, if there is one.
 fn shown(folder: &Path) -> Option<String> {
     let read = || -> Result<()> {
         let run = RunFolder::read(folder)?;
         universal_neurons::report::charts(&run)?;
-        page::report(&run, &[], &registry()?, false)?;
-        compare(folder, folder, &registry()?)?;
+        page::report(&run, &[], &CLAIMS, false)?;
+        compare(folder, folder, &CLAIMS)?;
         if let RunResults::Study(study) = &run.results {
             let cards = study.cards.iter().flat_map(|file| &file.cards);
             cards.for_each(|it| drop(card::text(study, 0, it)));

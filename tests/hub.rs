@@ -426,7 +426,8 @@ fn a_family_is_fetched_run_and_judged() {
     let spec = format!(
         "version: 1\nname: fetched\nkind: universality\nquestion: Does it go end to end?\n\
          source: none\nmodels: {{ reference: a, family: [{}] }}\n\
-         corpus: {{ path: {}, context: 256, limit: 30 }}\ncorrelation: {{ baseline: {{ draws: 1 }} }}\n",
+         corpus: {{ path: {}, context: 256, limit: 30 }}\ncorrelation: {{ baseline: {{ draws: 1 }} }}\n\
+         cards: {{ neurons: 5 }}\n",
         family.join(", "),
         path("experiments/desk/corpus.jsonl").display()
     );

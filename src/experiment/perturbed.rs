@@ -170,7 +170,7 @@ fn perturb(
 }
 
 /// Returns the post-activations of the reference model, `[tokens, n_neurons]`.
-pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
+fn activations(session: &mut Session) -> Result<Vec<f32>> {
     let n = session.plan.reference().layout().n_neurons();
     let mut post = Activations::new(n);
     session.read("reading tokens", |model, batch| {
@@ -187,28 +187,39 @@ pub(super) fn activations(session: &mut Session) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// Returns an error if the comparison fails.
-pub(super) fn compare(
-    plan: &Plan,
-    layout: Layout,
-    mut models: Vec<Vec<f32>>,
-) -> Result<Vec<PairResult>> {
-    let mut baseline = plan.spec.correlation.baseline.clone();
-    baseline.draws = 1;
-    let comparison = ComparisonPlan {
-        models: vec![layout; models.len()],
-        activations: vec![plan.reference().config.activation.function(); models.len()],
-        references: vec![0],
-        baseline,
-        precision: plan.spec.correlation.precision,
-        top: 1,
-    };
-    let mut correlator = Correlator::new(comparison, Keep::Sums { passes: 1 });
+fn compare(plan: &Plan, layout: Layout, mut models: Vec<Vec<f32>>) -> Result<Vec<PairResult>> {
+    let mut correlator = best_matches(plan, layout, models.len());
     let at_once = TOKENS_AT_ONCE * layout.n_neurons();
     for start in (0..models[0].len()).step_by(at_once) {
         let end = (start + at_once).min(models[0].len());
         let mut chunk: Vec<&mut [f32]> = models.iter_mut().map(|m| &mut m[start..end]).collect();
         correlator.absorb(&mut chunk)?;
     }
+    finish(correlator)
+}
+
+/// Creates a comparison of the first of some models of the same layout with each of the others,
+/// without tokens. It finds best matches only: a surrogate that is never drawn costs nothing, whereas
+/// a rotation would need the products of the neurons of each layer.
+pub(super) fn best_matches(plan: &Plan, layout: Layout, models: usize) -> Correlator {
+    let mut baseline = plan.spec.correlation.baseline.clone();
+    (baseline.kind, baseline.draws) = (BaselineKind::Permutation, 0);
+    let comparison = ComparisonPlan {
+        models: vec![layout; models],
+        activations: vec![plan.reference().config.activation.function(); models],
+        references: vec![0],
+        baseline,
+        precision: plan.spec.correlation.precision,
+        top: 1,
+    };
+    Correlator::new(comparison, Keep::Sums { passes: 1 })
+}
+
+/// Returns the results for the models that the first one was compared with.
+///
+/// # Errors
+/// Returns an error if the comparison fails.
+pub(super) fn finish(mut correlator: Correlator) -> Result<Vec<PairResult>> {
     let again = correlator.end_pass(&|| Ok(()))?;
     assert!(!again, "one pass was asked for");
     Ok(correlator.finish().swap_remove(0))

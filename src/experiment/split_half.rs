@@ -4,13 +4,15 @@
 
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, drawn, figure};
-use super::perturbed::{activations, compare};
+use super::perturbed::{best_matches, finish};
 use super::universality::NoSettings;
 use crate::charts::canvas::{Axis, Mark, OTHERS, Panel, Series, UNIVERSAL, draw};
 use crate::charts::{Chart, range_of, with_margin};
-use crate::correlation::NeuronMatch;
+use crate::correlation::{NeuronComparison, NeuronMatch, PairResult, TOKENS_AT_ONCE};
 use crate::error::Result;
 use crate::findings::Figures;
+use crate::model::Site;
+use crate::model::capture::{Activations, Capture};
 use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
@@ -38,8 +40,10 @@ impl Experiment for SplitHalf {
     const DESK: Desk = Desk::Spec("experiments/split-half.yaml");
 
     fn cost(_: &NoSettings, work: &Workload) -> KindCost {
-        let kept = KindCost::of_kept_copies(work, 1);
-        KindCost { studies: vec![0.5; 2], ..kept }
+        let n = work.reference().n_neurons() as f64;
+        // The products of the reference model with itself, whose sums are kept in f64.
+        let (operations, bytes) = (2.0 * n * n * work.used as f64, 8.0 * n * n);
+        KindCost { studies: vec![0.5; 2], operations, bytes, ..KindCost::of_passes(1.0) }
     }
 
     fn run(_: &NoSettings, session: &mut Session) -> Result<Figures> {
@@ -52,15 +56,14 @@ impl Experiment for SplitHalf {
         let column = |i: usize, c: Column| halves[i].column(c);
         let agreement =
             rank_correlation(column(0, Column::ExcessCorr), column(1, Column::ExcessCorr));
-        let tokens = activations(session)?;
         let layout = plan.reference().layout();
-        let itself = compare(plan, layout, vec![tokens.clone(), tokens])?;
+        let itself = with_itself(session)?;
         let own = |(i, best): (usize, Option<NeuronMatch>)| match best {
             Some(best) if best.neuron == i => Some(best.rho),
             Some(_) => Some(0.0),
             None => None,
         };
-        let own = (0..layout.n_neurons()).map(|i| (i, itself[0].best(i))).filter_map(own);
+        let own = (0..layout.n_neurons()).map(|i| (i, itself.best(i))).filter_map(own);
         let mut figures = Figures::default();
         figures.add("split-half", vec![agreement]);
         figures.add("self-match", vec![mean(own)]);
@@ -84,6 +87,34 @@ impl Experiment for SplitHalf {
     fn charts(tables: &Tables) -> Result<Vec<Chart>> {
         drawn(tables, "split-half", chart)
     }
+}
+
+/// Compares the reference model with itself. Keeps sums only, and the activations that are not summed
+/// yet, as a study does.
+fn with_itself(session: &mut Session) -> Result<PairResult> {
+    let (plan, layout) = (session.plan, session.plan.reference().layout());
+    let mut correlator = best_matches(plan, layout, 2);
+    let mut post = Activations::new(layout.n_neurons());
+    let mut absorb = |post: &mut Activations, tokens: usize| -> Result<()> {
+        let first = &mut post.values[..tokens * layout.n_neurons()];
+        let mut copy = first.to_vec();
+        correlator.absorb(&mut [first, &mut copy])?;
+        post.discard(tokens);
+        Ok(())
+    };
+    session.read("reading tokens", |model, batch| {
+        let (rows, keep) = (batch.ids(), batch.kept());
+        model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, &mut post)]))?;
+        while post.tokens() >= TOKENS_AT_ONCE {
+            absorb(&mut post, TOKENS_AT_ONCE)?;
+        }
+        Ok(())
+    })?;
+    if post.tokens() > 0 {
+        let rest = post.tokens();
+        absorb(&mut post, rest)?;
+    }
+    Ok(finish(correlator)?.swap_remove(0))
 }
 
 /// Returns the plan over every second row, with one draw of the baseline.

@@ -45,23 +45,26 @@ pub fn mean(values: impl Iterator<Item = f64>) -> f64 {
 /// Returns the median without NaN values: the mean of the two middle values if their number is
 /// even, `None` if there are none.
 pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(sorted[middle]),
-        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+    let mut known: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
+    if known.is_empty() {
+        return None;
     }
+    let (middle, is_odd) = (known.len() / 2, known.len() % 2 == 1);
+    let (smaller, &mut middle, _) = known.select_nth_unstable_by(middle, f64::total_cmp);
+    let before = smaller.iter().copied().max_by(f64::total_cmp).filter(|_| !is_odd);
+    Some(before.map_or(middle, |before| f64::midpoint(before, middle)))
 }
 
 /// Returns the value below which a share of the values lies, without NaN values, interpolated
 /// linearly between the two nearest as pandas and NumPy do; `None` if there are none.
 pub fn quantile(values: impl Iterator<Item = f64>, share: f64) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let place = share * (sorted.len().checked_sub(1)?) as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    let mut known: Vec<f64> = values.filter(|v| !v.is_nan()).collect();
+    let place = share * (known.len().checked_sub(1)?) as f64;
+    // Only one value is put in its place, which takes less time than to sort all.
+    let (_, &mut below, larger) =
+        known.select_nth_unstable_by(place.floor() as usize, f64::total_cmp);
+    let next = larger.iter().copied().min_by(f64::total_cmp).unwrap_or(below);
+    let above = if place.fract() > 0.0 { next } else { below };
     Some(below + (above - below) * place.fract())
 }
 
@@ -148,6 +151,37 @@ mod tests {
         assert_eq!((of(0.0), of(0.5), of(1.0)), (1.0, 2.5, 10.0));
         assert!((of(0.9) - 7.9).abs() < 1e-12 && (of(0.1) - 1.3).abs() < 1e-12);
         assert_eq!(quantile(std::iter::empty(), 0.5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_and_medians_are_those_of_sorted_values(
+            values in prop::collection::vec(any_value(), 0..30),
+            share in prop::sample::select(vec![0.0, 0.025, 0.25, 0.5, 0.7, 0.975, 1.0]),
+        ) {
+            let mut sorted: Vec<f64> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+            sorted.sort_by(f64::total_cmp);
+            let last = sorted.len().checked_sub(1);
+            let quantile_of = |last: usize| {
+                let place = share * last as f64;
+                let (a, b) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+                a + (b - a) * place.fract()
+            };
+            let bits = |value: Option<f64>| value.map(f64::to_bits);
+            let got = quantile(values.iter().copied(), share);
+            // Infinities have no difference, and the sign of NaN says nothing.
+            let same = bits(got) == bits(last.map(quantile_of))
+                || got.is_some_and(f64::is_nan) && last.map(quantile_of).is_some_and(f64::is_nan);
+            prop_assert!(same, "{:?}", got);
+            let (n, got) = (sorted.len(), median(values.iter().copied()));
+            let want = last.map(|last| match n % 2 {
+                1 => sorted[n / 2],
+                _ => f64::midpoint(sorted[last / 2], sorted[n / 2]),
+            });
+            let same = bits(got) == bits(want)
+                || got.is_some_and(f64::is_nan) && want.is_some_and(f64::is_nan);
+            prop_assert!(same, "{:?}, expected {:?}", got, want);
+        }
     }
 
     #[test]
