@@ -119,9 +119,32 @@ impl Grid<'_> {
     }
 
     #[inline]
-    pub fn load(&self, address: u64, bytes: usize) -> Result<u64, String> {
+    fn load(&self, address: u64, bytes: usize) -> Result<u64, String> {
         let (buffer, at) = self.at(address, bytes, false)?;
         buffer.load(at, bytes)
+    }
+
+    /// Reads a number in each lane of a mask that is not empty.
+    pub fn load_lanes(
+        &self,
+        mask: u32,
+        at: &Lanes,
+        bytes: usize,
+        values: &mut Lanes,
+    ) -> Result<(), String> {
+        // Nearly always, all lanes read the same memory, which is looked up once.
+        let first = at[mask.trailing_zeros() as usize];
+        let (buffer, offset) = self.at(first, bytes, false)?;
+        let (start, last) = (first - offset as u64, buffer.len().saturating_sub(bytes) as u64);
+        for lane in lanes(mask) {
+            let place = at[lane].wrapping_sub(start);
+            let is_near = place <= last && at[lane].is_multiple_of(bytes as u64);
+            values[lane] = match is_near {
+                true => buffer.load(place as usize, bytes)?,
+                false => self.load(at[lane], bytes)?,
+            };
+        }
+        Ok(())
     }
 
     /// Reads the beginning of 16 bytes; the rest is zero.

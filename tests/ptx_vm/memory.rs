@@ -75,8 +75,16 @@ impl Buffer {
     /// Reads a number of 2, 4 or 8 bytes.
     #[inline]
     pub fn load(&self, at: usize, bytes: usize) -> Result<u64, String> {
+        let cells = &self.cells[at / HALF..(at + bytes) / HALF];
+        if let [low, high] = cells {
+            // Most numbers have four bytes.
+            let (low, high) = (low.load(Relaxed), high.load(Relaxed));
+            if low & high & WRITTEN != 0 {
+                return Ok(u64::from(low & 0xffff | high << 16));
+            }
+        }
         let mut value = 0;
-        for (i, cell) in self.cells[at / HALF..(at + bytes) / HALF].iter().enumerate() {
+        for (i, cell) in cells.iter().enumerate() {
             let cell = cell.load(Relaxed);
             if cell & WRITTEN == 0 {
                 return Err(unwritten("byte", at + HALF * i));

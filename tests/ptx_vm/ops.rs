@@ -22,10 +22,10 @@ pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
 /// that the compiler can vectorise them; only lanes that take part keep the result.
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
-    One(fn(&Lanes) -> Lanes),
-    Two(fn(&Lanes, &Lanes) -> Lanes),
-    Three(fn(&Lanes, &Lanes, &Lanes) -> Lanes),
-    Four(fn(&Lanes, &Lanes, &Lanes, &Lanes) -> Lanes),
+    One(fn(&Lanes, &mut Lanes)),
+    Two(fn(&Lanes, &Lanes, &mut Lanes)),
+    Three(fn(&Lanes, &Lanes, &Lanes, &mut Lanes)),
+    Four(fn(&Lanes, &Lanes, &Lanes, &Lanes, &mut Lanes)),
     /// A division, which is undefined where the divisor is zero, so that only lanes that take part
     /// compute it.
     Divide(fn(i32, i32) -> i32),
@@ -59,13 +59,11 @@ pub enum Op {
 /// Makes a function of all lanes from one of a single lane.
 macro_rules! each {
     ($op:ident, |$($x:ident),+| $value:expr) => {
-        Op::$op(|$($x: &Lanes),+| {
-            let mut out = [0; LANES];
+        Op::$op(|$($x: &Lanes,)+ out| {
             for (lane, out) in out.iter_mut().enumerate() {
                 $(let $x = $x[lane];)+
                 *out = $value;
             }
-            out
         })
     };
 }

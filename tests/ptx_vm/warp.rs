@@ -187,26 +187,29 @@ impl Warp {
         grid: &Grid,
         block: &mut Block,
     ) -> Result<(), String> {
-        let values = match i.op {
+        // Computed in place: a copy of all lanes takes as long as most instructions.
+        let mut values = [0; LANES];
+        let out = &mut values;
+        match i.op {
             Op::One(f) => {
                 let [a] = self.operands(i, mask)?;
-                f(a)
+                f(a, out);
             }
             Op::Two(f) => {
                 let [a, b] = self.operands(i, mask)?;
-                f(a, b)
+                f(a, b, out);
             }
             Op::Three(f) => {
                 let [a, b, c] = self.operands(i, mask)?;
-                f(a, b, c)
+                f(a, b, c, out);
             }
             Op::Four(f) => {
                 let [a, b, c, d] = self.operands(i, mask)?;
-                f(a, b, c, d)
+                f(a, b, c, d, out);
             }
-            Op::Divide(f) => self.divide(i, mask, f)?,
+            Op::Divide(f) => self.divide(i, mask, f, out)?,
             Op::Pack => return self.pack(i, mask),
-            Op::Load { space, bytes } => self.load(i, mask, (space, bytes), grid, block)?,
+            Op::Load { space, bytes } => self.load(i, mask, (space, bytes), (grid, block), out)?,
             Op::Store { space, bytes } => {
                 return self.store(i, mask, (space, bytes), grid, block);
             }
@@ -224,21 +227,26 @@ impl Warp {
             Op::LoadMatrix => return self.load_matrix(i, mask, block),
             Op::Mma(number) => return self.mma(i, mask, number, block),
             Op::Branch | Op::Return | Op::Barrier => return Ok(()),
-        };
+        }
         self.write(i.to[0], mask, &values);
         Ok(())
     }
 
-    fn divide(&self, i: &Instruction, mask: u32, f: fn(i32, i32) -> i32) -> Result<Lanes, String> {
+    fn divide(
+        &self,
+        i: &Instruction,
+        mask: u32,
+        f: fn(i32, i32) -> i32,
+        values: &mut Lanes,
+    ) -> Result<(), String> {
         let [a, b] = self.operands(i, mask)?;
-        let mut values = [0; LANES];
         for lane in lanes(mask) {
             if b[lane] as i32 == 0 {
                 return Err("divides by zero".to_owned());
             }
             values[lane] = u64::from(f(a[lane] as i32, b[lane] as i32) as u32);
         }
-        Ok(values)
+        Ok(())
     }
 
     fn pack(&mut self, i: &Instruction, mask: u32) -> Result<(), String> {
@@ -274,23 +282,23 @@ impl Warp {
         i: &Instruction,
         mask: u32,
         (space, bytes): (Space, usize),
-        grid: &Grid,
-        block: &mut Block,
-    ) -> Result<Lanes, String> {
+        (grid, block): (&Grid, &mut Block),
+        values: &mut Lanes,
+    ) -> Result<(), String> {
         let at = self.addresses(i, mask)?;
-        let mut values = [0; LANES];
-        for lane in lanes(mask) {
-            values[lane] = match space {
-                Space::Param => grid.params[at[lane] as usize],
-                Space::Global => grid.load(at[lane], bytes)?,
-                Space::Shared => {
+        match space {
+            Space::Param => lanes(mask).for_each(|l| values[l] = grid.params[at[l] as usize]),
+            Space::Global => grid.load_lanes(mask, &at, bytes, values)?,
+            Space::Shared => {
+                for lane in lanes(mask) {
                     aligned(at[lane], bytes)?;
-                    block.shared.load(at[lane], bytes, self.thread(lane), Access::Read)?
+                    let thread = self.thread(lane);
+                    values[lane] = block.shared.load(at[lane], bytes, thread, Access::Read)?;
                 }
-            };
+            }
         }
         block.counts.access(space, mask, bytes, &at, false);
-        Ok(values)
+        Ok(())
     }
 
     fn store(
