@@ -324,11 +324,16 @@ fn activations_are_those_of_the_forward_pass() {
 fn clusters_lead_to_the_cards_of_their_neurons() {
     let root = TempDir::new().expect("folder");
     let base = path("experiments/desk-universality.yaml");
+    let model = |name: &str| {
+        let folder = path("experiments/desk").join(name);
+        format!("    - {{ name: {name}, path: '{}' }}\n", folder.display())
+    };
+    let family = ["a", "b", "c"].map(model).concat();
     for kind in ["universality", "matching"] {
         let text = format!(
-            "include: {}\nname: few-{kind}\nkind: {kind}\ncorpus: {{ limit: 12 }}\n\
+            "include: {}\nname: few-{kind}\nkind: {kind}\ncorpus: {{ limit: 8 }}\n\
              correlation: {{ threshold: 0.6, baseline: {{ draws: 1 }} }}\ncards: {{ neurons: 3 }}\n\
-             statistics: {{ intervals: {{ blocks: 0 }} }}\n",
+             statistics: {{ intervals: {{ blocks: 0 }} }}\nmodels:\n  family:\n{family}",
             base.display()
         );
         std::fs::write(root.path().join(format!("{kind}.yaml")), text).expect("write");

@@ -140,9 +140,9 @@ fn screening_finds_the_same_universal_neurons() {
 
 /// Plans a screened run, some of whose neurons are compared exactly in a second pass.
 fn screened() -> Plan {
-    bundled(|spec| {
+    plan(|spec| {
         spec.batch.tokens = 100;
-        spec.correlation.screen = Some(Screen { sample: 700, candidates: 8, standard_errors: 1.0 });
+        spec.correlation.screen = Some(Screen { sample: 300, candidates: 4, standard_errors: 0.5 });
     })
 }
 

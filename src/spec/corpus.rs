@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RECORDED_ROW;
+/// Number of recorded tokens in a row.
+pub const RECORDED_ROW: usize = 128;
 
 /// The text and how it becomes rows of tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

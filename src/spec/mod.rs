@@ -31,7 +31,7 @@ use serde_yaml::Value;
 use crate::error::{Error, Kind, Result};
 
 pub use crate::backend::Precision;
-pub use corpus::{Corpus, Exclusion, Fields, Tokenisation};
+pub use corpus::{Corpus, Exclusion, Fields, RECORDED_ROW, Tokenisation};
 pub use correlation::{Baseline, BaselineKind, Correlation, Screen};
 pub use device::{CardChoice, DeviceChoice};
 pub use finding::{Finding, finding};
@@ -42,9 +42,6 @@ pub use statistics::{IntervalOptions, MomentKind, SparsityKind, Statistics};
 /// Version of the spec format that this program writes and reads. It is increased whenever the
 /// meaning of a field changes in a way that can change a number.
 pub const VERSION: u32 = 1;
-
-/// Number of recorded tokens in a row.
-pub const RECORDED_ROW: usize = 128;
 
 /// One experiment.
 ///

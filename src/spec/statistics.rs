@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Exclusion;
+use super::corpus::Exclusion;
 
 /// How statistics of single neurons are computed (`mean`, `var`, `skew`, `kurt`, `sparsity`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
