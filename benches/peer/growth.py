@@ -24,6 +24,9 @@ SIZES = {
     "seeds": [2, 3, 5, 9],
     "draws": [1, 4, 16, 64],
 }
+# How the bundled models are screened: cautiously, and at the usual two standard errors.
+SCREEN = "sample: 8000, candidates: 8, standard_errors: 4"
+BOLD = "sample: 8000, candidates: 8, standard_errors: 2"
 # Where only the growth with tokens is asked for, a million of them should take minutes.
 SMALLER = {"tokens": {"width": 256, "layers": 2, "seeds": 2}}
 
@@ -45,8 +48,16 @@ def text(path, copies):
                 out.write(json.dumps({**json.loads(line), "id": f"{copy}-{i}"}) + "\n")
 
 
-def spec(folder, size, screen):
-    family = "\n".join(f"    - {{ name: m{i}, path: network, untrained: {i} }}" for i in range(size["seeds"]))
+def untrained(i):
+    return f"    - {{ name: m{i}, path: network, untrained: {i} }}"
+
+
+def trained(i):
+    return f"    - {{ name: m{i}, path: '{DESK / 'abcde'[i]}' }}"
+
+
+def spec(folder, size, member=untrained, screen=None):
+    family = "\n".join(map(member, range(size["seeds"])))
     screened = f"  screen: {{ {screen} }}\n" if screen else ""
     (folder / "growth.yaml").write_text(
         "version: 1\nname: growth\nkind: universality\nquestion: What does it cost?\n"
@@ -72,15 +83,34 @@ def peak(command, folder):
     return time.monotonic() - begun, 1024 * int(done.stdout.split()[-1])
 
 
-def measure(program, root, size, screen=None):
+def measure(program, root, size):
     folder = Path(tempfile.mkdtemp(dir=root))
     network(folder / "network", size["layers"], size["width"])
     text(folder / "text.jsonl", math.ceil(size["tokens"] / 40_000))
-    spec(folder, size, screen)
+    spec(folder, size)
     seconds, memory = peak([program, "run", "growth.yaml", "--quiet", "--out", "run"], folder)
     timing = json.loads((folder / "run" / "summary.json").read_text())["timing"]
     shutil.rmtree(folder)
     return seconds, timing["tokens_s"], timing["finish_s"], memory / 2**20
+
+
+def screening(program, root):
+    """Compares studies of the bundled models with their forward passes alone: those of one, times five."""
+    size = {"tokens": 65_536, "layers": 3, "width": 1024, "seeds": 5, "draws": 2}
+    folder = Path(tempfile.mkdtemp(dir=root))
+    text(folder / "text.jsonl", 2)
+    print(f"\nscreening ({', '.join(f'{value} {name}' for name, value in size.items())})\n")
+    spec(folder, size, trained)
+    one, _ = peak([program, "activations", "L0.N0", "--spec", "growth.yaml", "--out", "x.safetensors"], folder)
+    forward = one * size["seeds"]
+    print("| study | neurons compared with all | whole, s | peak, MiB | forward passes alone, s | ratio |\n|---|---|---|---|---|---|")
+    for name, screen in [("all", None), ("screened", SCREEN), ("bold", BOLD)]:
+        spec(folder, size, trained, screen)
+        seconds, memory = peak([program, "run", "growth.yaml", "--quiet", "--out", name], folder)
+        found = json.loads((folder / name / "summary.json").read_text())
+        exact = found["screening"]["exact"] if screen else found["neurons"]
+        row = f"| {name} | {exact} | {seconds:.2f} | {memory / 2**20:.0f} | {forward:.2f} | {seconds / forward:.2f} |"
+        print(row, flush=True)
 
 
 def slope(xs, ys):
@@ -103,6 +133,7 @@ def main(program, root):
             print(f"| {value:,} | " + " | ".join(f"{number:.2f}" for number in rows[-1]) + " |", flush=True)
         exponents = [slope(values, [row[i] for row in rows]) for i in range(4)]
         print("| *exponent* | " + " | ".join(f"{exponent:.2f}" for exponent in exponents) + " |", flush=True)
+    screening(program, root)
 
 
 if len(sys.argv) < 2:
