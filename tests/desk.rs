@@ -25,7 +25,7 @@ const OTHER_MACHINE: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-4 };
 /// On another machine, a neuron may cross the threshold in a resample. A share of a layer then moves
 /// by one of 1,024 neurons.
 const SHARE: Tolerance = Tolerance::absolute(0.1);
-/// The middle value of some 85 percentiles then moves to the next one.
+/// The middle value of some 80 percentiles then moves to the next one.
 const GAP: Tolerance = Tolerance::absolute(1.0);
 /// Promised for correlations against an f64 recomputation in PyTorch.
 const CORRELATION: Tolerance = Tolerance::absolute(1e-3);

@@ -7,6 +7,7 @@ use std::process::Command;
 use clap::Parser;
 use tempfile::TempDir;
 use universal_neurons::cli::Cli;
+use universal_neurons::experiment::load_spec;
 use universal_neurons::report::terminal;
 
 use crate::desk;
@@ -231,7 +232,9 @@ fn the_python_of_the_guide_reads_a_run() {
     let root = checkout();
     let output = python.current_dir(root.path()).arg("-c").arg(&snippets[0].text).output();
     let text = stdout(&output.expect("python3 starts"));
-    assert!(text.contains("85") && text.contains("3072"), "{text}");
+    let share = &desk::outcome().reference.summary.shares[0];
+    let counts = [share.universal, share.of].map(|n| n.to_string());
+    assert!(counts.iter().all(|n| text.contains(n)), "{text}");
 }
 
 #[test]
@@ -338,7 +341,8 @@ fn same_end(shown: &str, now: &str) -> bool {
 
 /// Compares the lines of a run that a document shows with the first lines of the run.
 fn check_run(document: &str, lines_shown: impl Fn(&str) -> Option<usize>) {
-    let now = terminal::summary(desk::outcome());
+    let spec = load_spec(&path("experiments/desk-universality.yaml")).expect("valid").spec;
+    let now = terminal::summary(&spec, desk::outcome());
     let (place, shown) = shown_run(document);
     let most = lines_shown(&now).unwrap_or_else(|| shown.lines().count());
     // How long it took is of one machine.

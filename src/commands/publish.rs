@@ -43,7 +43,7 @@ pub fn publish(
     let shown = if json {
         show_json(&outcome.reference.summary)
     } else {
-        show(&report::terminal::summary(outcome)).and_then(|()| show_folder(&folder))
+        show(&report::terminal::summary(&plan.spec, outcome)).and_then(|()| show_folder(&folder))
     };
     shown.map_err(|error| kept_in(&folder, error))?;
     // The statistics are valid even if no correlation exists, so they are kept.

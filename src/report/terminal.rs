@@ -8,10 +8,10 @@ use crate::record::{Resampling, Share, Signature, Summary};
 use crate::spec::Spec;
 
 /// Returns the summary of a study as text.
-pub fn summary(outcome: &Outcome) -> String {
+pub fn summary(spec: &Spec, outcome: &Outcome) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut text, &outcome.reference.summary, &outcome.also);
+    let _ = write(&mut text, spec.noun(), &outcome.reference.summary, &outcome.also);
     text
 }
 
@@ -30,7 +30,7 @@ pub fn figures(spec: &Spec, figures: &Figures) -> String {
     text
 }
 
-fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
+fn write(out: &mut String, noun: &str, s: &Summary, also: &[Findings]) -> fmt::Result {
     let t = &s.tokens;
     writeln!(out, "{}: model {} against {}", s.experiment, s.reference, s.partners.join(", "))?;
     writeln!(
@@ -42,17 +42,17 @@ fn write(out: &mut String, s: &Summary, also: &[Findings]) -> fmt::Result {
         let d = &s.documents;
         writeln!(out, "documents {} read, {} without text skipped", d.documents, d.empty)?;
     }
-    writeln!(out, "neurons   {}", s.neurons)?;
+    writeln!(out, "{noun:<9} {}", s.neurons)?;
     write_uncorrelated(out, s)?;
     if let Some(ScreeningCounts { exact, screened_again, of }) = s.screening {
         writeln!(
             out,
-            "screened  {} neurons compared only with candidates; {exact} compared exactly, {screened_again} of them after the check of results",
+            "screened  {} {noun} compared only with candidates; {exact} compared exactly, {screened_again} of them after the check of results",
             of - exact
         )?;
     }
     writeln!(out)?;
-    write_shares(out, s)?;
+    write_shares(out, noun, s)?;
     write_top(out, s)?;
     write_signatures(out, &s.signatures)?;
     write_also(out, also)?;
@@ -100,10 +100,10 @@ fn write_resampling(out: &mut String, s: &Summary) -> fmt::Result {
     }
 }
 
-fn write_shares(out: &mut String, s: &Summary) -> fmt::Result {
+fn write_shares(out: &mut String, noun: &str, s: &Summary) -> fmt::Result {
     let shares: Vec<String> = s.shares.iter().map(share).collect();
     let between = if s.shares.iter().any(|s| s.interval.is_some()) { "\n  " } else { " · " };
-    writeln!(out, "universal neurons, by excess correlation")?;
+    writeln!(out, "universal {noun}, by excess correlation")?;
     writeln!(out, "  {}", shares.join(between))?;
     let layers = s.by_layer.iter().enumerate();
     let layers: Vec<String> = layers

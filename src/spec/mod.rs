@@ -104,6 +104,12 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Returns what is compared, in the plural: neurons, or other units of models or of recorded
+    /// activations.
+    pub fn noun(&self) -> &'static str {
+        if self.corpus.is_absent() { "units" } else { self.models.units.noun() }
+    }
+
     /// Returns the settings of the experiment's kind as its own type.
     ///
     /// # Errors

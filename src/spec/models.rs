@@ -63,6 +63,15 @@ impl Units {
         *self == Self::MlpPost
     }
 
+    /// Returns what the units are called, in the plural.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::MlpPost | Self::MlpPre => "neurons",
+            Self::HeadOutputNorm | Self::AttentionToBos => "heads",
+            Self::Residual => "dimensions",
+        }
+    }
+
     /// Returns whether the units are MLP neurons, which have weights.
     pub fn are_neurons(self) -> bool {
         matches!(self, Self::MlpPost | Self::MlpPre)

@@ -148,6 +148,7 @@ fn names_of_units_are_shown_beside_their_places() {
     assert!(provenance.contains("names.csv"), "{provenance}");
     let page = std::fs::read_to_string(plain.join("report.html")).expect("a page");
     assert!(!page.contains("<b>plurals"), "names are text");
+    assert!(page.contains("Of the 4 units of model a") && !page.contains("The paper found"));
     run_in(folder.path(), "cards", &with_tokenizer(&text, &path("expected/golden/tiny")));
     let inspected = run(folder.path(), &["inspect", "L0.N1", "--run", "cards"]);
     let shown = String::from_utf8_lossy(&inspected.stdout).into_owned();

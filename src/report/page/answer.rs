@@ -8,14 +8,19 @@ use serde::Serialize;
 use crate::claims::Claim;
 use crate::record::{Card, DrawError, Resampling, RunFolder, RunResults, StudyRecord};
 use crate::report::terminal::difference_of;
+use crate::spec::Units;
 use crate::stats::percentile::median;
 use crate::table::{Column, NeuronId};
 
 /// Largest distance from the threshold at which an excess correlation counts as near to it.
 const NEAR: f64 = 0.02;
 
-/// Returns the published share of universal neurons of GPT-2 small a, in percent.
-fn published_share(claims: &[Claim]) -> Option<String> {
+/// Returns the published share of universal neurons of GPT-2 small a, in percent; `None` if other units
+/// than neurons are compared.
+fn published_share(claims: &[Claim], noun: &str) -> Option<String> {
+    if noun != Units::default().noun() {
+        return None;
+    }
     let share = claims.iter().find(|c| c.id == "prevalence.small-a")?.published_figures()?;
     Some(format!("{:.2} %", share.first()?))
 }
@@ -29,12 +34,13 @@ pub fn answer(folder: &RunFolder, claims: &[Claim]) -> String {
     let share = s.shares[0];
     let interval = share.interval.map(|i| format!("; 95 %: {:.2} to {:.2} %", i.low, i.high));
     let interval = interval.unwrap_or_default();
-    let paper = published_share(claims)
+    let paper = published_share(claims, asked.noun())
         .map_or(String::new(), |share| format!(" The paper found {share} in GPT-2 small a."));
     format!(
-        "Of the {} neurons of model {}, {} ({:.2} %{interval}) are universal: their best matches in the models \
+        "Of the {} {} of model {}, {} ({:.2} %{interval}) are universal: their best matches in the models \
          {} exceed chance by more than {} in correlation.{paper}",
         share.of,
+        asked.noun(),
         s.reference,
         share.universal,
         share.percent,
@@ -50,10 +56,10 @@ pub struct Headline {
     paper: String,
 }
 
-pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
+pub fn headline(study: &StudyRecord, noun: &str, claims: &[Claim]) -> Vec<Headline> {
     let s = &study.summary;
     let share = Headline {
-        what: format!("neurons with excess above {}", s.shares[0].threshold),
+        what: format!("{noun} with excess above {}", s.shares[0].threshold),
         here: format!(
             "{:.2} %{}",
             s.shares[0].percent,
@@ -61,14 +67,14 @@ pub fn headline(study: &StudyRecord, claims: &[Claim]) -> Vec<Headline> {
                 .interval
                 .map_or(String::new(), |i| format!(" ({:.2} to {:.2} %)", i.low, i.high))
         ),
-        paper: published_share(claims).unwrap_or_default(),
+        paper: published_share(claims, noun).unwrap_or_default(),
     };
     let shown = |v: Option<f64>| v.map_or("none".into(), |v| format!("{v:.1}"));
     let signatures = s.signatures.iter().map(|signature| {
         let p = &signature.published;
         Headline {
             what: format!(
-                "percentile of {}: median of universal neurons, of others; difference",
+                "percentile of {}: median of universal {noun}, of others; difference",
                 signature.property
             ),
             here: format!(

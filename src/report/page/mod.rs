@@ -111,7 +111,7 @@ pub fn report(
         answer: answer::answer(folder, claims),
         counts: judged.as_ref().map(RunVerdicts::counts),
         judged: study.map(|_| judged.as_ref().map_or(NOT_JUDGED.into(), RunVerdicts::about)),
-        headline: study.map(|s| answer::headline(s, claims)),
+        headline: study.map(|s| answer::headline(s, asked.noun(), claims)),
         lines: match &folder.results {
             RunResults::Figures(other) => &other.figures.lines,
             RunResults::Study(_) => &[],

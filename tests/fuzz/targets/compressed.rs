@@ -18,6 +18,7 @@ fn documents(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
         fields: None,
         context: 8,
         tokenisation: Tokenisation::PerDoc,
+        prepend_bos: true,
         exclude: vec![Exclusion::Bos],
         limit: None,
         sample: None,

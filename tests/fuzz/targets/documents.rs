@@ -17,6 +17,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         fields: (first & 4 == 0).then_some(fields),
         context: 8,
         tokenisation: Tokenisation::PerDoc,
+        prepend_bos: true,
         exclude: vec![Exclusion::Bos],
         limit: Some(1000),
         sample: None,

@@ -1,8 +1,7 @@
 //! Recorded activations: safetensors, dense and sparse, NumPy and Parquet.
 #![no_main]
 
-use universal_neurons::model::{HookPoint, Recording};
-use universal_neurons::Decoder;
+use universal_neurons::model::{Decoder, HookPoint, Recording};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else { return };

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use universal_neurons::corpus::Sample;
-use universal_neurons::families::Syntax;
+use universal_neurons::families::{Syntax, WordLabels};
 
 /// The text that the labels are of: words that touch, several bytes per character, a
 /// multiword token, and a sample without words.
@@ -22,8 +22,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         for start in 0..=sample.text.len() {
             for end in start..=sample.text.len() + 1 {
                 let labels = syntax.of(place).at(&sample.text, start..end);
-                let known = |labels: [usize; 2]| {
-                    labels.iter().zip(&syntax.names).all(|(label, names)| *label < names.len())
+                let known = |labels: WordLabels| {
+                    labels.iter().zip(&syntax.labels).all(|(label, names)| *label < names.len())
                 };
                 assert!(labels.is_none_or(known), "a label without a name");
             }
