@@ -1,6 +1,16 @@
 //! Chooses the neurons that get a card.
 
+use super::activations::ModelNeuron;
 use crate::correlation::Layout;
+
+/// A neuron of the reference model that gets a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardRequest {
+    /// Index of the neuron over all layers.
+    pub neuron: usize,
+    /// Its best matches in partner models, in the order of the family.
+    pub matches: Vec<ModelNeuron>,
+}
 
 /// Number of neurons of each layer that get a card, universal or not.
 const OF_EACH_LAYER: usize = 3;

@@ -6,6 +6,7 @@ mod choice;
 mod explained;
 mod export;
 mod joint;
+mod made;
 mod reading;
 mod reverse;
 mod seen;
@@ -15,9 +16,9 @@ mod view;
 use crate::record::{Card, Explanation, Histogram};
 
 pub use activations::ModelNeuron;
-pub use choice::choose;
+pub use choice::{CardRequest, choose};
 pub use export::export;
-pub use reading::{CardRequest, check, of, read};
+pub use reading::{check, of, read};
 pub use text_reading::{GivenText, TextReading, read_text};
 
 /// Minimum share of the variance that a test must explain to describe the neuron.
