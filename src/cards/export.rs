@@ -27,8 +27,9 @@ pub fn export(session: &mut Session, chosen: &[usize]) -> Result<Vec<u8>> {
     let places = |of: &dyn Fn(&(usize, usize)) -> usize| -> Vec<u8> {
         read.places.iter().flat_map(|place| (of(place) as i64).to_le_bytes()).collect()
     };
-    let token =
-        |&(row, position): &(usize, usize)| plan.ids_of(&plan.tokens.rows[row])[position] as usize;
+    let token = |&(row, position): &(usize, usize)| {
+        plan.vocabulary_id(plan.tokens.rows[row].ids[position]) as usize
+    };
     let (neurons, tokens) = (chosen.len(), read.places.len());
     let tensors = [
         ("pre", Dtype::F32, vec![neurons, tokens], floats(&read.pre)),

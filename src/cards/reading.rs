@@ -8,6 +8,7 @@ use super::explained::explain;
 use super::made::{OwnCard, VocabularyEffects, partner_card};
 use super::seen::Seen;
 use super::view::View;
+use crate::corpus::Row;
 use crate::error::{Error, Kind, Result};
 use crate::findings::Findings;
 use crate::model::fold::preprocess;
@@ -16,7 +17,8 @@ use crate::record::{CARDS_SCHEMA, CardFile};
 use crate::run::Session;
 use crate::table;
 
-/// Largest number of sparse units of which some get cards: tokens are read with their zeros for them.
+/// Maximum number of units of a sparse model that gets cards. For cards, activations are read with their
+/// zeros.
 const MOST_SPARSE: usize = 1 << 15;
 
 /// Reads cards for the neurons that stand out in the findings about the reference model.
@@ -65,9 +67,12 @@ pub fn read(session: &mut Session, wanted: &[CardRequest]) -> Result<CardFile> {
     let seen = Seen::read(session, &own, &partners)?;
     let explained = explain(plan, &seen, wanted.len())?;
     let tokenizer = plan.tokenizer()?;
-    let texts: Vec<Vec<String>> =
-        seen.tokens.rows.iter().map(|row| tokenizer.shown_in_context(&plan.ids_of(row))).collect();
-    let vocabulary = plan.shown_vocabulary()?;
+    let text = |row: &Row| {
+        let ids: Vec<u32> = row.ids.iter().map(|&token| plan.vocabulary_id(token)).collect();
+        tokenizer.shown_in_context(&ids)
+    };
+    let texts: Vec<Vec<String>> = seen.tokens.rows.iter().map(text).collect();
+    let vocabulary = tokenizer.shown_texts();
     let view = View { plan, seen: &seen, vocabulary: &vocabulary, texts: &texts };
     let effects = effects(session, &view)?;
     let (own_effects, partner_effects) = effects.split_at(wanted.len());

@@ -110,19 +110,25 @@ pub fn run_plan(
     publish(&mut session, &mut outcome, directory, options.json)
 }
 
-/// Reads which neurons a run in `folder` found universal, and their best matches in the models that the
-/// plan has too.
-fn known_neurons(
-    plan: &Plan,
-    folder: &Path,
-    provenance: &Provenance,
-) -> Result<(Universal, Vec<ModelMatches>)> {
+/// What an earlier run found.
+struct KnownNeurons {
+    universal: Universal,
+    /// Best matches in the models that the plan has too.
+    matches: Vec<ModelMatches>,
+    /// Whether the run is the study of the plan.
+    same_study: bool,
+}
+
+/// Reads which neurons a run in `folder` found universal, and their best matches.
+fn known_neurons(plan: &Plan, folder: &Path) -> Result<KnownNeurons> {
+    let provenance = Provenance::read(folder)?;
     provenance.check_reference(folder, plan)?;
+    let same_study = provenance.is_study_of(plan);
     let table = neurons::read(folder, plan.reference().layout())?;
     let universal = Universal::above(&table, plan.spec.correlation.threshold);
     let extra = folder.join(ExtraRow::FILE);
     if !extra.exists() {
-        return Ok((universal, Vec::new()));
+        return Ok(KnownNeurons { universal, matches: Vec::new(), same_study });
     }
     let weights = |name: &str| {
         let model = provenance.models.iter().find(|m| m.name == name);
@@ -144,7 +150,7 @@ fn known_neurons(
         let problem = format!("names a neuron that model `{model}` does not have");
         return Err(Error::new(Kind::Evidence, extra.display(), problem, "make the run again"));
     }
-    Ok((universal, matches))
+    Ok(KnownNeurons { universal, matches, same_study })
 }
 
 /// Runs an experiment of a kind other than the study of universality.
@@ -158,20 +164,16 @@ fn run_kind(plan: &Plan, options: &RunOptions, out: &Path, control: &mut Control
             "remove these options",
         ));
     }
-    let mut same_study = false;
-    let known = options.universal.as_ref().map(|folder| {
-        let provenance = Provenance::read(folder)?;
-        same_study = provenance.is_study_of(plan);
-        known_neurons(plan, folder, &provenance)
-    });
-    let (universal, matches) = known.transpose()?.unzip();
+    let known = options.universal.as_ref().map(|folder| known_neurons(plan, folder)).transpose()?;
     let digest = |folder: &PathBuf| digest_file(Kind::Evidence, &folder.join(neurons::FILE));
     let digest = options.universal.as_ref().map(digest).transpose()?;
     let directory = RunDirectory::begin(out)?;
     let card = run::open_card(plan, control)?;
-    let session = Session::new(plan, control).on(card.as_deref());
-    let session = session.with_universal(universal).of_same_study(same_study);
-    let mut session = session.with_matches(matches.unwrap_or_default());
+    let mut session = Session::new(plan, control).on(card.as_deref());
+    if let Some(KnownNeurons { universal, matches, same_study }) = known {
+        let known = session.with_universal(Some(universal)).of_same_study(same_study);
+        session = known.with_matches(matches);
+    }
     let figures = experiment::run_in(&mut session)?;
     let folder = save(directory, control, |directory| {
         report::files::write_figures(plan, &figures, digest.clone(), directory)

@@ -86,6 +86,12 @@ impl CandidateSums {
     }
 }
 
+impl State for CandidateSums {
+    fn parts(&mut self, visit: Visit) -> io::Result<()> {
+        visit(Part::Numbers(&mut self.sums))
+    }
+}
+
 /// The activations of at most [`CHUNK`] tokens, stored neuron by neuron: `[n_neurons][tokens]`.
 pub struct NeuronMajor {
     tokens: usize,
@@ -124,10 +130,5 @@ widened! {
             }
         }
         *sum += parts.iter().sum::<f64>();
-    }
-}
-impl State for CandidateSums {
-    fn parts(&mut self, visit: Visit) -> io::Result<()> {
-        visit(Part::Numbers(&mut self.sums))
     }
 }

@@ -11,6 +11,8 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use tables::cluster_models;
+
 use super::cost::KindCost;
 use super::kind::{Desk, Experiment, FigureName, figure};
 use super::universality::NoSettings;

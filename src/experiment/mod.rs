@@ -41,6 +41,7 @@ use crate::record::Tables;
 use crate::run::{Control, Session, open_card};
 use crate::spec::load::Loaded;
 use crate::spec::{KindRules, Spec, finding, rules};
+pub use matching::cluster_models;
 
 /// A registered kind of experiment: the constants and functions of an [`Experiment`].
 #[derive(Debug, Clone, Copy)]

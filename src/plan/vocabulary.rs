@@ -1,10 +1,8 @@
-//! The vocabulary that all models of a plan share, as text and in the form that is shown.
+//! The vocabulary that all models of a plan share.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Plan, PlannedModel};
-use crate::corpus::Row;
 use crate::corpus::tokenizer::BpeTokenizer;
 use crate::error::{Error, Kind, Result};
 
@@ -21,12 +19,9 @@ impl Plan {
         recorded.unwrap_or(self.reference().config.d_vocab)
     }
 
-    /// Returns the ids in the vocabulary of the tokens of a row.
-    pub fn ids_of<'a>(&self, row: &'a Row) -> Cow<'a, [u32]> {
-        match &self.transcript {
-            None => Cow::Borrowed(&row.ids),
-            Some(text) => row.ids.iter().map(|&index| text.ids[index as usize]).collect(),
-        }
+    /// Returns the id in the vocabulary of a token of a row.
+    pub fn vocabulary_id(&self, token: u32) -> u32 {
+        self.transcript.as_ref().map_or(token, |text| text.ids[token as usize])
     }
 
     /// Returns the tokenizer that all models share.
@@ -46,15 +41,6 @@ impl Plan {
     /// Returns an error if the tokenizer cannot be read.
     pub fn vocabulary(&self) -> Result<Vec<String>> {
         Ok(self.tokenizer()?.texts())
-    }
-
-    /// Returns the text of every token as it is shown. A token that is not whole characters is
-    /// shown as its bytes, such as `⟨E2 80⟩`.
-    ///
-    /// # Errors
-    /// Returns an error if the tokenizer cannot be read.
-    pub fn shown_vocabulary(&self) -> Result<Vec<String>> {
-        Ok(self.tokenizer()?.shown_texts())
     }
 }
 

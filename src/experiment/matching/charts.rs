@@ -1,5 +1,6 @@
 //! The figures of a run of `kind: matching`.
 
+use super::tables::cluster_models;
 use crate::charts::canvas::{Axis, Cell, Mark, OTHERS, Panel, SERIES, Series, UNIVERSAL, draw};
 use crate::charts::{
     Chart, ONE_PANEL, layer_count, log_axis, log_height, map, percent, small_panels,
@@ -141,8 +142,7 @@ fn found_in(table: &TextTable) -> Result<Chart> {
 
 /// Number of clusters by the number of models that they span.
 fn clusters(table: &TextTable) -> Result<Chart> {
-    // The first five columns are not models.
-    let models = table.header.len().saturating_sub(5).max(2);
+    let models = cluster_models(table).len().max(2);
     let counts = counts(table, "models", 2, models);
     Ok(Chart {
         name: "clusters".into(),

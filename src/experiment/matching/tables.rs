@@ -130,10 +130,17 @@ fn named(found: Option<NeuronMatch>, d_mlp: usize) -> [String; 2] {
     }
 }
 
+/// The columns of `clusters.csv` before those of the models, one for each.
+const OF_CLUSTER: [&str; 5] = ["cluster", "models", "neurons", "mean_corr", "least_corr"];
+
+/// Returns the models that `clusters.csv` has columns for, which are the last ones.
+pub fn cluster_models(table: &TextTable) -> &[String] {
+    table.header.get(OF_CLUSTER.len()..).unwrap_or_default()
+}
+
 /// Returns `clusters.csv`, with a row for each cluster.
 pub fn clusters(plan: &Plan, models: &[String], clusters: &[Cluster]) -> TextTable {
-    let fixed = ["cluster", "models", "neurons", "mean_corr", "least_corr"];
-    let header = fixed.map(String::from).into_iter().chain(models.iter().cloned());
+    let header = OF_CLUSTER.map(String::from).into_iter().chain(models.iter().cloned());
     let row = |(i, cluster): (usize, &Cluster)| {
         let mut cells = vec![
             (i + 1).to_string(),

@@ -3,13 +3,12 @@
 
 use serde::Serialize;
 
+use crate::experiment::cluster_models;
 use crate::record::{RunFolder, RunResults, StudyRecord};
 use crate::table::fixed_cell;
 
 /// Maximum number of clusters on a page; the other ones are in `clusters.csv`.
 const SHOWN: usize = 60;
-/// Number of columns of `clusters.csv` before those of the models.
-const FIXED: usize = 5;
 
 /// The table of clusters.
 #[derive(Debug, PartialEq, Serialize)]
@@ -45,10 +44,11 @@ struct ClusterMember {
 pub fn cluster_table(run: &RunFolder, study: Option<&StudyRecord>) -> Option<ClusterTable> {
     let RunResults::Figures(found) = &run.results else { return None };
     let table = found.tables.get("clusters")?;
-    let models = table.header.get(FIXED..)?.to_vec();
+    let models = cluster_models(table).to_vec();
     let corr = table.numbers("mean_corr");
     let line = |(row, cells): (usize, &Vec<String>)| {
-        let neurons = models.iter().zip(cells.iter().skip(FIXED));
+        let neurons =
+            models.iter().zip(cells.iter().skip(cells.len().saturating_sub(models.len())));
         let neurons: Vec<Vec<ClusterMember>> =
             neurons.map(|(model, ids)| members(study, model, ids)).collect();
         ClusterLine {
