@@ -3,8 +3,8 @@
 use crate::corpus::{Batch, Tokens};
 use crate::error::Result;
 use crate::model::capture::{Activations, Capture};
-use crate::model::{Decoder, HookPoint, Hooks, Site};
-use crate::run::Session;
+use crate::model::{HookPoint, Hooks, Site};
+use crate::run::{Decoders, Session};
 
 /// A neuron of a model of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +75,7 @@ impl ChosenActivations {
         chosen: ChosenNeurons,
         mut see: impl FnMut(BatchActivations),
     ) -> Result<Self> {
-        let ChosenNeurons { own, partners, every } = chosen;
+        let ChosenNeurons { own, partners, .. } = chosen;
         let n = session.plan.reference().layout().n_neurons();
         let mut others: Vec<usize> = partners.iter().map(|partner| partner.model).collect();
         others.sort_unstable();
@@ -89,38 +89,64 @@ impl ChosenActivations {
             ..Self::default()
         };
         session.read_models("looking at neurons", tokens, &models, |decoders, batch| {
-            let (rows, keep) = (batch.ids(), batch.kept());
-            let is_shared = |row: usize| !partners.is_empty() && row.is_multiple_of(every);
-            let shared: Vec<bool> = (batch.first_row..)
-                .zip(&rows)
-                .flat_map(|(r, row)| std::iter::repeat_n(is_shared(r), row.len()))
-                .collect();
-            let kept: Vec<bool> = shared.iter().zip(&keep).map(|(s, k)| *s && *k).collect();
+            let keep = batch.kept();
             let mut reference = Activations::new(n);
-            let mut hooks = ColumnCapture {
-                keep: &keep,
-                pre: own.iter().copied().zip(&mut read.pre).collect(),
-                post: own.iter().copied().zip(&mut read.post).collect(),
-                all: kept
-                    .contains(&true)
-                    .then(|| Capture::new(&kept, vec![(Site::MlpPost, &mut reference)])),
-            };
-            decoders[0].forward(&rows, &mut hooks)?;
-            let places = (batch.first_row..).zip(&rows);
-            let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p)));
-            for ((place, keep), shared) in places.zip(&keep).zip(&shared) {
-                if *keep && *shared {
-                    read.shared.push(read.places.len());
-                }
-                read.places.extend(keep.then_some(place));
-            }
-            read_partners(&decoders[1..], &models[1..], batch, chosen, &mut read.partners)?;
+            let models = (decoders, &models[1..]);
+            read.read_batch(models, batch, &keep, chosen, &mut reference)?;
             let reference = &mut reference.values;
             see(BatchActivations { batch, keep: &keep, all: &read, reference });
             Ok(())
         })?;
         session.control.progress.finish();
         Ok(read)
+    }
+
+    /// Adds the activations of a batch. `reference` receives those of all neurons of the reference
+    /// model at the shared tokens.
+    fn read_batch(
+        &mut self,
+        (decoders, partner_models): (&Decoders, &[usize]),
+        batch: &Batch,
+        keep: &[bool],
+        ChosenNeurons { own, partners, every }: ChosenNeurons,
+        reference: &mut Activations,
+    ) -> Result<()> {
+        let rows = batch.ids();
+        let is_shared = |row: usize| !partners.is_empty() && row.is_multiple_of(every);
+        let shared: Vec<bool> = (batch.first_row..)
+            .zip(&rows)
+            .flat_map(|(r, row)| std::iter::repeat_n(is_shared(r), row.len()))
+            .collect();
+        let kept: Vec<bool> = shared.iter().zip(keep).map(|(s, k)| *s && *k).collect();
+        let own = ColumnCapture {
+            keep,
+            pre: own.iter().copied().zip(&mut self.pre).collect(),
+            post: own.iter().copied().zip(&mut self.post).collect(),
+            all: kept
+                .contains(&true)
+                .then(|| Capture::new(&kept, vec![(Site::MlpPost, reference)])),
+        };
+        let (shared_rows, shared_keep) = shared_rows(batch, keep, every);
+        let mut reads = vec![(&rows, own)];
+        if !shared_rows.is_empty() {
+            let columns = columns_of(partner_models, partners, &mut self.partners);
+            reads.extend(columns.into_iter().map(|post| {
+                let keep = &shared_keep;
+                (&shared_rows, ColumnCapture { keep, pre: Vec::new(), post, all: None })
+            }));
+        }
+        decoders.each(reads, |decoder, (rows, mut capture)| {
+            decoder.forward(rows, &mut capture).map(drop)
+        })?;
+        let places = (batch.first_row..).zip(&rows);
+        let places = places.flat_map(|(r, row)| (0..row.len()).map(move |p| (r, p)));
+        for ((place, keep), shared) in places.zip(keep).zip(&shared) {
+            if *keep && *shared {
+                self.shared.push(self.places.len());
+            }
+            self.places.extend(keep.then_some(place));
+        }
+        Ok(())
     }
 }
 
@@ -173,35 +199,32 @@ pub fn at_quantiles(values: &[f32], shares: &[f64]) -> Vec<usize> {
     shares.iter().map(|share| order[(share * last as f64).round() as usize]).collect()
 }
 
-/// Reads the shared rows of a batch with the partner models.
-fn read_partners(
-    decoders: &[&dyn Decoder],
-    models: &[usize],
-    batch: &Batch,
-    chosen: ChosenNeurons,
-    buffers: &mut [Vec<f32>],
-) -> Result<()> {
-    let (rows, keep) = (batch.ids(), batch.kept());
-    let (mut shared, mut kept, mut rest) = (Vec::new(), Vec::new(), keep.as_slice());
-    for (r, row) in (batch.first_row..).zip(&rows) {
+/// Returns the rows of a batch that partner models read, and which of their tokens count.
+fn shared_rows<'b>(batch: &'b Batch, keep: &[bool], every: usize) -> (Vec<&'b [u32]>, Vec<bool>) {
+    let (mut shared, mut kept, mut rest) = (Vec::new(), Vec::new(), keep);
+    for (r, row) in (batch.first_row..).zip(batch.ids()) {
         let (own, others) = rest.split_at(row.len());
         rest = others;
-        if r.is_multiple_of(chosen.every) {
-            shared.push(*row);
+        if r.is_multiple_of(every) {
+            shared.push(row);
             kept.extend_from_slice(own);
         }
     }
-    if shared.is_empty() {
-        return Ok(());
+    (shared, kept)
+}
+
+/// Returns, for each of some models, its neurons among the partners, with their buffers.
+fn columns_of<'b>(
+    models: &[usize],
+    partners: &[ModelNeuron],
+    buffers: &'b mut [Vec<f32>],
+) -> Vec<Vec<ColumnBuffer<'b>>> {
+    let mut columns: Vec<Vec<ColumnBuffer>> = models.iter().map(|_| Vec::new()).collect();
+    for (partner, buffer) in partners.iter().zip(buffers) {
+        let model = models.iter().position(|&model| model == partner.model);
+        columns[model.expect("every partner's model is read")].push((partner.neuron, buffer));
     }
-    for (&model, decoder) in models.iter().zip(decoders) {
-        let columns = chosen.partners.iter().zip(&mut *buffers);
-        let columns = columns.filter(|(partner, _)| partner.model == model);
-        let post = columns.map(|(partner, buffer)| (partner.neuron, buffer)).collect();
-        decoder
-            .forward(&shared, &mut ColumnCapture { keep: &kept, pre: vec![], post, all: None })?;
-    }
-    Ok(())
+    columns
 }
 
 /// A neuron, by its index over all layers, and the buffer for its activations.

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use super::Session;
+use super::decoders::Decoders;
 use crate::corpus::{Batch, Row, Tokens};
 use crate::correlation::{BlockDraws, BlockSums, CHUNK, Purpose, RandomStream};
 use crate::error::Result;
 use crate::findings::{Outcome, Resamples};
+use crate::model::Site;
 use crate::model::capture::{Activations, Capture};
-use crate::model::{Decoder, Site};
 use crate::plan::Plan;
 use crate::record::Resampling;
 use crate::spec::IntervalOptions;
@@ -116,11 +117,12 @@ struct BlockReader<'a> {
 }
 
 impl BlockReader<'_> {
-    fn read(&mut self, models: &[&dyn Decoder], batch: &Batch) -> Result<()> {
+    fn read(&mut self, models: &Decoders, batch: &Batch) -> Result<()> {
         let (rows, keep) = (batch.ids(), batch.kept());
-        for (model, buffer) in models.iter().zip(&mut self.buffers) {
-            model.forward(&rows, &mut Capture::new(&keep, vec![(Site::MlpPost, buffer)]))?;
-        }
+        models.each(self.buffers.iter_mut().collect(), |model, buffer| {
+            let targets = vec![(Site::MlpPost, buffer)];
+            model.forward(&rows, &mut Capture::new(&keep, targets)).map(drop)
+        })?;
         loop {
             let block = self.dealt.ends.partition_point(|&end| end <= self.absorbed);
             let Some(end) = self.dealt.ends.get(block) else { return Ok(()) };

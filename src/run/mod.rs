@@ -4,6 +4,7 @@
 mod accelerator;
 mod batches;
 mod control;
+mod decoders;
 mod device_group;
 mod device_memory;
 mod device_sums;
@@ -28,6 +29,7 @@ use crate::plan::Plan;
 
 pub use accelerator::Accelerator;
 pub use control::Control;
+pub use decoders::Decoders;
 pub use device_group::DeviceGroup;
 pub use open::open_card;
 pub use session::{ModelMatches, Session, identity};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Control;
 use super::accelerator::Accelerator;
+use super::decoders::Decoders;
 use super::member::FamilyMember;
 use super::study_sums::Matching;
 use super::study_sums::{BatchReader, StudySums};
@@ -248,7 +249,7 @@ impl<'a> Session<'a> {
         mut see: impl FnMut(&dyn Decoder, &Batch) -> Result<()>,
     ) -> Result<()> {
         let reference = self.plan.judged[0];
-        self.read_models(stage, tokens, &[reference], |models, batch| see(models[0], batch))
+        self.read_models(stage, tokens, &[reference], |models, batch| see(models.get(0), batch))
     }
 
     /// Passes every batch of some tokens to `see`, together with some models, which are given by
@@ -261,19 +262,21 @@ impl<'a> Session<'a> {
         stage: &str,
         tokens: &Tokens,
         models: &[usize],
-        mut see: impl FnMut(&[&dyn Decoder], &Batch) -> Result<()>,
+        mut see: impl FnMut(&Decoders, &Batch) -> Result<()>,
     ) -> Result<()> {
         self.load(models.iter().copied())?;
         let hosts: Vec<FamilyMember> =
             models.iter().filter_map(|&i| self.models[i].clone()).collect();
         let (device, precision) = (self.accelerator, self.plan.spec.correlation.precision);
-        let place = |host: &FamilyMember| {
-            device.map(|device| device.place(&host.model()?, precision)).transpose()
+        let placed: Vec<_>;
+        let models = match device {
+            None => Decoders::Cpu(&hosts),
+            Some(device) => {
+                let place = |host: &FamilyMember| device.place(&host.model()?, precision);
+                placed = hosts.iter().map(place).collect::<Result<_>>()?;
+                Decoders::Device(&placed)
+            }
         };
-        let placed = hosts.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let pairs = placed.iter().zip(&hosts);
-        let models: Vec<&dyn Decoder> =
-            pairs.map(|(placed, host)| placed.as_deref().unwrap_or(host.decoder())).collect();
         let batches = tokens.batches(self.plan.spec.batch.tokens, 0..tokens.count().used);
         self.read_batches(stage, &batches, 0, &mut |batch: &Batch| see(&models, batch))
     }

@@ -57,8 +57,10 @@ impl Session<'_> {
         let stage = "reading tokens for statistics";
         self.read_models(stage, &tokens, &plan.judged, |models, batch| {
             let (rows, keep) = (batch.ids(), batch.kept());
-            let mut each = judged.iter_mut().zip(models);
-            each.try_for_each(|(judged, model)| judged.read(*model, &rows, &keep))
+            let judged = judged.iter_mut().collect();
+            models.each(judged, |model, judged: &mut ModelActivations| {
+                judged.read(model, &rows, &keep)
+            })
         })?;
         for judged in &mut judged {
             judged.absorb(judged.pre.tokens());

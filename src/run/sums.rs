@@ -1,5 +1,6 @@
 //! The sums of a study on the CPU.
 
+use super::decoders::Decoders;
 use super::member::FamilyMember;
 use super::outcome::{outcome, weights_of};
 use super::sparse_sums::SparseSums;
@@ -68,15 +69,15 @@ impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
 
     /// Runs every model once over a batch. The activations are buffered.
     fn run_models(&mut self, batch: &Batch) -> Result<()> {
-        let rows = batch.ids();
-        let keep = batch.kept();
-        for (i, (model, post)) in self.models.iter().zip(&mut self.post).enumerate() {
-            let mut targets = vec![(Site::MlpPost, post)];
-            let judged = self.judged.iter_mut().filter(|judged| judged.model == i);
-            targets.extend(judged.map(|judged| (Site::MlpPre, &mut judged.pre)));
-            model.decoder().forward(&rows, &mut Capture::new(&keep, targets))?;
+        let (rows, keep) = (batch.ids(), batch.kept());
+        let mut targets: Vec<_> =
+            self.post.iter_mut().map(|post| vec![(Site::MlpPost, post)]).collect();
+        for judged in &mut self.judged {
+            targets[judged.model].push((Site::MlpPre, &mut judged.pre));
         }
-        Ok(())
+        Decoders::Cpu(&self.models).each(targets, |model, targets| {
+            model.forward(&rows, &mut Capture::new(&keep, targets)).map(drop)
+        })
     }
 
     /// Adds the first tokens of every buffer to the sums and removes them from the buffer.
