@@ -1,7 +1,7 @@
 //! Matrix products over strided views.
 //!
-//! Both operands are packed into panels, and each element of the result is one chain of products in
-//! the order of the inner dimension. Its bits therefore depend only on its row and its column, not
+//! Both operands are packed into panels, which can be done once for several products, and each element
+//! of the result is one chain of products in the order of the inner dimension. Its bits therefore depend only on its row and its column, not
 //! on the number of threads or on neighbouring elements.
 
 use std::ops::Range;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Precision;
 use super::cache::prefetch_to_write;
 use super::kernel::CpuKernel;
-use super::pack::{MatrixView, PackedMatrix, fits};
+use super::pack::{MatrixView, PackedMatrix, PackedRows, fits};
 use super::wide::widened;
 
 /// Minimum number of tasks per core, so that no core waits long for the last tasks.
@@ -20,11 +20,12 @@ const TASKS_PER_CORE: usize = 8;
 /// Number of columns whose results stay in the second-level cache from one chain to the next.
 const COLUMNS_AT_ONCE: usize = 256;
 
-/// Writes tiles to a matrix whose rows are `stride` elements apart. Each row of a tile is written
-/// by `write(values, first column, row of the tile)`.
+/// Writes tiles to a matrix whose rows are `stride` elements apart, from column `first` on. Each row of
+/// a tile is written by `write(values, first column of the product, row of the tile)`.
 struct TileWriter<'a, T, W> {
     values: &'a mut [T],
     stride: usize,
+    first: usize,
     write: W,
 }
 
@@ -40,13 +41,18 @@ struct TilePosition {
 impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
     /// Prefetches the destination of a tile while the tile is computed.
     fn prefetch(&self, place: TilePosition) {
-        let values = &self.values[place.row * self.stride + place.col..];
+        let values = &self.values[self.start(place)..];
         let rows = values.chunks(self.stride).take(place.rows);
         rows.for_each(|row| prefetch_to_write(&row[..place.cols]));
     }
 
+    fn start(&self, place: TilePosition) -> usize {
+        place.row * self.stride + self.first + place.col
+    }
+
     fn write_tile(&mut self, place: TilePosition, tile: &[f32], width: usize) {
-        let values = &mut self.values[place.row * self.stride + place.col..];
+        let start = self.start(place);
+        let values = &mut self.values[start..];
         let rows = values.chunks_mut(self.stride).zip(tile.chunks_exact(width)).take(place.rows);
         for (out, tile) in rows {
             (self.write)(&mut out[..place.cols], place.col, &tile[..place.cols]);
@@ -65,8 +71,8 @@ struct ProductExtent {
 /// Computes `a b` tile by tile; `b` holds the columns as rows.
 fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
     kernel: CpuKernel,
-    a: &PackedMatrix,
-    b: &PackedMatrix,
+    a: PackedRows,
+    b: PackedRows,
     extent: ProductExtent,
     out: &mut TileWriter<T, W>,
 ) {
@@ -100,7 +106,7 @@ struct ColumnPanel<'a> {
 /// Multiplies all rows with one panel of columns, over some words of the inner dimension.
 fn multiply(
     kernel: CpuKernel,
-    a: &PackedMatrix,
+    a: PackedRows,
     b: ColumnPanel,
     words: Range<usize>,
     tiles: &mut [f32],
@@ -133,8 +139,8 @@ pub fn matmul(a: MatrixView, b: MatrixView, out: &mut [f32], stride: usize) {
     let a = PackedMatrix::new(a, kernel.mr, kernel.a);
     let b = PackedMatrix::new(b.t(), kernel.nr, kernel.b);
     let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
-    let mut out = TileWriter { values: out, stride, write };
-    for_each_tile(kernel, &a, &b, extent, &mut out);
+    let mut out = TileWriter { values: out, stride, first: 0, write };
+    for_each_tile(kernel, a.all(), b.all(), extent, &mut out);
 }
 
 /// Computes `out ← a · b` on all cores; `out` is row-major without gaps.
@@ -193,6 +199,16 @@ impl Product {
         Self { kernel: CpuKernel::best(Precision::F32), chain: usize::MAX }
     }
 
+    /// Packs activations x `[tokens, p]` as the rows of sums `xᵀ y`.
+    pub fn rows(self, x: MatrixView) -> PackedMatrix {
+        PackedMatrix::on_all_cores(x.t(), self.kernel.mr, self.kernel.a)
+    }
+
+    /// Packs activations y `[tokens, q]` as the columns of sums `xᵀ y`.
+    pub fn columns(self, y: MatrixView) -> PackedMatrix {
+        PackedMatrix::on_all_cores(y.t(), self.kernel.nr, self.kernel.b)
+    }
+
     /// Computes `sums ← sums + xᵀ y` on all cores, with x `[tokens, p]` and y `[tokens, q]` in f32
     /// and the sums `[p, q]` in f64.
     ///
@@ -201,7 +217,36 @@ impl Product {
     /// Panics if the shapes disagree.
     pub fn add(self, x: MatrixView, y: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
-        self.by_blocks(x.t(), y, sums, |_| y.cols, adding);
+        let sums = SumColumns::all(sums, y.cols);
+        self.by_blocks(Rows::View(x.t()), &self.columns(y), sums, |_| y.cols, adding);
+    }
+
+    /// Like [`Self::add`], with x packed by [`Self::rows`] and y by [`Self::columns`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if the shapes disagree.
+    pub fn add_packed(self, x: &PackedMatrix, y: &PackedMatrix, sums: SumColumns) {
+        assert_eq!(sums.values.len(), x.rows * sums.stride, "sums have another shape");
+        self.by_blocks(Rows::Packed(x), y, sums, |_| y.rows, adding);
+    }
+
+    /// Computes `sums ← sums + vᵀ v` on all cores, with v `[tokens, p]` and the sums `[p, p]` in f64,
+    /// but only the tiles on and left of the diagonal: entry (j, k) is valid if `k ≤ j`. `columns` is
+    /// v packed by [`Self::columns`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if the shapes disagree.
+    pub fn add_symmetric(self, v: MatrixView, columns: &PackedMatrix, sums: &mut [f64]) {
+        assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
+        self.by_blocks(
+            Rows::View(v.t()),
+            columns,
+            SumColumns::all(sums, v.cols),
+            |end_row| end_row,
+            adding,
+        );
     }
 
     /// Computes `out ← a · b` in f32, with factors in this precision, on all cores.
@@ -214,17 +259,6 @@ impl Product {
         Self { chain: usize::MAX, ..self }.into_f32(a, b, out, write);
     }
 
-    /// Like [`Self::add`] of v with itself, but computes only the tiles on and left of the
-    /// diagonal: entry (j, k) is valid if `k ≤ j`.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the sums are not `v.cols × v.cols`.
-    pub fn add_symmetric(self, v: MatrixView, sums: &mut [f64]) {
-        assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
-        self.by_blocks(v.t(), v, sums, |end_row| end_row, adding);
-    }
-
     fn into_f32(
         self,
         a: MatrixView,
@@ -234,33 +268,77 @@ impl Product {
     ) {
         assert_eq!(a.cols, b.rows, "inner dimensions differ");
         assert_eq!(out.len(), a.rows * b.cols, "output has another shape");
-        self.by_blocks(a, b, out, |_| b.cols, write);
+        let columns = PackedMatrix::on_all_cores(b.t(), self.kernel.nr, self.kernel.b);
+        let out = SumColumns::all(out, b.cols);
+        self.by_blocks(Rows::View(a), &columns, out, |_| b.cols, write);
     }
 
     /// Computes `a b` on all cores by blocks of rows of `out`. `columns` maps the row after a
     /// block's last to the number of columns to compute.
     fn by_blocks<T: Send>(
         self,
-        a: MatrixView,
-        b: MatrixView,
-        out: &mut [T],
+        a: Rows,
+        b: &PackedMatrix,
+        out: SumColumns<T>,
         columns: impl Fn(usize) -> usize + Sync,
         write: impl Fn(&mut [T], usize, &[f32]) + Sync,
     ) {
-        if b.cols == 0 {
+        if b.rows == 0 {
             return;
         }
-        let kernel = self.kernel;
-        let chain = kernel.a.words(self.chain.min(a.cols.max(1)));
-        let b = PackedMatrix::on_all_cores(b.t(), kernel.nr, kernel.b);
-        let block = rows_per_task(kernel, a.rows);
-        out.par_chunks_mut(block * b.rows).enumerate().for_each(|(i, out)| {
-            let (start, rows) = (i * block, out.len() / b.rows);
-            let a = PackedMatrix::new(a.part(start, rows), kernel.mr, kernel.a);
-            let extent = ProductExtent { cols: columns(start + rows), chain };
-            let mut out = TileWriter { values: out, stride: b.rows, write: &write };
-            for_each_tile(kernel, &a, &b, extent, &mut out);
+        let (kernel, SumColumns { values, stride, first }) = (self.kernel, out);
+        assert!(first + b.rows <= stride, "more columns than sums");
+        let chain = kernel.a.words(self.chain);
+        let block = rows_per_task(kernel, values.len() / stride);
+        values.par_chunks_mut(block * stride).enumerate().for_each(|(i, values)| {
+            let rows = i * block..i * block + values.len() / stride;
+            let extent = ProductExtent { cols: columns(rows.end), chain };
+            let mut out = TileWriter { values, stride, first, write: &write };
+            match a {
+                Rows::View(a) => {
+                    let a = a.part(rows.start, rows.len());
+                    let a = PackedMatrix::new(a, kernel.mr, kernel.a);
+                    for_each_tile(kernel, a.all(), b.all(), extent, &mut out);
+                }
+                Rows::Packed(a) => for_each_tile(kernel, a.part(rows), b.all(), extent, &mut out),
+            }
         });
+    }
+}
+
+/// The rows of a product, packed or not.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    /// Each task packs the rows that it needs.
+    View(MatrixView<'a>),
+    Packed(&'a PackedMatrix),
+}
+
+/// Some columns of a row-major matrix.
+pub struct SumColumns<'a, T = f64> {
+    values: &'a mut [T],
+    stride: usize,
+    first: usize,
+}
+
+impl<'a, T> SumColumns<'a, T> {
+    /// Returns the columns from `first` on of a matrix with `stride` columns.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last row is not whole.
+    pub fn from(first: usize, values: &'a mut [T], stride: usize) -> Self {
+        assert!(stride > 0 && values.len().is_multiple_of(stride), "a row is not whole");
+        Self { values, stride, first }
+    }
+
+    /// Returns all columns of a matrix with `stride` columns.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last row is not whole.
+    pub fn all(values: &'a mut [T], stride: usize) -> Self {
+        Self::from(0, values, stride)
     }
 }
 
@@ -341,6 +419,24 @@ mod tests {
         }
 
         #[test]
+        fn packed_products_have_the_bits_of_others(t in 1usize..60, p in 1usize..150, q in 1usize..40, first in 0usize..9, seed: u32) {
+            let (x, y) = (noise(t * p, seed), noise(t * q, !seed));
+            let (x, y) = (MatrixView::new(&x, t, p), MatrixView::new(&y, t, q));
+            for kernel in CpuKernel::available() {
+                let product = Product { kernel, chain: 32 };
+                let mut want = vec![0.5; p * q];
+                product.add(x, y, &mut want);
+                let stride = first + q + 2;
+                let mut sums = vec![0.5; p * stride];
+                product.add_packed(&product.rows(x), &product.columns(y), SumColumns::from(first, &mut sums, stride));
+                for (row, want) in sums.chunks(stride).zip(want.chunks(q)) {
+                    prop_assert_eq!(&row[first..first + q], want, "{}", kernel.name);
+                    prop_assert!(row[..first].iter().chain(&row[first + q..]).all(|v| *v == 0.5));
+                }
+            }
+        }
+
+        #[test]
         fn chains_at_once_have_the_bits_of_one_after_the_other(chains in 1usize..5, rest in 0usize..32, p in 1usize..50, seed: u32) {
             let (chain, q) = (32, 21);
             let t = (chains - 1) * chain + rest + 1;
@@ -363,8 +459,9 @@ mod tests {
             let x = MatrixView::new(&x, t, p);
             for precision in [Precision::F32, Precision::Bf16] {
                 let (mut half, mut full) = (vec![0.0; p * p], vec![0.0; p * p]);
-                product(precision, 1024).add_symmetric(x, &mut half);
-                product(precision, 1024).add(x, x, &mut full);
+                let product = product(precision, 1024);
+                product.add_symmetric(x, &product.columns(x), &mut half);
+                product.add(x, x, &mut full);
                 for j in 0..p {
                     prop_assert_eq!(&half[j * p..=j * p + j], &full[j * p..=j * p + j]);
                 }

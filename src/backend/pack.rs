@@ -129,8 +129,7 @@ const PANELS_PER_TASK: usize = 8;
 /// The rows of a view packed into panels of a kernel's width. The last panel is padded with zeros.
 pub struct PackedMatrix {
     width: usize,
-    /// Words per row.
-    pub words: usize,
+    words: usize,
     /// Rows of the view.
     pub rows: usize,
     data: AlignedBuffer,
@@ -162,8 +161,37 @@ impl PackedMatrix {
         Self { width, words, rows: view.rows, data }
     }
 
+    /// Returns all rows.
+    pub fn all(&self) -> PackedRows<'_> {
+        self.part(0..self.rows)
+    }
+
+    /// Returns some rows, the first of which begins a panel.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are not as many rows, or the first is inside a panel.
+    pub fn part(&self, rows: Range<usize>) -> PackedRows<'_> {
+        assert!(rows.start.is_multiple_of(self.width) && rows.end <= self.rows, "other rows");
+        let Self { width, words, .. } = *self;
+        PackedRows { width, words, rows: rows.len(), data: &self.data[rows.start * words..] }
+    }
+}
+
+/// Some rows of a packed matrix.
+#[derive(Clone, Copy)]
+pub struct PackedRows<'a> {
+    width: usize,
+    /// Words per row.
+    pub words: usize,
+    /// Number of rows.
+    pub rows: usize,
+    data: &'a [u32],
+}
+
+impl<'a> PackedRows<'a> {
     /// Returns the first row and the words of each panel.
-    pub fn panels(&self) -> impl Iterator<Item = (usize, &[u32])> {
+    pub fn panels(self) -> impl Iterator<Item = (usize, &'a [u32])> {
         let size = self.width * self.words;
         let panel = move |i: usize| (i * self.width, &self.data[i * size..(i + 1) * size]);
         (0..self.rows.div_ceil(self.width)).map(panel)
@@ -291,9 +319,9 @@ mod tests {
             const W: usize = 12;
             for form in [PanelFormat::Single, PanelFormat::Rounded, PanelFormat::Pairs, PanelFormat::PairRows] {
                 for packed in [PackedMatrix::new(view, W, form), PackedMatrix::on_all_cores(view, W, form)] {
-                    for (start, panel) in packed.panels() {
+                    for (start, panel) in packed.all().panels() {
                         for row in 0..W {
-                            for k in 0..packed.words {
+                            for k in 0..packed.all().words {
                                 let (found, first) = match form {
                                     PanelFormat::Single | PanelFormat::Rounded => (vec![f32::from_bits(panel[k * W + row])], k),
                                     PanelFormat::Pairs => (value(panel[k * W + row]).to_vec(), 2 * k),
@@ -322,7 +350,7 @@ mod tests {
     fn nan_stays_nan() {
         let data = [f32::NAN, f32::INFINITY];
         let packed = PackedMatrix::new(MatrixView::new(&data, 1, 2), 4, PanelFormat::Pairs);
-        let (_, panel) = packed.panels().next().expect("a panel");
+        let (_, panel) = packed.all().panels().next().expect("a panel");
         let [first, second] = value(panel[0]);
         assert!(first.is_nan() && second == f32::INFINITY);
     }

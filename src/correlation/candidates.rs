@@ -105,11 +105,14 @@ impl NeuronMajor {
         let n = tokens.len() / width;
         assert!(n <= CHUNK, "a chunk at a time");
         let mut values = vec![0.0; tokens.len()];
-        // Sixteen neurons at a time, so that every cache line of the input is used whole.
+        // Sixteen neurons and tokens at a time, so that every cache line of the input and of the
+        // output is used whole.
         values.par_chunks_mut(16 * n).enumerate().for_each(|(block, out)| {
-            for (t, row) in tokens.chunks_exact(width).enumerate() {
-                let row = &row[block * 16..][..out.len() / n];
-                row.iter().enumerate().for_each(|(i, &v)| out[i * n + t] = v);
+            for (part, rows) in tokens.chunks(16 * width).enumerate() {
+                for (i, out) in out.chunks_exact_mut(n).enumerate() {
+                    let values = rows[block * 16 + i..].iter().step_by(width);
+                    out[part * 16..].iter_mut().zip(values).for_each(|(out, v)| *out = *v);
+                }
             }
         });
         Self { tokens: n, values }

@@ -1,6 +1,6 @@
 //! Compares a reference model with one partner model, two layers at a time.
 
-use super::engine::{Engine, LayerPair, Side, SumSource};
+use super::engine::{Engine, LayerPair, LayerSums, Side, SumSource};
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
 use super::sums::NeuronSums;
@@ -40,10 +40,12 @@ impl<E: Engine> ModelPair<'_, E> {
         let Self { engine, plan, x, y, .. } = *self;
         let mut room = engine.room(x.layout, y.layout)?;
         for y_layer in source.y_layers(y.layout) {
-            let rotate = || engine.rotate(plan, (model, y_layer), y, source);
+            let columns = source.columns(engine, y.layout, y_layer);
+            let sums = LayerSums { source, columns: columns.as_ref() };
+            let rotate = || engine.rotate(plan, (model, y_layer), y, sums);
             let rotated = plan.uses_rotation().then(rotate).transpose()?;
             for x_layer in source.x_layers(x.layout) {
-                let block = LayerPair { source, x: (x, x_layer), y: (y, y_layer) };
+                let block = LayerPair { sums, x: (x, x_layer), y: (y, y_layer) };
                 engine.judge(&block, rotated.as_ref(), &mut room, pair)?;
                 (self.watch)()?;
             }
@@ -69,8 +71,10 @@ impl<E: Engine> ModelPair<'_, E> {
         let y = Side { sums: own, placed: &placed, ..self.y };
         let mut room = engine.room(x.layout, y.layout)?;
         for y_layer in source.y_layers(y.layout) {
+            let columns = source.columns(engine, y.layout, y_layer);
+            let sums = LayerSums { source, columns: columns.as_ref() };
             for x_layer in source.x_layers(x.layout) {
-                let block = LayerPair { source, x: (x, x_layer), y: (y, y_layer) };
+                let block = LayerPair { sums, x: (x, x_layer), y: (y, y_layer) };
                 let best = &mut pair.baseline[draw][x.layout.neurons(x_layer)];
                 engine.judge_surrogate(&block, &mut room, best)?;
                 (self.watch)()?;

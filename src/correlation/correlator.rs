@@ -4,14 +4,14 @@ use std::borrow::{Borrow, BorrowMut};
 use std::io;
 
 use super::compare::{ModelPair, Watch};
-use super::engine::{Engine, Side, SumSource};
+use super::engine::{Engine, Side, SumSource, TokenBatch};
 use super::host::HostEngine;
 use super::layer_similarity::linear_cka;
 use super::neuron_comparison::{NeuronComparison, ScreeningCounts, TokensOf};
 use super::pair::PairResult;
 use super::pass_sums::PassSums;
 use super::plan::{ComparisonPlan, Keep};
-use super::sums::NeuronSums;
+use super::sums::{Layout, NeuronSums};
 use super::surrogate::SurrogateId;
 use crate::checkpoint::{State, Visit};
 use crate::error::Result;
@@ -95,6 +95,16 @@ impl<E: Engine> Correlator<E> {
 }
 
 impl<E: Engine> Accumulated<E> {
+    /// Returns the activations of a model as rows, if they are kept.
+    fn rows(&self, engine: &E, model: usize, layout: Layout) -> Option<E::Rows> {
+        match self {
+            Self::Tokens(tokens) => {
+                Some(engine.rows(tokens[model].borrow(), layout, 0..layout.n_layers))
+            }
+            Self::Sums(_) => None,
+        }
+    }
+
     /// Returns the Frobenius norm of the covariances of each layer of a model, whose Gram sums must be
     /// there if sums are kept.
     fn gram_norms(&self, engine: &E, side: Side<E>) -> Result<Vec<f64>> {
@@ -105,7 +115,9 @@ impl<E: Engine> Accumulated<E> {
             },
             Self::Tokens(tokens) => {
                 let mut grams = engine.new_grams(side.layout)?;
-                engine.add_grams(&mut grams, tokens[side.model].borrow())?;
+                let alone = TokenBatch::new(engine, &[], Vec::new());
+                let tokens = (tokens[side.model].borrow(), side.layout);
+                engine.add_products(Vec::new(), Some(&mut grams), &alone, tokens)?;
                 engine.gram_norms(&grams, side)
             }
         }
@@ -194,11 +206,13 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
             placed: &placed[model],
         };
         for (&x, found) in plan.references.iter().zip(found) {
+            let rows = kept.rows(engine, x, plan.models[x]);
             for (y, pair) in plan.partners(x).zip(found) {
                 let comparison = ModelPair { engine, plan, x: side(x), y: side(y), watch };
                 match kept {
                     Accumulated::Tokens(tokens) => {
-                        let (x, y) = (tokens[x].borrow(), (y, tokens[y].borrow()));
+                        let rows = rows.as_ref().unwrap_or_else(|| unreachable!("tokens are kept"));
+                        let (x, y) = ((tokens[x].borrow(), rows), (y, tokens[y].borrow()));
                         comparison.compare_tokens(x, y, pair)?;
                     }
                     Accumulated::Sums(sums) => comparison.compare_sums(sums, (x, y), pair)?,
@@ -252,18 +266,18 @@ impl<E: Engine> ModelPair<'_, E> {
 
     fn compare_tokens(
         &self,
-        x: &E::Tokens,
+        (x, rows): (&E::Tokens, &E::Rows),
         (model, y): (usize, &E::Tokens),
         pair: &mut PairResult,
     ) -> Result<()> {
-        self.compare(model, &SumSource::Tokens { x, y }, pair)?;
+        self.compare(model, &SumSource::Tokens { x, rows, y }, pair)?;
         let draws = if self.plan.uses_rotation() { 0 } else { self.plan.baseline.draws };
         for draw in 0..draws {
             let id = SurrogateId { model, draw };
             let mut fake = self.engine.surrogate(self.plan, id, y, 0)?;
             let mut own = NeuronSums::around_zero(self.y.layout.n_neurons());
             self.engine.absorb(&mut own, fake.borrow_mut(), false);
-            let source = SumSource::Tokens { x, y: fake.borrow() };
+            let source = SumSource::Tokens { x, rows, y: fake.borrow() };
             self.compare_surrogate(draw, &source, &own, pair)?;
         }
         Ok(())

@@ -7,7 +7,9 @@ use std::io;
 use std::ops::Range;
 
 use super::candidates::CandidateSums;
-use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
+use super::engine::{
+    Engine, LayerPair, LayerSums, Side, StoredCandidates, StoredCross, SumSource, TokenBatch,
+};
 use super::half_tokens::{HalfTokens, failed};
 use super::layer_similarity::gram_norm;
 use super::pair::PairResult;
@@ -140,7 +142,7 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
     ) -> Result<StoredSums<'s, D>> {
         let (rows, cols) = neurons(block);
         let shape = (rows.len(), cols.len());
-        match block.source {
+        match block.sums.source {
             SumSource::Sums { cross, .. } => {
                 let ProductSums { ld, first, values, .. } = &cross.sums;
                 Ok(StoredSums {
@@ -150,7 +152,7 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
                     shape,
                 })
             }
-            SumSource::Tokens { x, y } => {
+            SumSource::Tokens { x, y, .. } => {
                 let operands = (&x.values.rows(rows), &y.values.rows(cols), x.tokens);
                 let ld = shape.1;
                 let into = ProductTarget { values: &mut *room, at: 0, ld, add: false };
@@ -199,6 +201,8 @@ fn neurons<E: Engine>(block: &LayerPair<E>) -> (Range<usize>, Range<usize>) {
 impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
     type Tokens = HalfTokens<'a, D>;
     type OwnTokens = HalfTokens<'a, D>;
+    type Rows = ();
+    type Columns = ();
     type Cross = ProductSums<'a, D>;
     type Grams = ProductSums<'a, D>;
     type Candidates = DeviceCandidates<D>;
@@ -239,25 +243,36 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         self.zeros(layers.start * x.d_mlp..layers.end * x.d_mlp, y.n_neurons())
     }
 
-    fn add_cross(&self, sums: &mut Self::Cross, x: &Self::Tokens, y: &Self::Tokens) -> Result<()> {
-        let ProductSums { ld, first, values, .. } = sums;
-        let rows = *first..*first + values.len() / *ld;
-        let operands = (&x.values.rows(rows), &y.values.all(), x.tokens);
-        let into = ProductTarget { values, at: 0, ld: *ld, add: true };
-        ops::product(self.device, operands, into, None)
+    fn rows(&self, _: &Self::Tokens, _: Layout, _: Range<usize>) {}
+
+    fn columns(&self, _: &Self::Tokens, _: Layout, _: usize) {}
+
+    fn add_products(
+        &self,
+        sums: Vec<&mut StoredCross<Self>>,
+        grams: Option<&mut Self::Grams>,
+        x: &TokenBatch<Self>,
+        (y, layout): (&Self::Tokens, Layout),
+    ) -> Result<()> {
+        for StoredCross { x: model, sums, .. } in sums {
+            let ProductSums { ld, first, values, .. } = sums;
+            let rows = *first..*first + values.len() / *ld;
+            let operands = (&x.tokens(*model).values.rows(rows), &y.values.all(), y.tokens);
+            let into = ProductTarget { values, at: 0, ld: *ld, add: true };
+            ops::product(self.device, operands, into, None)?;
+        }
+        let Some(grams) = grams else { return Ok(()) };
+        for layer in 0..layout.n_layers {
+            let neurons = layout.neurons(layer);
+            let at = neurons.start * layout.d_mlp;
+            let rows = y.values.rows(neurons);
+            ops::gram(self.device, &rows, y.tokens, &mut grams.values, at)?;
+        }
+        Ok(())
     }
 
     fn new_grams(&self, layout: Layout) -> Result<Self::Grams> {
         self.zeros(0..layout.n_neurons(), layout.d_mlp)
-    }
-
-    fn add_grams(&self, sums: &mut Self::Grams, tokens: &Self::Tokens) -> Result<()> {
-        let d = sums.ld;
-        for first in (0..tokens.values.rows).step_by(d) {
-            let rows = tokens.values.rows(first..first + d);
-            ops::gram(self.device, &rows, tokens.tokens, &mut sums.values, first * d)?;
-        }
-        Ok(())
     }
 
     fn surrogate(
@@ -386,11 +401,11 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         plan: &ComparisonPlan,
         (model, layer): (usize, usize),
         y: Side<Self>,
-        source: &SumSource<Self>,
+        sums: LayerSums<Self>,
     ) -> Result<Self::Rotated> {
         let (d, neurons) = (y.layout.d_mlp, y.layout.neurons(layer));
         let relative = self.relative_scales(model, neurons.clone());
-        let gram = scaled_gram(self.gram(source, y.layout, layer)?, &relative);
+        let gram = scaled_gram(self.gram(sums.source, y.layout, layer)?, &relative);
         let own = y.sums.layer(neurons, &relative);
         let side = ModelSums { layout: Layout { n_layers: 1, ..y.layout }, sums: &own };
         let baseline = &plan.baseline;

@@ -1,6 +1,7 @@
 //! What a comparison computes on one kind of device.
 
 use std::borrow::{BorrowMut, Cow};
+use std::cell::OnceCell;
 use std::io;
 use std::ops::Range;
 
@@ -20,6 +21,10 @@ pub trait Engine: Clone {
     type Tokens: ?Sized;
     /// Activations that the comparison keeps.
     type OwnTokens: BorrowMut<Self::Tokens> + State;
+    /// Activations of some layers of a model, arranged as the rows of products.
+    type Rows;
+    /// Activations of one layer, arranged as the columns of products.
+    type Columns;
     /// Σ x_i y_j over tokens, for some layers of a model x and all of a model y.
     type Cross: State;
     /// Σ y_j y_k over tokens within every layer of a model y.
@@ -64,23 +69,30 @@ pub trait Engine: Clone {
     /// Returns an error if the device fails or has too little memory.
     fn new_cross(&self, x: Layout, layers: Range<usize>, y: Layout) -> Result<Self::Cross>;
 
-    /// Adds the products of activations of the same tokens in x and y.
+    /// Arranges the activations of some layers as the rows of products.
+    fn rows(&self, tokens: &Self::Tokens, layout: Layout, layers: Range<usize>) -> Self::Rows;
+
+    /// Arranges the activations of a layer as the columns of products.
+    fn columns(&self, tokens: &Self::Tokens, layout: Layout, layer: usize) -> Self::Columns;
+
+    /// Adds the products of the activations of a model y with those of other models at the same
+    /// tokens and, if `grams` is given, within each of its own layers.
     ///
     /// # Errors
     /// Returns an error if the device fails or has too little memory.
-    fn add_cross(&self, sums: &mut Self::Cross, x: &Self::Tokens, y: &Self::Tokens) -> Result<()>;
+    fn add_products(
+        &self,
+        sums: Vec<&mut StoredCross<Self>>,
+        grams: Option<&mut Self::Grams>,
+        x: &TokenBatch<Self>,
+        y: (&Self::Tokens, Layout),
+    ) -> Result<()>;
 
     /// Creates zero Gram sums.
     ///
     /// # Errors
     /// Returns an error if the device fails or has too little memory.
     fn new_grams(&self, layout: Layout) -> Result<Self::Grams>;
-
-    /// Adds the products of activations of the same tokens within each layer.
-    ///
-    /// # Errors
-    /// Returns an error if the device fails or has too little memory.
-    fn add_grams(&self, sums: &mut Self::Grams, tokens: &Self::Tokens) -> Result<()>;
 
     /// Returns a surrogate of activations, the first of which is that of token `first` of the
     /// corpus.
@@ -162,7 +174,7 @@ pub trait Engine: Clone {
         plan: &ComparisonPlan,
         at: (usize, usize),
         y: Side<Self>,
-        source: &SumSource<Self>,
+        sums: LayerSums<Self>,
     ) -> Result<Self::Rotated>;
 
     /// Adds the correlations of two layers to the result. If `rotated` is given, raises the chance
@@ -248,6 +260,8 @@ pub enum SumSource<'a, E: Engine> {
     Tokens {
         /// Activations of x.
         x: &'a E::Tokens,
+        /// The same activations of all layers, as rows.
+        rows: &'a E::Rows,
         /// Activations of y.
         y: &'a E::Tokens,
     },
@@ -262,6 +276,14 @@ impl<E: Engine> SumSource<'_, E> {
         }
     }
 
+    /// Returns the activations of a layer of y as columns, if there are no sums.
+    pub fn columns(&self, engine: &E, y: Layout, layer: usize) -> Option<E::Columns> {
+        match self {
+            Self::Sums { .. } => None,
+            Self::Tokens { y: tokens, .. } => Some(engine.columns(tokens, y, layer)),
+        }
+    }
+
     /// Returns the layers of y that have sums.
     pub fn y_layers(&self, y: Layout) -> Range<usize> {
         match self {
@@ -271,10 +293,55 @@ impl<E: Engine> SumSource<'_, E> {
     }
 }
 
+/// The activations of the same tokens in every model.
+pub struct TokenBatch<'a, E: Engine> {
+    engine: &'a E,
+    layouts: &'a [Layout],
+    tokens: Vec<&'a E::Tokens>,
+    /// For each model, its activations as rows, once they are needed.
+    rows: Vec<OnceCell<E::Rows>>,
+}
+
+impl<'a, E: Engine> TokenBatch<'a, E> {
+    /// Returns a batch of activations, given the layout of each model.
+    pub fn new(engine: &'a E, layouts: &'a [Layout], tokens: Vec<&'a E::Tokens>) -> Self {
+        let rows = layouts.iter().map(|_| OnceCell::new()).collect();
+        Self { engine, layouts, tokens, rows }
+    }
+
+    /// Returns the activations of a model.
+    pub fn tokens(&self, model: usize) -> &'a E::Tokens {
+        self.tokens[model]
+    }
+
+    /// Returns the activations of some layers of a model as rows. They are the same layers in every
+    /// call for a model.
+    pub fn rows(&self, model: usize, layers: &Range<usize>) -> &E::Rows {
+        let arrange = || self.engine.rows(self.tokens[model], self.layouts[model], layers.clone());
+        self.rows[model].get_or_init(arrange)
+    }
+}
+
+/// Where the sums of products with one layer of y come from.
+pub struct LayerSums<'a, E: Engine> {
+    /// Where those of all layers come from.
+    pub source: &'a SumSource<'a, E>,
+    /// The activations of the layer, if there are no sums.
+    pub columns: Option<&'a E::Columns>,
+}
+
+impl<E: Engine> Clone for LayerSums<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Engine> Copy for LayerSums<'_, E> {}
+
 /// A layer of a model x and one of its partner y.
 pub struct LayerPair<'a, E: Engine> {
     /// Where the sums of their products come from.
-    pub source: &'a SumSource<'a, E>,
+    pub sums: LayerSums<'a, E>,
     /// The model x and its layer.
     pub x: (Side<'a, E>, usize),
     /// The model y and its layer.

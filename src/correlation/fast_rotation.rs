@@ -186,37 +186,55 @@ widened! {
     /// Multiplies the components by `signs` and applies the Hadamard transform, in place. The
     /// number of components is a power of two.
     fn hadamard(values: &mut [Lanes], signs: &[f32]) {
-        for (values, sign) in values.iter_mut().zip(signs) {
+        let (fours, rest) = values.as_chunks_mut::<4>();
+        // The signs have no loop of their own, which would be compiled to scattered writes.
+        for (four, signs) in fours.iter_mut().zip(signs.as_chunks::<4>().0) {
+            first_levels(four, signs);
+        }
+        for (values, sign) in rest.iter_mut().zip(signs) {
             values.iter_mut().for_each(|v| *v *= sign);
         }
-        let n = values.len();
-        let mut half = 1;
+        let mut half = if rest.is_empty() { 4 * LANES } else { LANES };
+        let values = values.as_flattened_mut();
         // Two levels at once, so that values are read and written half as often.
-        while half * 4 <= n {
+        while half * 4 <= values.len() {
             for block in values.chunks_exact_mut(4 * half) {
                 let (front, back) = block.split_at_mut(2 * half);
-                let (a, b) = front.split_at_mut(half);
-                let (c, d) = back.split_at_mut(half);
-                for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-                    for lane in 0..LANES {
-                        let (ab, a_b) = (a[lane] + b[lane], a[lane] - b[lane]);
-                        let (cd, c_d) = (c[lane] + d[lane], c[lane] - d[lane]);
-                        (a[lane], b[lane]) = (ab + cd, a_b + c_d);
-                        (c[lane], d[lane]) = (ab - cd, a_b - c_d);
-                    }
-                }
+                two_levels(front.split_at_mut(half), back.split_at_mut(half));
             }
             half *= 4;
         }
-        if half * 2 <= n {
+        if half * 2 <= values.len() {
             let (front, back) = values.split_at_mut(half);
             for (a, b) in front.iter_mut().zip(back) {
-                for lane in 0..LANES {
-                    (a[lane], b[lane]) = (a[lane] + b[lane], a[lane] - b[lane]);
-                }
+                (*a, *b) = (*a + *b, *a - *b);
             }
         }
     }
+}
+
+/// Multiplies four components by signs and applies the first two levels of the transform.
+#[inline(always)]
+fn first_levels([a, b, c, d]: &mut [Lanes; 4], signs: &[f32; 4]) {
+    for lane in 0..LANES {
+        let four = [a[lane] * signs[0], b[lane] * signs[1], c[lane] * signs[2], d[lane] * signs[3]];
+        [a[lane], b[lane], c[lane], d[lane]] = butterfly(four);
+    }
+}
+
+/// Applies two levels of the transform to four groups of components.
+#[inline(always)]
+fn two_levels((a, b): (&mut [f32], &mut [f32]), (c, d): (&mut [f32], &mut [f32])) {
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        [*a, *b, *c, *d] = butterfly([*a, *b, *c, *d]);
+    }
+}
+
+#[inline(always)]
+fn butterfly([a, b, c, d]: [f32; 4]) -> [f32; 4] {
+    let (ab, a_b) = (a + b, a - b);
+    let (cd, c_d) = (c + d, c - d);
+    [ab + cd, a_b + c_d, ab - cd, a_b - c_d]
 }
 
 widened! {

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use super::candidates::{CandidateSums, NeuronMajor};
-use super::engine::{Engine, LayerPair, Side, StoredCandidates, SumSource};
+use super::engine::{
+    Engine, LayerPair, LayerSums, Side, StoredCandidates, StoredCross, SumSource, TokenBatch,
+};
 use super::layer_similarity::{gram_norm, squared_covariances};
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
@@ -16,7 +18,8 @@ use super::rotation::{RotatedLayer, Rotation, rotation_stream};
 use super::rows::{RowStatistics, correlate, keep_best, scale};
 use super::sums::{CrossSums, GramSums, Layout, ModelSums, NeuronSums, layer_of};
 use super::surrogate::SurrogateId;
-use crate::backend::matmul::Product;
+use crate::backend::matmul::{Product, SumColumns};
+use crate::backend::pack::PackedMatrix;
 use crate::checkpoint::{State, Visit};
 use crate::error::Result;
 
@@ -44,39 +47,42 @@ impl HostEngine {
 
     /// Writes Σ x_i y_j of a block, `[d_x, d_y]`, to `out`.
     fn cross(&self, block: &LayerPair<Self>, out: &mut [f64]) {
-        let ((x, x_layer), (y, y_layer)) = (block.x, block.y);
-        match block.source {
+        let ((_, x_layer), (y, y_layer)) = (block.x, block.y);
+        match block.sums.source {
             SumSource::Sums { cross, transposed: false, .. } => {
                 cross.sums.copy(x_layer, y_layer, out);
             }
             SumSource::Sums { cross, transposed: true, .. } => {
                 cross.sums.copy_transposed(y_layer, x_layer, out);
             }
-            SumSource::Tokens { x: of_x, y: of_y } => {
+            SumSource::Tokens { rows, .. } => {
                 out.fill(0.0);
-                let of_x = layer_of(of_x, x.layout, x_layer);
-                self.product.add(of_x, layer_of(of_y, y.layout, y_layer), out);
+                let sums = SumColumns::all(out, y.layout.d_mlp);
+                self.product.add_packed(&rows[x_layer], block.sums.packed(), sums);
             }
         }
     }
 
     /// Returns Σ y_j y_k of a layer, `[d_y, d_y]`, valid for k ≤ j.
-    fn gram<'s>(
-        &self,
-        source: &'s SumSource<Self>,
-        layout: Layout,
-        layer: usize,
-    ) -> Cow<'s, [f64]> {
-        match source {
+    fn gram<'s>(&self, sums: LayerSums<'s, Self>, layout: Layout, layer: usize) -> Cow<'s, [f64]> {
+        match sums.source {
             SumSource::Sums { grams, .. } => {
                 Cow::Borrowed(grams.map_or(&[][..], |grams| grams.layer(layer)))
             }
             SumSource::Tokens { y, .. } => {
-                let mut sums = vec![0.0; layout.d_mlp * layout.d_mlp];
-                self.product.add_symmetric(layer_of(y, layout, layer), &mut sums);
-                Cow::Owned(sums)
+                let mut gram = vec![0.0; layout.d_mlp * layout.d_mlp];
+                let tokens = layer_of(y, layout, layer);
+                self.product.add_symmetric(tokens, sums.packed(), &mut gram);
+                Cow::Owned(gram)
             }
         }
+    }
+}
+
+impl<'s> LayerSums<'s, HostEngine> {
+    /// Returns the activations of the layer, which are there if there are no sums.
+    fn packed(self) -> &'s PackedMatrix {
+        self.columns.unwrap_or_else(|| unreachable!("columns of kept tokens"))
     }
 }
 
@@ -90,6 +96,9 @@ impl Engine for HostEngine {
     /// Row-major, `[tokens, n_neurons]`.
     type Tokens = [f32];
     type OwnTokens = Vec<f32>;
+    /// One matrix for each layer.
+    type Rows = Vec<PackedMatrix>;
+    type Columns = PackedMatrix;
     type Cross = CrossSums;
     type Grams = GramSums;
     type Candidates = CandidateSums;
@@ -128,18 +137,42 @@ impl Engine for HostEngine {
         Ok(CrossSums::new(x, layers, y))
     }
 
-    fn add_cross(&self, sums: &mut CrossSums, x: &[f32], y: &[f32]) -> Result<()> {
-        sums.absorb(self.product, x, y);
+    fn rows(&self, tokens: &[f32], layout: Layout, layers: Range<usize>) -> Vec<PackedMatrix> {
+        layers.map(|layer| self.product.rows(layer_of(tokens, layout, layer))).collect()
+    }
+
+    fn columns(&self, tokens: &[f32], layout: Layout, layer: usize) -> PackedMatrix {
+        self.product.columns(layer_of(tokens, layout, layer))
+    }
+
+    /// Packs each layer of y once, for all products that it has a part in.
+    fn add_products(
+        &self,
+        mut sums: Vec<&mut StoredCross<Self>>,
+        mut grams: Option<&mut GramSums>,
+        x: &TokenBatch<Self>,
+        (y, layout): (&[f32], Layout),
+    ) -> Result<()> {
+        if sums.is_empty() && grams.is_none() {
+            return Ok(());
+        }
+        let rows: Vec<&[PackedMatrix]> =
+            sums.iter().map(|cross| x.rows(cross.x, &cross.layers).as_slice()).collect();
+        for layer in 0..layout.n_layers {
+            let columns = self.columns(y, layout, layer);
+            let add = |(cross, rows): (&mut &mut StoredCross<Self>, &&[PackedMatrix])| {
+                cross.sums.absorb(self.product, rows, layer, &columns);
+            };
+            sums.par_iter_mut().zip(&rows).for_each(add);
+            if let Some(grams) = &mut grams {
+                grams.absorb(self.product, layer, layer_of(y, layout, layer), &columns);
+            }
+        }
         Ok(())
     }
 
     fn new_grams(&self, layout: Layout) -> Result<GramSums> {
         Ok(GramSums::new(layout))
-    }
-
-    fn add_grams(&self, sums: &mut GramSums, tokens: &[f32]) -> Result<()> {
-        sums.absorb(self.product, tokens);
-        Ok(())
     }
 
     fn surrogate(
@@ -210,14 +243,14 @@ impl Engine for HostEngine {
         plan: &ComparisonPlan,
         (model, layer): (usize, usize),
         y: Side<Self>,
-        source: &SumSource<Self>,
+        sums: LayerSums<Self>,
     ) -> Result<RotatedLayer> {
         let baseline = &plan.baseline;
         let draw = |draw| {
             let stream = rotation_stream(baseline.seed, draw, model, layer);
             Rotation::draw(baseline.kind, stream, y.layout.d_mlp)
         };
-        let gram = self.gram(source, y.layout, layer);
+        let gram = self.gram(sums, y.layout, layer);
         let draws = (0..baseline.draws).map(draw);
         Ok(RotatedLayer::new(self.product, y.model(), layer, &gram, draws))
     }

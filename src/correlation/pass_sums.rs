@@ -3,7 +3,7 @@
 use std::borrow::BorrowMut;
 use std::io;
 
-use super::engine::{Engine, StoredCross};
+use super::engine::{Engine, StoredCross, TokenBatch};
 use super::plan::ComparisonPlan;
 use super::sums::NeuronSums;
 use super::surrogate::SurrogateId;
@@ -104,21 +104,19 @@ impl<E: Engine> PassSums<E> {
     ) -> Result<()> {
         let first = self.first + self.tokens;
         self.tokens += count;
-        for StoredCross { x, y, sums, .. } in &mut self.cross {
-            engine.add_cross(sums, tokens[*x], tokens[*y])?;
+        let tokens: Vec<&E::Tokens> = tokens.iter().map(|tokens| &**tokens).collect();
+        let batch = TokenBatch::new(engine, &plan.models, tokens);
+        for (model, (grams, &layout)) in self.grams.iter_mut().zip(&plan.models).enumerate() {
+            let cross = self.cross.iter_mut().filter(|cross| cross.y == model).collect();
+            let grams = grams.as_mut().filter(|_| self.pass == 0);
+            engine.add_products(cross, grams, &batch, (batch.tokens(model), layout))?;
         }
         for SurrogateSums { id, own, cross } in &mut self.surrogates {
-            let mut fake = engine.surrogate(plan, *id, tokens[id.model], first)?;
+            let mut fake = engine.surrogate(plan, *id, batch.tokens(id.model), first)?;
             let fake = fake.borrow_mut();
             engine.absorb(own, fake, false);
-            for StoredCross { x, sums, .. } in cross {
-                engine.add_cross(sums, tokens[*x], fake)?;
-            }
-        }
-        if self.pass == 0 {
-            for (gram, tokens) in self.grams.iter_mut().zip(tokens) {
-                gram.iter_mut().try_for_each(|gram| engine.add_grams(gram, tokens))?;
-            }
+            let fake = (&*fake, plan.models[id.model]);
+            engine.add_products(cross.iter_mut().collect(), None, &batch, fake)?;
         }
         Ok(())
     }

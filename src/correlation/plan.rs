@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::CHUNK;
 use super::fast_rotation::FastRotation;
 use super::sums::Layout;
+use super::{CHUNK, TOKENS_AT_ONCE};
 use crate::backend::kernel::CpuKernel;
 use crate::backend::matmul::Product;
 use crate::spec::{Baseline, BaselineKind, Precision};
@@ -159,8 +159,30 @@ impl ComparisonPlan {
         self.models.iter().map(|m| m.n_layers).max().unwrap_or(1)
     }
 
-    /// Returns the bytes that are kept of `tokens` tokens.
+    /// Returns the bytes of the activations that are packed for products at the same time: layers of
+    /// x as rows, one layer of y as columns.
+    fn packed_bytes(&self, keep: Keep, tokens: usize) -> usize {
+        let widest = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
+        match keep {
+            Keep::Tokens => {
+                let n = self.references.iter().map(|&x| self.models[x].n_neurons());
+                4 * tokens * (n.max().unwrap_or(0) + widest)
+            }
+            Keep::Sums { passes } => {
+                let mut x: Vec<usize> = self.stored_pairs(true).iter().map(|&(x, _)| x).collect();
+                x.dedup();
+                let rows: usize = x.into_iter().map(|x| self.most_rows(x, passes)).sum();
+                4 * tokens.min(TOKENS_AT_ONCE) * (rows + widest)
+            }
+        }
+    }
+
+    /// Returns the bytes that are kept of `tokens` tokens, and those of their products' factors.
     pub fn kept_bytes(&self, keep: Keep, tokens: usize) -> usize {
+        self.packed_bytes(keep, tokens) + self.sums_bytes(keep, tokens)
+    }
+
+    fn sums_bytes(&self, keep: Keep, tokens: usize) -> usize {
         let n = |model: usize| self.models[model].n_neurons();
         let surrogates = if self.uses_rotation() { 0 } else { self.baseline.draws };
         match keep {

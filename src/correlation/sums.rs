@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::backend::matmul::Product;
-use crate::backend::pack::MatrixView;
+use crate::backend::matmul::{Product, SumColumns};
+use crate::backend::pack::{MatrixView, PackedMatrix};
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PILOT_TOKENS;
 
@@ -201,13 +201,14 @@ impl CrossSums {
         Self { x, y, layers, values }
     }
 
-    /// Adds the activations of the same tokens in x and y, each `[tokens, n_neurons]`.
-    pub fn absorb(&mut self, product: Product, x: &[f32], y: &[f32]) {
-        let (width, cols) = (self.x.n_neurons(), self.y.n_neurons());
-        let tokens = x.len() / width;
-        let (first, rows) = (self.layers.start * self.x.d_mlp, self.layers.len() * self.x.d_mlp);
-        let x = MatrixView::strided(&x[first..], tokens, rows, width);
-        product.add(x, MatrixView::new(y, tokens, cols), &mut self.values);
+    /// Adds the activations of the same tokens in x and in one layer of y. `x` are the layers of x that
+    /// are summed.
+    pub fn absorb(&mut self, product: Product, x: &[PackedMatrix], layer: usize, y: &PackedMatrix) {
+        let (width, first) = (self.y.n_neurons(), self.y.neurons(layer).start);
+        let layers = self.values.par_chunks_exact_mut(self.x.d_mlp * width);
+        layers.zip(x).for_each(|(sums, x)| {
+            product.add_packed(x, y, SumColumns::from(first, sums, width));
+        });
     }
 
     /// Copies the sums of one layer of each model, `[d_x, d_y]`, to `out`.
@@ -244,7 +245,6 @@ impl State for CrossSums {
 /// their tiles, are filled.
 #[derive(Debug, Clone)]
 pub struct GramSums {
-    layout: Layout,
     layers: Vec<Vec<f64>>,
 }
 
@@ -252,14 +252,19 @@ impl GramSums {
     /// Creates zero sums.
     pub fn new(layout: Layout) -> Self {
         let layer = vec![0.0; layout.d_mlp * layout.d_mlp];
-        Self { layout, layers: vec![layer; layout.n_layers] }
+        Self { layers: vec![layer; layout.n_layers] }
     }
 
-    /// Adds pilot-shifted activations `[tokens, n_neurons]`.
-    pub fn absorb(&mut self, product: Product, tokens: &[f32]) {
-        for (layer, sums) in self.layers.iter_mut().enumerate() {
-            product.add_symmetric(layer_of(tokens, self.layout, layer), sums);
-        }
+    /// Adds pilot-shifted activations of one layer, `[tokens, d_mlp]`, which are packed as columns
+    /// too.
+    pub fn absorb(
+        &mut self,
+        product: Product,
+        layer: usize,
+        tokens: MatrixView,
+        columns: &PackedMatrix,
+    ) {
+        product.add_symmetric(tokens, columns, &mut self.layers[layer]);
     }
 
     /// Returns Σ v_j v_k of a layer, `[d_mlp, d_mlp]`.

@@ -152,7 +152,7 @@ impl<'a> Workload<'a> {
         Some(2.0 * products as f64 * entries * entries / self.used.max(1) as f64)
     }
 
-    /// Returns the bytes of weights and activations.
+    /// Returns the bytes of weights and activations. All models run a batch side by side.
     pub fn bytes_without_sums(&self) -> usize {
         let judged = self.comparison.references.iter().map(|&i| &self.models[i]);
         let pre: usize = judged.map(ModelShape::n_neurons).sum();
@@ -160,7 +160,10 @@ impl<'a> Workload<'a> {
         let tokens = TOKENS_AT_ONCE + self.spec.batch.tokens.max(self.spec.corpus.context);
         let activations = 4 * tokens * (pre + post);
         let weights: usize = self.models.iter().map(weight_bytes).sum();
-        weights + activations
+        let of_pass = |m: &ModelShape| m.d_mlp.max(3 * m.d_model) + m.d_mlp + 3 * m.d_model;
+        let batch = self.spec.batch.tokens.max(self.spec.corpus.context);
+        let passes = 4 * batch * self.models.iter().map(of_pass).sum::<usize>();
+        weights + activations + passes
     }
 }
 

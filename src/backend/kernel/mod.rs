@@ -185,7 +185,7 @@ mod tests {
             PackedMatrix::new(MatrixView::new(values, k, width).t(), width, form)
         };
         let (a, b) = (pack(a, kernel.mr, kernel.a), pack(b, kernel.nr, kernel.b));
-        for ((_, a), (_, b)) in a.panels().zip(b.panels()) {
+        for ((_, a), (_, b)) in a.all().panels().zip(b.all().panels()) {
             // In two parts, because a tile may be accumulated in parts.
             let words = kernel.a.words(k);
             let half = words / 2 / kernel.a.step() * kernel.a.step();

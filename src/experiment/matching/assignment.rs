@@ -2,6 +2,7 @@
 //! largest sum of correlations. Only candidates can be assigned to each other: two neurons are
 //! candidates if one is among the best partners of the other.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use pathfinding::kuhn_munkres::{Weights, kuhn_munkres};
@@ -102,9 +103,12 @@ impl CandidateGroup {
 
 /// The weights of a part.
 struct GroupWeights {
-    /// For each row, the columns of its candidates in order, with their weights.
+    /// For each row, the columns of its candidates, with their weights.
     rows: Vec<Vec<(usize, i64)>>,
     columns: usize,
+    /// The row that was asked for last, and its weight at every column: rows are read from one end to
+    /// the other.
+    last: RefCell<(usize, Vec<i64>)>,
 }
 
 impl GroupWeights {
@@ -119,8 +123,8 @@ impl GroupWeights {
                 weights[row].push((column, (rho / UNIT) as i64));
             }
         }
-        weights.iter_mut().for_each(|row: &mut Vec<(usize, i64)>| row.sort_unstable());
-        Self { rows: weights, columns: columns.len() }
+        let last = RefCell::new((usize::MAX, vec![0; columns.len()]));
+        Self { rows: weights, columns: columns.len(), last }
     }
 }
 
@@ -134,8 +138,14 @@ impl Weights<i64> for GroupWeights {
     }
 
     fn at(&self, row: usize, column: usize) -> i64 {
-        let row = &self.rows[row];
-        row.binary_search_by_key(&column, |pair| pair.0).map_or(0, |place| row[place].1)
+        let (last, weights) = &mut *self.last.borrow_mut();
+        if *last != row {
+            let before = self.rows.get(*last).into_iter().flatten();
+            before.for_each(|(column, _)| weights[*column] = 0);
+            self.rows[row].iter().for_each(|&(column, weight)| weights[column] = weight);
+            *last = row;
+        }
+        weights[column]
     }
 
     fn neg(&self) -> Self {
