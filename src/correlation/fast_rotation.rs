@@ -239,12 +239,15 @@ fn butterfly([a, b, c, d]: [f32; 4]) -> [f32; 4] {
 
 widened! {
     fn raise_to_largest(largest: &mut [f64; LANES], values: &[Lanes], inverse: &[f64]) {
+        // A copy stays in registers.
+        let mut best = *largest;
         for (values, inverse) in values.iter().zip(inverse) {
-            for lane in 0..LANES {
+            for (best, value) in best.iter_mut().zip(values) {
                 // `max` returns the other operand if one is NaN.
-                largest[lane] = largest[lane].max(f64::from(values[lane]) * inverse);
+                *best = best.max(f64::from(*value) * inverse);
             }
         }
+        *largest = best;
     }
 }
 

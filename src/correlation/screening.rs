@@ -6,7 +6,8 @@
 //! more. A neuron is safe if, within the chosen number of standard errors, no partner outside its
 //! candidates could be its best one and its excess could not lie on the other side of a threshold.
 //! All other neurons are compared exactly, with every neuron of every partner over all tokens. The
-//! chance level of a safe neuron stays that of the sample.
+//! chance level of a safe neuron stays that of the sample. If more than half of the neurons of a model
+//! are not safe after the sample, all of them are compared exactly.
 
 use std::borrow::BorrowMut;
 
@@ -180,15 +181,19 @@ impl<E: Engine> ScreenedCorrelator<E> {
     ) -> Result<Self> {
         let room = room / plan.references.len();
         let own = plan.models.iter().map(|m| engine.neuron_sums(m.n_neurons())).collect();
-        let pairs = plan.directed_pairs().zip(sample.iter().flatten());
-        let candidates = pairs.map(|((x, y), sample)| {
-            let sums = engine.new_candidates(sample)?;
-            Ok(StoredCandidates { x, y, sums })
-        });
-        let candidates = candidates.collect::<Result<_>>()?;
+        let mut candidates = Vec::new();
         let judge = |(&model, sample): (&usize, Vec<PairResult>)| {
-            let mut waiting = margin.doubtful(&sample, None);
             let of = plan.models[model].n_neurons();
+            let mut waiting = margin.doubtful(&sample, None);
+            if waiting.len() > of / 2 {
+                // More would turn out to be doubtful, and take another pass over the tokens.
+                waiting = (0..of).collect();
+            } else {
+                for (y, sample) in plan.partners(model).zip(&sample) {
+                    let sums = engine.new_candidates(sample)?;
+                    candidates.push(StoredCandidates { x: model, y, sums });
+                }
+            }
             Ok(ScreenedModel {
                 model,
                 found: sample.clone(),

@@ -94,3 +94,31 @@ fn a_neuron_compared_exactly_has_an_exact_chance_level() {
         }
     }
 }
+
+#[test]
+fn a_model_whose_neurons_are_mostly_doubtful_is_compared_whole_in_one_pass() {
+    let layout = Layout { n_layers: 2, d_mlp: 15 };
+    let models = planted(layout, CHUNK + 100);
+    let plan = ComparisonPlan { top: 4, ..plan(&[layout; 2], BaselineKind::Rotation) };
+    let all = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &models).finish();
+    let sample = models.clone().map(|m| m[..300 * layout.n_neurons()].to_vec());
+    let sample = compare_all(Correlator::new(plan.clone(), Keep::Tokens), &sample).finish();
+    for standard_errors in [0.5, 3.0] {
+        let margin = Margin::new(300, standard_errors, Vec::new());
+        let doubtful = margin.doubtful(&sample[0], None).len();
+        let screened = ScreenedCorrelator::new(plan.clone(), margin, sample.clone(), usize::MAX);
+        let screened = compare_all(screened, &models);
+        let mostly = doubtful > 15;
+        assert_eq!(mostly, standard_errors > 1.0, "{doubtful} doubtful neurons");
+        let counts = screened.screening()[0];
+        assert_eq!((counts.exact == 30, screened.passes == 1), (mostly, mostly), "{counts:?}");
+        if mostly {
+            let (got, want) = (&screened.finish()[0][0], &all[0][0]);
+            for i in 0..30 {
+                let (got, want) = (got.best(i).expect("live"), want.best(i).expect("live"));
+                assert_eq!(got.neuron, want.neuron);
+                assert!((got.rho - want.rho).abs() < TOLERANCE, "neuron {i}");
+            }
+        }
+    }
+}
