@@ -11,21 +11,21 @@ use rayon::prelude::*;
 use super::Precision;
 use super::cache::prefetch_to_write;
 use super::kernel::CpuKernel;
-use super::pack::{MatrixView, PackedMatrix, PackedRows, fits};
+use super::pack::{MatrixView, PackedMatrices, PackedMatrix, fits};
 use super::wide::widened;
 
-/// Minimum number of tasks per core, so that no core waits long for the last tasks.
-const TASKS_PER_CORE: usize = 8;
+/// Minimum number of tasks per core, so that no core waits long for the last tasks. Smaller tasks
+/// would read the columns more often.
+const TASKS_PER_CORE: usize = 4;
 
 /// Number of columns whose results stay in the second-level cache from one chain to the next.
 const COLUMNS_AT_ONCE: usize = 256;
 
-/// Writes tiles to a matrix whose rows are `stride` elements apart, from column `first` on. Each row of
-/// a tile is written by `write(values, first column of the product, row of the tile)`.
+/// Writes tiles to a matrix whose rows are `stride` elements apart. Each row of a tile is written
+/// by `write(values, first column, row of the tile)`.
 struct TileWriter<'a, T, W> {
     values: &'a mut [T],
     stride: usize,
-    first: usize,
     write: W,
 }
 
@@ -47,7 +47,7 @@ impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
     }
 
     fn start(&self, place: TilePosition) -> usize {
-        place.row * self.stride + self.first + place.col
+        place.row * self.stride + place.col
     }
 
     fn write_tile(&mut self, place: TilePosition, tile: &[f32], width: usize) {
@@ -60,10 +60,12 @@ impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
     }
 }
 
-/// Number of columns of a product, and the length in words of the chains along the inner dimension.
-/// Each chain is written separately.
+/// The columns of a product that are computed, and the length in words of the chains along the inner
+/// dimension. Each chain is written separately.
 #[derive(Clone, Copy)]
 struct ProductExtent {
+    /// Column of the result that the first column of `b` is written to.
+    first: usize,
     cols: usize,
     chain: usize,
 }
@@ -71,8 +73,8 @@ struct ProductExtent {
 /// Computes `a b` tile by tile; `b` holds the columns as rows.
 fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
     kernel: CpuKernel,
-    a: PackedRows,
-    b: PackedRows,
+    a: PackedMatrix,
+    b: PackedMatrix,
     extent: ProductExtent,
     out: &mut TileWriter<T, W>,
 ) {
@@ -83,8 +85,9 @@ fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
             let chain = from..(from + extent.chain).min(a.words);
             for (i, &(col, panel)) in group.iter().enumerate() {
                 let cols = kernel.nr.min(extent.cols - col);
-                let place =
-                    |row| TilePosition { row, col, rows: kernel.mr.min(a.rows - row), cols };
+                let rows = |row| kernel.mr.min(a.rows - row);
+                let col = extent.first + col;
+                let place = |row| TilePosition { row, col, rows: rows(row), cols };
                 let next = group.get(i + 1).map_or(&[][..], |(_, next)| &next[from * kernel.nr..]);
                 tiles.fill(0.0);
                 a.panels().for_each(|(row, _)| out.prefetch(place(row)));
@@ -106,7 +109,7 @@ struct ColumnPanel<'a> {
 /// Multiplies all rows with one panel of columns, over some words of the inner dimension.
 fn multiply(
     kernel: CpuKernel,
-    a: PackedRows,
+    a: PackedMatrix,
     b: ColumnPanel,
     words: Range<usize>,
     tiles: &mut [f32],
@@ -135,12 +138,12 @@ pub fn matmul(a: MatrixView, b: MatrixView, out: &mut [f32], stride: usize) {
     assert_eq!(a.cols, b.rows, "inner dimensions differ");
     assert!(fits(out.len(), a.rows, b.cols, stride), "output is too short");
     let kernel = CpuKernel::best(Precision::F32);
-    let extent = ProductExtent { cols: b.cols, chain: usize::MAX };
-    let a = PackedMatrix::new(a, kernel.mr, kernel.a);
-    let b = PackedMatrix::new(b.t(), kernel.nr, kernel.b);
+    let extent = ProductExtent { first: 0, cols: b.cols, chain: usize::MAX };
+    let a = PackedMatrices::one(a, kernel.mr, kernel.a);
+    let b = PackedMatrices::one(b.t(), kernel.nr, kernel.b);
     let write = |out: &mut [f32], _, tile: &[f32]| out.copy_from_slice(tile);
-    let mut out = TileWriter { values: out, stride, first: 0, write };
-    for_each_tile(kernel, a.all(), b.all(), extent, &mut out);
+    let mut out = TileWriter { values: out, stride, write };
+    for_each_tile(kernel, a.get(0), b.get(0), extent, &mut out);
 }
 
 /// Computes `out ← a · b` on all cores; `out` is row-major without gaps.
@@ -200,13 +203,14 @@ impl Product {
     }
 
     /// Packs activations x `[tokens, p]` as the rows of sums `xᵀ y`.
-    pub fn rows(self, x: MatrixView) -> PackedMatrix {
-        PackedMatrix::on_all_cores(x.t(), self.kernel.mr, self.kernel.a)
+    pub fn rows(self, x: MatrixView) -> PackedMatrices {
+        PackedMatrices::on_all_cores(&[x.t()], self.kernel.mr, self.kernel.a)
     }
 
-    /// Packs activations y `[tokens, q]` as the columns of sums `xᵀ y`.
-    pub fn columns(self, y: MatrixView) -> PackedMatrix {
-        PackedMatrix::on_all_cores(y.t(), self.kernel.nr, self.kernel.b)
+    /// Packs activations y `[tokens, q]`, several of one shape, as the columns of sums `xᵀ y`.
+    pub fn columns(self, y: &[MatrixView]) -> PackedMatrices {
+        let views: Vec<MatrixView> = y.iter().map(|y| y.t()).collect();
+        PackedMatrices::on_all_cores(&views, self.kernel.nr, self.kernel.b)
     }
 
     /// Computes `sums ← sums + xᵀ y` on all cores, with x `[tokens, p]` and y `[tokens, q]` in f32
@@ -217,18 +221,20 @@ impl Product {
     /// Panics if the shapes disagree.
     pub fn add(self, x: MatrixView, y: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
-        let sums = SumColumns::all(sums, y.cols);
-        self.by_blocks(Rows::View(x.t()), &self.columns(y), sums, |_| y.cols, adding);
+        let columns = self.columns(&[y]);
+        self.by_blocks(Rows::View(x.t()), &[columns.get(0)], sums, |_| y.cols, adding);
     }
 
-    /// Like [`Self::add`], with x packed by [`Self::rows`] and y by [`Self::columns`].
+    /// Like [`Self::add`], with x packed by [`Self::rows`] and y by [`Self::columns`], in parts that
+    /// lie side by side.
     ///
     /// # Panics
     ///
     /// Panics if the shapes disagree.
-    pub fn add_packed(self, x: &PackedMatrix, y: &PackedMatrix, sums: SumColumns) {
-        assert_eq!(sums.values.len(), x.rows * sums.stride, "sums have another shape");
-        self.by_blocks(Rows::Packed(x), y, sums, |_| y.rows, adding);
+    pub fn add_packed(self, x: PackedMatrix, y: &[PackedMatrix], sums: &mut [f64]) {
+        let cols = y.iter().map(|part| part.rows).sum::<usize>();
+        assert_eq!(sums.len(), x.rows * cols, "sums have another shape");
+        self.by_blocks(Rows::Packed(x), y, sums, |_| cols, adding);
     }
 
     /// Computes `sums ← sums + vᵀ v` on all cores, with v `[tokens, p]` and the sums `[p, p]` in f64,
@@ -238,15 +244,9 @@ impl Product {
     /// # Panics
     ///
     /// Panics if the shapes disagree.
-    pub fn add_symmetric(self, v: MatrixView, columns: &PackedMatrix, sums: &mut [f64]) {
+    pub fn add_symmetric(self, v: MatrixView, columns: PackedMatrix, sums: &mut [f64]) {
         assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
-        self.by_blocks(
-            Rows::View(v.t()),
-            columns,
-            SumColumns::all(sums, v.cols),
-            |end_row| end_row,
-            adding,
-        );
+        self.by_blocks(Rows::View(v.t()), &[columns], sums, |end_row| end_row, adding);
     }
 
     /// Computes `out ← a · b` in f32, with factors in this precision, on all cores.
@@ -268,39 +268,45 @@ impl Product {
     ) {
         assert_eq!(a.cols, b.rows, "inner dimensions differ");
         assert_eq!(out.len(), a.rows * b.cols, "output has another shape");
-        let columns = PackedMatrix::on_all_cores(b.t(), self.kernel.nr, self.kernel.b);
-        let out = SumColumns::all(out, b.cols);
-        self.by_blocks(Rows::View(a), &columns, out, |_| b.cols, write);
+        let columns = self.columns(&[b]);
+        self.by_blocks(Rows::View(a), &[columns.get(0)], out, |_| b.cols, write);
     }
 
-    /// Computes `a b` on all cores by blocks of rows of `out`. `columns` maps the row after a
-    /// block's last to the number of columns to compute.
+    /// Computes `a b` on all cores by blocks of rows of `out`. The parts of `b` lie side by side.
+    /// `columns` maps the row after a block's last to the number of columns to compute.
     fn by_blocks<T: Send>(
         self,
         a: Rows,
-        b: &PackedMatrix,
-        out: SumColumns<T>,
+        b: &[PackedMatrix],
+        out: &mut [T],
         columns: impl Fn(usize) -> usize + Sync,
         write: impl Fn(&mut [T], usize, &[f32]) + Sync,
     ) {
-        if b.rows == 0 {
+        let stride = b.iter().map(|part| part.rows).sum();
+        if stride == 0 {
             return;
         }
-        let (kernel, SumColumns { values, stride, first }) = (self.kernel, out);
-        assert!(first + b.rows <= stride, "more columns than sums");
+        let kernel = self.kernel;
         let chain = kernel.a.words(self.chain);
-        let block = rows_per_task(kernel, values.len() / stride);
-        values.par_chunks_mut(block * stride).enumerate().for_each(|(i, values)| {
+        let block = rows_per_task(kernel, out.len() / stride);
+        out.par_chunks_mut(block * stride).enumerate().for_each(|(i, values)| {
             let rows = i * block..i * block + values.len() / stride;
-            let extent = ProductExtent { cols: columns(rows.end), chain };
-            let mut out = TileWriter { values, stride, first, write: &write };
-            match a {
+            let cols = columns(rows.end);
+            let mut out = TileWriter { values, stride, write: &write };
+            let packed;
+            let a = match a {
+                Rows::Packed(a) => a.part(rows),
                 Rows::View(a) => {
                     let a = a.part(rows.start, rows.len());
-                    let a = PackedMatrix::new(a, kernel.mr, kernel.a);
-                    for_each_tile(kernel, a.all(), b.all(), extent, &mut out);
+                    packed = PackedMatrices::one(a, kernel.mr, kernel.a);
+                    packed.get(0)
                 }
-                Rows::Packed(a) => for_each_tile(kernel, a.part(rows), b.all(), extent, &mut out),
+            };
+            let mut first = 0;
+            for &b in b {
+                let cols = b.rows.min(cols.saturating_sub(first));
+                for_each_tile(kernel, a, b, ProductExtent { first, cols, chain }, &mut out);
+                first += b.rows;
             }
         });
     }
@@ -311,35 +317,7 @@ impl Product {
 enum Rows<'a> {
     /// Each task packs the rows that it needs.
     View(MatrixView<'a>),
-    Packed(&'a PackedMatrix),
-}
-
-/// Some columns of a row-major matrix.
-pub struct SumColumns<'a, T = f64> {
-    values: &'a mut [T],
-    stride: usize,
-    first: usize,
-}
-
-impl<'a, T> SumColumns<'a, T> {
-    /// Returns the columns from `first` on of a matrix with `stride` columns.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the last row is not whole.
-    pub fn from(first: usize, values: &'a mut [T], stride: usize) -> Self {
-        assert!(stride > 0 && values.len().is_multiple_of(stride), "a row is not whole");
-        Self { values, stride, first }
-    }
-
-    /// Returns all columns of a matrix with `stride` columns.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the last row is not whole.
-    pub fn all(values: &'a mut [T], stride: usize) -> Self {
-        Self::from(0, values, stride)
-    }
+    Packed(PackedMatrix<'a>),
 }
 
 fn rows_per_task(kernel: CpuKernel, rows: usize) -> usize {
@@ -419,20 +397,18 @@ mod tests {
         }
 
         #[test]
-        fn packed_products_have_the_bits_of_others(t in 1usize..60, p in 1usize..150, q in 1usize..40, first in 0usize..9, seed: u32) {
-            let (x, y) = (noise(t * p, seed), noise(t * q, !seed));
-            let (x, y) = (MatrixView::new(&x, t, p), MatrixView::new(&y, t, q));
+        fn packed_products_have_the_bits_of_others(t in 1usize..60, p in 1usize..150, q in 1usize..40, parts in 1usize..4, seed: u32) {
+            let (x, y) = (noise(t * p, seed), noise(t * q * parts, !seed));
+            let (x, cols) = (MatrixView::new(&x, t, p), q * parts);
             for kernel in CpuKernel::available() {
                 let product = Product { kernel, chain: 32 };
-                let mut want = vec![0.5; p * q];
-                product.add(x, y, &mut want);
-                let stride = first + q + 2;
-                let mut sums = vec![0.5; p * stride];
-                product.add_packed(&product.rows(x), &product.columns(y), SumColumns::from(first, &mut sums, stride));
-                for (row, want) in sums.chunks(stride).zip(want.chunks(q)) {
-                    prop_assert_eq!(&row[first..first + q], want, "{}", kernel.name);
-                    prop_assert!(row[..first].iter().chain(&row[first + q..]).all(|v| *v == 0.5));
-                }
+                let (mut want, mut sums) = (vec![0.5; p * cols], vec![0.5; p * cols]);
+                product.add(x, MatrixView::new(&y, t, cols), &mut want);
+                let part = |i: usize| MatrixView::strided(&y[i * q..], t, q, cols);
+                let columns = product.columns(&(0..parts).map(part).collect::<Vec<_>>());
+                let columns: Vec<PackedMatrix> = (0..parts).map(|i| columns.get(i)).collect();
+                product.add_packed(product.rows(x).get(0), &columns, &mut sums);
+                prop_assert_eq!(&sums, &want, "{}", kernel.name);
             }
         }
 
@@ -460,7 +436,7 @@ mod tests {
             for precision in [Precision::F32, Precision::Bf16] {
                 let (mut half, mut full) = (vec![0.0; p * p], vec![0.0; p * p]);
                 let product = product(precision, 1024);
-                product.add_symmetric(x, &product.columns(x), &mut half);
+                product.add_symmetric(x, product.columns(&[x]).get(0), &mut half);
                 product.add(x, x, &mut full);
                 for j in 0..p {
                     prop_assert_eq!(&half[j * p..=j * p + j], &full[j * p..=j * p + j]);

@@ -126,61 +126,67 @@ const COLUMNS_AT_ONCE: usize = 64;
 /// Number of panels that one task packs.
 const PANELS_PER_TASK: usize = 8;
 
-/// The rows of a view packed into panels of a kernel's width. The last panel is padded with zeros.
-pub struct PackedMatrix {
+/// Matrices of one shape, each packed into panels of a kernel's width. The last panel of each is padded
+/// with zeros.
+pub struct PackedMatrices {
     width: usize,
+    /// Words per row.
     words: usize,
-    /// Rows of the view.
-    pub rows: usize,
+    /// Rows of each matrix.
+    rows: usize,
     data: AlignedBuffer,
 }
 
-impl PackedMatrix {
-    /// Packs a view on the calling thread.
-    pub fn new(view: MatrixView, width: usize, form: PanelFormat) -> Self {
-        let mut packed = Self::empty(view, width, form);
+impl PackedMatrices {
+    /// Packs the rows of a view on the calling thread.
+    pub fn one(view: MatrixView, width: usize, form: PanelFormat) -> Self {
+        let mut packed = Self::empty(&[view], width, form);
         pack(view, width, form, &mut packed.data);
         packed
     }
 
-    /// Packs a view on all cores.
-    pub fn on_all_cores(view: MatrixView, width: usize, form: PanelFormat) -> Self {
-        let mut packed = Self::empty(view, width, form);
-        let size = PANELS_PER_TASK * width * packed.words;
-        packed.data.par_chunks_mut(size.max(1)).enumerate().for_each(|(i, panels)| {
-            let start = i * PANELS_PER_TASK * width;
-            let rows = (view.rows - start).min(PANELS_PER_TASK * width);
-            pack(view.part(start, rows), width, form, panels);
+    /// Packs the rows of views on all cores.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the views differ in shape.
+    pub fn on_all_cores(views: &[MatrixView], width: usize, form: PanelFormat) -> Self {
+        let mut packed = Self::empty(views, width, form);
+        let task = PANELS_PER_TASK * width;
+        let (each, size) = (packed.size().max(1), (task * packed.words).max(1));
+        packed.data.par_chunks_mut(each).zip(views).for_each(|(data, view)| {
+            data.par_chunks_mut(size).enumerate().for_each(|(i, panels)| {
+                let rows = (view.rows - i * task).min(task);
+                pack(view.part(i * task, rows), width, form, panels);
+            });
         });
         packed
     }
 
-    fn empty(view: MatrixView, width: usize, form: PanelFormat) -> Self {
-        let words = form.words(view.cols);
-        let data = AlignedBuffer::new(view.rows.div_ceil(width) * width * words);
-        Self { width, words, rows: view.rows, data }
+    fn empty(views: &[MatrixView], width: usize, form: PanelFormat) -> Self {
+        let (rows, cols) = views.first().map_or((0, 0), |view| (view.rows, view.cols));
+        assert!(views.iter().all(|view| (view.rows, view.cols) == (rows, cols)), "other shapes");
+        let words = form.words(cols);
+        let data = AlignedBuffer::new(views.len() * rows.div_ceil(width) * width * words);
+        Self { width, words, rows, data }
     }
 
-    /// Returns all rows.
-    pub fn all(&self) -> PackedRows<'_> {
-        self.part(0..self.rows)
+    /// Returns the words of each matrix.
+    fn size(&self) -> usize {
+        self.rows.div_ceil(self.width) * self.width * self.words
     }
 
-    /// Returns some rows, the first of which begins a panel.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there are not as many rows, or the first is inside a panel.
-    pub fn part(&self, rows: Range<usize>) -> PackedRows<'_> {
-        assert!(rows.start.is_multiple_of(self.width) && rows.end <= self.rows, "other rows");
-        let Self { width, words, .. } = *self;
-        PackedRows { width, words, rows: rows.len(), data: &self.data[rows.start * words..] }
+    /// Returns one of the matrices.
+    pub fn get(&self, i: usize) -> PackedMatrix<'_> {
+        let Self { width, words, rows, .. } = *self;
+        let size = self.size();
+        PackedMatrix { width, words, rows, data: &self.data[i * size..(i + 1) * size] }
     }
 }
 
-/// Some rows of a packed matrix.
+/// A matrix packed into panels of a kernel's width.
 #[derive(Clone, Copy)]
-pub struct PackedRows<'a> {
+pub struct PackedMatrix<'a> {
     width: usize,
     /// Words per row.
     pub words: usize,
@@ -189,7 +195,17 @@ pub struct PackedRows<'a> {
     data: &'a [u32],
 }
 
-impl<'a> PackedRows<'a> {
+impl<'a> PackedMatrix<'a> {
+    /// Returns some rows, the first of which begins a panel.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are not as many rows, or the first is inside a panel.
+    pub fn part(self, rows: Range<usize>) -> Self {
+        assert!(rows.start.is_multiple_of(self.width) && rows.end <= self.rows, "other rows");
+        Self { rows: rows.len(), data: &self.data[rows.start * self.words..], ..self }
+    }
+
     /// Returns the first row and the words of each panel.
     pub fn panels(self) -> impl Iterator<Item = (usize, &'a [u32])> {
         let size = self.width * self.words;
@@ -318,10 +334,10 @@ mod tests {
             let at = |row: usize, k: usize| if row < rows && k < view.cols { view.line::<1>(row, k)[0] } else { 0.0 };
             const W: usize = 12;
             for form in [PanelFormat::Single, PanelFormat::Rounded, PanelFormat::Pairs, PanelFormat::PairRows] {
-                for packed in [PackedMatrix::new(view, W, form), PackedMatrix::on_all_cores(view, W, form)] {
-                    for (start, panel) in packed.all().panels() {
+                for packed in [PackedMatrices::one(view, W, form), PackedMatrices::on_all_cores(&[view, view], W, form)] {
+                    for (start, panel) in packed.get(0).panels() {
                         for row in 0..W {
-                            for k in 0..packed.all().words {
+                            for k in 0..packed.words {
                                 let (found, first) = match form {
                                     PanelFormat::Single | PanelFormat::Rounded => (vec![f32::from_bits(panel[k * W + row])], k),
                                     PanelFormat::Pairs => (value(panel[k * W + row]).to_vec(), 2 * k),
@@ -349,8 +365,8 @@ mod tests {
     #[test]
     fn nan_stays_nan() {
         let data = [f32::NAN, f32::INFINITY];
-        let packed = PackedMatrix::new(MatrixView::new(&data, 1, 2), 4, PanelFormat::Pairs);
-        let (_, panel) = packed.all().panels().next().expect("a panel");
+        let packed = PackedMatrices::one(MatrixView::new(&data, 1, 2), 4, PanelFormat::Pairs);
+        let (_, panel) = packed.get(0).panels().next().expect("a panel");
         let [first, second] = value(panel[0]);
         assert!(first.is_nan() && second == f32::INFINITY);
     }

@@ -95,14 +95,11 @@ impl<E: Engine> Correlator<E> {
 }
 
 impl<E: Engine> Accumulated<E> {
-    /// Returns the activations of a model as rows, if they are kept.
-    fn rows(&self, engine: &E, model: usize, layout: Layout) -> Option<E::Rows> {
-        match self {
-            Self::Tokens(tokens) => {
-                Some(engine.rows(tokens[model].borrow(), layout, 0..layout.n_layers))
-            }
-            Self::Sums(_) => None,
-        }
+    /// Returns the activations of a model as rows, layer by layer, if they are kept.
+    fn rows(&self, engine: &E, model: usize, layout: Layout) -> Vec<E::Rows> {
+        let Self::Tokens(tokens) = self else { return Vec::new() };
+        let of = |layer| engine.rows(tokens[model].borrow(), layout, layer..layer + 1);
+        (0..layout.n_layers).map(of).collect()
     }
 
     /// Returns the Frobenius norm of the covariances of each layer of a model, whose Gram sums must be
@@ -211,8 +208,8 @@ impl<E: Engine> NeuronComparison for Correlator<E> {
                 let comparison = ModelPair { engine, plan, x: side(x), y: side(y), watch };
                 match kept {
                     Accumulated::Tokens(tokens) => {
-                        let rows = rows.as_ref().unwrap_or_else(|| unreachable!("tokens are kept"));
-                        let (x, y) = ((tokens[x].borrow(), rows), (y, tokens[y].borrow()));
+                        let x = (tokens[x].borrow(), rows.as_slice());
+                        let y = (y, tokens[y].borrow());
                         comparison.compare_tokens(x, y, pair)?;
                     }
                     Accumulated::Sums(sums) => comparison.compare_sums(sums, (x, y), pair)?,
@@ -266,7 +263,7 @@ impl<E: Engine> ModelPair<'_, E> {
 
     fn compare_tokens(
         &self,
-        (x, rows): (&E::Tokens, &E::Rows),
+        (x, rows): (&E::Tokens, &[E::Rows]),
         (model, y): (usize, &E::Tokens),
         pair: &mut PairResult,
     ) -> Result<()> {

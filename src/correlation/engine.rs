@@ -260,8 +260,8 @@ pub enum SumSource<'a, E: Engine> {
     Tokens {
         /// Activations of x.
         x: &'a E::Tokens,
-        /// The same activations of all layers, as rows.
-        rows: &'a E::Rows,
+        /// The same activations, layer by layer, as rows.
+        rows: &'a [E::Rows],
         /// Activations of y.
         y: &'a E::Tokens,
     },

@@ -18,8 +18,8 @@ use super::rotation::{RotatedLayer, Rotation, rotation_stream};
 use super::rows::{RowStatistics, correlate, keep_best, scale};
 use super::sums::{CrossSums, GramSums, Layout, ModelSums, NeuronSums, layer_of};
 use super::surrogate::SurrogateId;
-use crate::backend::matmul::{Product, SumColumns};
-use crate::backend::pack::PackedMatrix;
+use crate::backend::matmul::Product;
+use crate::backend::pack::{MatrixView, PackedMatrices, PackedMatrix};
 use crate::checkpoint::{State, Visit};
 use crate::error::Result;
 
@@ -47,7 +47,7 @@ impl HostEngine {
 
     /// Writes Σ x_i y_j of a block, `[d_x, d_y]`, to `out`.
     fn cross(&self, block: &LayerPair<Self>, out: &mut [f64]) {
-        let ((_, x_layer), (y, y_layer)) = (block.x, block.y);
+        let ((_, x_layer), (_, y_layer)) = (block.x, block.y);
         match block.sums.source {
             SumSource::Sums { cross, transposed: false, .. } => {
                 cross.sums.copy(x_layer, y_layer, out);
@@ -57,8 +57,7 @@ impl HostEngine {
             }
             SumSource::Tokens { rows, .. } => {
                 out.fill(0.0);
-                let sums = SumColumns::all(out, y.layout.d_mlp);
-                self.product.add_packed(&rows[x_layer], block.sums.packed(), sums);
+                self.product.add_packed(rows[x_layer].get(0), &[block.sums.packed()], out);
             }
         }
     }
@@ -81,8 +80,8 @@ impl HostEngine {
 
 impl<'s> LayerSums<'s, HostEngine> {
     /// Returns the activations of the layer, which are there if there are no sums.
-    fn packed(self) -> &'s PackedMatrix {
-        self.columns.unwrap_or_else(|| unreachable!("columns of kept tokens"))
+    fn packed(self) -> PackedMatrix<'s> {
+        self.columns.unwrap_or_else(|| unreachable!("columns of kept tokens")).get(0)
     }
 }
 
@@ -96,9 +95,9 @@ impl Engine for HostEngine {
     /// Row-major, `[tokens, n_neurons]`.
     type Tokens = [f32];
     type OwnTokens = Vec<f32>;
-    /// One matrix for each layer.
-    type Rows = Vec<PackedMatrix>;
-    type Columns = PackedMatrix;
+    /// One matrix for all layers.
+    type Rows = PackedMatrices;
+    type Columns = PackedMatrices;
     type Cross = CrossSums;
     type Grams = GramSums;
     type Candidates = CandidateSums;
@@ -137,36 +136,37 @@ impl Engine for HostEngine {
         Ok(CrossSums::new(x, layers, y))
     }
 
-    fn rows(&self, tokens: &[f32], layout: Layout, layers: Range<usize>) -> Vec<PackedMatrix> {
-        layers.map(|layer| self.product.rows(layer_of(tokens, layout, layer))).collect()
+    fn rows(&self, tokens: &[f32], layout: Layout, layers: Range<usize>) -> PackedMatrices {
+        let width = layout.n_neurons();
+        let (first, cols) = (layers.start * layout.d_mlp, layers.len() * layout.d_mlp);
+        let first = first.min(tokens.len());
+        let rows = MatrixView::strided(&tokens[first..], tokens.len() / width, cols, width);
+        self.product.rows(rows)
     }
 
-    fn columns(&self, tokens: &[f32], layout: Layout, layer: usize) -> PackedMatrix {
-        self.product.columns(layer_of(tokens, layout, layer))
+    fn columns(&self, tokens: &[f32], layout: Layout, layer: usize) -> PackedMatrices {
+        self.product.columns(&[layer_of(tokens, layout, layer)])
     }
 
-    /// Packs each layer of y once, for all products that it has a part in.
+    /// Packs y once, for all products that it has a part in.
     fn add_products(
         &self,
-        mut sums: Vec<&mut StoredCross<Self>>,
-        mut grams: Option<&mut GramSums>,
+        sums: Vec<&mut StoredCross<Self>>,
+        grams: Option<&mut GramSums>,
         x: &TokenBatch<Self>,
         (y, layout): (&[f32], Layout),
     ) -> Result<()> {
         if sums.is_empty() && grams.is_none() {
             return Ok(());
         }
-        let rows: Vec<&[PackedMatrix]> =
-            sums.iter().map(|cross| x.rows(cross.x, &cross.layers).as_slice()).collect();
-        for layer in 0..layout.n_layers {
-            let columns = self.columns(y, layout, layer);
-            let add = |(cross, rows): (&mut &mut StoredCross<Self>, &&[PackedMatrix])| {
-                cross.sums.absorb(self.product, rows, layer, &columns);
-            };
-            sums.par_iter_mut().zip(&rows).for_each(add);
-            if let Some(grams) = &mut grams {
-                grams.absorb(self.product, layer, layer_of(y, layout, layer), &columns);
-            }
+        let layers = 0..layout.n_layers;
+        let layers: Vec<MatrixView> = layers.map(|layer| layer_of(y, layout, layer)).collect();
+        let columns = self.product.columns(&layers);
+        for StoredCross { x: model, layers, sums, .. } in sums {
+            sums.absorb(self.product, x.rows(*model, layers), &columns);
+        }
+        if let Some(grams) = grams {
+            grams.absorb(self.product, y, &columns);
         }
         Ok(())
     }

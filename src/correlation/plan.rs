@@ -160,19 +160,20 @@ impl ComparisonPlan {
     }
 
     /// Returns the bytes of the activations that are packed for products at the same time: layers of
-    /// x as rows, one layer of y as columns.
+    /// x as rows, those of y as columns.
     fn packed_bytes(&self, keep: Keep, tokens: usize) -> usize {
-        let widest = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
         match keep {
             Keep::Tokens => {
-                let n = self.references.iter().map(|&x| self.models[x].n_neurons());
-                4 * tokens * (n.max().unwrap_or(0) + widest)
+                let rows = self.references.iter().map(|&x| self.models[x].n_neurons());
+                let widest = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
+                4 * tokens * (rows.max().unwrap_or(0) + widest)
             }
             Keep::Sums { passes } => {
                 let mut x: Vec<usize> = self.stored_pairs(true).iter().map(|&(x, _)| x).collect();
                 x.dedup();
                 let rows: usize = x.into_iter().map(|x| self.most_rows(x, passes)).sum();
-                4 * tokens.min(TOKENS_AT_ONCE) * (rows + widest)
+                let columns = self.models.iter().map(|m| m.n_neurons()).max().unwrap_or(0);
+                4 * tokens.min(TOKENS_AT_ONCE) * (rows + columns)
             }
         }
     }

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::backend::matmul::{Product, SumColumns};
-use crate::backend::pack::{MatrixView, PackedMatrix};
+use crate::backend::matmul::Product;
+use crate::backend::pack::{MatrixView, PackedMatrices, PackedMatrix};
 use crate::checkpoint::{Part, State, Visit};
 use crate::stats::PILOT_TOKENS;
 
@@ -201,14 +201,11 @@ impl CrossSums {
         Self { x, y, layers, values }
     }
 
-    /// Adds the activations of the same tokens in x and in one layer of y. `x` are the layers of x that
-    /// are summed.
-    pub fn absorb(&mut self, product: Product, x: &[PackedMatrix], layer: usize, y: &PackedMatrix) {
-        let (width, first) = (self.y.n_neurons(), self.y.neurons(layer).start);
-        let layers = self.values.par_chunks_exact_mut(self.x.d_mlp * width);
-        layers.zip(x).for_each(|(sums, x)| {
-            product.add_packed(x, y, SumColumns::from(first, sums, width));
-        });
+    /// Adds the activations of the same tokens in the layers of x that are summed, packed as one matrix,
+    /// and in all layers of y, packed as one matrix each.
+    pub fn absorb(&mut self, product: Product, x: &PackedMatrices, y: &PackedMatrices) {
+        let y: Vec<PackedMatrix> = (0..self.y.n_layers).map(|layer| y.get(layer)).collect();
+        product.add_packed(x.get(0), &y, &mut self.values);
     }
 
     /// Copies the sums of one layer of each model, `[d_x, d_y]`, to `out`.
@@ -245,6 +242,7 @@ impl State for CrossSums {
 /// their tiles, are filled.
 #[derive(Debug, Clone)]
 pub struct GramSums {
+    layout: Layout,
     layers: Vec<Vec<f64>>,
 }
 
@@ -252,19 +250,14 @@ impl GramSums {
     /// Creates zero sums.
     pub fn new(layout: Layout) -> Self {
         let layer = vec![0.0; layout.d_mlp * layout.d_mlp];
-        Self { layers: vec![layer; layout.n_layers] }
+        Self { layout, layers: vec![layer; layout.n_layers] }
     }
 
-    /// Adds pilot-shifted activations of one layer, `[tokens, d_mlp]`, which are packed as columns
-    /// too.
-    pub fn absorb(
-        &mut self,
-        product: Product,
-        layer: usize,
-        tokens: MatrixView,
-        columns: &PackedMatrix,
-    ) {
-        product.add_symmetric(tokens, columns, &mut self.layers[layer]);
+    /// Adds pilot-shifted activations `[tokens, n_neurons]`, whose layers are packed as columns too.
+    pub fn absorb(&mut self, product: Product, tokens: &[f32], columns: &PackedMatrices) {
+        for (layer, sums) in self.layers.iter_mut().enumerate() {
+            product.add_symmetric(layer_of(tokens, self.layout, layer), columns.get(layer), sums);
+        }
     }
 
     /// Returns Σ v_j v_k of a layer, `[d_mlp, d_mlp]`.

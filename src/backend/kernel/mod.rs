@@ -165,7 +165,7 @@ impl CpuKernel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack::{MatrixView, PackedMatrix};
+    use super::super::pack::{MatrixView, PackedMatrices};
     use super::*;
     use half::bf16;
     use proptest::prelude::*;
@@ -182,10 +182,10 @@ mod tests {
     fn tile(kernel: CpuKernel, k: usize, a: &[f32], b: &[f32]) -> Vec<f32> {
         let mut tile = vec![0.0; kernel.tile_len()];
         let pack = |values, width, form| {
-            PackedMatrix::new(MatrixView::new(values, k, width).t(), width, form)
+            PackedMatrices::one(MatrixView::new(values, k, width).t(), width, form)
         };
         let (a, b) = (pack(a, kernel.mr, kernel.a), pack(b, kernel.nr, kernel.b));
-        for ((_, a), (_, b)) in a.all().panels().zip(b.all().panels()) {
+        for ((_, a), (_, b)) in a.get(0).panels().zip(b.get(0).panels()) {
             // In two parts, because a tile may be accumulated in parts.
             let words = kernel.a.words(k);
             let half = words / 2 / kernel.a.step() * kernel.a.step();
