@@ -157,7 +157,7 @@ fn ldmatrix_distributes_rows_to_lanes() {
 
 #[test]
 fn faults_are_found() {
-    let cases: [(&str, &str); 12] = [
+    let cases: [(&str, &str); 18] = [
         ("frobnicate.u32 %r4, %r1;", "unknown instruction frobnicate.u32"),
         ("st.global.u32 [%rd2+4], %r1;", "out of bounds"),
         ("st.global.u32 [%rd2+2], %r1;", "not a multiple of 4"),
@@ -173,6 +173,28 @@ fn faults_are_found() {
             "not those it names",
         ),
         ("cp.async.cg.shared.global [%r2], [%rd1], 16, 16; ld.shared.u32 %r4, [%r2];", "race"),
+        // Only some lanes, or lanes on one of two paths, write what all of them read.
+        ("setp.lt.u32 %p1, %r1, 4; @%p1 mov.u32 %r5, 1; add.s32 %r4, %r5, 1;", "before it is written"),
+        (
+            "setp.lt.u32 %p1, %r1, 4;\n\t@%p1 bra $L_on;\n\tmov.u32 %r5, 1;\n$L_on:\n\tadd.s32 %r4, %r5, 1;",
+            "before it is written",
+        ),
+        // All lanes read one word, which the first or the last of them wrote, or words one after the
+        // other, each written by another lane.
+        (
+            "setp.eq.s32 %p1, %r1, 0; @%p1 st.shared.u32 [%r2], %r1; ld.shared.u32 %r4, [%r2];",
+            "thread 0 wrote",
+        ),
+        (
+            "setp.eq.s32 %p1, %r1, 31; @%p1 st.shared.u32 [%r2], %r1; ld.shared.u32 %r4, [%r2];",
+            "thread 31 wrote",
+        ),
+        ("xor.b32 %r4, %r3, 4; st.shared.u32 [%r4], %r1; ld.shared.u32 %r5, [%r3];", "thread 1 wrote"),
+        (
+            "st.shared.u32 [%r3], %r1; bar.sync 0; ld.shared.u32 %r4, [%r2]; setp.eq.s32 %p1, %r1, 0;
+\t@%p1 st.shared.u32 [%r2], %r1;",
+            "several threads read",
+        ),
     ];
     for (code, what) in cases {
         let found = fault(&format!("\t{code}"), 32);

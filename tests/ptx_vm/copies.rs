@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::launch::{Block, Grid, aligned};
-use super::memory::{Access, HALF};
+use super::launch::{Block, Grid};
+use super::memory::{HALF, aligned};
 use super::ops::{LANES, lanes};
 use super::parse::Instruction;
+use super::shared::Access;
 use super::warp::Warp;
 
 /// Copies of a warp that have not arrived.
@@ -41,7 +42,7 @@ impl Warp {
         mask: u32,
         block: &mut Block,
     ) -> Result<(), String> {
-        let [to, to_offset, from, from_offset, _, bytes] = self.operands(i, mask)?;
+        let [to, to_offset, from, from_offset, _, bytes] = self.operands(i);
         let copy = |lane| Copy {
             lane,
             to: to[lane].wrapping_add(to_offset[lane]),
@@ -66,10 +67,8 @@ impl Warp {
         while self.copies.groups.len() > left {
             for Copy { lane, to, from, bytes } in self.copies.groups.pop_front().unwrap_or_default()
             {
-                let thread = self.thread(lane);
-                for (to, half) in (to..).step_by(HALF).zip(grid.load_part(from, bytes)?) {
-                    block.shared.store(to, HALF, thread, Access::Write, half.into())?;
-                }
+                let halves = grid.load_part(from, bytes)?;
+                block.shared.store(to, &halves, self.thread(lane), Access::Write)?;
             }
         }
         Ok(())

@@ -4,9 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::memory::{Buffer, HALF, Shared};
+use super::memory::{Buffer, HALF, aligned, steps};
 use super::ops::{LANES, Lanes, Space, lanes};
 use super::parse::Program;
+use super::shared::Shared;
 use super::warp::Warp;
 
 /// Counts of a launch, for a roofline.
@@ -52,6 +53,11 @@ impl Counts {
 /// Returns the cycles of an access to shared memory: the number of different words in the bank that
 /// has most of them.
 fn turns(mask: u32, at: &Lanes) -> u64 {
+    let first = at[mask.trailing_zeros() as usize];
+    // Nearly always, lanes read the same word or one after the other.
+    if steps(at, first, 0) || mask == u32::MAX && steps(at, first, 4) {
+        return 1;
+    }
     let mut first = [u64::MAX; LANES];
     for lane in lanes(mask) {
         let word = at[lane] / 4;
@@ -138,7 +144,8 @@ impl Grid<'_> {
         let (start, last) = (first - offset as u64, buffer.len().saturating_sub(bytes) as u64);
         for lane in lanes(mask) {
             let place = at[lane].wrapping_sub(start);
-            let is_near = place <= last && at[lane].is_multiple_of(bytes as u64);
+            // The number of bytes is a power of two.
+            let is_near = place <= last && at[lane] & (bytes as u64 - 1) == 0;
             values[lane] = match is_near {
                 true => buffer.load(place as usize, bytes)?,
                 false => self.load(at[lane], bytes)?,
@@ -152,9 +159,7 @@ impl Grid<'_> {
         let mut halves = [0; 8];
         if bytes > 0 {
             let (window, at) = self.inside(address, bytes)?;
-            for (i, half) in halves.iter_mut().take(bytes / HALF).enumerate() {
-                *half = window.buffer.load(at + HALF * i, HALF)? as u16;
-            }
+            window.buffer.load_halves(at, &mut halves[..bytes / HALF])?;
         }
         Ok(halves)
     }
@@ -190,8 +195,10 @@ impl Grid<'_> {
     ) -> Result<Counts, String> {
         let shared = Shared::new(self.program.shared);
         let mut block = Block { index, blocks, shared, counts: Counts::default() };
-        let mut warps: Vec<Warp> =
-            (0..threads / LANES).map(|w| Warp::new(w * LANES, self.program, &block)).collect();
+        let mut warps: Vec<Warp> = (0..threads as u32)
+            .step_by(LANES)
+            .map(|t| Warp::new(t, self.program, &block))
+            .collect();
         loop {
             for warp in &mut warps {
                 warp.run(self, &mut block)?;
@@ -207,7 +214,7 @@ impl Grid<'_> {
                 ));
             }
             warps.iter_mut().for_each(Warp::release);
-            block.shared.epoch += 1;
+            block.shared.pass_barrier();
         }
     }
 }
@@ -218,11 +225,4 @@ pub struct Block {
     pub blocks: [usize; 3],
     pub shared: Shared,
     pub counts: Counts,
-}
-
-pub fn aligned(at: u64, bytes: usize) -> Result<(), String> {
-    match at.is_multiple_of(bytes as u64) {
-        true => Ok(()),
-        false => Err(format!("address {at:#x} is not a multiple of {bytes}")),
-    }
 }

@@ -1,8 +1,10 @@
-//! Memory that records which bytes were written, by which thread, and when. Nothing smaller than
-//! [`HALF`] bytes is ever accessed, so that the record is kept for each [`HALF`] bytes.
+//! Global memory, which records which bytes were written and how often. Nothing smaller than [`HALF`]
+//! bytes is ever accessed, so that the record is kept for each [`HALF`] bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use super::ops::{LANES, Lanes};
 
 /// Bytes of the smallest number in any kernel, the unit of the record.
 pub const HALF: usize = 2;
@@ -94,6 +96,22 @@ impl Buffer {
         Ok(value)
     }
 
+    /// Reads numbers of two bytes, one after the other.
+    #[inline]
+    pub fn load_halves(&self, at: usize, halves: &mut [u16]) -> Result<(), String> {
+        let cells = &self.cells[at / HALF..][..halves.len()];
+        let mut all = WRITTEN;
+        for (half, cell) in halves.iter_mut().zip(cells) {
+            let cell = cell.load(Relaxed);
+            (*half, all) = (cell as u16, all & cell);
+        }
+        if all & WRITTEN == 0 {
+            let missing = cells.iter().position(|cell| cell.load(Relaxed) & WRITTEN == 0);
+            return Err(unwritten("byte", at + HALF * missing.unwrap_or(0)));
+        }
+        Ok(())
+    }
+
     /// Writes a number of 2, 4 or 8 bytes.
     #[inline]
     pub fn store(&self, at: usize, bytes: usize, value: u64) {
@@ -125,141 +143,26 @@ impl Buffer {
 }
 
 #[cold]
-fn unwritten(what: &str, at: usize) -> String {
+pub fn unwritten(what: &str, at: usize) -> String {
     format!("reads {what} {at} before anything was written there")
 }
 
+/// Whether each lane's address is `step` bytes after that of the lane before, from `first` on.
+#[inline(always)]
+pub fn steps(at: &Lanes, first: u64, step: u64) -> bool {
+    let off = |lane: usize| at[lane] ^ first.wrapping_add(step * lane as u64);
+    (0..LANES).fold(0, |any, lane| any | off(lane)) == 0
+}
+
+#[inline]
+pub fn aligned(at: u64, bytes: usize) -> Result<(), String> {
+    match at.is_multiple_of(bytes as u64) {
+        true => Ok(()),
+        false => Err(misaligned(at, bytes)),
+    }
+}
+
 #[cold]
-fn beyond(at: u64, len: usize) -> String {
-    format!("shared address {at} of {len} bytes is out of bounds")
-}
-
-/// The kind of an access to shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-    Atomic,
-}
-
-/// In a cell of shared memory, in place of a thread: several.
-const SEVERAL: u16 = u16::MAX;
-
-/// [`HALF`] bytes of shared memory.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cell {
-    value: u16,
-    written: bool,
-    /// The epoch of the last write, its thread, and whether it was atomic. There is no epoch 0.
-    write: u32,
-    writer: u16,
-    atomic: bool,
-    /// The epoch of the last read and its thread, or [`SEVERAL`].
-    read: u32,
-    reader: u16,
-}
-
-impl Cell {
-    /// Records an access, unless it is a race.
-    #[inline(always)]
-    fn touch(&mut self, epoch: u32, thread: u16, how: Access) -> Result<(), Race> {
-        let both_atomic = self.atomic && how == Access::Atomic;
-        if self.write == epoch && self.writer != thread && !both_atomic {
-            return Err(Race { what: "wrote", who: self.writer });
-        }
-        if how == Access::Read {
-            let shared = self.read == epoch && self.reader != thread;
-            (self.read, self.reader) = (epoch, if shared { SEVERAL } else { thread });
-            return Ok(());
-        }
-        if self.read == epoch && self.reader != thread {
-            return Err(Race { what: "read", who: self.reader });
-        }
-        (self.write, self.writer, self.atomic) = (epoch, thread, how == Access::Atomic);
-        Ok(())
-    }
-}
-
-/// An access of another thread since the last barrier.
-struct Race {
-    what: &'static str,
-    who: u16,
-}
-
-impl Race {
-    #[cold]
-    fn at(&self, byte: usize) -> String {
-        let Self { what, who } = self;
-        format!("race at shared byte {byte}: thread {who} {what} it since the last barrier")
-    }
-}
-
-/// Shared memory of a block. It detects races: two threads that access the same bytes without a
-/// barrier in between, at least one of them writing.
-#[derive(Debug)]
-pub struct Shared {
-    cells: Vec<Cell>,
-    /// Number of barriers passed, from 1.
-    pub epoch: u32,
-}
-
-impl Shared {
-    pub fn new(bytes: usize) -> Self {
-        Self { cells: vec![Cell::default(); bytes.div_ceil(HALF)], epoch: 1 }
-    }
-
-    #[inline(always)]
-    fn inside(&mut self, at: u64, bytes: usize) -> Result<&mut [Cell], String> {
-        let (len, end) = (self.cells.len() * HALF, at.checked_add(bytes as u64));
-        match end.is_some_and(|end| end <= len as u64) {
-            true => Ok(&mut self.cells[at as usize / HALF..][..bytes / HALF]),
-            false => Err(beyond(at, len)),
-        }
-    }
-
-    /// Reads a number of 2 or 4 bytes.
-    #[inline]
-    pub fn load(&mut self, at: u64, bytes: usize, thread: u16, how: Access) -> Result<u64, String> {
-        let epoch = self.epoch;
-        let mut value = 0;
-        for (i, cell) in self.inside(at, bytes)?.iter_mut().enumerate() {
-            let byte = at as usize + HALF * i;
-            cell.touch(epoch, thread, how).map_err(|race| race.at(byte))?;
-            if !cell.written {
-                return Err(format!("reads shared byte {byte} before anything was written there"));
-            }
-            value |= u64::from(cell.value) << (16 * i);
-        }
-        Ok(value)
-    }
-
-    /// Writes a number of 2 or 4 bytes.
-    #[inline]
-    pub fn store(
-        &mut self,
-        at: u64,
-        bytes: usize,
-        thread: u16,
-        how: Access,
-        value: u64,
-    ) -> Result<(), String> {
-        let epoch = self.epoch;
-        for (i, cell) in self.inside(at, bytes)?.iter_mut().enumerate() {
-            cell.touch(epoch, thread, how).map_err(|race| race.at(at as usize + HALF * i))?;
-            (cell.value, cell.written) = ((value >> (16 * i)) as u16, true);
-        }
-        Ok(())
-    }
-
-    /// Marks the destination of an asynchronous copy, which nobody may read until the copy has
-    /// arrived.
-    pub fn expect(&mut self, at: u64, bytes: usize, thread: u16) -> Result<(), String> {
-        let epoch = self.epoch;
-        for (i, cell) in self.inside(at, bytes)?.iter_mut().enumerate() {
-            let race = |race: Race| race.at(at as usize + HALF * i);
-            cell.touch(epoch, thread, Access::Write).map_err(race)?;
-            cell.written = false;
-        }
-        Ok(())
-    }
+fn misaligned(at: u64, bytes: usize) -> String {
+    format!("address {at:#x} is not a multiple of {bytes}")
 }

@@ -7,14 +7,19 @@
 //! and the exact error of approximations; here sums are rounded once, and approximations
 //! are off by what the manual allows.
 
+mod accesses;
 mod copies;
 pub mod launch;
 pub mod memory;
 mod ops;
 pub mod parse;
 mod registers;
+mod shared;
 mod tensor;
 mod warp;
+// The program's own macro, which holds the only `unsafe` that this needs.
+#[path = "../../src/backend/wide.rs"]
+mod wide;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,6 +3,8 @@
 use half::{bf16, f16};
 use universal_neurons::backend::device::HalfType;
 
+use super::wide::widened;
+
 pub const LANES: usize = 32;
 
 /// One value per lane.
@@ -58,14 +60,17 @@ pub enum Op {
 
 /// Makes a function of all lanes from one of a single lane.
 macro_rules! each {
-    ($op:ident, |$($x:ident),+| $value:expr) => {
-        Op::$op(|$($x: &Lanes,)+ out| {
-            for (lane, out) in out.iter_mut().enumerate() {
-                $(let $x = $x[lane];)+
-                *out = $value;
+    ($op:ident, |$($x:ident),+| $value:expr) => {{
+        widened! {
+            fn each($($x: &Lanes,)+ out: &mut Lanes) {
+                for lane in 0..LANES {
+                    $(let $x = $x[lane];)+
+                    out[lane] = $value;
+                }
             }
-        })
-    };
+        }
+        Op::$op(each)
+    }};
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

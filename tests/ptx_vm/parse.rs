@@ -25,6 +25,9 @@ pub struct Program {
 pub struct Register {
     pub name: usize,
     pub slot: usize,
+    /// Whether the machine records which lanes wrote it, because nothing proves that each read comes
+    /// after a write.
+    pub recorded: bool,
 }
 
 /// An instruction with its operands resolved.
@@ -35,6 +38,8 @@ pub struct Instruction {
     pub guard: Option<(Register, bool)>,
     pub to: Vec<Register>,
     pub from: Vec<From>,
+    /// Operands of which it must be checked that they were written.
+    pub checked: Vec<Register>,
     pub line: usize,
     pub text: String,
 }
@@ -59,6 +64,15 @@ pub enum From {
     /// A special register: the place of the thread, the place of the block, or the number of
     /// blocks, each along three axes.
     Special(usize),
+}
+
+impl From {
+    pub fn register(&self) -> Option<Register> {
+        match self {
+            Self::Register(register) => Some(*register),
+            _ => None,
+        }
+    }
 }
 
 /// Parses all kernels of a module.
@@ -122,6 +136,7 @@ impl Parser {
         };
         let mut code = statements.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let (params, shared, registers) = (self.param_bytes, self.shared_bytes, self.registers);
+        registers::prove_written(&mut code, registers);
         let slots = registers::assign(&mut code, registers);
         Ok((Program { name, code, params, shared, registers, slots }, end))
     }
@@ -189,7 +204,7 @@ impl Parser {
                 }
             }
         }
-        Ok(Instruction { op, guard, to, from, line, text: text.to_owned() })
+        Ok(Instruction { op, guard, to, from, checked: Vec::new(), line, text: text.to_owned() })
     }
 
     /// Pushes an address as two operands, base and offset.
@@ -229,7 +244,8 @@ impl Parser {
         let digits = name.find(|c: char| c.is_ascii_digit()).ok_or("no register")?;
         let start = self.classes.get(&name[..digits]);
         let index = name[digits..].parse::<usize>().ok();
-        let place = start.zip(index).map(|(s, i)| Register { name: s + i, slot: 0 });
+        let place =
+            start.zip(index).map(|(s, i)| Register { name: s + i, slot: 0, recorded: true });
         place.ok_or_else(|| format!("unknown register {name}"))
     }
 }

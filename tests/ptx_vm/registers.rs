@@ -34,6 +34,51 @@ pub fn assign(code: &mut [Instruction], registers: usize) -> usize {
     count
 }
 
+/// Finds the registers that each path to a read has written, whose lanes need not be recorded.
+pub fn prove_written(code: &mut [Instruction], registers: usize) {
+    let before = written_before(code, registers);
+    let mut recorded = vec![false; registers];
+    for (instruction, before) in code.iter().zip(&before) {
+        let unproven = read(instruction).filter(|r| before[r / 64] >> (r % 64) & 1 == 0);
+        unproven.for_each(|register| recorded[register] = true);
+    }
+    for instruction in code {
+        instruction.registers().for_each(|register| register.recorded = recorded[register.name]);
+        let read = instruction.from.iter().filter_map(From::register);
+        instruction.checked = read.filter(|register| register.recorded).collect();
+    }
+}
+
+/// Returns, for each instruction, the registers that every path to it writes.
+fn written_before(code: &[Instruction], registers: usize) -> Vec<Set> {
+    let words = registers.div_ceil(64);
+    let mut before = vec![vec![u64::MAX; words]; code.len()];
+    before.iter_mut().take(1).for_each(|first| first.fill(0));
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for (pc, instruction) in code.iter().enumerate() {
+            let mut after = before[pc].clone();
+            // A guarded instruction may write nothing.
+            if instruction.guard.is_none() {
+                written(instruction).for_each(|r| after[r / 64] |= 1 << (r % 64));
+            }
+            for next in followers(instruction, pc).filter(|next| *next < code.len()) {
+                for (known, after) in before[next].iter_mut().zip(&after) {
+                    changed |= *known & !after != 0;
+                    *known &= after;
+                }
+            }
+        }
+    }
+    before
+}
+
+fn read(instruction: &Instruction) -> impl Iterator<Item = usize> {
+    let guard = instruction.guard.iter().map(|(register, _)| register.name);
+    guard.chain(instruction.from.iter().filter_map(From::register).map(|register| register.name))
+}
+
 fn written(instruction: &Instruction) -> impl Iterator<Item = usize> {
     instruction.to.iter().map(|register| register.name)
 }
@@ -60,12 +105,7 @@ fn live(code: &[Instruction], registers: usize) -> Vec<Set> {
             if instruction.guard.is_none() {
                 written(instruction).for_each(|r| set[r / 64] &= !(1 << (r % 64)));
             }
-            let guard = instruction.guard.iter().map(|(register, _)| register.name);
-            let operands = instruction.from.iter().filter_map(|from| match from {
-                From::Register(register) => Some(register.name),
-                _ => None,
-            });
-            guard.chain(operands).for_each(|r| set[r / 64] |= 1 << (r % 64));
+            read(instruction).for_each(|r| set[r / 64] |= 1 << (r % 64));
             changed |= set != live[pc];
             live[pc] = set;
         }

@@ -2,10 +2,10 @@
 //! meet again.
 
 use super::copies::Copies;
-use super::launch::{Block, Grid, aligned};
-use super::memory::Access;
-use super::ops::{LANES, Lanes, Op, Shuffle, Space, lanes};
+use super::launch::{Block, Grid};
+use super::ops::{LANES, Lanes, Op, Shuffle, lanes};
 use super::parse::{From, Instruction, Program, Register};
+use super::wide::widened;
 
 /// Lanes that are at the same instruction.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ struct Path {
 
 #[derive(Debug)]
 pub struct Warp {
-    first_thread: usize,
+    first_thread: u32,
     /// Lanes that have not returned, those that are furthest behind first.
     paths: Vec<Path>,
     /// Whether all of them wait at a barrier.
@@ -30,9 +30,9 @@ pub struct Warp {
 }
 
 impl Warp {
-    pub fn new(first_thread: usize, program: &Program, block: &Block) -> Self {
+    pub fn new(first_thread: u32, program: &Program, block: &Block) -> Self {
         let mut special = [[0; LANES]; 9];
-        special[0] = std::array::from_fn(|lane| (first_thread + lane) as u64);
+        special[0] = std::array::from_fn(|lane| u64::from(first_thread) + lane as u64);
         for axis in 0..3 {
             special[3 + axis] = [block.index[axis] as u64; LANES];
             special[6 + axis] = [block.blocks[axis] as u64; LANES];
@@ -66,54 +66,73 @@ impl Warp {
 
     /// Runs until every lane has returned or waits at a barrier.
     pub fn run(&mut self, grid: &Grid, block: &mut Block) -> Result<(), String> {
+        let mut result = [0; LANES];
         while !self.waiting && !self.paths.is_empty() {
-            let Path { pc, lanes } = self.paths[0];
-            let Some(instruction) = grid.program.code.get(pc as usize) else {
-                return Err("runs beyond the end of the kernel".to_owned());
-            };
-            self.step(instruction, lanes, grid, block).map_err(|e| {
-                let thread = self.first_thread + lanes.trailing_zeros() as usize;
-                format!(
+            if let Err(e) = self.run_straight(grid, block, &mut result) {
+                let Path { pc, lanes } = self.paths[0];
+                let Some(instruction) = grid.program.code.get(pc as usize) else { return Err(e) };
+                let thread = self.first_thread + lanes.trailing_zeros();
+                return Err(format!(
                     "{} line {}, block {:?}, thread {thread}: {e}: {}",
                     grid.program.name, instruction.line, block.index, instruction.text
-                )
-            })?;
+                ));
+            }
         }
         Ok(())
     }
 
-    fn step(
+    /// Runs the lanes furthest behind up to a branch, a return or a barrier, or to where others are.
+    fn run_straight(
         &mut self,
-        i: &Instruction,
-        active: u32,
         grid: &Grid,
         block: &mut Block,
+        result: &mut Lanes,
     ) -> Result<(), String> {
-        block.counts.instructions += 1;
-        let mask = match i.guard {
-            None => active,
-            Some((predicate, negated)) => {
-                let p = self.value(predicate, active)?;
-                let holds = p.iter().rev().fold(0, |mask, p| mask << 1 | (p & 1) as u32);
-                active & if negated { !holds } else { holds }
+        let Path { pc, lanes: active } = self.paths[0];
+        let code = &grid.program.code;
+        let end = self.paths.get(1).map_or(code.len(), |next| next.pc as usize);
+        for (pc, i) in code.iter().enumerate().take(end).skip(pc as usize) {
+            self.paths[0].pc = pc as u32;
+            block.counts.instructions += 1;
+            let mask = self.taking_part(i, active)?;
+            if matches!(i.op, Op::Branch | Op::Return | Op::Barrier) {
+                return self.branch(i, active, mask);
             }
+            if mask != 0 {
+                i.checked.iter().try_for_each(|register| self.check_written(*register, mask))?;
+                self.execute(i, mask, (grid, block), result)?;
+            }
+        }
+        self.paths[0].pc = end as u32;
+        let Some(next) = self.paths.get_mut(1) else {
+            return Err("runs beyond the end of the kernel".to_owned());
         };
-        match i.op {
-            Op::Branch => {
-                let From::Value(target) = &i.from[0] else { return Err("no label".to_owned()) };
+        next.lanes |= active;
+        self.paths.remove(0);
+        Ok(())
+    }
+
+    /// Returns those of some lanes in which the guard of an instruction holds.
+    #[inline]
+    fn taking_part(&self, i: &Instruction, active: u32) -> Result<u32, String> {
+        let Some((predicate, negated)) = i.guard else { return Ok(active) };
+        let mut holds = 0;
+        self.check_written(predicate, active)?;
+        lowest_bits(&self.values[predicate.slot], &mut holds);
+        Ok(active & if negated { !holds } else { holds })
+    }
+
+    fn branch(&mut self, i: &Instruction, active: u32, mask: u32) -> Result<(), String> {
+        match (i.op, i.from.first()) {
+            (Op::Branch, Some(From::Value(target))) => {
                 self.go_on(active & !mask, mask, target[0] as u32);
             }
-            Op::Return => self.go_on(active & !mask, 0, 0),
-            Op::Barrier if mask == self.running() => self.waiting = true,
-            Op::Barrier => {
+            (Op::Branch, _) => return Err("no label".to_owned()),
+            (Op::Barrier, _) if mask == self.running() => self.waiting = true,
+            (Op::Barrier, _) => {
                 return Err("not every lane of the warp comes to this barrier".to_owned());
             }
-            _ => {
-                if mask != 0 {
-                    self.execute(i, mask, grid, block)?;
-                }
-                self.go_on(active, 0, 0);
-            }
+            _ => self.go_on(active & !mask, 0, 0),
         }
         Ok(())
     }
@@ -138,73 +157,74 @@ impl Warp {
         }
     }
 
+    /// Checks that some lanes have written a register that they read.
     #[inline]
-    fn value(&self, register: Register, mask: u32) -> Result<&Lanes, String> {
-        match self.written[register.name] & mask == mask {
-            true => Ok(&self.values[register.slot]),
+    fn check_written(&self, register: Register, mask: u32) -> Result<(), String> {
+        match !register.recorded || self.written[register.name] & mask == mask {
+            true => Ok(()),
             false => Err(format!("register {} is read before it is written", register.name)),
         }
     }
 
-    #[inline]
-    fn read<'a>(&'a self, from: &'a From, mask: u32) -> Result<&'a Lanes, String> {
+    #[inline(always)]
+    fn read<'a>(&'a self, from: &'a From) -> &'a Lanes {
         match from {
-            From::Value(value) => Ok(value),
-            From::Register(register) => self.value(*register, mask),
-            From::Special(register) => Ok(&self.special[*register]),
+            From::Value(value) => value,
+            From::Register(register) => &self.values[register.slot],
+            From::Special(register) => &self.special[*register],
         }
     }
 
-    /// Reads the first operands of an instruction.
-    #[inline]
-    pub fn operands<'a, const N: usize>(
-        &'a self,
-        i: &'a Instruction,
-        mask: u32,
-    ) -> Result<[&'a Lanes; N], String> {
-        let mut read = [&self.special[0]; N];
-        for (value, from) in read.iter_mut().zip(&i.from) {
-            *value = self.read(from, mask)?;
+    /// Returns the first operands of an instruction, which were checked.
+    ///
+    /// # Panics
+    /// Panics if the instruction has fewer.
+    #[inline(always)]
+    pub fn operands<'a, const N: usize>(&'a self, i: &'a Instruction) -> [&'a Lanes; N] {
+        let mut operands = [&self.special[0]; N];
+        for (operand, from) in operands.iter_mut().zip(&i.from[..N]) {
+            *operand = self.read(from);
         }
-        Ok(read)
+        operands
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, register: Register, mask: u32, values: &Lanes) {
         let slot = &mut self.values[register.slot];
-        if mask == u32::MAX {
-            *slot = *values;
-        } else {
-            lanes(mask).for_each(|lane| slot[lane] = values[lane]);
+        match mask {
+            u32::MAX => *slot = *values,
+            _ => copy_lanes(mask, values, slot),
         }
-        self.written[register.name] |= mask;
+        if register.recorded {
+            self.written[register.name] |= mask;
+        }
     }
 
+    /// Executes an instruction that is no branch. `out` is where it may put what it computes, which is
+    /// not cleared for each instruction because that takes as long as most of them.
+    #[inline(always)]
     fn execute(
         &mut self,
         i: &Instruction,
         mask: u32,
-        grid: &Grid,
-        block: &mut Block,
+        (grid, block): (&Grid, &mut Block),
+        out: &mut Lanes,
     ) -> Result<(), String> {
-        // Computed in place: a copy of all lanes takes as long as most instructions.
-        let mut values = [0; LANES];
-        let out = &mut values;
         match i.op {
             Op::One(f) => {
-                let [a] = self.operands(i, mask)?;
+                let [a] = self.operands(i);
                 f(a, out);
             }
             Op::Two(f) => {
-                let [a, b] = self.operands(i, mask)?;
+                let [a, b] = self.operands(i);
                 f(a, b, out);
             }
             Op::Three(f) => {
-                let [a, b, c] = self.operands(i, mask)?;
+                let [a, b, c] = self.operands(i);
                 f(a, b, c, out);
             }
             Op::Four(f) => {
-                let [a, b, c, d] = self.operands(i, mask)?;
+                let [a, b, c, d] = self.operands(i);
                 f(a, b, c, d, out);
             }
             Op::Divide(f) => self.divide(i, mask, f, out)?,
@@ -221,14 +241,14 @@ impl Warp {
                 return Ok(());
             }
             Op::Wait => {
-                let [left] = self.operands(i, mask)?;
+                let [left] = self.operands(i);
                 return self.wait(left[0] as usize, grid, block);
             }
             Op::LoadMatrix => return self.load_matrix(i, mask, block),
             Op::Mma(number) => return self.mma(i, mask, number, block),
             Op::Branch | Op::Return | Op::Barrier => return Ok(()),
         }
-        self.write(i.to[0], mask, &values);
+        self.write(i.to[0], mask, out);
         Ok(())
     }
 
@@ -239,7 +259,7 @@ impl Warp {
         f: fn(i32, i32) -> i32,
         values: &mut Lanes,
     ) -> Result<(), String> {
-        let [a, b] = self.operands(i, mask)?;
+        let [a, b] = self.operands(i);
         for lane in lanes(mask) {
             if b[lane] as i32 == 0 {
                 return Err("divides by zero".to_owned());
@@ -252,18 +272,18 @@ impl Warp {
     fn pack(&mut self, i: &Instruction, mask: u32) -> Result<(), String> {
         match (i.to.len(), i.from.len()) {
             (2, 1) => {
-                let [a] = self.operands(i, mask)?;
+                let [a] = self.operands(i);
                 let (low, high) = (a.map(|a| a & 0xffff_ffff), a.map(|a| a >> 32));
                 self.write(i.to[0], mask, &low);
                 self.write(i.to[1], mask, &high);
             }
             (1, 2) => {
-                let [a, b] = self.operands(i, mask)?;
+                let [a, b] = self.operands(i);
                 let both = std::array::from_fn(|l| a[l] & 0xffff_ffff | b[l] << 32);
                 self.write(i.to[0], mask, &both);
             }
             _ => {
-                let [a] = self.operands(i, mask)?;
+                let [a] = self.operands(i);
                 let a = *a;
                 self.write(i.to[0], mask, &a);
             }
@@ -271,87 +291,8 @@ impl Warp {
         Ok(())
     }
 
-    /// Returns the addresses that the first two operands make, a base and an offset.
-    fn addresses(&self, i: &Instruction, mask: u32) -> Result<Lanes, String> {
-        let [base, offset] = self.operands(i, mask)?;
-        Ok(std::array::from_fn(|lane| base[lane].wrapping_add(offset[lane])))
-    }
-
-    fn load(
-        &self,
-        i: &Instruction,
-        mask: u32,
-        (space, bytes): (Space, usize),
-        (grid, block): (&Grid, &mut Block),
-        values: &mut Lanes,
-    ) -> Result<(), String> {
-        let at = self.addresses(i, mask)?;
-        match space {
-            Space::Param => lanes(mask).for_each(|l| values[l] = grid.params[at[l] as usize]),
-            Space::Global => grid.load_lanes(mask, &at, bytes, values)?,
-            Space::Shared => {
-                for lane in lanes(mask) {
-                    aligned(at[lane], bytes)?;
-                    let thread = self.thread(lane);
-                    values[lane] = block.shared.load(at[lane], bytes, thread, Access::Read)?;
-                }
-            }
-        }
-        block.counts.access(space, mask, bytes, &at, false);
-        Ok(())
-    }
-
-    fn store(
-        &self,
-        i: &Instruction,
-        mask: u32,
-        (space, bytes): (Space, usize),
-        grid: &Grid,
-        block: &mut Block,
-    ) -> Result<(), String> {
-        let at = self.addresses(i, mask)?;
-        let [_, _, value] = self.operands(i, mask)?;
-        for lane in lanes(mask) {
-            let (at, value) = (at[lane], value[lane]);
-            match space {
-                Space::Param => return Err("parameters cannot be written".to_owned()),
-                Space::Global => grid.store(at, bytes, value)?,
-                Space::Shared => {
-                    aligned(at, bytes)?;
-                    block.shared.store(at, bytes, self.thread(lane), Access::Write, value)?;
-                }
-            }
-        }
-        block.counts.access(space, mask, bytes, &at, true);
-        Ok(())
-    }
-
-    fn add(
-        &self,
-        i: &Instruction,
-        mask: u32,
-        (space, bytes): (Space, usize),
-        grid: &Grid,
-        block: &mut Block,
-    ) -> Result<(), String> {
-        let at = self.addresses(i, mask)?;
-        let [_, _, value] = self.operands(i, mask)?;
-        for lane in lanes(mask) {
-            let (at, value) = (at[lane], value[lane]);
-            if space == Space::Global {
-                grid.add(at, bytes, value)?;
-                continue;
-            }
-            aligned(at, bytes)?;
-            let (thread, how) = (self.thread(lane), Access::Atomic);
-            let sum = block.shared.load(at, bytes, thread, how)?.wrapping_add(value);
-            block.shared.store(at, bytes, thread, how, sum)?;
-        }
-        Ok(())
-    }
-
     fn shuffle(&mut self, i: &Instruction, mask: u32, how: Shuffle) -> Result<(), String> {
-        let [a, b, _, members] = self.operands(i, mask)?;
+        let [a, b, _, members] = self.operands(i);
         let first = mask.trailing_zeros() as usize;
         if members[first] as u32 & self.running() != mask {
             return Err("the lanes that shuffle are not those it names".to_owned());
@@ -377,7 +318,24 @@ impl Warp {
         Ok(())
     }
 
-    pub fn thread(&self, lane: usize) -> u16 {
-        (self.first_thread + lane) as u16
+    pub fn thread(&self, lane: usize) -> u32 {
+        self.first_thread + lane as u32
+    }
+}
+
+widened! {
+    fn copy_lanes(mask: u32, from: &Lanes, to: &mut Lanes) {
+        for lane in 0..LANES {
+            // All bits are set where the lane takes part.
+            let part = u64::from(mask >> lane & 1).wrapping_neg();
+            to[lane] = from[lane] & part | to[lane] & !part;
+        }
+    }
+}
+
+widened! {
+    /// Gives the lowest bit of each lane.
+    fn lowest_bits(lanes: &Lanes, mask: &mut u32) {
+        *mask = (0..LANES).fold(0, |mask, lane| mask | ((lanes[lane] & 1) as u32) << lane);
     }
 }
