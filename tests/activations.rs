@@ -205,7 +205,7 @@ const CHEAP: &str = "correlation: { baseline: { kind: fast_rotation, draws: 2, s
 
 #[test]
 fn exported_models_give_the_table_of_the_models() {
-    let desk = Desk::new(8, &format!("{CHEAP}{NO_CARDS}"));
+    let desk = Desk::new(4, &format!("{CHEAP}{NO_CARDS}"));
     let own = desk.run("models.yaml");
     let exact = desk.run_exported(Dtype::F32, "exact", CHEAP);
     let (models, recorded) = (table(&own, "neurons.csv"), table(&exact, "neurons.csv"));

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::device::{CONTEXT, Shape, family_of};
+use crate::hub::{Fault, Server};
 use crate::support::{Bench, CORPUS, path, program, run, stderr};
 
 #[test]
@@ -341,8 +342,9 @@ fn a_run_opens_no_socket() {
     assert!(bench.path().join("runs/bench/summary.json").exists(), "it ran");
     assert!(!run.contains("socket(") && !run.contains("connect("), "{run}");
     // The one command that does open sockets shows that they would be seen.
-    let fetch = calls(&["fetch", "tables", "--base", "http://127.0.0.1:9"]).unwrap_or_default();
-    assert!(fetch.contains("socket("), "{fetch}");
+    let server = Server::of_models(&[], Fault::Refuses("403 Forbidden"));
+    let fetch = calls(&["fetch", "tables", "--base", &server.address]).unwrap_or_default();
+    assert!(fetch.contains("socket(") && fetch.contains("connect("), "{fetch}");
 }
 
 #[test]

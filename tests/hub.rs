@@ -49,14 +49,14 @@ impl Stored {
 
 /// A hub: files by `/owner/repository/resolve/REVISION/file`, where a revision is [`COMMIT`] or
 /// one of [`REFERENCES`].
-struct Server {
-    address: String,
+pub struct Server {
+    pub address: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 /// What is wrong with a hub.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
     #[default]
     None,
     /// Large files break off after some bytes, the first time.
@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// Serves folders of models as repositories of an owner.
-    fn of_models(models: &[(&str, PathBuf)], fault: Fault) -> Self {
+    pub fn of_models(models: &[(&str, PathBuf)], fault: Fault) -> Self {
         let mut files = HashMap::new();
         for (repository, folder) in models {
             for entry in std::fs::read_dir(folder).expect("folder") {
@@ -320,7 +320,8 @@ fn an_interrupt_does_not_wait_for_a_silent_hub() {
 #[test]
 fn names_and_revisions_that_cannot_be_meant_are_refused() {
     let root = TempDir::new().expect("folder");
-    let nowhere = [("HF_ENDPOINT", "http://127.0.0.1:9")];
+    let server = Server::of_models(&[], Fault::Refuses("403 Forbidden"));
+    let hub = [("HF_ENDPOINT", server.address.as_str())];
     for (arguments, why) in [
         (&["stanford-gpt2-small-d", "--revision", COMMIT][..], "begins with 70736a8, not as"),
         (&["lab/x", "--revision", "../x"], "is not a branch, a tag or a commit id"),
@@ -328,10 +329,11 @@ fn names_and_revisions_that_cannot_be_meant_are_refused() {
         (&["llama"], "name one of stanford-gpt2-small-a"),
         (&["../x", "--revision", COMMIT], "is not a known model"),
     ] {
-        let (code, error) = fetch(root.path(), &nowhere, arguments);
+        let (code, error) = fetch(root.path(), &hub, arguments);
         assert!(code == Some(2) && error.contains(why), "{error}");
     }
-    let (code, error) = fetch(root.path(), &nowhere, &["stanford-gpt2-small-a"]);
+    assert_eq!(server.asked(), [""; 0], "they are refused before anything is asked");
+    let (code, error) = fetch(root.path(), &hub, &["stanford-gpt2-small-a"]);
     assert!(
         code == Some(2) && error.contains("e954ab0a77651c595f108c42b1c0da12df14d0d6"),
         "{error}"
@@ -426,7 +428,7 @@ fn a_family_is_fetched_run_and_judged() {
     let spec = format!(
         "version: 1\nname: fetched\nkind: universality\nquestion: Does it go end to end?\n\
          source: none\nmodels: {{ reference: a, family: [{}] }}\n\
-         corpus: {{ path: {}, context: 256, limit: 30 }}\ncorrelation: {{ baseline: {{ draws: 1 }} }}\n\
+         corpus: {{ path: {}, context: 256, limit: 10 }}\ncorrelation: {{ baseline: {{ draws: 1 }} }}\n\
          cards: {{ neurons: 5 }}\n",
         family.join(", "),
         path("experiments/desk/corpus.jsonl").display()
@@ -439,7 +441,7 @@ fn a_family_is_fetched_run_and_judged() {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     text(&["run", "spec.yaml", "--quiet"], &[0]);
-    // Over a tenth of the text a claim may fail; that is for the ledger to say.
+    // Over so little of the text a claim may fail; that is for the ledger to say.
     let ledger = text(&["verify", "--run", "runs/fetched"], &[0, 1]);
     assert!(ledger.contains("prevalence.small-a") && ledger.contains("not run"), "{ledger}");
     assert_eq!(server.asked().len(), asked, "neither a run nor a verdict asks a server");
