@@ -225,16 +225,25 @@ impl Product {
         self.by_blocks(Rows::View(x.t()), &[columns.get(0)], sums, |_| y.cols, adding);
     }
 
-    /// Like [`Self::add`], with x packed by [`Self::rows`] and y by [`Self::columns`], in parts that
-    /// lie side by side.
+    /// Like [`Self::add`], with y packed by [`Self::columns`], in parts that lie side by side.
     ///
     /// # Panics
     ///
     /// Panics if the shapes disagree.
-    pub fn add_packed(self, x: PackedMatrix, y: &[PackedMatrix], sums: &mut [f64]) {
+    pub fn add_columns(self, x: MatrixView, y: &[PackedMatrix], sums: &mut [f64]) {
         let cols = y.iter().map(|part| part.rows).sum::<usize>();
-        assert_eq!(sums.len(), x.rows * cols, "sums have another shape");
-        self.by_blocks(Rows::Packed(x), y, sums, |_| cols, adding);
+        assert_eq!(sums.len(), x.cols * cols, "sums have another shape");
+        self.by_blocks(Rows::View(x.t()), y, sums, |_| cols, adding);
+    }
+
+    /// Like [`Self::add`], with x packed by [`Self::rows`] and y by [`Self::columns`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if the shapes disagree.
+    pub fn add_packed(self, x: PackedMatrix, y: PackedMatrix, sums: &mut [f64]) {
+        assert_eq!(sums.len(), x.rows * y.rows, "sums have another shape");
+        self.by_blocks(Rows::Packed(x), &[y], sums, |_| y.rows, adding);
     }
 
     /// Computes `sums ← sums + vᵀ v` on all cores, with v `[tokens, p]` and the sums `[p, p]` in f64,
@@ -402,13 +411,17 @@ mod tests {
             let (x, cols) = (MatrixView::new(&x, t, p), q * parts);
             for kernel in CpuKernel::available() {
                 let product = Product { kernel, chain: 32 };
-                let (mut want, mut sums) = (vec![0.5; p * cols], vec![0.5; p * cols]);
-                product.add(x, MatrixView::new(&y, t, cols), &mut want);
+                let whole = MatrixView::new(&y, t, cols);
+                let [mut want, mut sums, mut packed] = [(); 3].map(|()| vec![0.5; p * cols]);
+                product.add(x, whole, &mut want);
                 let part = |i: usize| MatrixView::strided(&y[i * q..], t, q, cols);
                 let columns = product.columns(&(0..parts).map(part).collect::<Vec<_>>());
                 let columns: Vec<PackedMatrix> = (0..parts).map(|i| columns.get(i)).collect();
-                product.add_packed(product.rows(x).get(0), &columns, &mut sums);
+                product.add_columns(x, &columns, &mut sums);
                 prop_assert_eq!(&sums, &want, "{}", kernel.name);
+                let (rows, whole) = (product.rows(x), product.columns(&[whole]));
+                product.add_packed(rows.get(0), whole.get(0), &mut packed);
+                prop_assert_eq!(&packed, &want, "{}", kernel.name);
             }
         }
 

@@ -4,7 +4,7 @@ use std::borrow::{Borrow, BorrowMut};
 use std::io;
 
 use super::compare::{ModelPair, Watch};
-use super::engine::{Engine, Side, SumSource, TokenBatch};
+use super::engine::{Engine, Side, SumSource};
 use super::host::HostEngine;
 use super::layer_similarity::linear_cka;
 use super::neuron_comparison::{NeuronComparison, ScreeningCounts, TokensOf};
@@ -98,7 +98,7 @@ impl<E: Engine> Accumulated<E> {
     /// Returns the activations of a model as rows, layer by layer, if they are kept.
     fn rows(&self, engine: &E, model: usize, layout: Layout) -> Vec<E::Rows> {
         let Self::Tokens(tokens) = self else { return Vec::new() };
-        let of = |layer| engine.rows(tokens[model].borrow(), layout, layer..layer + 1);
+        let of = |layer| engine.rows(tokens[model].borrow(), layout, layer);
         (0..layout.n_layers).map(of).collect()
     }
 
@@ -112,9 +112,8 @@ impl<E: Engine> Accumulated<E> {
             },
             Self::Tokens(tokens) => {
                 let mut grams = engine.new_grams(side.layout)?;
-                let alone = TokenBatch::new(engine, &[], Vec::new());
                 let tokens = (tokens[side.model].borrow(), side.layout);
-                engine.add_products(Vec::new(), Some(&mut grams), &alone, tokens)?;
+                engine.add_products(Vec::new(), Some(&mut grams), &[], tokens)?;
                 engine.gram_norms(&grams, side)
             }
         }

@@ -7,9 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use super::candidates::CandidateSums;
-use super::engine::{
-    Engine, LayerPair, LayerSums, Side, StoredCandidates, StoredCross, SumSource, TokenBatch,
-};
+use super::engine::{Engine, LayerPair, LayerSums, Side, StoredCandidates, StoredCross, SumSource};
 use super::half_tokens::{HalfTokens, failed};
 use super::layer_similarity::gram_norm;
 use super::pair::PairResult;
@@ -243,7 +241,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         self.zeros(layers.start * x.d_mlp..layers.end * x.d_mlp, y.n_neurons())
     }
 
-    fn rows(&self, _: &Self::Tokens, _: Layout, _: Range<usize>) {}
+    fn rows(&self, _: &Self::Tokens, _: Layout, _: usize) {}
 
     fn columns(&self, _: &Self::Tokens, _: Layout, _: usize) {}
 
@@ -251,13 +249,13 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
         &self,
         sums: Vec<&mut StoredCross<Self>>,
         grams: Option<&mut Self::Grams>,
-        x: &TokenBatch<Self>,
+        x: &[&Self::Tokens],
         (y, layout): (&Self::Tokens, Layout),
     ) -> Result<()> {
         for StoredCross { x: model, sums, .. } in sums {
             let ProductSums { ld, first, values, .. } = sums;
             let rows = *first..*first + values.len() / *ld;
-            let operands = (&x.tokens(*model).values.rows(rows), &y.values.all(), y.tokens);
+            let operands = (&x[*model].values.rows(rows), &y.values.all(), y.tokens);
             let into = ProductTarget { values, at: 0, ld: *ld, add: true };
             ops::product(self.device, operands, into, None)?;
         }

@@ -1,7 +1,6 @@
 //! What a comparison computes on one kind of device.
 
 use std::borrow::{BorrowMut, Cow};
-use std::cell::OnceCell;
 use std::io;
 use std::ops::Range;
 
@@ -21,7 +20,7 @@ pub trait Engine: Clone {
     type Tokens: ?Sized;
     /// Activations that the comparison keeps.
     type OwnTokens: BorrowMut<Self::Tokens> + State;
-    /// Activations of some layers of a model, arranged as the rows of products.
+    /// Activations of one layer, arranged as the rows of products.
     type Rows;
     /// Activations of one layer, arranged as the columns of products.
     type Columns;
@@ -69,14 +68,15 @@ pub trait Engine: Clone {
     /// Returns an error if the device fails or has too little memory.
     fn new_cross(&self, x: Layout, layers: Range<usize>, y: Layout) -> Result<Self::Cross>;
 
-    /// Arranges the activations of some layers as the rows of products.
-    fn rows(&self, tokens: &Self::Tokens, layout: Layout, layers: Range<usize>) -> Self::Rows;
+    /// Arranges the activations of a layer as the rows of products.
+    fn rows(&self, tokens: &Self::Tokens, layout: Layout, layer: usize) -> Self::Rows;
 
     /// Arranges the activations of a layer as the columns of products.
     fn columns(&self, tokens: &Self::Tokens, layout: Layout, layer: usize) -> Self::Columns;
 
     /// Adds the products of the activations of a model y with those of other models at the same
-    /// tokens and, if `grams` is given, within each of its own layers.
+    /// tokens and, if `grams` is given, within each of its own layers. `x` are the activations of all
+    /// models that `sums` name.
     ///
     /// # Errors
     /// Returns an error if the device fails or has too little memory.
@@ -84,7 +84,7 @@ pub trait Engine: Clone {
         &self,
         sums: Vec<&mut StoredCross<Self>>,
         grams: Option<&mut Self::Grams>,
-        x: &TokenBatch<Self>,
+        x: &[&Self::Tokens],
         y: (&Self::Tokens, Layout),
     ) -> Result<()>;
 
@@ -290,35 +290,6 @@ impl<E: Engine> SumSource<'_, E> {
             Self::Sums { cross, transposed: true, .. } => cross.layers.clone(),
             _ => 0..y.n_layers,
         }
-    }
-}
-
-/// The activations of the same tokens in every model.
-pub struct TokenBatch<'a, E: Engine> {
-    engine: &'a E,
-    layouts: &'a [Layout],
-    tokens: Vec<&'a E::Tokens>,
-    /// For each model, its activations as rows, once they are needed.
-    rows: Vec<OnceCell<E::Rows>>,
-}
-
-impl<'a, E: Engine> TokenBatch<'a, E> {
-    /// Returns a batch of activations, given the layout of each model.
-    pub fn new(engine: &'a E, layouts: &'a [Layout], tokens: Vec<&'a E::Tokens>) -> Self {
-        let rows = layouts.iter().map(|_| OnceCell::new()).collect();
-        Self { engine, layouts, tokens, rows }
-    }
-
-    /// Returns the activations of a model.
-    pub fn tokens(&self, model: usize) -> &'a E::Tokens {
-        self.tokens[model]
-    }
-
-    /// Returns the activations of some layers of a model as rows. They are the same layers in every
-    /// call for a model.
-    pub fn rows(&self, model: usize, layers: &Range<usize>) -> &E::Rows {
-        let arrange = || self.engine.rows(self.tokens[model], self.layouts[model], layers.clone());
-        self.rows[model].get_or_init(arrange)
     }
 }
 

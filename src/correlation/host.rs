@@ -8,9 +8,7 @@ use rayon::prelude::*;
 
 use super::CHUNK;
 use super::candidates::{CandidateSums, NeuronMajor};
-use super::engine::{
-    Engine, LayerPair, LayerSums, Side, StoredCandidates, StoredCross, SumSource, TokenBatch,
-};
+use super::engine::{Engine, LayerPair, LayerSums, Side, StoredCandidates, StoredCross, SumSource};
 use super::layer_similarity::{gram_norm, squared_covariances};
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
@@ -57,7 +55,7 @@ impl HostEngine {
             }
             SumSource::Tokens { rows, .. } => {
                 out.fill(0.0);
-                self.product.add_packed(rows[x_layer].get(0), &[block.sums.packed()], out);
+                self.product.add_packed(rows[x_layer].get(0), block.sums.packed(), out);
             }
         }
     }
@@ -95,7 +93,6 @@ impl Engine for HostEngine {
     /// Row-major, `[tokens, n_neurons]`.
     type Tokens = [f32];
     type OwnTokens = Vec<f32>;
-    /// One matrix for all layers.
     type Rows = PackedMatrices;
     type Columns = PackedMatrices;
     type Cross = CrossSums;
@@ -136,12 +133,8 @@ impl Engine for HostEngine {
         Ok(CrossSums::new(x, layers, y))
     }
 
-    fn rows(&self, tokens: &[f32], layout: Layout, layers: Range<usize>) -> PackedMatrices {
-        let width = layout.n_neurons();
-        let (first, cols) = (layers.start * layout.d_mlp, layers.len() * layout.d_mlp);
-        let first = first.min(tokens.len());
-        let rows = MatrixView::strided(&tokens[first..], tokens.len() / width, cols, width);
-        self.product.rows(rows)
+    fn rows(&self, tokens: &[f32], layout: Layout, layer: usize) -> PackedMatrices {
+        self.product.rows(layer_of(tokens, layout, layer))
     }
 
     fn columns(&self, tokens: &[f32], layout: Layout, layer: usize) -> PackedMatrices {
@@ -153,7 +146,7 @@ impl Engine for HostEngine {
         &self,
         sums: Vec<&mut StoredCross<Self>>,
         grams: Option<&mut GramSums>,
-        x: &TokenBatch<Self>,
+        x: &[&[f32]],
         (y, layout): (&[f32], Layout),
     ) -> Result<()> {
         if sums.is_empty() && grams.is_none() {
@@ -162,8 +155,8 @@ impl Engine for HostEngine {
         let layers = 0..layout.n_layers;
         let layers: Vec<MatrixView> = layers.map(|layer| layer_of(y, layout, layer)).collect();
         let columns = self.product.columns(&layers);
-        for StoredCross { x: model, layers, sums, .. } in sums {
-            sums.absorb(self.product, x.rows(*model, layers), &columns);
+        for StoredCross { x: model, sums, .. } in sums {
+            sums.absorb(self.product, x[*model], &columns);
         }
         if let Some(grams) = grams {
             grams.absorb(self.product, y, &columns);

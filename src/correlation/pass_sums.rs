@@ -3,7 +3,7 @@
 use std::borrow::BorrowMut;
 use std::io;
 
-use super::engine::{Engine, StoredCross, TokenBatch};
+use super::engine::{Engine, StoredCross};
 use super::plan::ComparisonPlan;
 use super::sums::NeuronSums;
 use super::surrogate::SurrogateId;
@@ -105,18 +105,17 @@ impl<E: Engine> PassSums<E> {
         let first = self.first + self.tokens;
         self.tokens += count;
         let tokens: Vec<&E::Tokens> = tokens.iter().map(|tokens| &**tokens).collect();
-        let batch = TokenBatch::new(engine, &plan.models, tokens);
         for (model, (grams, &layout)) in self.grams.iter_mut().zip(&plan.models).enumerate() {
             let cross = self.cross.iter_mut().filter(|cross| cross.y == model).collect();
             let grams = grams.as_mut().filter(|_| self.pass == 0);
-            engine.add_products(cross, grams, &batch, (batch.tokens(model), layout))?;
+            engine.add_products(cross, grams, &tokens, (tokens[model], layout))?;
         }
         for SurrogateSums { id, own, cross } in &mut self.surrogates {
-            let mut fake = engine.surrogate(plan, *id, batch.tokens(id.model), first)?;
+            let mut fake = engine.surrogate(plan, *id, tokens[id.model], first)?;
             let fake = fake.borrow_mut();
             engine.absorb(own, fake, false);
             let fake = (&*fake, plan.models[id.model]);
-            engine.add_products(cross.iter_mut().collect(), None, &batch, fake)?;
+            engine.add_products(cross.iter_mut().collect(), None, &tokens, fake)?;
         }
         Ok(())
     }

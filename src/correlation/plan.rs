@@ -159,22 +159,14 @@ impl ComparisonPlan {
         self.models.iter().map(|m| m.n_layers).max().unwrap_or(1)
     }
 
-    /// Returns the bytes of the activations that are packed for products at the same time: layers of
-    /// x as rows, those of y as columns.
+    /// Returns the bytes of the activations that are packed for products at the same time: of kept
+    /// tokens a model x as rows and a layer of y as columns, otherwise a model y as columns.
     fn packed_bytes(&self, keep: Keep, tokens: usize) -> usize {
+        let most = self.models.iter().map(|m| m.n_neurons()).max().unwrap_or(0);
+        let widest = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
         match keep {
-            Keep::Tokens => {
-                let rows = self.references.iter().map(|&x| self.models[x].n_neurons());
-                let widest = self.models.iter().map(|m| m.d_mlp).max().unwrap_or(0);
-                4 * tokens * (rows.max().unwrap_or(0) + widest)
-            }
-            Keep::Sums { passes } => {
-                let mut x: Vec<usize> = self.stored_pairs(true).iter().map(|&(x, _)| x).collect();
-                x.dedup();
-                let rows: usize = x.into_iter().map(|x| self.most_rows(x, passes)).sum();
-                let columns = self.models.iter().map(|m| m.n_neurons()).max().unwrap_or(0);
-                4 * tokens.min(TOKENS_AT_ONCE) * (rows + columns)
-            }
+            Keep::Tokens => 4 * tokens * (most + widest),
+            Keep::Sums { .. } => 4 * tokens.min(TOKENS_AT_ONCE) * most,
         }
     }
 

@@ -201,11 +201,14 @@ impl CrossSums {
         Self { x, y, layers, values }
     }
 
-    /// Adds the activations of the same tokens in the layers of x that are summed, packed as one matrix,
-    /// and in all layers of y, packed as one matrix each.
-    pub fn absorb(&mut self, product: Product, x: &PackedMatrices, y: &PackedMatrices) {
+    /// Adds the activations of the same tokens in x, `[tokens, n_neurons]`, and in all layers of y,
+    /// each packed as a matrix.
+    pub fn absorb(&mut self, product: Product, x: &[f32], y: &PackedMatrices) {
+        let width = self.x.n_neurons();
+        let (first, rows) = (self.layers.start * self.x.d_mlp, self.layers.len() * self.x.d_mlp);
+        let x = MatrixView::strided(&x[first..], x.len() / width, rows, width);
         let y: Vec<PackedMatrix> = (0..self.y.n_layers).map(|layer| y.get(layer)).collect();
-        product.add_packed(x.get(0), &y, &mut self.values);
+        product.add_columns(x, &y, &mut self.values);
     }
 
     /// Copies the sums of one layer of each model, `[d_x, d_y]`, to `out`.
