@@ -1,8 +1,8 @@
 //! Matrix products over strided views.
 //!
-//! Both operands are packed into panels, which can be done once for several products, and each element
-//! of the result is one chain of products in the order of the inner dimension. Its bits therefore depend only on its row and its column, not
-//! on the number of threads or on neighbouring elements.
+//! Both operands are packed into panels, which can be done once for several products. Each element of
+//! the result is one chain of products in the order of the inner dimension. Its bits therefore depend
+//! only on its row and its column, not on the number of threads or on neighbouring elements.
 
 use std::ops::Range;
 
@@ -41,18 +41,13 @@ struct TilePosition {
 impl<T, W: Fn(&mut [T], usize, &[f32])> TileWriter<'_, T, W> {
     /// Prefetches the destination of a tile while the tile is computed.
     fn prefetch(&self, place: TilePosition) {
-        let values = &self.values[self.start(place)..];
+        let values = &self.values[place.row * self.stride + place.col..];
         let rows = values.chunks(self.stride).take(place.rows);
         rows.for_each(|row| prefetch_to_write(&row[..place.cols]));
     }
 
-    fn start(&self, place: TilePosition) -> usize {
-        place.row * self.stride + place.col
-    }
-
     fn write_tile(&mut self, place: TilePosition, tile: &[f32], width: usize) {
-        let start = self.start(place);
-        let values = &mut self.values[start..];
+        let values = &mut self.values[place.row * self.stride + place.col..];
         let rows = values.chunks_mut(self.stride).zip(tile.chunks_exact(width)).take(place.rows);
         for (out, tile) in rows {
             (self.write)(&mut out[..place.cols], place.col, &tile[..place.cols]);
@@ -71,6 +66,10 @@ struct ProductExtent {
 }
 
 /// Computes `a b` tile by tile; `b` holds the columns as rows.
+///
+/// # Panics
+///
+/// Panics if the inner dimensions differ.
 fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
     kernel: CpuKernel,
     a: PackedMatrix,
@@ -78,6 +77,7 @@ fn for_each_tile<T, W: Fn(&mut [T], usize, &[f32])>(
     extent: ProductExtent,
     out: &mut TileWriter<T, W>,
 ) {
+    assert_eq!(a.words, b.words, "inner dimensions differ");
     let mut tiles = vec![0.0; a.rows.div_ceil(kernel.mr) * kernel.tile_len()];
     let columns: Vec<_> = b.panels().take_while(|(col, _)| *col < extent.cols).collect();
     for group in columns.chunks(COLUMNS_AT_ONCE / kernel.nr) {

@@ -334,8 +334,9 @@ mod tests {
             let at = |row: usize, k: usize| if row < rows && k < view.cols { view.line::<1>(row, k)[0] } else { 0.0 };
             const W: usize = 12;
             for form in [PanelFormat::Single, PanelFormat::Rounded, PanelFormat::Pairs, PanelFormat::PairRows] {
-                for packed in [PackedMatrices::one(view, W, form), PackedMatrices::on_all_cores(&[view, view], W, form)] {
-                    for (start, panel) in packed.get(0).panels() {
+                let (one, two) = (PackedMatrices::one(view, W, form), PackedMatrices::on_all_cores(&[view, view], W, form));
+                for packed in [one.get(0), two.get(0), two.get(1)] {
+                    for (start, panel) in packed.panels() {
                         for row in 0..W {
                             for k in 0..packed.words {
                                 let (found, first) = match form {

@@ -75,8 +75,8 @@ pub trait Engine: Clone {
     fn columns(&self, tokens: &Self::Tokens, layout: Layout, layer: usize) -> Self::Columns;
 
     /// Adds the products of the activations of a model y with those of other models at the same
-    /// tokens and, if `grams` is given, within each of its own layers. `x` are the activations of all
-    /// models that `sums` name.
+    /// tokens and, if `grams` is given, within each of its own layers. `x` has the activations of every
+    /// model that `sums` name, by its index.
     ///
     /// # Errors
     /// Returns an error if the device fails or has too little memory.
