@@ -222,7 +222,7 @@ impl Product {
     pub fn add(self, x: MatrixView, y: MatrixView, sums: &mut [f64]) {
         assert_eq!(sums.len(), x.cols * y.cols, "sums have another shape");
         let columns = self.columns(&[y]);
-        self.by_blocks(Rows::View(x.t()), &[columns.get(0)], sums, |_| y.cols, adding);
+        self.by_blocks(ProductRows::View(x.t()), &[columns.get(0)], sums, |_| y.cols, adding);
     }
 
     /// Like [`Self::add`], with y packed by [`Self::columns`], in parts that lie side by side.
@@ -233,7 +233,7 @@ impl Product {
     pub fn add_columns(self, x: MatrixView, y: &[PackedMatrix], sums: &mut [f64]) {
         let cols = y.iter().map(|part| part.rows).sum::<usize>();
         assert_eq!(sums.len(), x.cols * cols, "sums have another shape");
-        self.by_blocks(Rows::View(x.t()), y, sums, |_| cols, adding);
+        self.by_blocks(ProductRows::View(x.t()), y, sums, |_| cols, adding);
     }
 
     /// Like [`Self::add`], with x packed by [`Self::rows`] and y by [`Self::columns`].
@@ -243,7 +243,7 @@ impl Product {
     /// Panics if the shapes disagree.
     pub fn add_packed(self, x: PackedMatrix, y: PackedMatrix, sums: &mut [f64]) {
         assert_eq!(sums.len(), x.rows * y.rows, "sums have another shape");
-        self.by_blocks(Rows::Packed(x), &[y], sums, |_| y.rows, adding);
+        self.by_blocks(ProductRows::Packed(x), &[y], sums, |_| y.rows, adding);
     }
 
     /// Computes `sums ← sums + vᵀ v` on all cores, with v `[tokens, p]` and the sums `[p, p]` in f64,
@@ -255,7 +255,7 @@ impl Product {
     /// Panics if the shapes disagree.
     pub fn add_symmetric(self, v: MatrixView, columns: PackedMatrix, sums: &mut [f64]) {
         assert_eq!(sums.len(), v.cols * v.cols, "sums have another shape");
-        self.by_blocks(Rows::View(v.t()), &[columns], sums, |end_row| end_row, adding);
+        self.by_blocks(ProductRows::View(v.t()), &[columns], sums, |end_row| end_row, adding);
     }
 
     /// Computes `out ← a · b` in f32, with factors in this precision, on all cores.
@@ -278,14 +278,14 @@ impl Product {
         assert_eq!(a.cols, b.rows, "inner dimensions differ");
         assert_eq!(out.len(), a.rows * b.cols, "output has another shape");
         let columns = self.columns(&[b]);
-        self.by_blocks(Rows::View(a), &[columns.get(0)], out, |_| b.cols, write);
+        self.by_blocks(ProductRows::View(a), &[columns.get(0)], out, |_| b.cols, write);
     }
 
     /// Computes `a b` on all cores by blocks of rows of `out`. The parts of `b` lie side by side.
     /// `columns` maps the row after a block's last to the number of columns to compute.
     fn by_blocks<T: Send>(
         self,
-        a: Rows,
+        a: ProductRows,
         b: &[PackedMatrix],
         out: &mut [T],
         columns: impl Fn(usize) -> usize + Sync,
@@ -304,8 +304,8 @@ impl Product {
             let mut out = TileWriter { values, stride, write: &write };
             let packed;
             let a = match a {
-                Rows::Packed(a) => a.part(rows),
-                Rows::View(a) => {
+                ProductRows::Packed(a) => a.part(rows),
+                ProductRows::View(a) => {
                     let a = a.part(rows.start, rows.len());
                     packed = PackedMatrices::one(a, kernel.mr, kernel.a);
                     packed.get(0)
@@ -323,7 +323,7 @@ impl Product {
 
 /// The rows of a product, packed or not.
 #[derive(Clone, Copy)]
-enum Rows<'a> {
+enum ProductRows<'a> {
     /// Each task packs the rows that it needs.
     View(MatrixView<'a>),
     Packed(PackedMatrix<'a>),

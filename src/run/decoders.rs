@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 
 use super::member::FamilyMember;
+use crate::corpus::Batch;
 use crate::error::Result;
-use crate::model::Decoder;
+use crate::model::capture::{Activations, Capture};
+use crate::model::{Decoder, Site};
 
 /// Some models of a plan, ready to run.
 pub enum Decoders<'a> {
@@ -21,6 +23,22 @@ impl Decoders<'_> {
             Self::Cpu(models) => models[i].decoder(),
             Self::Device(models) => &*models[i],
         }
+    }
+
+    /// Runs each model over a batch. The activations of the tokens that enter the sums are appended to
+    /// the targets of the model.
+    ///
+    /// # Errors
+    /// Returns an error if a device fails.
+    pub fn capture(
+        &self,
+        batch: &Batch,
+        targets: Vec<Vec<(Site, &mut Activations)>>,
+    ) -> Result<()> {
+        let (rows, keep) = (batch.ids(), batch.kept());
+        self.each(targets, |model, targets| {
+            model.forward(&rows, &mut Capture::new(&keep, targets)).map(drop)
+        })
     }
 
     /// Calls `run` with each model and its state, in the order of the models. A model without a state

@@ -9,7 +9,7 @@ use crate::correlation::{BlockDraws, BlockSums, CHUNK, Purpose, RandomStream};
 use crate::error::Result;
 use crate::findings::{Outcome, Resamples};
 use crate::model::Site;
-use crate::model::capture::{Activations, Capture};
+use crate::model::capture::Activations;
 use crate::plan::Plan;
 use crate::record::Resampling;
 use crate::spec::IntervalOptions;
@@ -118,11 +118,8 @@ struct BlockReader<'a> {
 
 impl BlockReader<'_> {
     fn read(&mut self, models: &Decoders, batch: &Batch) -> Result<()> {
-        let (rows, keep) = (batch.ids(), batch.kept());
-        models.each(self.buffers.iter_mut().collect(), |model, buffer| {
-            let targets = vec![(Site::MlpPost, buffer)];
-            model.forward(&rows, &mut Capture::new(&keep, targets)).map(drop)
-        })?;
+        let targets = self.buffers.iter_mut().map(|buffer| vec![(Site::MlpPost, buffer)]);
+        models.capture(batch, targets.collect())?;
         loop {
             let block = self.dealt.ends.partition_point(|&end| end <= self.absorbed);
             let Some(end) = self.dealt.ends.get(block) else { return Ok(()) };

@@ -4,8 +4,8 @@ use super::Session;
 use crate::corpus::Tokens;
 use crate::correlation::TOKENS_AT_ONCE;
 use crate::error::Result;
-use crate::model::capture::{Activations, Capture};
-use crate::model::{Decoder, Site};
+use crate::model::Site;
+use crate::model::capture::Activations;
 use crate::spec::Exclusion;
 use crate::stats::ActivationSums;
 
@@ -17,14 +17,9 @@ struct ModelActivations {
 }
 
 impl ModelActivations {
-    /// Runs the model over rows. The activations of the tokens to `keep` are buffered.
-    fn read(&mut self, model: &dyn Decoder, rows: &[&[u32]], keep: &[bool]) -> Result<()> {
-        let targets = vec![(Site::MlpPre, &mut self.pre), (Site::MlpPost, &mut self.post)];
-        model.forward(rows, &mut Capture::new(keep, targets))?;
-        while self.pre.tokens() >= TOKENS_AT_ONCE {
-            self.absorb(TOKENS_AT_ONCE);
-        }
-        Ok(())
+    /// Returns the buffers for a batch.
+    fn targets(&mut self) -> Vec<(Site, &mut Activations)> {
+        vec![(Site::MlpPre, &mut self.pre), (Site::MlpPost, &mut self.post)]
     }
 
     /// Adds the first tokens of the buffers to the sums.
@@ -56,11 +51,13 @@ impl Session<'_> {
         let mut judged: Vec<ModelActivations> = plan.judged.iter().map(of_model).collect();
         let stage = "reading tokens for statistics";
         self.read_models(stage, &tokens, &plan.judged, |models, batch| {
-            let (rows, keep) = (batch.ids(), batch.kept());
-            let judged = judged.iter_mut().collect();
-            models.each(judged, |model, judged: &mut ModelActivations| {
-                judged.read(model, &rows, &keep)
-            })
+            models.capture(batch, judged.iter_mut().map(ModelActivations::targets).collect())?;
+            for judged in &mut judged {
+                while judged.pre.tokens() >= TOKENS_AT_ONCE {
+                    judged.absorb(TOKENS_AT_ONCE);
+                }
+            }
+            Ok(())
         })?;
         for judged in &mut judged {
             judged.absorb(judged.pre.tokens());

@@ -13,7 +13,7 @@ use crate::correlation::{
 use crate::error::Result;
 use crate::findings::Outcome;
 use crate::model::Site;
-use crate::model::capture::{Activations, Capture};
+use crate::model::capture::Activations;
 use crate::plan::Plan;
 use crate::stats::{ActivationSums, PILOT_TOKENS, WeightStatistics};
 
@@ -69,15 +69,12 @@ impl<C: NeuronComparison<Engine = HostEngine>> Sums<C> {
 
     /// Runs every model once over a batch. The activations are buffered.
     fn run_models(&mut self, batch: &Batch) -> Result<()> {
-        let (rows, keep) = (batch.ids(), batch.kept());
         let mut targets: Vec<_> =
             self.post.iter_mut().map(|post| vec![(Site::MlpPost, post)]).collect();
         for judged in &mut self.judged {
             targets[judged.model].push((Site::MlpPre, &mut judged.pre));
         }
-        Decoders::Cpu(&self.models).each(targets, |model, targets| {
-            model.forward(&rows, &mut Capture::new(&keep, targets)).map(drop)
-        })
+        Decoders::Cpu(&self.models).capture(batch, targets)
     }
 
     /// Adds the first tokens of every buffer to the sums and removes them from the buffer.

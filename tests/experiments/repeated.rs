@@ -12,6 +12,13 @@ use super::{column, figures, row_of, set};
 use crate::desk;
 use crate::support::path;
 
+/// Leaves two models and few tokens, with a threshold that some neurons pass.
+fn shorten(spec: &mut Spec) {
+    spec.models.family.truncate(2);
+    spec.corpus.sample = Some(3000);
+    spec.correlation.threshold = 0.3;
+}
+
 #[test]
 fn dynamics_is_the_study_at_every_step() {
     // Other seeds stand in for checkpoints: what is proved is the comparison of steps.
@@ -28,19 +35,14 @@ fn dynamics_is_the_study_at_every_step() {
     }
     let step =
         |step: u64, name: &str| Step { step, path: folder.path().join(name).join("{model}") };
-    let change = |spec: &mut Spec| {
-        spec.models.family.truncate(2);
-        spec.corpus.sample = Some(3000);
-        spec.correlation.threshold = 0.3;
-    };
     let found = figures("desk-universality.yaml", |spec| {
-        change(spec);
+        shorten(spec);
         spec.kind = "dynamics".into();
         let steps = DynamicsSettings { steps: vec![step(10, "early"), step(20, "late")] };
         spec.settings = [("dynamics".into(), serde_yaml::to_value(steps).unwrap())].into();
     });
     let mut loaded = load_spec(&path("experiments/desk-universality.yaml")).unwrap();
-    change(&mut loaded.spec);
+    shorten(&mut loaded.spec);
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     let alone = run(&plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
     let late = &found.named["training-trend"][1];
@@ -99,18 +101,13 @@ fn a_run_is_a_study_of_its_own_plan_alone() {
 
 #[test]
 fn convergence_ends_at_the_study_itself() {
-    let change = |spec: &mut Spec| {
-        spec.models.family.truncate(2);
-        spec.corpus.sample = Some(3000);
-        spec.correlation.threshold = 0.3;
-    };
     let found = figures("convergence.yaml", |spec| {
-        change(spec);
+        shorten(spec);
         set(spec, "tokens", [1000]);
         set(spec, "resamples", 3);
     });
     let mut loaded = load_spec(&path("experiments/convergence.yaml")).unwrap();
-    change(&mut loaded.spec);
+    shorten(&mut loaded.spec);
     loaded.spec.kind = STUDY.into();
     let plan = Plan::make(loaded).unwrap_or_else(|e| panic!("{e}"));
     let alone = run(&plan, &mut Control::default()).unwrap_or_else(|e| panic!("{e}"));
