@@ -7,6 +7,7 @@ use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
 const LINE: usize = 64;
 
 /// Prefetches values that will be written soon.
+#[inline]
 pub fn prefetch_to_write<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LINE / size_of::<T>()) {
@@ -18,6 +19,7 @@ pub fn prefetch_to_write<T>(values: &[T]) {
 }
 
 /// Prefetches values that will be read soon into the second-level cache.
+#[inline]
 pub fn prefetch_to_read<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LINE / size_of::<T>()) {

@@ -162,10 +162,7 @@ pub fn matmul_all_cores(a: MatrixView, b: MatrixView, out: &mut [f32]) {
 /// Panics as [`matmul_all_cores`] does, or if the bias has another length.
 pub fn affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     assert_eq!(bias.len(), b.cols, "bias has another length");
-    let write = |out: &mut [f32], col: usize, tile: &[f32]| {
-        let values = tile.iter().zip(&bias[col..]).map(|(v, b)| v + b);
-        out.iter_mut().zip(values).for_each(|(out, v)| *out = v);
-    };
+    let write = |out: &mut [f32], col: usize, tile: &[f32]| write_sum(out, tile, &bias[col..]);
     Product::plain().into_f32(a, b, out, write);
 }
 
@@ -176,10 +173,7 @@ pub fn affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
 /// Panics as [`affine`] does.
 pub fn add_affine(a: MatrixView, b: MatrixView, bias: &[f32], out: &mut [f32]) {
     assert_eq!(bias.len(), b.cols, "bias has another length");
-    let write = |out: &mut [f32], col: usize, tile: &[f32]| {
-        let values = tile.iter().zip(&bias[col..]).map(|(v, b)| v + b);
-        out.iter_mut().zip(values).for_each(|(out, v)| *out += v);
-    };
+    let write = |out: &mut [f32], col: usize, tile: &[f32]| add_sum(out, tile, &bias[col..]);
     Product::plain().into_f32(a, b, out, write);
 }
 
@@ -336,6 +330,18 @@ fn rows_per_task(kernel: CpuKernel, rows: usize) -> usize {
 
 fn adding(sums: &mut [f64], _: usize, tile: &[f32]) {
     add_all(sums, tile);
+}
+
+widened! {
+    fn write_sum(out: &mut [f32], tile: &[f32], bias: &[f32]) {
+        out.iter_mut().zip(tile).zip(bias).for_each(|((out, v), b)| *out = v + b);
+    }
+}
+
+widened! {
+    fn add_sum(out: &mut [f32], tile: &[f32], bias: &[f32]) {
+        out.iter_mut().zip(tile).zip(bias).for_each(|((out, v), b)| *out += v + b);
+    }
 }
 
 widened! {

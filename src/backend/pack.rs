@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::aligned::AlignedBuffer;
 use super::cache::prefetch_to_read;
-use super::wide::widened;
+use super::wide::{Both, widened};
 
 /// A read-only f32 matrix in a slice.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,7 @@ impl<'a> MatrixView<'a> {
             Some(whole) if self.row_stride == 1 && start + W <= self.rows => line = *whole,
             _ => {
                 let values = data.iter().step_by(self.row_stride).take(self.rows - start);
-                line.iter_mut().zip(values).for_each(|(out, value)| *out = *value);
+                Both(line.iter_mut(), values).for_each(|(out, value)| *out = *value);
             }
         }
         line
@@ -262,8 +262,9 @@ impl PanelSource<'_> {
     fn words<const W: usize>(&self, words: &mut [u32], word: impl Fn(f32) -> u32) {
         let lines = words.as_chunks_mut::<W>().0;
         if self.view.col_stride != 1 || self.row + W > self.view.rows {
-            for (k, out) in self.columns.clone().zip(lines) {
-                *out = self.view.line::<W>(self.row, k).map(&word);
+            for (k, out) in Both(self.columns.clone(), lines.iter_mut()) {
+                let line = self.view.line::<W>(self.row, k);
+                Both(out.iter_mut(), line.iter()).for_each(|(out, value)| *out = word(*value));
             }
             return;
         }
@@ -278,12 +279,12 @@ impl PanelSource<'_> {
     /// Returns the words of columns `k` and `k + 1`.
     #[inline(always)]
     fn pair<const W: usize>(&self, k: usize) -> [u32; W] {
-        let bits = |k| match k < self.columns.end {
-            true => self.view.line::<W>(self.row, k).map(bf16_bits),
-            false => [0; W],
+        let line = |k| match k < self.columns.end {
+            true => self.view.line::<W>(self.row, k),
+            false => [0.0; W],
         };
-        let (low, high) = (bits(k), bits(k + 1));
-        std::array::from_fn(|row| low[row] | high[row] << 16)
+        let (low, high) = (line(k), line(k + 1));
+        std::array::from_fn(|row| bf16_bits(low[row]) | bf16_bits(high[row]) << 16)
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //! same (nothing is fused), and so do the bits.
 
 /// Defines a function that is also compiled for AVX-512 and AVX2. Everything that it calls must be
-/// inlined.
+/// inlined, which the methods of arrays and of `Zip` are not in tests.
 macro_rules! widened {
     ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $w:ident: usize>)?
         ($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
@@ -43,3 +43,17 @@ macro_rules! widened {
 }
 
 pub(crate) use widened;
+
+/// Two iterators in step. The methods of the standard library's `Zip` are not inlined where a crate
+/// is compiled in parts without LTO, as in tests; but a loop over this one is vectorised only where
+/// the number of steps is known to the compiler.
+pub(crate) struct Both<A, B>(pub A, pub B);
+
+impl<A: Iterator, B: Iterator> Iterator for Both<A, B> {
+    type Item = (A::Item, B::Item);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.0.next()?, self.1.next()?))
+    }
+}

@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::random::{Purpose, RandomStream};
-use crate::backend::wide::widened;
+use crate::backend::wide::{Both, widened};
 
 /// Number of rows transformed together, one in each lane of a register.
 const LANES: usize = 16;
@@ -188,7 +188,7 @@ widened! {
     fn hadamard(values: &mut [Lanes], signs: &[f32]) {
         let (fours, rest) = values.as_chunks_mut::<4>();
         // The signs have no loop of their own, which would be compiled to scattered writes.
-        for (four, signs) in fours.iter_mut().zip(signs.as_chunks::<4>().0) {
+        for (four, signs) in Both(fours.iter_mut(), signs.as_chunks::<4>().0.iter()) {
             first_levels(four, signs);
         }
         for (values, sign) in rest.iter_mut().zip(signs) {
@@ -241,8 +241,8 @@ widened! {
     fn raise_to_largest(largest: &mut [f64; LANES], values: &[Lanes], inverse: &[f64]) {
         // A copy stays in registers.
         let mut best = *largest;
-        for (values, inverse) in values.iter().zip(inverse) {
-            for (best, value) in best.iter_mut().zip(values) {
+        for (values, inverse) in Both(values.iter(), inverse.iter()) {
+            for (best, value) in Both(best.iter_mut(), values.iter()) {
                 // `max` returns the other operand if one is NaN.
                 *best = best.max(f64::from(*value) * inverse);
             }

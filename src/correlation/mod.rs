@@ -44,7 +44,7 @@ pub use plan::{ComparisonPlan, Keep};
 pub use random::{Purpose, RandomStream};
 pub use rotation::random_rotation;
 pub use screening::{Margin, ScreenedCorrelator};
-pub use sparse::{SparseColumns, SparseModel, SparseTokens, compare_sparse, sparse_steps};
+pub use sparse::{SparseModel, SparseTokens, compare_sparse, sparse_steps};
 pub use sums::{Layout, NeuronSums};
 
 /// Number of tokens whose products are added in f32 before they are added to the f64 sums. Part of

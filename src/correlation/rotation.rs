@@ -12,6 +12,7 @@ use super::random::{Purpose, RandomStream};
 use super::sums::ModelSums;
 use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::MatrixView;
+use crate::backend::wide::Both;
 use crate::spec::BaselineKind;
 
 /// A random matrix `[d, d]` with rows of unit norm.
@@ -74,9 +75,12 @@ fn orthogonal(normals: &[f32], d: usize) -> Vec<f32> {
 /// Returns the dot product, summed in eight interleaved parts: a fixed order that vectorises.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut parts = [0.0; 8];
-    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
-        parts.iter_mut().zip(a.iter().zip(b)).for_each(|(part, (a, b))| *part += a * b);
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in Both(a.iter(), b.iter()) {
+        Both(parts.iter_mut(), Both(a.iter(), b.iter())).for_each(|(part, (a, b))| *part += a * b);
     }
+    let rest = Both(a_rest.iter(), b_rest.iter());
+    Both(parts.iter_mut(), rest).for_each(|(part, (a, b))| *part += a * b);
     parts.iter().sum()
 }
 

@@ -12,148 +12,17 @@ use super::compare::Watch;
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
 use super::rows::{keep_if_best, row_bin};
-use super::sums::NeuronSums;
 use super::surrogate::SurrogateId;
 use crate::backend::device::ops::BINS;
 use crate::error::Result;
 use crate::stats::PowerSums;
 
+mod matrix;
+
+pub use matrix::{SparseModel, SparseTokens};
+
 /// Number of neurons of the reference that are compared at once. Bounds the memory of their results.
 const NEURONS: usize = 4096;
-
-/// The activations of one model in compressed rows, `[tokens, neurons]`.
-#[derive(Debug, Clone, Default)]
-pub struct SparseTokens {
-    neurons: usize,
-    /// For each token, the end of its entries.
-    ends: Vec<usize>,
-    indices: Vec<u32>,
-    values: Vec<f32>,
-}
-
-impl SparseTokens {
-    /// Creates a matrix of `neurons` neurons without tokens.
-    pub fn new(neurons: usize) -> Self {
-        Self { neurons, ..Self::default() }
-    }
-
-    /// Adds a token, with the neurons that are not zero and their values.
-    ///
-    /// # Panics
-    /// Panics if an entry lies outside the matrix.
-    pub fn push(&mut self, entries: impl Iterator<Item = (u32, f32)>) {
-        for (neuron, value) in entries {
-            assert!((neuron as usize) < self.neurons, "neuron {neuron} of {}", self.neurons);
-            self.indices.push(neuron);
-            self.values.push(value);
-        }
-        self.ends.push(self.indices.len());
-    }
-
-    /// Returns the number of tokens.
-    pub fn tokens(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Returns the entries of a token.
-    fn row(&self, token: usize) -> impl Iterator<Item = (usize, f64)> {
-        let start = token.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let own = start..self.ends[token];
-        let entries = self.indices[own.clone()].iter().zip(&self.values[own]);
-        entries.map(|(&neuron, &value)| (neuron as usize, f64::from(value)))
-    }
-
-    /// Returns the same entries, neuron by neuron.
-    pub fn columns(&self) -> SparseColumns {
-        let mut ends = vec![0_usize; self.neurons];
-        self.indices.iter().for_each(|&neuron| ends[neuron as usize] += 1);
-        let mut next = 0;
-        for end in &mut ends {
-            next += *end;
-            // Where the neuron's entries begin, until they are placed.
-            *end = next - *end;
-        }
-        let mut entries = vec![(0, 0.0); self.indices.len()];
-        for token in 0..self.tokens() {
-            for (neuron, value) in self.row(token) {
-                entries[ends[neuron]] = (token as u32, value as f32);
-                ends[neuron] += 1;
-            }
-        }
-        SparseColumns { tokens: self.tokens(), ends, entries }
-    }
-}
-
-/// The activations of one model in compressed columns.
-#[derive(Debug, Clone)]
-pub struct SparseColumns {
-    tokens: usize,
-    /// For each neuron, the end of its entries.
-    ends: Vec<usize>,
-    /// Token and value of each entry, by ascending token.
-    entries: Vec<(u32, f32)>,
-}
-
-impl SparseColumns {
-    /// Returns the number of neurons.
-    pub fn neurons(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Returns the number of tokens.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    /// Returns the entries of a neuron: tokens and values.
-    pub fn of(&self, neuron: usize) -> &[(u32, f32)] {
-        let start = neuron.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.entries[start..self.ends[neuron]]
-    }
-
-    /// Returns the sums over tokens of every neuron.
-    pub fn sums(&self) -> NeuronSums {
-        let of = |neuron: usize| {
-            let values = self.of(neuron).iter().map(|&(_, value)| f64::from(value));
-            let first = values.clone().next().unwrap_or(0.0);
-            // Sums around zero would leave a neuron that never varies a spread from rounding.
-            if values.len() == self.tokens && values.clone().all(|value| value == first) {
-                return (0.0, 0.0);
-            }
-            (values.clone().sum(), values.map(|value| value * value).sum())
-        };
-        let (sums, squares): (Vec<f64>, Vec<f64>) =
-            (0..self.neurons()).into_par_iter().map(of).unzip();
-        let mut all = NeuronSums::around_zero(self.neurons());
-        all.add(self.tokens as u64, &sums, &squares);
-        all
-    }
-}
-
-/// One sparse model of a comparison.
-pub struct SparseModel {
-    rows: SparseTokens,
-    columns: SparseColumns,
-    sums: NeuronSums,
-}
-
-impl SparseModel {
-    /// Computes the sums of a model over its tokens.
-    pub fn new(rows: SparseTokens) -> Self {
-        let columns = rows.columns();
-        Self { sums: columns.sums(), rows, columns }
-    }
-
-    /// Returns the activations, neuron by neuron.
-    pub fn columns(&self) -> &SparseColumns {
-        &self.columns
-    }
-
-    /// Returns the sums over the neurons.
-    pub fn sums(&self) -> &NeuronSums {
-        &self.sums
-    }
-}
 
 /// Compares every reference model of a plan with the others. Returns the results as
 /// `[reference][partner]`. The baseline is the permutation of the partner's tokens, whatever the
@@ -192,7 +61,7 @@ fn compare_pair(
     let layout = plan.models[x];
     let mut pair = PairResult::new(layout.n_neurons(), plan.top, draws);
     let partner = SparsePartner::new(&models[y]);
-    let tokens = models[x].rows.tokens();
+    let tokens = models[x].tokens();
     let order = |draw| SurrogateId { model: y, draw }.order(plan, 0, tokens);
     let orders: Vec<Vec<usize>> = (0..draws).map(order).collect();
     for first in (0..layout.n_neurons()).step_by(NEURONS) {
@@ -201,7 +70,7 @@ fn compare_pair(
             .clone()
             .into_par_iter()
             .map_init(
-                || Products::new(models[y].rows.neurons),
+                || Products::new(models[y].neurons()),
                 |products, neuron| partner.judge(&models[x], neuron, (plan.top, &orders), products),
             )
             .collect();
@@ -234,7 +103,7 @@ struct Products {
     sums: Vec<f64>,
     /// Whether j is listed.
     is_touched: Vec<bool>,
-    /// The partner neurons that are active together with i, in ascending order.
+    /// The partner neurons that are dense or active together with i, in ascending order.
     touched: Vec<usize>,
 }
 
@@ -244,29 +113,37 @@ impl Products {
     }
 
     /// Sums products with the partner's tokens, those in `order` if one is given.
-    fn compute(&mut self, x: &[(u32, f32)], y: &SparseTokens, order: Option<&[usize]>) {
+    fn compute(&mut self, x: &[(usize, f64)], y: &SparseModel, order: Option<&[usize]>) {
         for neuron in self.touched.drain(..) {
             self.sums[neuron] = 0.0;
             self.is_touched[neuron] = false;
         }
+        let partner_token = |token: usize| order.map_or(token, |order| order[token]);
         for &(token, value) in x {
-            let token = token as usize;
-            for (neuron, other) in y.row(order.map_or(token, |order| order[token])) {
-                self.sums[neuron] += f64::from(value) * other;
-                if !self.is_touched[neuron] {
-                    self.is_touched[neuron] = true;
-                    self.touched.push(neuron);
-                }
+            for (neuron, other) in y.row(partner_token(token)) {
+                self.sums[neuron] += value * other;
+                self.touch(neuron);
             }
         }
+        for other in y.dense() {
+            let product = |&(token, value)| value * other.centred(partner_token(token));
+            self.sums[other.neuron] = x.iter().map(product).sum();
+            self.touch(other.neuron);
+        }
         self.touched.sort_unstable();
+    }
+
+    fn touch(&mut self, neuron: usize) {
+        if !self.is_touched[neuron] {
+            self.is_touched[neuron] = true;
+            self.touched.push(neuron);
+        }
     }
 }
 
 /// The partner of a comparison.
 struct SparsePartner<'a> {
-    rows: &'a SparseTokens,
-    sums: &'a NeuronSums,
+    model: &'a SparseModel,
     /// Inverse spread of each neuron; NaN for one without a correlation.
     inverse: Vec<f64>,
     /// B of each neuron: its sum times its inverse spread.
@@ -281,18 +158,18 @@ struct SparsePartner<'a> {
 
 impl<'a> SparsePartner<'a> {
     fn new(model: &'a SparseModel) -> Self {
-        let (rows, sums) = (&model.rows, &model.sums);
+        let (neurons, sums) = (model.neurons(), model.sums());
         let inverse = |j| sums.inverse_spread(j).unwrap_or(f64::NAN);
-        let inverse: Vec<f64> = (0..rows.neurons).map(inverse).collect();
+        let inverse: Vec<f64> = (0..neurons).map(inverse).collect();
         let b: Vec<f64> = inverse.iter().enumerate().map(|(j, i)| sums.sum(j) * i).collect();
-        let valid = || (0..rows.neurons as u32).filter(|&j| !b[j as usize].is_nan());
+        let valid = || (0..neurons as u32).filter(|&j| !b[j as usize].is_nan());
         let (mut ascending, mut descending): (Vec<u32>, Vec<u32>) =
             (valid().collect(), valid().collect());
         ascending.sort_by(|&i, &j| b[i as usize].total_cmp(&b[j as usize]));
         descending.sort_by(|&i, &j| b[j as usize].total_cmp(&b[i as usize]));
         let power = |k: i32| valid().map(|j| b[j as usize].powi(k)).sum();
         let powers = [1, 2, 3, 4].map(power);
-        Self { rows, sums, inverse, b, ascending, descending, powers }
+        Self { model, inverse, b, ascending, descending, powers }
     }
 
     /// Compares a neuron of the reference with all neurons of the partner, and with the partner's
@@ -311,14 +188,15 @@ impl<'a> SparsePartner<'a> {
             bins: vec![0.0; BINS],
             moments: PowerSums::around(0.0),
         };
-        let Some(inverse) = x.sums.inverse_spread(neuron) else { return found };
-        let (own, mean) = (x.columns.of(neuron), x.sums.sum(neuron) / x.sums.n as f64);
+        let sums = x.sums();
+        let Some(inverse) = sums.inverse_spread(neuron) else { return found };
+        let (own, mean) = (x.shifted(neuron), sums.sum(neuron) / sums.n as f64);
         let row = SparseRow { partner: self, mean, inverse };
-        products.compute(own, self.rows, None);
+        products.compute(&own, self.model, None);
         row.keep_best(products, &mut found.rho, &mut found.partner);
         row.add_distribution(products, &mut found.bins, &mut found.moments);
         for (best, order) in found.baseline.iter_mut().zip(orders) {
-            products.compute(own, self.rows, Some(order));
+            products.compute(&own, self.model, Some(order));
             row.keep_best(products, std::slice::from_mut(best), &mut [0]);
         }
         found
@@ -328,7 +206,7 @@ impl<'a> SparsePartner<'a> {
 /// The correlations of one neuron of the reference with all neurons of the partner.
 struct SparseRow<'a> {
     partner: &'a SparsePartner<'a>,
-    /// Mean and inverse spread of the neuron.
+    /// Mean and inverse spread of the neuron, less its pilot.
     mean: f64,
     inverse: f64,
 }
@@ -336,7 +214,7 @@ struct SparseRow<'a> {
 impl SparseRow<'_> {
     /// Returns the correlation with a partner neuron, given the sum of products.
     fn rho(&self, j: usize, product: f64) -> f64 {
-        let covariance = product - self.mean * self.partner.sums.sum(j);
+        let covariance = product - self.mean * self.partner.model.sums().sum(j);
         covariance * self.inverse * self.partner.inverse[j]
     }
 

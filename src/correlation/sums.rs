@@ -55,9 +55,15 @@ impl NeuronSums {
         Self { n: 0, pilot: Vec::new(), sum: zeros.clone(), sum_sq: zeros }
     }
 
+    /// Creates sums without tokens, with the given pilot of each neuron.
+    pub fn around(pilot: Vec<f32>) -> Self {
+        let none = Self::new(pilot.len());
+        Self { pilot, ..none }
+    }
+
     /// Creates sums without tokens and with a pilot of zero, for values that are near zero anyway.
     pub fn around_zero(n_neurons: usize) -> Self {
-        Self { pilot: vec![0.0; n_neurons], ..Self::new(n_neurons) }
+        Self::around(vec![0.0; n_neurons])
     }
 
     /// Subtracts the pilot from activations `[tokens, n_neurons]`, in place, and adds them to the

@@ -22,7 +22,8 @@ use crate::model::capture::{Activations, Capture};
 use crate::plan::{Plan, Workload};
 use crate::record::{Tables, TextTable};
 use crate::run::Session;
-use crate::spec::BaselineKind;
+use crate::spec::{BaselineKind, MomentKind, SparsityKind};
+use crate::stats::ActivationSums;
 use crate::stats::percentile::mean;
 use crate::table::{NeuronId, fixed_cell};
 
@@ -133,20 +134,9 @@ fn perturb(
     let count = tokens.len() / width;
     let mut out = vec![0.0; tokens.len()];
     RandomStream { seed, purpose: Purpose::Noise, id: copy }.normals(&mut out);
-    let (sums, squares) = tokens.chunks_exact(width).fold(
-        (vec![0.0_f64; width], vec![0.0_f64; width]),
-        |(mut s, mut q), row| {
-            for ((s, q), &v) in s.iter_mut().zip(&mut q).zip(row) {
-                *s += f64::from(v);
-                *q += f64::from(v) * f64::from(v);
-            }
-            (s, q)
-        },
-    );
-    let spread = |i: usize| {
-        let mean = sums[i] / count as f64;
-        (squares[i] / count as f64 - mean * mean).max(0.0).sqrt()
-    };
+    let mut sums = ActivationSums::new(width, MomentKind::Exact);
+    sums.absorb(tokens, tokens);
+    let spread = |i| sums.statistics(i, SparsityKind::AboveZero).moments.var.sqrt();
     let scales: Vec<f32> = (0..width).map(|i| (noise * spread(i)) as f32).collect();
     let mut rotated = vec![0.0; count * d];
     for layer in 0..layout.n_layers {

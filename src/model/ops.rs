@@ -1,7 +1,7 @@
 //! The elementwise operations of a transformer: LayerNorm, GELU, softmax.
 
 use super::Activation;
-use crate::backend::wide::widened;
+use crate::backend::wide::{Both, widened};
 
 impl Activation {
     /// Returns the function of one pre-activation that the MLP computes.
@@ -79,23 +79,27 @@ fn erfc(x: f32) -> f32 {
 #[inline(always)]
 fn largest(values: &[f32]) -> f32 {
     let mut parts = [f32::NEG_INFINITY; 16];
-    let (whole, rest) = values.as_chunks::<16>();
-    for values in whole.iter().map(<[f32; 16]>::as_slice).chain([rest]) {
-        for (part, &v) in parts.iter_mut().zip(values) {
-            *part = if v > *part { v } else { *part };
-        }
-    }
-    parts.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    in_parts(values, &mut parts, |part, v| if v > part { v } else { part });
+    parts.iter().fold(f32::NEG_INFINITY, |largest, &part| largest.max(part))
 }
 
-/// Returns the sum, computed in eight interleaved parts: a fixed order that vectorises.
+/// Returns the sum of a term of each value, computed in eight interleaved parts: a fixed order that
+/// vectorises.
 #[inline(always)]
-fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
-    let mut parts = [0.0_f32; 8];
-    for (i, v) in values.enumerate() {
-        parts[i % 8] += v;
-    }
+fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut parts = [0.0; 8];
+    in_parts(values, &mut parts, |part, v| part + term(v));
     parts.iter().sum()
+}
+
+/// Folds value i into part i mod `N`.
+#[inline(always)]
+fn in_parts<const N: usize>(values: &[f32], parts: &mut [f32; N], fold: impl Fn(f32, f32) -> f32) {
+    let (whole, rest) = values.as_chunks::<N>();
+    for values in whole {
+        Both(parts.iter_mut(), values.iter()).for_each(|(part, v)| *part = fold(*part, *v));
+    }
+    Both(parts.iter_mut(), rest.iter()).for_each(|(part, v)| *part = fold(*part, *v));
 }
 
 widened! {
@@ -104,8 +108,8 @@ widened! {
     pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
         let d = gain.len();
         for (row, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-            let mean = sum(row.iter().copied()) / d as f32;
-            let var = sum(row.iter().map(|v| (v - mean) * (v - mean))) / d as f32;
+            let mean = sum(row, |v| v) / d as f32;
+            let var = sum(row, |v| (v - mean) * (v - mean)) / d as f32;
             let scale = 1.0 / (var + eps).sqrt();
             for (((o, v), g), b) in out.iter_mut().zip(row).zip(gain).zip(bias) {
                 *o = (v - mean) * scale * g + b;
@@ -145,7 +149,7 @@ fn softmax_row(row: &mut [f32], position: usize, scale: f32) {
     seen.iter_mut().for_each(|s| *s *= scale);
     let max = largest(seen);
     seen.iter_mut().for_each(|s| *s = exp(*s - max));
-    let total = 1.0 / sum(seen.iter().copied());
+    let total = 1.0 / sum(seen, |v| v);
     seen.iter_mut().for_each(|s| *s *= total);
     hidden.fill(0.0);
 }

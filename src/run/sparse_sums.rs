@@ -15,8 +15,7 @@ use crate::error::Result;
 use crate::findings::Outcome;
 use crate::model::{Decoder, Recording};
 use crate::plan::Plan;
-use crate::spec::MomentKind;
-use crate::stats::{ActivationSums, SparseNeuron, WeightStatistics};
+use crate::stats::{ActivationSums, WeightStatistics};
 
 /// The sums of a study of sparse activations.
 pub struct SparseSums {
@@ -50,11 +49,8 @@ impl SparseSums {
     /// Returns the statistics of the activations of a model.
     fn statistics(&self, model: usize) -> ActivationSums {
         let columns = self.models[model].columns();
-        let neuron = |i| SparseNeuron::of(columns.of(i).iter().map(|&(_, value)| value));
-        let neurons: Vec<SparseNeuron> = (0..columns.neurons()).map(neuron).collect();
-        let mut sums = ActivationSums::new(neurons.len(), MomentKind::Exact);
-        sums.add_sparse(columns.tokens() as u64, &neurons);
-        sums
+        let neuron = |i| columns.of(i).iter().map(|&(_, value)| value);
+        ActivationSums::of_sparse(columns.tokens() as u64, (0..columns.neurons()).map(neuron))
     }
 }
 

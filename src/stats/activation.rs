@@ -55,30 +55,6 @@ impl ActivationStatistics {
         Self { moments: Moments::MISSING, sparsity: f64::NAN, note_sparsity: f64::NAN };
 }
 
-/// Sums over the stored activations of one neuron. The activations are the pre-activations too.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SparseNeuron {
-    powers: PowerSums,
-    /// Counts above zero, above the published edge, and below the note's threshold.
-    counts: [u64; 3],
-    /// Number of stored activations.
-    entries: u64,
-}
-
-impl SparseNeuron {
-    /// Sums the stored activations of a neuron.
-    pub fn of(values: impl Iterator<Item = f32>) -> Self {
-        let mut sums = NeuronMoments::default();
-        let mut entries = 0;
-        for value in values {
-            sums.add(value, value);
-            entries += 1;
-        }
-        let counts = [sums.above_zero, sums.above_published_edge, sums.below_note_threshold];
-        Self { powers: sums.powers, counts, entries }
-    }
-}
-
 /// Number of neurons handled by one task.
 const NEURONS: usize = 256;
 
@@ -142,23 +118,24 @@ impl ActivationSums {
         }
     }
 
-    /// Adds the activations of `tokens` tokens that are stored without zeros, one item per neuron.
-    ///
-    /// # Panics
-    /// Panics if the sums have a histogram or another pilot than zero.
-    pub fn add_sparse(&mut self, tokens: u64, neurons: &[SparseNeuron]) {
-        assert!(self.histogram.is_none(), "exact moments only");
-        self.n += tokens;
-        self.started = true;
-        for (sums, neuron) in self.neurons.iter_mut().zip(neurons) {
-            let SparseNeuron { powers, counts: [above_zero, above_edge, below], entries } = neuron;
-            let zeros = tokens - entries;
-            sums.powers.merge(powers);
+    /// Creates sums over the activations of `tokens` tokens that are stored without zeros, one item
+    /// per neuron. The activations are the pre-activations too.
+    pub fn of_sparse<V>(tokens: u64, neurons: impl Iterator<Item = V>) -> Self
+    where
+        V: ExactSizeIterator<Item = f32> + Clone,
+    {
+        let neuron = |values: V| {
+            let zeros = tokens - values.len() as u64;
+            let mean = values.clone().map(f64::from).sum::<f64>() / tokens as f64;
+            let powers = PowerSums::around(mean);
+            let mut sums = NeuronMoments { powers, ..NeuronMoments::default() };
+            values.for_each(|value| sums.add(value, value));
             sums.powers.add_repeated(0.0, zeros as f64);
-            sums.above_zero += above_zero;
-            sums.above_published_edge += above_edge + zeros;
-            sums.below_note_threshold += below + zeros;
-        }
+            sums.above_published_edge += zeros;
+            sums.below_note_threshold += zeros;
+            sums
+        };
+        Self { n: tokens, started: true, neurons: neurons.map(neuron).collect(), histogram: None }
     }
 
     /// Adds counts by bin that a device made, `[n_neurons, EDGES + 1]`. Does nothing without a
@@ -257,6 +234,7 @@ fn binned_moments(bins: &[u32; EDGES + 1]) -> Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_relative_eq;
     use proptest::prelude::*;
 
     #[test]
@@ -289,9 +267,9 @@ mod tests {
         ) {
             let mut with = ActivationSums::new(1, MomentKind::Exact);
             with.absorb(&x, &x);
-            let mut without = ActivationSums::new(1, MomentKind::Exact);
-            let stored = SparseNeuron::of(x.iter().copied().filter(|v| *v != 0.0));
-            without.add_sparse(x.len() as u64, &[stored]);
+            let stored: Vec<f32> = x.iter().copied().filter(|v| *v != 0.0).collect();
+            let neurons = [stored.iter().copied()].into_iter();
+            let without = ActivationSums::of_sparse(x.len() as u64, neurons);
             prop_assert!(without.is_of(x.len() as u64));
             for kind in [SparsityKind::AboveZero, SparsityKind::PublishedBin] {
                 let [a, b] = [&with, &without].map(|sums| sums.statistics(0, kind));
@@ -313,6 +291,15 @@ mod tests {
             let (exact, binned) = (moments(MomentKind::Exact), moments(MomentKind::Binned));
             prop_assert!((exact.mean - binned.mean).abs() <= BIN / 2.0 + 1e-9);
         }
+    }
+
+    #[test]
+    fn stored_activations_with_a_large_mean_lose_no_digits() {
+        let x: Vec<f32> = (0..700_u16).map(|i| 1000.0 + f32::from(i % 7) - 3.0).collect();
+        let sums = ActivationSums::of_sparse(700, [x.iter().copied()].into_iter());
+        let moments = sums.statistics(0, SparsityKind::AboveZero).moments;
+        assert_relative_eq!(moments.var, 4.0, max_relative = 1e-12);
+        assert_relative_eq!(moments.kurt, 1.75, max_relative = 1e-12);
     }
 
     /// Returns the statistics as a list.

@@ -8,7 +8,7 @@ pub mod percentile;
 pub mod similar;
 pub mod weights;
 
-pub use activation::{ActivationSums, SparseNeuron};
+pub use activation::ActivationSums;
 pub use moments::{Moments, PowerSums};
 pub use weights::WeightStatistics;
 

@@ -53,6 +53,8 @@ impl Browser {
                 "--disable-background-networking", "--disable-component-update",
                 // In a container /dev/shm may be too small for a page.
                 "--disable-dev-shm-usage", "--disable-sync", "--hide-scrollbars", data,
+                // The first page: that of the browser asks for much.
+                "data:,",
             ] },
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         } } });
@@ -184,8 +186,7 @@ impl Browser {
         self.log("browser").iter().filter_map(bad).collect()
     }
 
-    /// Addresses that pages from disk have asked for; the browser's own first page, which
-    /// asks for much, is none.
+    /// Addresses that pages from disk have asked for.
     pub fn requests(&self) -> Vec<String> {
         let url = |entry: &Value| {
             let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;

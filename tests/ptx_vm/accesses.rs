@@ -4,13 +4,14 @@ use super::launch::{Block, Grid};
 use super::ops::{LANES, Lanes, Space, lanes};
 use super::parse::Instruction;
 use super::warp::Warp;
+use super::wide::Both;
 
 impl Warp {
     /// Returns the addresses that the first two operands make, a base and an offset.
     #[inline(always)]
     pub fn addresses(&self, i: &Instruction) -> Lanes {
         let ([base, offset], mut at) = (self.operands(i), [0; LANES]);
-        for (at, (base, offset)) in at.iter_mut().zip(base.iter().zip(offset)) {
+        for (at, (base, offset)) in Both(at.iter_mut(), Both(base.iter(), offset.iter())) {
             *at = base.wrapping_add(*offset);
         }
         at

@@ -49,7 +49,11 @@ impl Warp {
             from: from[lane].wrapping_add(from_offset[lane]),
             bytes: bytes[lane] as usize,
         };
-        let copies: [Copy; LANES] = std::array::from_fn(copy);
+        // All addresses first: the registers cannot be read while copies are added.
+        let mut copies = [copy(0); LANES];
+        for (lane, slot) in copies.iter_mut().enumerate() {
+            *slot = copy(lane);
+        }
         for copy in lanes(mask).map(|lane| copies[lane]) {
             aligned(copy.to, 16)?;
             aligned(copy.from, 16)?;

@@ -100,7 +100,7 @@ pub fn address(arg: usize, at: usize) -> u64 {
 }
 
 impl Grid<'_> {
-    #[inline]
+    #[inline(always)]
     fn inside(&self, address: u64, bytes: usize) -> Result<(&Window<'_>, usize), String> {
         let window =
             (address >> 40).checked_sub(1).and_then(|arg| self.windows.get(arg as usize)?.as_ref());
@@ -114,7 +114,7 @@ impl Grid<'_> {
         Ok((window, at))
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(&self, address: u64, bytes: usize, write: bool) -> Result<(&Buffer, usize), String> {
         let (window, at) = self.inside(address, bytes)?;
         aligned(address, bytes)?;

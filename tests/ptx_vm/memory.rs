@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use super::ops::{LANES, Lanes};
+use super::wide::Both;
 
 /// Bytes of the smallest number in any kernel, the unit of the record.
 pub const HALF: usize = 2;
@@ -101,7 +102,7 @@ impl Buffer {
     pub fn load_halves(&self, at: usize, halves: &mut [u16]) -> Result<(), String> {
         let cells = &self.cells[at / HALF..][..halves.len()];
         let mut all = WRITTEN;
-        for (half, cell) in halves.iter_mut().zip(cells) {
+        for (half, cell) in Both(halves.iter_mut(), cells.iter()) {
             let cell = cell.load(Relaxed);
             (*half, all) = (cell as u16, all & cell);
         }
@@ -113,7 +114,7 @@ impl Buffer {
     }
 
     /// Writes a number of 2, 4 or 8 bytes.
-    #[inline]
+    #[inline(always)]
     pub fn store(&self, at: usize, bytes: usize, value: u64) {
         for (i, cell) in self.cells[at / HALF..(at + bytes) / HALF].iter().enumerate() {
             let count = (cell.load(Relaxed) >> COUNT_AT).saturating_add(1).min(MANY.into());

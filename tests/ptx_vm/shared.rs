@@ -2,6 +2,7 @@
 
 use super::memory::{HALF, aligned, steps, unwritten};
 use super::ops::{Lanes, lanes};
+use super::wide::Both;
 
 /// The kind of an access to shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +147,7 @@ impl Shared {
     ) -> Result<(), String> {
         let mine = self.stamp(thread);
         let cells = self.inside(at, halves.len() * HALF)?;
-        for (i, (cell, &half)) in cells.iter_mut().zip(halves).enumerate() {
+        for (i, (cell, &half)) in Both(cells.iter_mut(), halves.iter()).enumerate() {
             cell.touch(mine, how).map_err(|race| race.at(at as usize + HALF * i))?;
             (cell.value, cell.written) = (half, true);
         }
@@ -199,7 +200,7 @@ impl Shared {
     pub fn load_words(&mut self, at: u64, thread: u32, values: &mut [u64]) -> Result<(), String> {
         let first = self.stamp(thread);
         let cells = self.inside(at, values.len() * 4)?.as_chunks_mut::<2>().0;
-        for (i, (value, cells)) in (0..).zip(values.iter_mut().zip(cells)) {
+        for (i, (value, cells)) in Both(0.., Both(values.iter_mut(), cells.iter_mut())) {
             *value = load(cells, first + i, Access::Read, at as usize + 4 * i as usize)?;
         }
         Ok(())

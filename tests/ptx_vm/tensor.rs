@@ -7,7 +7,7 @@ use super::memory::aligned;
 use super::ops::{LANES, Lanes, Space, bf16_value, f16_value};
 use super::parse::Instruction;
 use super::warp::Warp;
-use super::wide::widened;
+use super::wide::{Both, widened};
 
 impl Warp {
     /// The rows of matrix m are at the addresses in lanes 8 m to 8 m + 7; lane l receives two
@@ -21,10 +21,14 @@ impl Warp {
         whole(mask)?;
         let rows = self.addresses(i);
         for (rows, &to) in rows.chunks(8).zip(&i.to) {
-            let at = std::array::from_fn(|lane| rows[lane / 4] + (lane % 4) as u64 * 4);
+            let mut at = [0; LANES];
+            for lane in 0..LANES {
+                at[lane] = rows[lane / 4] + (lane % 4) as u64 * 4;
+            }
             rows.iter().try_for_each(|row| aligned(*row, 16))?;
             let mut values = [0; LANES];
-            for (l, (row, values)) in rows.iter().zip(values.chunks_mut(4)).enumerate() {
+            let words = values.as_chunks_mut::<4>().0;
+            for (l, (row, values)) in Both(rows.iter(), words.iter_mut()).enumerate() {
                 block.shared.load_words(*row, self.thread(4 * l), values)?;
             }
             block.counts.access(Space::Shared, mask, 4, &at, false);

@@ -5,7 +5,7 @@ use super::copies::Copies;
 use super::launch::{Block, Grid};
 use super::ops::{LANES, Lanes, Op, Shuffle, lanes};
 use super::parse::{From, Instruction, Program, Register};
-use super::wide::widened;
+use super::wide::{Both, widened};
 
 /// Lanes that are at the same instruction.
 #[derive(Debug, Clone, Copy)]
@@ -182,7 +182,7 @@ impl Warp {
     #[inline(always)]
     pub fn operands<'a, const N: usize>(&'a self, i: &'a Instruction) -> [&'a Lanes; N] {
         let mut operands = [&self.special[0]; N];
-        for (operand, from) in operands.iter_mut().zip(&i.from[..N]) {
+        for (operand, from) in Both(operands.iter_mut(), i.from[..N].iter()) {
             *operand = self.read(from);
         }
         operands
@@ -273,14 +273,19 @@ impl Warp {
         match (i.to.len(), i.from.len()) {
             (2, 1) => {
                 let [a] = self.operands(i);
-                let (low, high) = (a.map(|a| a & 0xffff_ffff), a.map(|a| a >> 32));
+                let (mut low, mut high) = (*a, *a);
+                low.iter_mut().for_each(|a| *a &= 0xffff_ffff);
+                high.iter_mut().for_each(|a| *a >>= 32);
                 self.write(i.to[0], mask, &low);
                 self.write(i.to[1], mask, &high);
             }
             (1, 2) => {
                 let [a, b] = self.operands(i);
-                let both = std::array::from_fn(|l| a[l] & 0xffff_ffff | b[l] << 32);
-                self.write(i.to[0], mask, &both);
+                let mut joined = *a;
+                for (a, b) in Both(joined.iter_mut(), b.iter()) {
+                    *a = *a & 0xffff_ffff | b << 32;
+                }
+                self.write(i.to[0], mask, &joined);
             }
             _ => {
                 let [a] = self.operands(i);

@@ -8,6 +8,7 @@ use std::arch::x86_64::{
 use std::slice;
 
 use super::prefetch::LINES_AHEAD;
+use crate::backend::wide::Both;
 
 /// Repeats a block for every row `i` of a tile. Written out instead of a loop: where the compiler
 /// does not unroll the loop, as in tests, the sums are in memory instead of registers, and a kernel
@@ -50,11 +51,11 @@ macro_rules! for_steps {
         let mut place = $ahead;
         let (a_eights, a_rest) = $a.as_chunks::<8>();
         let (b_eights, b_rest) = $b.as_chunks::<8>();
-        for (a_steps, b_steps) in a_eights.iter().zip(b_eights) {
-            for ($a, $b) in a_steps.iter().zip(b_steps) $body
+        for (a_steps, b_steps) in Both(a_eights.iter(), b_eights.iter()) {
+            for ($a, $b) in Both(a_steps.iter(), b_steps.iter()) $body
             place = fetch(place);
         }
-        for ($a, $b) in a_rest.iter().zip(b_rest) $body
+        for ($a, $b) in Both(a_rest.iter(), b_rest.iter()) $body
     };
 }
 
