@@ -12,13 +12,14 @@ use super::half_tokens::{HalfTokens, failed};
 use super::layer_similarity::gram_norm;
 use super::pair::PairResult;
 use super::plan::ComparisonPlan;
+use super::product_sums::ProductSums;
 use super::rotation::{RotatedLayer, Rotation, random_rotation, rotation_stream};
 use super::sums::{Layout, ModelSums, NeuronSums};
 use super::surrogate::SurrogateId;
 use crate::backend::device::Device;
 use crate::backend::device::array::{Array, HalfFormat, HalfMatrix};
 use crate::backend::device::ops::{self, OperandSums, ProductTarget, StoredSums};
-use crate::checkpoint::{Part, State, Visit};
+use crate::checkpoint::{Part, Visit};
 use crate::error::Result;
 use crate::spec::BaselineKind;
 
@@ -35,16 +36,6 @@ impl<D: Device> Clone for DeviceEngine<'_, D> {
     fn clone(&self) -> Self {
         Self { scales: self.scales.clone(), ..*self }
     }
-}
-
-/// Sums of products in device memory.
-pub struct ProductSums<'a, D: Device> {
-    device: &'a D,
-    /// Distance between rows.
-    ld: usize,
-    /// First row: the first neuron of the layers that are summed.
-    first: usize,
-    values: Array<D, f32>,
 }
 
 /// Σx and 1 / spread of all neurons of a model, in device memory.
@@ -176,11 +167,6 @@ impl<'a, D: Device> DeviceEngine<'a, D> {
             }
         }
     }
-
-    fn zeros(&self, rows: Range<usize>, ld: usize) -> Result<ProductSums<'a, D>> {
-        let values = Array::zeros(self.device, rows.len() * ld)?;
-        Ok(ProductSums { device: self.device, ld, first: rows.start, values })
-    }
 }
 
 /// Returns Gram sums `[d, d]` as if the activations of each neuron had been multiplied by a factor.
@@ -238,7 +224,8 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
     }
 
     fn new_cross(&self, x: Layout, layers: Range<usize>, y: Layout) -> Result<Self::Cross> {
-        self.zeros(layers.start * x.d_mlp..layers.end * x.d_mlp, y.n_neurons())
+        let rows = layers.start * x.d_mlp..layers.end * x.d_mlp;
+        ProductSums::zeros(self.device, rows, y.n_neurons())
     }
 
     fn rows(&self, _: &Self::Tokens, _: Layout, _: usize) {}
@@ -270,7 +257,7 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
     }
 
     fn new_grams(&self, layout: Layout) -> Result<Self::Grams> {
-        self.zeros(0..layout.n_neurons(), layout.d_mlp)
+        ProductSums::zeros(self.device, 0..layout.n_neurons(), layout.d_mlp)
     }
 
     fn surrogate(
@@ -478,25 +465,4 @@ impl<'a, D: Device> Engine for DeviceEngine<'a, D> {
 fn raise_to(all: &mut [f64], best: &[f32]) {
     // `max` returns the other operand if one is NaN.
     all.iter_mut().zip(best).for_each(|(all, &best)| *all = all.max(best.into()));
-}
-
-/// Number of values that are copied between host and device at a time.
-const AT_ONCE: usize = 1 << 20;
-
-impl<D: Device> State for ProductSums<'_, D> {
-    /// Visits the sums, a few at a time.
-    fn parts(&mut self, visit: Visit) -> io::Result<()> {
-        let Self { device, values, .. } = self;
-        for start in (0..values.len()).step_by(AT_ONCE) {
-            let before = values.read(*device, start..(start + AT_ONCE).min(values.len()));
-            let before = before.map_err(failed)?;
-            let mut numbers: Vec<f64> = before.iter().map(|&v| v.into()).collect();
-            visit(Part::Numbers(&mut numbers))?;
-            let after: Vec<f32> = numbers.iter().map(|&v| v as f32).collect();
-            if after.iter().zip(&before).any(|(a, b)| a.to_bits() != b.to_bits()) {
-                values.write_at(*device, start, &after).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
 }

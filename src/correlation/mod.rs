@@ -21,6 +21,7 @@ pub mod oracle;
 mod pair;
 mod pass_sums;
 mod plan;
+mod product_sums;
 mod random;
 mod rotation;
 mod rows;

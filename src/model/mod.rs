@@ -24,7 +24,7 @@ pub use config::{Activation, Architecture, Config, ModelShape, Rotary};
 pub use forward::Decoder;
 pub use hook_point::{HookPoint, Site};
 pub use hooks::Hooks;
-pub(crate) use ops::exp;
+pub(crate) use ops::{exp, largest};
 pub use recorded::Recording;
 pub use transformer::Transformer;
 pub use units::UnitReader;

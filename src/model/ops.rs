@@ -77,7 +77,7 @@ fn erfc(x: f32) -> f32 {
 
 /// Returns the largest value, computed in sixteen interleaved parts.
 #[inline(always)]
-fn largest(values: &[f32]) -> f32 {
+pub fn largest(values: &[f32]) -> f32 {
     let mut parts = [f32::NEG_INFINITY; 16];
     in_parts(values, &mut parts, |part, v| if v > part { v } else { part });
     parts.iter().fold(f32::NEG_INFINITY, |largest, &part| largest.max(part))
