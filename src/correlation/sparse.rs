@@ -4,7 +4,8 @@
 //! For a neuron i of the reference, Σ x_i y_j is summed over the tokens at which i is active. The
 //! partner neurons j that are active at none of them have the correlation −A_i B_j, with A = mean ·
 //! inverse spread of x and B = sum · inverse spread of y: their best, their distribution and their
-//! moments follow from all B in order. No table of all pairs is made.
+//! moments follow from all B in order. No table of all pairs is made. Dense neurons (`matrix`) are
+//! multiplied token by token.
 
 use rayon::prelude::*;
 
