@@ -9,6 +9,7 @@ pub mod device;
 pub mod kernel;
 pub mod matmul;
 pub mod pack;
+pub(crate) mod parts;
 mod precision;
 pub mod wide;
 

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::CHUNK;
 use super::pair::{NeuronMatch, PairResult};
 use super::sums::{Layout, NeuronSums};
-use crate::backend::wide::{Both, widened};
+use crate::backend::parts::add_in_parts;
+use crate::backend::wide::widened;
 use crate::checkpoint::{Part, State, Visit};
 
 /// Σ x_i y_c over tokens, for every neuron i of the reference and its few candidate neurons c in
@@ -127,15 +128,7 @@ widened! {
     /// `sum ← sum + x · y` in f64, in sixteen interleaved parts.
     fn add_dot(x: &[f32], y: &[f32], sum: &mut f64) {
         let mut parts = [0.0_f64; 16];
-        let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-        for (x, y) in Both(x.iter(), y.iter()) {
-            for (part, (x, y)) in Both(parts.iter_mut(), Both(x.iter(), y.iter())) {
-                *part += f64::from(*x) * f64::from(*y);
-            }
-        }
-        for (part, (x, y)) in Both(parts.iter_mut(), Both(x_rest.iter(), y_rest.iter())) {
-            *part += f64::from(*x) * f64::from(*y);
-        }
+        add_in_parts(x, y, &mut parts, |x, y| f64::from(x) * f64::from(y));
         *sum += parts.iter().sum::<f64>();
     }
 }

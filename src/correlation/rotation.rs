@@ -12,7 +12,7 @@ use super::random::{Purpose, RandomStream};
 use super::sums::ModelSums;
 use crate::backend::matmul::{Product, matmul_all_cores};
 use crate::backend::pack::MatrixView;
-use crate::backend::wide::Both;
+use crate::backend::parts::add_in_parts;
 use crate::spec::BaselineKind;
 
 /// A random matrix `[d, d]` with rows of unit norm.
@@ -72,15 +72,10 @@ fn orthogonal(normals: &[f32], d: usize) -> Vec<f32> {
     rows.into_iter().flatten().map(|v| v as f32).collect()
 }
 
-/// Returns the dot product, summed in eight interleaved parts: a fixed order that vectorises.
+/// Returns the dot product, summed in eight interleaved parts.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut parts = [0.0; 8];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in Both(a.iter(), b.iter()) {
-        Both(parts.iter_mut(), Both(a.iter(), b.iter())).for_each(|(part, (a, b))| *part += a * b);
-    }
-    let rest = Both(a_rest.iter(), b_rest.iter());
-    Both(parts.iter_mut(), rest).for_each(|(part, (a, b))| *part += a * b);
+    add_in_parts(a, b, &mut parts, |a, b| a * b);
     parts.iter().sum()
 }
 

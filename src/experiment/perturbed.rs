@@ -84,10 +84,12 @@ impl Experiment for Perturbed {
     fn run(settings: &Self::Settings, session: &mut Session) -> Result<Figures> {
         let layout = session.plan.reference().layout();
         let tokens = activations(session)?;
+        let spreads = spreads(&tokens, layout.n_neurons());
+        let scales: Vec<f32> = spreads.iter().map(|sd| (settings.noise * sd) as f32).collect();
         let mut models = vec![tokens.clone()];
         for copy in 0..settings.copies {
             let address = (settings.seed, copy as u64);
-            models.push(perturb(&tokens, layout, (settings.noise, settings.rotation), address));
+            models.push(perturb(&tokens, layout, (&scales, settings.rotation), address));
         }
         let pairs = compare(session.plan, layout, models)?;
         let of = |i: usize| {
@@ -122,22 +124,25 @@ impl Experiment for Perturbed {
     }
 }
 
-/// Returns `(1 − r) v + r R v + noise · sd(v) · ε`, computed layer by layer. The rows of R have
-/// unit norm.
+/// Returns the standard deviation of each neuron.
+fn spreads(tokens: &[f32], width: usize) -> Vec<f64> {
+    let mut sums = ActivationSums::new(width, MomentKind::Exact);
+    sums.absorb(tokens, tokens);
+    (0..width).map(|i| sums.statistics(i, SparsityKind::AboveZero).moments.var.sqrt()).collect()
+}
+
+/// Returns `(1 − r) v + r R v + scale · ε`, computed layer by layer, with a scale for each neuron. The
+/// rows of R have unit norm.
 fn perturb(
     tokens: &[f32],
     layout: Layout,
-    (noise, share): (f64, f64),
+    (scales, share): (&[f32], f64),
     (seed, copy): (u64, u64),
 ) -> Vec<f32> {
     let (width, d) = (layout.n_neurons(), layout.d_mlp);
     let count = tokens.len() / width;
     let mut out = vec![0.0; tokens.len()];
     RandomStream { seed, purpose: Purpose::Noise, id: copy }.normals(&mut out);
-    let mut sums = ActivationSums::new(width, MomentKind::Exact);
-    sums.absorb(tokens, tokens);
-    let spread = |i| sums.statistics(i, SparsityKind::AboveZero).moments.var.sqrt();
-    let scales: Vec<f32> = (0..width).map(|i| (noise * spread(i)) as f32).collect();
     let mut rotated = vec![0.0; count * d];
     for layer in 0..layout.n_layers {
         let first = layer * d;

@@ -1,7 +1,8 @@
 //! The elementwise operations of a transformer: LayerNorm, GELU, softmax.
 
 use super::Activation;
-use crate::backend::wide::{Both, widened};
+use crate::backend::parts::fold_in_parts;
+use crate::backend::wide::widened;
 
 impl Activation {
     /// Returns the function of one pre-activation that the MLP computes.
@@ -79,7 +80,7 @@ fn erfc(x: f32) -> f32 {
 #[inline(always)]
 pub fn largest(values: &[f32]) -> f32 {
     let mut parts = [f32::NEG_INFINITY; 16];
-    in_parts(values, &mut parts, |part, v| if v > part { v } else { part });
+    fold_in_parts(values, &mut parts, |part, v| if v > part { v } else { part });
     parts.iter().fold(f32::NEG_INFINITY, |largest, &part| largest.max(part))
 }
 
@@ -88,18 +89,8 @@ pub fn largest(values: &[f32]) -> f32 {
 #[inline(always)]
 fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut parts = [0.0; 8];
-    in_parts(values, &mut parts, |part, v| part + term(v));
+    fold_in_parts(values, &mut parts, |part, v| part + term(v));
     parts.iter().sum()
-}
-
-/// Folds value i into part i mod `N`.
-#[inline(always)]
-fn in_parts<const N: usize>(values: &[f32], parts: &mut [f32; N], fold: impl Fn(f32, f32) -> f32) {
-    let (whole, rest) = values.as_chunks::<N>();
-    for values in whole {
-        Both(parts.iter_mut(), values.iter()).for_each(|(part, v)| *part = fold(*part, *v));
-    }
-    Both(parts.iter_mut(), rest.iter()).for_each(|(part, v)| *part = fold(*part, *v));
 }
 
 widened! {

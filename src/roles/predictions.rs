@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::backend::wide::{Both, widened};
+use crate::backend::parts::add_in_parts;
+use crate::backend::wide::widened;
 use crate::error::Result;
 use crate::model::{Decoder, exp, largest};
 
@@ -143,11 +144,7 @@ widened! {
 widened! {
     /// Adds `Σ p (log p − log q)` to a sum in parts, given log p and log q.
     fn add_divergences(p: &[f32], q: &[f32], sums: &mut [f64; PARTS]) {
-        for (p, q) in p.chunks(PARTS).zip(q.chunks(PARTS)) {
-            for (sum, (&p, &q)) in Both(sums.iter_mut(), Both(p.iter(), q.iter())) {
-                *sum += f64::from(exp(p)) * (f64::from(p) - f64::from(q));
-            }
-        }
+        add_in_parts(p, q, sums, |p, q| f64::from(exp(p)) * (f64::from(p) - f64::from(q)));
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::driver::Browser;
 use super::{address, opened};
 use crate::desk;
 use crate::support::path;
@@ -23,16 +22,6 @@ const FIND: &str = r"
         window.found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((n) => n.target).join(', ')}`);
     }, (error) => { window.found = [String(error)]; });";
 
-/// The colour schemes, and the rules to check in each. Only those about colours depend on it.
-const SCHEMES: [(&str, &str); 2] =
-    [("light", "{}"), ("dark", r#"{ "runOnly": ["color-contrast", "link-in-text-block"] }"#)];
-
-/// Returns what axe-core finds wrong.
-fn violations(browser: &Browser, rules: &str) -> Value {
-    browser.tell(FIND, &[serde_json::from_str(rules).expect("JSON")]);
-    browser.wait_for("return window.found", &[])
-}
-
 #[test]
 fn axe_finds_nothing_wrong() {
     let axe = match axe() {
@@ -40,6 +29,9 @@ fn axe_finds_nothing_wrong() {
         Err(reason) => return println!("skipped: {reason}"),
     };
     let Some(browser) = opened() else { return };
+    // Only the rules about colours depend on the scheme.
+    let colours = json!({ "runOnly": ["color-contrast", "link-in-text-block"] });
+    let schemes = [("light", json!({})), ("dark", colours)];
     let mut wrong = Vec::new();
     for width in [390, 1440] {
         browser.resize(width);
@@ -48,9 +40,10 @@ fn axe_finds_nothing_wrong() {
             browser.open(&address(format!("{page}{hash}").as_ref()));
             browser.text("#neurons[data-ready]");
             browser.ask(&axe);
-            for (scheme, rules) in SCHEMES {
+            for (scheme, rules) in &schemes {
                 browser.prefer(scheme);
-                let found = violations(&browser, rules);
+                browser.tell(FIND, std::slice::from_ref(rules));
+                let found = browser.wait_for("return window.found", &[]);
                 if found != json!([]) {
                     wrong.push(format!("{scheme}, {width} pixels, {hash}: {found}"));
                 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::launch::{Block, Grid};
 use super::memory::{HALF, aligned};
-use super::ops::{LANES, lanes};
+use super::ops::lanes;
 use super::parse::Instruction;
 use super::shared::Access;
 use super::warp::Warp;
@@ -42,28 +42,25 @@ impl Warp {
         mask: u32,
         block: &mut Block,
     ) -> Result<(), String> {
+        let mut started = std::mem::take(&mut self.copies.started);
         let [to, to_offset, from, from_offset, _, bytes] = self.operands(i);
-        let copy = |lane| Copy {
-            lane,
-            to: to[lane].wrapping_add(to_offset[lane]),
-            from: from[lane].wrapping_add(from_offset[lane]),
-            bytes: bytes[lane] as usize,
-        };
-        // All addresses first: the registers cannot be read while copies are added.
-        let mut copies = [copy(0); LANES];
-        for (lane, slot) in copies.iter_mut().enumerate() {
-            *slot = copy(lane);
-        }
-        for copy in lanes(mask).map(|lane| copies[lane]) {
+        for lane in lanes(mask) {
+            let copy = Copy {
+                lane,
+                to: to[lane].wrapping_add(to_offset[lane]),
+                from: from[lane].wrapping_add(from_offset[lane]),
+                bytes: bytes[lane] as usize,
+            };
             aligned(copy.to, 16)?;
             aligned(copy.from, 16)?;
-            if copy.bytes > 16 || copy.bytes % HALF != 0 {
+            if copy.bytes > 16 || !copy.bytes.is_multiple_of(HALF) {
                 return Err(format!("copies {} bytes of 16", copy.bytes));
             }
             block.shared.expect(copy.to, 16, self.thread(copy.lane))?;
             block.counts.global_read += copy.bytes as u64;
-            self.copies.started.push(copy);
+            started.push(copy);
         }
+        self.copies.started = started;
         Ok(())
     }
 

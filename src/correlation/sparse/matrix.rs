@@ -190,12 +190,17 @@ impl SparseModel {
 
     /// Returns the tokens and activations of a neuron, less its pilot. What is left out is zero.
     pub fn shifted(&self, neuron: usize) -> Vec<(usize, f64)> {
-        match self.dense.binary_search_by_key(&neuron, |dense| dense.neuron) {
-            Ok(at) => (0..self.tokens()).map(|t| (t, self.dense[at].centred(t))).collect(),
-            Err(_) => {
-                let entries = self.columns.of(neuron).iter();
-                entries.map(|&(token, value)| (token as usize, f64::from(value))).collect()
-            }
+        shifted(&self.columns, &self.dense, neuron)
+    }
+}
+
+/// See [`SparseModel::shifted`].
+fn shifted(columns: &SparseColumns, dense: &[DenseNeuron], neuron: usize) -> Vec<(usize, f64)> {
+    match dense.binary_search_by_key(&neuron, |dense| dense.neuron) {
+        Ok(at) => (0..columns.tokens).map(|token| (token, dense[at].centred(token))).collect(),
+        Err(_) => {
+            let entries = columns.of(neuron).iter();
+            entries.map(|&(token, value)| (token as usize, f64::from(value))).collect()
         }
     }
 }
@@ -204,18 +209,12 @@ impl SparseModel {
 fn sums(columns: &SparseColumns, dense: &[DenseNeuron]) -> NeuronSums {
     let neurons = columns.neurons();
     let mut pilots = vec![0.0; neurons];
-    let add = |(sum, squares): (f64, f64), value: f64| (sum + value, squares + value * value);
-    let of = |neuron: usize| {
-        let values = columns.of(neuron).iter().map(|&(_, value)| f64::from(value));
-        values.fold((0.0, 0.0), add)
+    dense.iter().for_each(|own| pilots[own.neuron] = own.mean);
+    let of = |neuron| {
+        let values = shifted(columns, dense, neuron).into_iter();
+        values.fold((0.0, 0.0), |(sum, square), (_, v)| (sum + v, square + v * v))
     };
-    let (mut sums, mut squares): (Vec<f64>, Vec<f64>) =
-        (0..neurons).into_par_iter().map(of).unzip();
-    for own in dense {
-        pilots[own.neuron] = own.mean;
-        (sums[own.neuron], squares[own.neuron]) =
-            (0..columns.tokens).map(|token| own.centred(token)).fold((0.0, 0.0), add);
-    }
+    let (sums, squares): (Vec<f64>, Vec<f64>) = (0..neurons).into_par_iter().map(of).unzip();
     let mut all = NeuronSums::around(pilots);
     all.add(columns.tokens as u64, &sums, &squares);
     all
